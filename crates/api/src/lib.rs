@@ -1,0 +1,1 @@
+//! What the HTTP API says: types shared by agent and command line.
