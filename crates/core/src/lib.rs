@@ -1,1 +1,32 @@
-//! The protocol as one deterministic state machine: no clock, no I/O, no randomness, no async.
+//! The protocol of Mainstay as one deterministic state machine: `step(now, input, &mut effects)`, `next_deadline()`, `view()`.
+//!
+//! Architecture invariant: no clock, no I/O, no randomness, no async, no hash maps. The same code runs in the agent, in the
+//! simulator and in the model checker; what differs is who carries out the effects.
+#![no_std]
+extern crate alloc;
+
+pub mod config;
+pub mod effect;
+pub mod election;
+pub mod event;
+pub mod host_liveness;
+pub mod ids;
+pub mod input;
+pub mod machine;
+pub mod message;
+pub mod register;
+pub mod time;
+pub mod timing;
+pub mod view;
+
+pub use config::Config;
+pub use effect::{DiskAction, Effect, VmAction};
+pub use event::{Event, Severity, VmName};
+pub use ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, OpId, Token, VmId, XmlId};
+pub use input::{Command, DiskOutcome, Domain, DomainState, Input, ReadRegister, VmOutcome};
+pub use machine::Core;
+pub use message::{Body, Capacity, Message};
+pub use register::{RegisterId, RegisterValue};
+pub use time::{Span, Time};
+pub use timing::Timing;
+pub use view::View;

@@ -1,0 +1,48 @@
+//! What a core is told at its start and never changes.
+
+use crate::ids::{BootId, DatastoreName, HostId, Incarnation};
+use crate::timing::Timing;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The configuration of a core.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// This host.
+    pub me: HostId,
+    /// The other hosts of the cluster.
+    pub peers: Vec<HostId>,
+    /// The cluster's datastores; this host's heartbeats go to each of them.
+    pub datastores: Vec<DatastoreName>,
+    /// The times.
+    pub timing: Timing,
+    /// This boot of the host.
+    pub boot: BootId,
+    /// This run of the agent: drawn by the shell, different at each start.
+    pub incarnation: Incarnation,
+    /// How many VMs this host starts at once.
+    pub concurrent_starts: u32,
+}
+
+impl Config {
+    /// Refuses what can't work; the text says what to do.
+    pub fn check(&self) -> Result<(), String> {
+        self.timing.check()?;
+        let mut ids: Vec<&HostId> = self.peers.iter().chain([&self.me]).collect();
+        ids.sort();
+        if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(alloc::format!(
+                "host id {} is used twice: each host needs an id of its own",
+                pair[0]
+            ));
+        }
+        if self.datastores.is_empty() {
+            return Err(String::from("no datastore is configured: name at least one that the hosts share"));
+        }
+        if self.concurrent_starts == 0 {
+            return Err(String::from("concurrent_starts must be at least 1"));
+        }
+        Ok(())
+    }
+}

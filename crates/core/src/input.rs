@@ -1,0 +1,159 @@
+//! All that can happen to the core. Inputs are levels where they can be (a VM's present state, not "it changed"), so that a
+//! lost one is repaired by the next.
+
+use crate::ids::{DatastoreName, HostId, OpId, VmId, XmlId};
+use crate::message::{Capacity, Message};
+use crate::register::{RegisterId, RegisterValue, StopCause, VmSpec};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// An input to [`crate::Core::step`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    /// Time has passed (see [`crate::Core::next_deadline`]).
+    Tick,
+    /// A message came from that (authenticated) host.
+    Message {
+        /// The sender.
+        from: HostId,
+        /// The message.
+        message: Message,
+    },
+    /// A [`crate::Effect::Disk`] is done.
+    DiskDone {
+        /// Which.
+        op: OpId,
+        /// How it went.
+        outcome: DiskOutcome,
+    },
+    /// A [`crate::Effect::Ping`] is done.
+    PingDone {
+        /// The host that was pinged.
+        host: HostId,
+        /// Whether it answered in time.
+        answered: bool,
+    },
+    /// All domains that libvirt knows on this host: a domain that is not among them does not exist here.
+    Domains(Vec<Domain>),
+    /// One domain as it is now.
+    Domain(Domain),
+    /// Libvirt does not answer: nothing is known about domains until the next `Domains`. Never means that one is off.
+    HypervisorLost,
+    /// What the host has to offer.
+    Capacity(Capacity),
+    /// A [`crate::Effect::Vm`] is done.
+    VmDone {
+        /// Which.
+        op: OpId,
+        /// How it went.
+        outcome: VmOutcome,
+    },
+    /// A start waits for the storage to let go of the image (its lock is held, by a dead client as a rule).
+    VmWaits {
+        /// Which start.
+        op: OpId,
+        /// What is waited for, in words.
+        why: Arc<str>,
+    },
+    /// A [`crate::Effect::StoreXml`] is done.
+    XmlStored {
+        /// The datastore.
+        datastore: DatastoreName,
+        /// The VM.
+        vm: VmId,
+        /// Which version.
+        xml: XmlId,
+        /// The reason when it failed (a full datastore, say).
+        error: Option<Arc<str>>,
+    },
+    /// A person asks for something. Answered by [`crate::Effect::Reply`].
+    Operator {
+        /// Comes back in the reply.
+        request: u64,
+        /// What is asked.
+        command: Command,
+    },
+    /// The agent is asked to stop: hand over ownership, say goodbye. VMs go on.
+    Stop,
+}
+
+/// What an operator may ask of an owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Protect that VM (again).
+    Protect {
+        /// Name or UUID.
+        vm: String,
+    },
+    /// Take that VM out of protection.
+    Unprotect {
+        /// Name or UUID.
+        vm: String,
+    },
+}
+
+/// A domain as libvirt shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Domain {
+    /// Its UUID.
+    pub vm: VmId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it does.
+    pub state: DomainState,
+    /// The datastore on which its first disk lies; `None` when that is on none of the cluster's datastores.
+    pub home: Option<DatastoreName>,
+    /// What it needs; `None` when its XML could not be read.
+    pub spec: Option<VmSpec>,
+    /// Whether a definition outlives the run.
+    pub persistent: bool,
+}
+
+/// What a domain does, as far as the protocol is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DomainState {
+    /// It executes, or would if nobody had frozen it. Paused by its user or by an I/O error counts as well: QEMU lives
+    /// and holds the image.
+    Running,
+    /// It was created paused by a start of ours that is under way.
+    Prepared,
+    /// It is the target of a live migration that has not switched over.
+    Incoming,
+    /// It does not run.
+    Stopped(StopCause),
+}
+
+/// How a disk operation went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskOutcome {
+    /// What each register that was asked for holds.
+    Read(Vec<(RegisterId, ReadRegister)>),
+    /// The write is on disk.
+    Written,
+    /// Nothing is known of a write; nothing was learned by a read. In words for the user.
+    Failed(Arc<str>),
+}
+
+/// One register, as read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadRegister {
+    /// Its contents.
+    Value(RegisterValue),
+    /// Never written.
+    Missing,
+    /// Neither copy can be made sense of: damaged, or of another cluster or version. In words for the user.
+    Unreadable(Arc<str>),
+}
+
+/// How an operation on a VM went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VmOutcome {
+    /// Done. A start: QEMU is there, paused.
+    Done,
+    /// It certainly did not happen. In words for the user.
+    Failed(Arc<str>),
+    /// Nobody can say whether it happened: the next `Domains` will tell.
+    Unknown(Arc<str>),
+}

@@ -1,0 +1,109 @@
+//! What agents say to each other, as datagrams: may be lost, doubled, late or out of order, and nothing here relies on
+//! more. All of it is liveness and hints; what counts is on disk (DESIGN section 7).
+
+use crate::ids::{DatastoreName, Epoch, HostId, Incarnation};
+use crate::register::ListStamp;
+use crate::time::{Span, Time};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// A message with what every message carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The run of the sender's agent. Messages of a former run are dropped.
+    pub incarnation: Incarnation,
+    /// Grows with each message of that run to that receiver; doubled and overtaken messages are dropped.
+    pub sequence: u64,
+    /// What it says.
+    pub body: Body,
+}
+
+/// How good a host is as primary: most connected datastores first, then the larger host id as text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Rank {
+    /// Datastores on which its own heartbeat arrives.
+    pub datastores: u32,
+    /// The tie-breaker.
+    pub host: HostId,
+}
+
+/// The kinds of messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// A candidate's bid; sent to all hosts while an election lasts.
+    Elect {
+        /// The candidate's rank.
+        rank: Rank,
+    },
+    /// The primary presents itself: in answer to a bid, when elected, and each heartbeat to all hosts that are not its secondaries.
+    Announce {
+        /// Its rank.
+        rank: Rank,
+        /// How many datastores it owns: of two primaries that meet, the one with more stays.
+        owned: u32,
+    },
+    /// Secondary to primary, each heartbeat, and at once when something changed.
+    Heartbeat(Heartbeat),
+    /// The primary's answer to each heartbeat.
+    HeartbeatAck(HeartbeatAck),
+    /// From an owner, when it has written a protected list: whoever is named there should look.
+    ListChanged {
+        /// The datastore.
+        datastore: DatastoreName,
+        /// The version that is on disk.
+        stamp: ListStamp,
+    },
+    /// The primary steps down (its agent stops, or it found a better one): elect at once.
+    SteppingDown,
+}
+
+/// A secondary's network heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The sender's clock when it was sent; comes back in the answer. A lease counts from here, never from the answer.
+    pub sent: Time,
+    /// The datastores on which the sender's own heartbeats arrive.
+    pub datastores: Vec<DatastoreName>,
+    /// The version of its power-on list on each of them: a hint to read it.
+    pub power_on: Vec<(DatastoreName, u64)>,
+    /// What the host has to offer.
+    pub capacity: Capacity,
+    /// Whether its libvirt answers.
+    pub hypervisor_well: bool,
+}
+
+/// The primary's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatAck {
+    /// `sent` of the heartbeat that is answered.
+    pub echo: Time,
+    /// The datastores that the primary owns, with the protected list on disk and the run lease granted by this answer:
+    /// min(lease, what is left of the owner's own ownership), to be counted from `echo`.
+    pub owned: Vec<OwnedDatastore>,
+}
+
+/// Part of a [`HeartbeatAck`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedDatastore {
+    /// Its name.
+    pub datastore: DatastoreName,
+    /// The epoch in which the primary owns it.
+    pub epoch: Epoch,
+    /// Its protected list on disk; none when it is still to be written in this epoch.
+    pub list: Option<ListStamp>,
+    /// The run lease.
+    pub lease: Span,
+}
+
+/// What a host has to offer to VMs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Memory in MiB, all of it.
+    pub memory_mib: u64,
+    /// Memory in MiB that VMs could still take.
+    pub memory_free_mib: u64,
+    /// Processors.
+    pub cpus: u32,
+    /// Domains running, protected or not.
+    pub domains: u32,
+}

@@ -1,0 +1,354 @@
+//! What is on a datastore: *registers*, each written by one host and read by all (DESIGN section 6). This file has their
+//! contents; how they become bytes is `mainstay-formats`' matter, how they reach a disk is `mainstay-storage`'s.
+//!
+//! Invariant: a register has one writer. `ProtectedList(epoch)` has the owner of that epoch, all others the host they name.
+
+use crate::ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, Token, VmId, XmlId};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// Names a register of a datastore.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RegisterId {
+    /// `host-X-hb`: that host's datastore heartbeat.
+    Heartbeat(HostId),
+    /// `host-X-poweron`: that host's power-on list: its claims and its isolation flag.
+    PowerOn(HostId),
+    /// `host-X-owner`: that host's part in the consensus on ownership, and its beat as owner.
+    Ownership(HostId),
+    /// The protected list of an epoch (a region of `protectedlist`, see [`LIST_REGIONS`]).
+    ProtectedList(Epoch),
+}
+
+/// The file `protectedlist` has this many regions; an epoch uses region `epoch % LIST_REGIONS`. So a late write of a former owner
+/// lands where nobody looks: only a write still under way after eight more changes of owner could do harm.
+pub const LIST_REGIONS: u64 = 8;
+
+/// The contents of a register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RegisterValue {
+    /// Of [`RegisterId::Heartbeat`].
+    Heartbeat(HeartbeatRegister),
+    /// Of [`RegisterId::PowerOn`].
+    PowerOn(PowerOnList),
+    /// Of [`RegisterId::Ownership`].
+    Ownership(OwnershipBlock),
+    /// Of [`RegisterId::ProtectedList`].
+    ProtectedList(ProtectedList),
+}
+
+/// A host's sign of life on a datastore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatRegister {
+    /// The host's present boot.
+    pub boot: BootId,
+    /// The writing process.
+    pub incarnation: Incarnation,
+    /// Grows by one with each write. Only its changing counts, never its value.
+    pub counter: u64,
+    /// Whether the host's agent is well (the guard may beat while the agent is down).
+    pub agent_well: bool,
+}
+
+/// `host-X-poweron`: what a host runs or is about to run of the VMs homed on this datastore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PowerOnList {
+    /// The boot in which this was written.
+    pub boot: BootId,
+    /// The agent that wrote it.
+    pub incarnation: Incarnation,
+    /// Grows by one with each write.
+    pub version: u64,
+    /// Whether the host believes that it is isolated.
+    pub isolated: bool,
+    /// The newest protected list that the host has acted on: a grant in it without a claim here has been declined.
+    pub list_seen: Option<ListStamp>,
+    /// One for each VM, in the order of their ids.
+    pub claims: Vec<Claim>,
+}
+
+/// Which version of which epoch's protected list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ListStamp {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Its version within the epoch.
+    pub version: u64,
+}
+
+/// A host's word about one VM. While it stands in a running state, nobody else may run that VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The VM.
+    pub vm: VmId,
+    /// Its libvirt name.
+    pub name: Arc<str>,
+    /// The grant under which it is held. `None`: the VM runs here without one (its user started it, or it came by live
+    /// migration) and the host asks the owner for one.
+    pub token: Option<Token>,
+    /// What the host does with it.
+    pub state: ClaimState,
+    /// What the VM needs and how it is to be treated; known once its domain XML is stored on the datastore.
+    pub spec: Option<VmSpec>,
+}
+
+/// The states of a claim. The last two are left behind for the owner to read (and removed when it has drawn its conclusion).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClaimState {
+    /// Written before the VM is started.
+    Starting,
+    /// It executes.
+    Running,
+    /// It is there, but must not execute: the lease is over.
+    Frozen,
+    /// An isolation response is under way.
+    Stopping,
+    /// It is leaving by live migration.
+    Migrating,
+    /// It has stopped here.
+    Stopped {
+        /// Why: decides whether it is restarted.
+        cause: StopCause,
+    },
+    /// It could not be started here.
+    StartFailed {
+        /// The reason, in words for the user.
+        reason: Arc<str>,
+    },
+}
+
+impl ClaimState {
+    /// Whether the host has let go of the VM: it does not execute there and will not without a new grant.
+    pub fn is_released(&self) -> bool {
+        match self {
+            ClaimState::Stopped { .. } | ClaimState::StartFailed { .. } => true,
+            ClaimState::Starting
+            | ClaimState::Running
+            | ClaimState::Frozen
+            | ClaimState::Stopping
+            | ClaimState::Migrating => false,
+        }
+    }
+}
+
+/// Why a VM is not running on a host any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum StopCause {
+    /// The guest powered itself off.
+    GuestShutdown,
+    /// Its user asked it to shut down (`virsh shutdown`).
+    UserShutdown,
+    /// Its user destroyed it (`virsh destroy`).
+    UserDestroyed,
+    /// Its user saved or suspended it to disk.
+    Saved,
+    /// It left by live migration.
+    Migrated,
+    /// QEMU crashed, was killed, or the guest panicked.
+    Crashed,
+    /// The host went down under it.
+    HostFailed,
+    /// The host gave the grant back before starting it.
+    Withdrawn,
+    /// Nobody can say (it went away while agent and libvirt were both down).
+    Unknown,
+}
+
+impl StopCause {
+    /// Whether the VM stopped by somebody's will, and so is to stay down (I4).
+    pub fn is_intended(self) -> bool {
+        match self {
+            StopCause::GuestShutdown
+            | StopCause::UserShutdown
+            | StopCause::UserDestroyed
+            | StopCause::Saved => true,
+            StopCause::Migrated
+            | StopCause::Crashed
+            | StopCause::HostFailed
+            | StopCause::Withdrawn
+            | StopCause::Unknown => false,
+        }
+    }
+}
+
+impl fmt::Display for StopCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StopCause::GuestShutdown => "the guest powered itself off",
+            StopCause::UserShutdown => "its user shut it down",
+            StopCause::UserDestroyed => "its user destroyed it",
+            StopCause::Saved => "its user saved it",
+            StopCause::Migrated => "it migrated away",
+            StopCause::Crashed => "QEMU crashed or was killed",
+            StopCause::HostFailed => "its host went down",
+            StopCause::Withdrawn => "the host gave the grant back",
+            StopCause::Unknown => "it vanished while nobody watched",
+        })
+    }
+}
+
+/// What a VM needs, and its user's wishes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmSpec {
+    /// Names the file with its domain XML on the datastore.
+    pub xml: XmlId,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Restart priority.
+    pub priority: Priority,
+}
+
+/// Restart priority of a VM: higher ones are started first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Priority {
+    /// Never restarted.
+    Disabled,
+    /// Last.
+    Lowest,
+    /// After medium.
+    Low,
+    /// The default.
+    #[default]
+    Medium,
+    /// Before medium.
+    High,
+    /// First.
+    Highest,
+}
+
+impl Priority {
+    /// Reads the user's word for it.
+    pub fn parse(text: &str) -> Option<Priority> {
+        match text {
+            "disabled" => Some(Priority::Disabled),
+            "lowest" => Some(Priority::Lowest),
+            "low" => Some(Priority::Low),
+            "medium" => Some(Priority::Medium),
+            "high" => Some(Priority::High),
+            "highest" => Some(Priority::Highest),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Priority::Disabled => "disabled",
+            Priority::Lowest => "lowest",
+            Priority::Low => "low",
+            Priority::Medium => "medium",
+            Priority::High => "high",
+            Priority::Highest => "highest",
+        })
+    }
+}
+
+/// A ballot of the consensus on an epoch's owner: never used by two hosts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Ballot {
+    /// Counts rounds.
+    pub round: u64,
+    /// Whose.
+    pub host: HostId,
+}
+
+/// `host-X-owner`: the host's block of Disk Paxos for one epoch (the *instance*), and its beat as an owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnershipBlock {
+    /// The boot in which this was written.
+    pub boot: BootId,
+    /// The agent that wrote it.
+    pub incarnation: Incarnation,
+    /// The epoch that the next three fields are about; `Epoch(0)` when the host never contended.
+    pub instance: Epoch,
+    /// The highest ballot that this host has begun (`mbal` of Disk Paxos).
+    pub promised: Option<Ballot>,
+    /// The ballot and value that this host last put forward in phase two (`bal` and `inp`).
+    pub accepted: Option<(Ballot, HostId)>,
+    /// The host's latest ownership.
+    pub beat: Option<OwnerBeat>,
+}
+
+/// An owner's sign of life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerBeat {
+    /// The epoch that it owns.
+    pub epoch: Epoch,
+    /// Grows by one with each write.
+    pub counter: u64,
+    /// It has given the ownership up: the next one need not wait.
+    pub released: bool,
+}
+
+/// The protected VMs homed on a datastore, as the owner of an epoch sees and decides it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProtectedList {
+    /// The epoch of its writer.
+    pub epoch: Epoch,
+    /// Grows by one with each write of the epoch.
+    pub version: u64,
+    /// The owner that wrote it.
+    pub owner: HostId,
+    /// One for each VM, in the order of their ids.
+    pub entries: Vec<Entry>,
+}
+
+impl ProtectedList {
+    /// Its stamp.
+    pub fn stamp(&self) -> ListStamp {
+        ListStamp { epoch: self.epoch, version: self.version }
+    }
+
+    /// The entry of that VM.
+    pub fn entry(&self, vm: VmId) -> Option<&Entry> {
+        self.entries.binary_search_by_key(&vm, |entry| entry.vm).ok().map(|index| &self.entries[index])
+    }
+}
+
+/// One VM of the protected list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The VM.
+    pub vm: VmId,
+    /// Its libvirt name.
+    pub name: Arc<str>,
+    /// What it needs.
+    pub spec: VmSpec,
+    /// Whether it is to run.
+    pub desired: Desired,
+    /// The user took it out of protection: it is watched, never restarted.
+    pub unprotected: bool,
+    /// The host that may run it.
+    pub holder: Option<HostId>,
+    /// Names the grant to the holder (or the last one, when there is no holder).
+    pub token: Token,
+    /// The host that is to get it, written before the present holder's registers are read once more (section 7).
+    pub intent: Option<HostId>,
+    /// How often it was granted since it last ran well: drives back-off, survives a change of owner.
+    pub attempts: u32,
+    /// The host whose failure made it be moved, for as long as it has not been seen running since.
+    pub failed_over_from: Option<HostId>,
+}
+
+/// Whether a VM is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Desired {
+    /// Yes: it ran, and nobody stopped it on purpose.
+    On,
+    /// No: its user or its guest stopped it.
+    Off,
+}
+
+/// Where a VM's registers are: the datastore that it is homed on, and the VM.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VmHome {
+    /// The datastore.
+    pub datastore: DatastoreName,
+    /// The VM.
+    pub vm: VmId,
+}

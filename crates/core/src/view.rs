@@ -1,0 +1,139 @@
+//! What a core believes, for people: status, lists, the API. Nothing decides by it.
+
+use crate::election::PrimaryReason;
+use crate::host_liveness::HostState;
+use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
+use crate::message::Capacity;
+use crate::register::{ListStamp, Priority};
+use crate::time::{Span, Time};
+use crate::timing::Timing;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The cluster as one host sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Whose view it is.
+    pub host: HostId,
+    /// That host's clock.
+    pub now: Time,
+    /// Its part.
+    pub role: Role,
+    /// The primary of its partition.
+    pub primary: Option<HostId>,
+    /// Why that one, as told by the primary itself.
+    pub primary_reason: Option<PrimaryReason>,
+    /// The times in force.
+    pub timing: Timing,
+    /// All configured hosts.
+    pub hosts: Vec<HostView>,
+    /// All configured datastores.
+    pub datastores: Vec<DatastoreView>,
+    /// All VMs known from protected lists and power-on lists.
+    pub vms: Vec<VmView>,
+    /// Whether libvirt answers on this host.
+    pub hypervisor_well: bool,
+}
+
+/// A host's part in its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Elects.
+    Candidate,
+    /// Decides.
+    Primary,
+    /// Follows.
+    Secondary,
+}
+
+/// A host, as seen by another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostView {
+    /// Which.
+    pub host: HostId,
+    /// Its state (a secondary knows only itself and its primary).
+    pub state: HostState,
+    /// How long it has been in that state.
+    pub since: Span,
+    /// Age of the last network heartbeat.
+    pub network_heartbeat: Option<Span>,
+    /// Age of the last change of its datastore heartbeat, for each datastore.
+    pub datastore_heartbeats: Vec<(DatastoreName, Span)>,
+    /// Whether it answered the last ping; `None` when it was not pinged lately.
+    pub ping: Option<bool>,
+    /// Datastores that it says it reaches.
+    pub datastores: Vec<DatastoreName>,
+    /// What it has to offer.
+    pub capacity: Option<Capacity>,
+    /// Whether its libvirt answers.
+    pub hypervisor_well: Option<bool>,
+}
+
+/// A datastore, as seen by a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatastoreView {
+    /// Which.
+    pub datastore: DatastoreName,
+    /// Whether this host's heartbeats arrive there.
+    pub connected: bool,
+    /// What the storage said when not.
+    pub error: Option<Arc<str>>,
+    /// The owner, as far as this host has seen.
+    pub owner: Option<HostId>,
+    /// The owner's epoch.
+    pub epoch: Epoch,
+    /// The newest protected list that was read or written.
+    pub list: Option<ListStamp>,
+    /// What is left of this host's own ownership; `None` when it is not the owner.
+    pub ownership_left: Option<Span>,
+    /// Registers found unreadable since the start.
+    pub unreadable_registers: u64,
+}
+
+/// A VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmView {
+    /// Its UUID.
+    pub vm: VmId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its datastore.
+    pub datastore: DatastoreName,
+    /// Who may run it.
+    pub host: Option<HostId>,
+    /// What it does.
+    pub state: VmState,
+    /// Whether it is protected *now*: in the list on disk, granted to the host that runs it.
+    pub protected: bool,
+    /// Why not, or what is waited for.
+    pub note: Option<String>,
+    /// Restart priority.
+    pub priority: Priority,
+    /// Its grant.
+    pub token: Option<Token>,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+}
+
+/// What a VM does, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VmState {
+    /// It executes.
+    Running,
+    /// It is being started.
+    Starting,
+    /// It is frozen until contact returns.
+    Frozen,
+    /// It waits to be granted to a host.
+    Waiting,
+    /// Its host is silent: the last known state was running.
+    Unknown,
+    /// It is down, as its user or guest wanted.
+    Off,
+}
