@@ -1,1 +1,99 @@
-//! What the HTTP API says: types shared by agent and command line.
+//! What the HTTP API says: types shared by agent and command line. No behaviour, no tokio.
+//!
+//! The API is served on a Unix socket (root only). Paths:
+//!
+//! | method and path | answer |
+//! | --- | --- |
+//! | `GET /v1/status` | [`Status`]: the primary's view of the cluster, the same from any host of the partition |
+//! | `GET /v1/local` | [`Local`]: what this host's own agent knows and counts |
+//! | `GET /v1/events?after=N&limit=M` | [`EventPage`]: events of all reachable hosts, oldest first |
+//! | `GET /v1/events?follow=true` | the same as JSON lines, one [`EventRecord`] each, without end |
+//! | `POST /v1/vms/NAME/protect`, `POST /v1/vms/NAME/unprotect` | [`Done`] |
+//!
+//! Any request may carry the header `mainstay-host: NAME`, which sends it to that host's agent. Errors are [`Problem`] with
+//! a fitting HTTP status.
+
+use mainstay_core::ids::{HostId, Incarnation};
+use mainstay_core::{Event, Severity, Time, View};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The cluster, as its primary sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// Names of the hosts, as configured.
+    pub host_names: BTreeMap<HostId, String>,
+    /// Whether this is a primary's view. When not, `note` says why and the view is only the answering host's own.
+    pub complete: bool,
+    /// What a person should know about this answer.
+    pub note: Option<String>,
+    /// The view.
+    pub view: View,
+    /// Alarms that stand (newest last).
+    pub alarms: Vec<EventRecord>,
+}
+
+/// What one agent knows of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Local {
+    /// The host.
+    pub host: HostId,
+    /// Mainstay's version.
+    pub version: String,
+    /// The agent's process id.
+    pub pid: u32,
+    /// Milliseconds since the agent's start.
+    pub uptime_ms: u64,
+    /// Its own view.
+    pub view: View,
+    /// Counters by name: packets refused, registers unreadable, bytes sent and written, and so on.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// An event with where and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// The reporting host.
+    pub host: HostId,
+    /// Microseconds since 1970 by that host's clock.
+    pub at_unix_us: u64,
+    /// The host's monotonic clock.
+    pub at: Time,
+    /// The reporting run of the agent.
+    pub incarnation: Incarnation,
+    /// Counts the host's events over all runs of its agent.
+    pub sequence: u64,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The event in words.
+    pub text: String,
+    /// The event. `None` when it was written by a newer version that knows more kinds.
+    pub event: Option<Event>,
+}
+
+/// A page of events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventPage {
+    /// Oldest first, ordered by time, then host, then sequence.
+    pub events: Vec<EventRecord>,
+    /// Hosts that could not be asked, with the reason.
+    pub missing: BTreeMap<HostId, String>,
+}
+
+/// Something was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What, in words.
+    pub message: String,
+}
+
+/// Something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong and what to do, in words.
+    pub error: String,
+}
