@@ -1,0 +1,204 @@
+//! The link to one peer: its live connections, the messages that wait for one, and the dial.
+//!
+//! Invariants: at most one dial in flight; at most [`WAITING_MAX`] messages wait and [`CONNECTIONS_MAX`] connections
+//! live. Both ends may dial at once; both connections are kept, the newest live one is sent on, and the other ends by
+//! its silence.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use quinn::{Connection, SendDatagramError};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::connection::{self, Shared};
+use super::counters::{Complaint, lock};
+
+/// Messages that wait for a connection. Protocol messages are only worth something while fresh: the newest few suffice.
+const WAITING_MAX: usize = 4;
+
+/// Connections kept per peer. Two come from dialling each other; more from a peer that restarts quickly.
+const CONNECTIONS_MAX: usize = 4;
+
+/// One configured peer.
+pub(super) struct Link {
+    pub(super) id: String,
+    pub(super) address: SocketAddr,
+    server_name: String,
+    client: quinn::ClientConfig,
+    state: Mutex<LinkState>,
+    /// Something changed that a waiting request may want to see: a connection came up or a dial failed.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct LinkState {
+    /// Oldest first.
+    connections: Vec<Connection>,
+    waiting: VecDeque<Vec<u8>>,
+    dialling: bool,
+    dialled_at: Option<Instant>,
+    last_failure: Option<String>,
+}
+
+impl LinkState {
+    fn newest_live(&mut self) -> Option<&Connection> {
+        self.connections.retain(|c| c.close_reason().is_none());
+        self.connections.last()
+    }
+}
+
+impl Link {
+    pub(super) fn new(
+        id: &str,
+        address: SocketAddr,
+        server_name: String,
+        client: quinn::ClientConfig,
+    ) -> Self {
+        Self {
+            id: id.to_owned(),
+            address,
+            server_name,
+            client,
+            state: Mutex::new(LinkState::default()),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Sends on the newest live connection, or keeps the message and dials.
+    pub(super) fn send(self: &Arc<Self>, shared: &Arc<Shared>, datagram: Vec<u8>) {
+        let mut state = lock(&self.state);
+        let datagram = match state.newest_live() {
+            Some(connection) => match self.send_on(shared, connection, datagram) {
+                Some(unsent) => unsent,
+                None => return,
+            },
+            None => datagram,
+        };
+        if state.waiting.len() >= WAITING_MAX {
+            state.waiting.pop_front();
+            shared.tally.count(|c| c.datagrams_dropped += 1);
+        }
+        state.waiting.push_back(datagram);
+        self.dial_if_idle(shared, &mut state);
+    }
+
+    /// Gives the datagram back when the connection ended just now.
+    fn send_on(&self, shared: &Shared, connection: &Connection, datagram: Vec<u8>) -> Option<Vec<u8>> {
+        let size = datagram.len();
+        match connection.send_datagram(datagram.clone().into()) {
+            Ok(()) => shared.tally.count(|c| {
+                c.datagrams_sent += 1;
+                c.bytes_sent += size as u64;
+            }),
+            Err(SendDatagramError::ConnectionLost(_)) => return Some(datagram),
+            Err(
+                SendDatagramError::TooLarge
+                | SendDatagramError::UnsupportedByPeer
+                | SendDatagramError::Disabled,
+            ) => {
+                shared.tally.count(|c| c.datagrams_oversize += 1);
+                shared.tally.complain(self.address, Complaint::Oversize, &self.id);
+            }
+        }
+        None
+    }
+
+    /// Takes in a connection that passed the handshake, sends what waits, and serves it.
+    pub(super) fn adopt(self: &Arc<Self>, shared: &Arc<Shared>, connection: Connection) {
+        let mut state = lock(&self.state);
+        if shared.closing.load(Ordering::Relaxed) {
+            connection.close(connection::CODE_GOODBYE, b"agent stops");
+            return;
+        }
+        shared.tally.count(|c| c.connections_opened += 1);
+        state.last_failure = None;
+        while let Some(datagram) = state.waiting.pop_front() {
+            let _lost_with_the_connection = self.send_on(shared, &connection, datagram);
+        }
+        state.connections.push(connection.clone());
+        if state.connections.len() > CONNECTIONS_MAX {
+            state
+                .connections
+                .remove(0)
+                .close(connection::CODE_SUPERSEDED, b"superseded by newer connections");
+        }
+        drop(state);
+        self.changed.notify_waiters();
+        shared.runtime.spawn(connection::serve(Arc::clone(shared), Arc::clone(self), connection));
+    }
+
+    /// Forgets a connection that ended.
+    pub(super) fn forget(&self, connection: &Connection) {
+        let id = connection.stable_id();
+        lock(&self.state).connections.retain(|c| c.stable_id() != id);
+    }
+
+    /// The newest live connection; dials until there is one. The caller bounds the wait.
+    pub(super) async fn connected(self: &Arc<Self>, shared: &Arc<Shared>) -> Option<Connection> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before looking, so that no change between looking and waiting is missed.
+            changed.as_mut().enable();
+            {
+                let mut state = lock(&self.state);
+                if let Some(connection) = state.newest_live() {
+                    return Some(connection.clone());
+                }
+                if shared.closing.load(Ordering::Relaxed) {
+                    return None;
+                }
+                self.dial_if_idle(shared, &mut state);
+            }
+            changed.await;
+        }
+    }
+
+    /// How the last dial failed, for the text of an error.
+    pub(super) fn last_failure(&self) -> Option<String> {
+        lock(&self.state).last_failure.clone()
+    }
+
+    fn dial_if_idle(self: &Arc<Self>, shared: &Arc<Shared>, state: &mut LinkState) {
+        if state.dialling || shared.closing.load(Ordering::Relaxed) {
+            return;
+        }
+        state.dialling = true;
+        shared.runtime.spawn(dial(Arc::clone(shared), Arc::clone(self)));
+    }
+}
+
+/// Dials once. Whoever has something to send starts the next one.
+async fn dial(shared: Arc<Shared>, link: Arc<Link>) {
+    let earliest = lock(&link.state).dialled_at.map(|at| at + shared.timing.dial_spacing);
+    if let Some(earliest) = earliest {
+        sleep_until(earliest).await;
+    }
+    lock(&link.state).dialled_at = Some(Instant::now());
+    shared.tally.count(|c| c.dials += 1);
+    let dialled = shared.endpoint.connect_with(link.client.clone(), link.address, &link.server_name);
+    let outcome = match dialled {
+        Ok(connecting) => match timeout(shared.timing.dial, connecting).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => {
+                connection::report_end(&shared, link.address, &link.id, &error, true);
+                Err(error.to_string())
+            }
+            Err(_) => Err(format!("no answer from {} to a dial", link.address)),
+        },
+        Err(error) => Err(format!("dialling {} failed: {error}", link.address)),
+    };
+    lock(&link.state).dialling = false;
+    match outcome {
+        Ok(connection) => link.adopt(&shared, connection),
+        Err(why) => {
+            tracing::debug!(peer = link.id, why, "dial failed");
+            shared.tally.count(|c| c.dials_failed += 1);
+            lock(&link.state).last_failure = Some(why);
+            link.changed.notify_waiters();
+        }
+    }
+}
