@@ -148,6 +148,10 @@ pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>, connection: Conn
         }
     };
     link.forget(&connection);
+    if end == ConnectionError::TimedOut && link.is_connected() {
+        // The spare of two that came from dialling each other: nobody used it, nothing is lost.
+        return;
+    }
     report_end(&shared, address, &link.id, &end, false);
 }
 

@@ -16,7 +16,7 @@ const COMPLAINTS_MAX: usize = 256;
 pub struct Counters {
     /// Connections that passed the handshake, both directions.
     pub connections_opened: u64,
-    /// Connections that ended by silence, reset or error; not by a goodbye.
+    /// Connections that ended by silence, reset or error; not by a goodbye, and not unused spares of a live one.
     pub connections_lost: u64,
     /// Dials begun.
     pub dials: u64,

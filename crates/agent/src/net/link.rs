@@ -136,6 +136,11 @@ impl Link {
         lock(&self.state).connections.retain(|c| c.stable_id() != id);
     }
 
+    /// Whether a live connection is at hand.
+    pub(super) fn is_connected(&self) -> bool {
+        lock(&self.state).newest_live().is_some()
+    }
+
     /// The newest live connection; dials until there is one. The caller bounds the wait.
     pub(super) async fn connected(self: &Arc<Self>, shared: &Arc<Shared>) -> Option<Connection> {
         loop {
