@@ -1,0 +1,130 @@
+//! Which alarms stand: raised by some events, ended by others. One alarm per kind and object: a repeated one replaces the
+//! earlier one. Only this run of the agent counts: a core that starts anew says again what is still wrong.
+
+use mainstay_api::EventRecord;
+use mainstay_core::ids::{DatastoreName, HostId, VmId};
+use mainstay_core::view::{View, VmState};
+use mainstay_core::{Event, Severity};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What an alarm is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    /// A host is failed or its agent does not answer.
+    Host(HostId),
+    /// A datastore is out of reach.
+    Datastore(DatastoreName),
+    /// A register is damaged.
+    Register(DatastoreName, Arc<str>),
+    /// A VM can't be protected.
+    NotProtectable(VmId),
+    /// No host can take a VM.
+    WaitsForHost(VmId),
+    /// A VM is active on two hosts.
+    ActiveTwice(VmId),
+}
+
+/// The alarms that stand on this host.
+#[derive(Clone, Debug, Default)]
+pub struct StandingAlarms {
+    standing: BTreeMap<Key, EventRecord>,
+}
+
+impl StandingAlarms {
+    /// Takes note of an event: ends what it ends, then raises what it raises.
+    pub fn note(&mut self, record: &EventRecord) {
+        let Some(event) = &record.event else { return };
+        self.standing.retain(|key, _| !ends(event, key));
+        if record.severity == Severity::Alarm
+            && let Some(key) = raises(event)
+        {
+            self.standing.insert(key, record.clone());
+        }
+    }
+
+    /// The alarms that stand, newest last. `view` ends those that the core sees settled without an event of its own (a
+    /// VM that a later owner placed, say).
+    pub fn list(&self, view: &View) -> Vec<EventRecord> {
+        let settled = |vm: &VmId| {
+            view.vms.iter().find(|known| known.vm == *vm).is_some_and(|known| known.state != VmState::Waiting)
+        };
+        let mut list: Vec<EventRecord> = self
+            .standing
+            .iter()
+            .filter(|(key, _)| !matches!(key, Key::WaitsForHost(vm) if settled(vm)))
+            .map(|(_, record)| record.clone())
+            .collect();
+        list.sort_by_key(|record| record.sequence);
+        list
+    }
+}
+
+fn raises(event: &Event) -> Option<Key> {
+    match event {
+        Event::HostStateChanged { host, .. } => Some(Key::Host(host.clone())),
+        Event::DatastoreLost { datastore, .. } => Some(Key::Datastore(datastore.clone())),
+        Event::RegisterUnreadable { datastore, register, .. } => {
+            Some(Key::Register(datastore.clone(), register.clone()))
+        }
+        Event::VmNotProtectable { vm, .. } => Some(Key::NotProtectable(vm.id)),
+        Event::VmWaitsForHost { vm, .. } => Some(Key::WaitsForHost(vm.id)),
+        Event::VmActiveTwice { vm, .. } => Some(Key::ActiveTwice(vm.id)),
+        Event::AgentStarted { .. }
+        | Event::ElectionStarted { .. }
+        | Event::BecamePrimary { .. }
+        | Event::FollowsPrimary { .. }
+        | Event::SteppedDown { .. }
+        | Event::DatastoreBack { .. }
+        | Event::OwnershipAcquired { .. }
+        | Event::OwnershipLost { .. }
+        | Event::VmProtected { .. }
+        | Event::VmUnprotected { .. }
+        | Event::VmStopped { .. }
+        | Event::TakeoverIntended { .. }
+        | Event::TakeoverCancelled { .. }
+        | Event::VmGranted { .. }
+        | Event::VmClaimed { .. }
+        | Event::VmWaitsForStorage { .. }
+        | Event::VmStarted { .. }
+        | Event::VmStartFailed { .. }
+        | Event::VmRestarted { .. }
+        | Event::DefinitionDropped { .. }
+        | Event::HypervisorLost
+        | Event::HypervisorBack => None,
+    }
+}
+
+fn ends(event: &Event, key: &Key) -> bool {
+    if matches!(event, Event::AgentStarted { .. }) {
+        return true;
+    }
+    match key {
+        Key::Host(host) => match event {
+            Event::HostStateChanged { host: changed, .. } => host == changed,
+            // Whoever is primary now judges hosts, and raises its own alarms.
+            other => matches!(other, Event::SteppedDown { .. }),
+        },
+        Key::Datastore(name) | Key::Register(name, _) => {
+            matches!(event, Event::DatastoreBack { datastore } if name == datastore)
+        }
+        Key::NotProtectable(id) => is_about(event, *id) && is_settling(event),
+        Key::WaitsForHost(id) => {
+            is_about(event, *id)
+                && (is_settling(event)
+                    || matches!(event, Event::VmGranted { .. } | Event::VmRestarted { .. }))
+        }
+        Key::ActiveTwice(id) => {
+            is_about(event, *id) && (is_settling(event) || matches!(event, Event::DefinitionDropped { .. }))
+        }
+    }
+}
+
+fn is_about(event: &Event, id: VmId) -> bool {
+    event.vm().is_some_and(|vm| vm.id == id)
+}
+
+/// Events after which what was wrong with a VM before no longer holds as it was said.
+fn is_settling(event: &Event) -> bool {
+    matches!(event, Event::VmProtected { .. } | Event::VmUnprotected { .. } | Event::VmStopped { .. })
+}

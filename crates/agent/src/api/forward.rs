@@ -1,0 +1,60 @@
+//! Requests from agent to agent: a small JSON envelope each way.
+
+use super::Answer;
+use crate::journal::parse_record;
+use crate::net::Net;
+use mainstay_api::EventRecord;
+use mainstay_core::ids::HostId;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::Duration;
+
+/// A forwarded request.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Envelope {
+    pub(super) method: String,
+    /// Path and query.
+    pub(super) path: String,
+    /// Whether the receiver may forward it to the primary. Set only for the first hop, so that two agents that take each
+    /// other for the primary can't play ball.
+    #[serde(default)]
+    pub(super) may_forward: bool,
+}
+
+/// Its answer.
+#[derive(Debug, Serialize, Deserialize)]
+struct Reply {
+    status: u16,
+    body: Value,
+}
+
+impl Envelope {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Envelope, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+pub(super) fn encode_answer(answer: &Answer) -> Vec<u8> {
+    // A `Value` always serializes; an empty answer is refused by the asker.
+    serde_json::to_vec(&Reply { status: answer.0, body: answer.1.clone() }).unwrap_or_default()
+}
+
+/// Asks another agent.
+pub(super) async fn ask(
+    net: &Net,
+    to: &HostId,
+    envelope: &Envelope,
+    patience: Duration,
+) -> Result<Answer, String> {
+    let body = serde_json::to_vec(envelope).map_err(|error| error.to_string())?;
+    let bytes = net.request(to.as_str(), body, patience).await.map_err(|error| error.to_string())?;
+    let reply: Reply = serde_json::from_slice(&bytes)
+        .map_err(|error| format!("its answer can't be read ({error}): use the same version everywhere"))?;
+    Ok((reply.status, reply.body))
+}
+
+/// The events in an answer; those that can't be read at all are left out.
+pub(super) fn records(list: Value) -> Vec<EventRecord> {
+    let Value::Array(list) = list else { return Vec::new() };
+    list.into_iter().filter_map(|record| parse_record(&record.to_string())).collect()
+}

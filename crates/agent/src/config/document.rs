@@ -1,0 +1,144 @@
+//! The configuration file's shape, as serde sees it. Values keep their place in the file, so that a refusal can name the line.
+
+use serde::Deserialize;
+use std::path::PathBuf;
+use toml::Spanned;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Document {
+    pub(super) state_dir: Spanned<PathBuf>,
+    pub(super) cluster: ClusterSection,
+    pub(super) host: HostSection,
+    #[serde(default)]
+    pub(super) peer: Vec<HostSection>,
+    #[serde(default)]
+    pub(super) datastore: Vec<DatastoreSection>,
+    #[serde(default)]
+    pub(super) libvirt: LibvirtSection,
+    #[serde(default = "default_timing")]
+    pub(super) timing: Spanned<TimingSection>,
+    #[serde(default)]
+    pub(super) restart: RestartSection,
+    #[serde(default)]
+    pub(super) api: ApiSection,
+    #[serde(default)]
+    pub(super) log: LogSection,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClusterSection {
+    pub(super) id: Spanned<String>,
+    pub(super) name: Spanned<String>,
+    pub(super) key_file: Spanned<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HostSection {
+    pub(super) id: Spanned<String>,
+    pub(super) name: Spanned<String>,
+    pub(super) address: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DatastoreSection {
+    pub(super) name: Spanned<String>,
+    pub(super) path: Spanned<PathBuf>,
+    #[serde(default)]
+    pub(super) allow_unmounted: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LibvirtSection {
+    pub(super) uri: String,
+}
+
+impl Default for LibvirtSection {
+    fn default() -> Self {
+        LibvirtSection { uri: "qemu:///system".into() }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TimingSection {
+    #[serde(default = "default_preset")]
+    pub(super) preset: Spanned<String>,
+    pub(super) heartbeat: Option<Spanned<String>>,
+    pub(super) lease: Option<Spanned<String>>,
+    pub(super) failure_timeout: Option<Spanned<String>>,
+}
+
+fn default_preset() -> Spanned<String> {
+    Spanned::new(0..0, "standard".into())
+}
+
+fn default_timing() -> Spanned<TimingSection> {
+    let section =
+        TimingSection { preset: default_preset(), heartbeat: None, lease: None, failure_timeout: None };
+    Spanned::new(0..0, section)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RestartSection {
+    pub(super) concurrent_starts: Spanned<u32>,
+}
+
+impl Default for RestartSection {
+    fn default() -> Self {
+        RestartSection { concurrent_starts: Spanned::new(0..0, 4) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ApiSection {
+    pub(super) socket: Spanned<PathBuf>,
+}
+
+impl Default for ApiSection {
+    fn default() -> Self {
+        ApiSection { socket: Spanned::new(0..0, "/run/mainstay/agent.sock".into()) }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LogSection {
+    pub(super) format: LogFormat,
+    pub(super) level: LogLevel,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Only what a person must act on.
+    Error,
+    /// What is degraded too.
+    Warn,
+    /// The protocol at work too.
+    #[default]
+    Info,
+    /// Each operation.
+    Debug,
+    /// Everything.
+    Trace,
+}
