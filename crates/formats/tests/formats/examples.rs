@@ -1,0 +1,150 @@
+//! One example of each format, as a person sees it with `cat`. A change here is a change of the format.
+
+use expect_test::{Expect, expect};
+use mainstay_core::ids::*;
+use mainstay_core::message::*;
+use mainstay_core::register::*;
+use mainstay_core::time::{Span, Time};
+use mainstay_formats::wire::encode_message;
+use mainstay_formats::{ClusterId, encode_slot};
+
+fn shows(id: RegisterId, value: RegisterValue, expected: Expect) {
+    let cluster = ClusterId::parse("lab").expect("good");
+    let slot = encode_slot(&cluster, &id, 1042, &value).expect("it fits");
+    let text = String::from_utf8(slot).expect("legible");
+    assert!(text.ends_with(" \n"), "padded, and a line end last");
+    expected.assert_eq(&format!("{}\n", text.trim_end()));
+}
+
+fn vm(number: u8) -> VmId {
+    VmId([number; 16])
+}
+
+fn spec() -> VmSpec {
+    VmSpec { xml: XmlId(0xfeed), memory_mib: 2048, vcpus: 2, priority: Priority::Medium }
+}
+
+fn host(number: u32) -> HostId {
+    HostId::new(&format!("host-{number}"))
+}
+
+#[test]
+fn heartbeat() {
+    let value = HeartbeatRegister {
+        boot: BootId([9; 16]),
+        incarnation: Incarnation(5),
+        counter: 77,
+        agent_well: true,
+    };
+    shows(
+        RegisterId::Heartbeat(host(1)),
+        RegisterValue::Heartbeat(value),
+        expect![[r#"
+        {"mainstay":1,"kind":"heartbeat","cluster":"lab","host":"host-1","sequence":1042,"length":95,"body_crc32c":"8066acc9","crc32c":"48c15ebe"}
+        {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"counter":77,"agent_well":true}
+    "#]],
+    );
+}
+
+#[test]
+fn power_on_list() {
+    let token = Some(Token { epoch: Epoch(3), number: 8 });
+    let claim = |number: u8, state| Claim {
+        vm: vm(number),
+        name: format!("vm{number}").as_str().into(),
+        token,
+        state,
+        spec: Some(spec()),
+    };
+    let value = PowerOnList {
+        boot: BootId([9; 16]),
+        incarnation: Incarnation(5),
+        version: 12,
+        isolated: false,
+        list_seen: Some(ListStamp { epoch: Epoch(3), version: 4 }),
+        claims: vec![
+            claim(1, ClaimState::Running),
+            claim(2, ClaimState::Stopped { cause: StopCause::GuestShutdown }),
+        ],
+    };
+    shows(
+        RegisterId::PowerOn(host(1)),
+        RegisterValue::PowerOn(value),
+        expect![[r#"
+        {"mainstay":1,"kind":"power-on","cluster":"lab","host":"host-1","sequence":1042,"length":525,"body_crc32c":"2dd185dd","crc32c":"e334c5db"}
+        {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"version":12,"isolated":false,"list_seen":{"epoch":3,"version":4},"claims":[
+        {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","token":{"epoch":3,"number":8},"state":"Running","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"}},
+        {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","token":{"epoch":3,"number":8},"state":{"Stopped":{"cause":"GuestShutdown"}},"spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"}}]}
+    "#]],
+    );
+}
+
+#[test]
+fn ownership() {
+    let ballot = Ballot { round: 2, host: host(1) };
+    let value = OwnershipBlock {
+        boot: BootId([9; 16]),
+        incarnation: Incarnation(5),
+        instance: Epoch(3),
+        promised: Some(ballot.clone()),
+        accepted: Some((ballot, host(1))),
+        beat: Some(OwnerBeat { epoch: Epoch(3), counter: 400, released: false }),
+    };
+    shows(
+        RegisterId::Ownership(host(1)),
+        RegisterValue::Ownership(value),
+        expect![[r#"
+        {"mainstay":1,"kind":"ownership","cluster":"lab","host":"host-1","sequence":1042,"length":216,"body_crc32c":"1676d308","crc32c":"1d4163f5"}
+        {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"instance":3,"promised":{"round":2,"host":"host-1"},"accepted":[{"round":2,"host":"host-1"},"host-1"],"beat":{"epoch":3,"counter":400,"released":false}}
+    "#]],
+    );
+}
+
+#[test]
+fn protected_list() {
+    let entry = |number: u8| Entry {
+        vm: vm(number),
+        name: format!("vm{number}").as_str().into(),
+        spec: spec(),
+        desired: Desired::On,
+        unprotected: false,
+        holder: Some(host(1)),
+        token: Token { epoch: Epoch(3), number: u64::from(number) },
+        intent: None,
+        attempts: 0,
+        failed_over_from: None,
+    };
+    let value =
+        ProtectedList { epoch: Epoch(3), version: 4, owner: host(1), entries: vec![entry(1), entry(2)] };
+    shows(
+        RegisterId::ProtectedList(Epoch(3)),
+        RegisterValue::ProtectedList(value),
+        expect![[r#"
+        {"mainstay":1,"kind":"protected-list","cluster":"lab","epoch":3,"sequence":1042,"length":581,"body_crc32c":"9275914a","crc32c":"4b5d4070"}
+        {"epoch":3,"version":4,"owner":"host-1","entries":[
+        {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","unprotected":false,"holder":"host-1","token":{"epoch":3,"number":1},"intent":null,"attempts":0,"failed_over_from":null},
+        {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","unprotected":false,"holder":"host-1","token":{"epoch":3,"number":2},"intent":null,"attempts":0,"failed_over_from":null}]}
+    "#]],
+    );
+}
+
+#[test]
+fn message() {
+    let body = Body::HeartbeatAck(HeartbeatAck {
+        echo: Time(1_000_000),
+        owned: vec![OwnedDatastore {
+            datastore: DatastoreName::new("ds1"),
+            epoch: Epoch(3),
+            list: Some(ListStamp { epoch: Epoch(3), version: 4 }),
+            lease: Span::from_secs(3),
+        }],
+    });
+    let message = Message { incarnation: Incarnation(5), sequence: 6, body };
+    let cluster = ClusterId::parse("lab").expect("good");
+    let bytes = encode_message(&cluster, &message).expect("encodes");
+    let frame: String = bytes[..9].iter().map(|byte| format!("{byte:02x}")).collect();
+    let cbor = bytes[9..].escape_ascii();
+    expect![[r#"
+        01126596191dc1ebb4 \xa3kincarnation\x05hsequence\x06dbody\xa1lHeartbeatAck\xa2decho\x1a\x00\x0fB@eowned\x81\xa4idatastorecds1eepoch\x03dlist\xa2eepoch\x03gversion\x04elease\x1a\x00-\xc6\xc0
+    "#]].assert_eq(&format!("{frame} {cbor}\n"));
+}

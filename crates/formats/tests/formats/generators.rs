@@ -1,0 +1,196 @@
+//! Generators of every register value and every message.
+
+use mainstay_core::ids::*;
+use mainstay_core::message::*;
+use mainstay_core::register::*;
+use mainstay_core::time::{Span, Time};
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+/// Any text, also such that needs escapes in JSON.
+fn text() -> impl Strategy<Value = Arc<str>> {
+    prop_oneof!["[a-z0-9-]{1,12}", "\\PC{0,12}", Just("a\"b\\c\n\u{0}\"crc32c\":\"".to_string())]
+        .prop_map(|text| text.as_str().into())
+}
+
+fn host() -> impl Strategy<Value = HostId> {
+    "host-[0-9]{1,4}".prop_map(|text| HostId::new(&text))
+}
+
+fn datastore() -> impl Strategy<Value = DatastoreName> {
+    "[a-z0-9-]{1,12}".prop_map(|text| DatastoreName::new(&text))
+}
+
+fn boot() -> impl Strategy<Value = BootId> {
+    any::<[u8; 16]>().prop_map(BootId)
+}
+
+fn vm() -> impl Strategy<Value = VmId> {
+    any::<[u8; 16]>().prop_map(VmId)
+}
+
+fn incarnation() -> impl Strategy<Value = Incarnation> {
+    any::<u64>().prop_map(Incarnation)
+}
+
+fn epoch() -> impl Strategy<Value = Epoch> {
+    any::<u64>().prop_map(Epoch)
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    (epoch(), any::<u64>()).prop_map(|(epoch, number)| Token { epoch, number })
+}
+
+fn stamp() -> impl Strategy<Value = ListStamp> {
+    (epoch(), any::<u64>()).prop_map(|(epoch, version)| ListStamp { epoch, version })
+}
+
+fn cause() -> impl Strategy<Value = StopCause> {
+    prop::sample::select(vec![
+        StopCause::GuestShutdown,
+        StopCause::UserShutdown,
+        StopCause::UserDestroyed,
+        StopCause::Saved,
+        StopCause::Migrated,
+        StopCause::Crashed,
+        StopCause::HostFailed,
+        StopCause::Withdrawn,
+        StopCause::Unknown,
+    ])
+}
+
+fn spec() -> impl Strategy<Value = VmSpec> {
+    let priority = prop::sample::select(vec![
+        Priority::Disabled,
+        Priority::Lowest,
+        Priority::Low,
+        Priority::Medium,
+        Priority::High,
+        Priority::Highest,
+    ]);
+    (any::<u64>(), any::<u64>(), any::<u32>(), priority).prop_map(|(xml, memory_mib, vcpus, priority)| {
+        VmSpec { xml: XmlId(xml), memory_mib, vcpus, priority }
+    })
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let state = prop_oneof![
+        Just(ClaimState::Starting),
+        Just(ClaimState::Running),
+        Just(ClaimState::Frozen),
+        Just(ClaimState::Stopping),
+        Just(ClaimState::Migrating),
+        cause().prop_map(|cause| ClaimState::Stopped { cause }),
+        text().prop_map(|reason| ClaimState::StartFailed { reason }),
+    ];
+    (vm(), text(), of(token()), state, of(spec())).prop_map(|(vm, name, token, state, spec)| Claim {
+        vm,
+        name,
+        token,
+        state,
+        spec,
+    })
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let desired = prop::sample::select(vec![Desired::On, Desired::Off]);
+    let first = (vm(), text(), spec(), desired, any::<bool>());
+    let second = (of(host()), token(), of(host()), any::<u32>(), of(host()));
+    (first, second).prop_map(
+        |((vm, name, spec, desired, unprotected), (holder, token, intent, attempts, failed_over_from))| {
+            Entry { vm, name, spec, desired, unprotected, holder, token, intent, attempts, failed_over_from }
+        },
+    )
+}
+
+fn ballot() -> impl Strategy<Value = Ballot> {
+    (any::<u64>(), host()).prop_map(|(round, host)| Ballot { round, host })
+}
+
+fn heartbeat_register() -> impl Strategy<Value = RegisterValue> {
+    (boot(), incarnation(), any::<u64>(), any::<bool>()).prop_map(
+        |(boot, incarnation, counter, agent_well)| {
+            RegisterValue::Heartbeat(HeartbeatRegister { boot, incarnation, counter, agent_well })
+        },
+    )
+}
+
+fn power_on() -> impl Strategy<Value = RegisterValue> {
+    (boot(), incarnation(), any::<u64>(), any::<bool>(), of(stamp()), vec(claim(), 0..30)).prop_map(
+        |(boot, incarnation, version, isolated, list_seen, claims)| {
+            RegisterValue::PowerOn(PowerOnList { boot, incarnation, version, isolated, list_seen, claims })
+        },
+    )
+}
+
+fn ownership() -> impl Strategy<Value = RegisterValue> {
+    let beat = (epoch(), any::<u64>(), any::<bool>()).prop_map(|(epoch, counter, released)| OwnerBeat {
+        epoch,
+        counter,
+        released,
+    });
+    (boot(), incarnation(), epoch(), of(ballot()), of((ballot(), host())), of(beat)).prop_map(
+        |(boot, incarnation, instance, promised, accepted, beat)| {
+            RegisterValue::Ownership(OwnershipBlock { boot, incarnation, instance, promised, accepted, beat })
+        },
+    )
+}
+
+fn protected_list() -> impl Strategy<Value = (RegisterId, RegisterValue)> {
+    (epoch(), any::<u64>(), host(), vec(entry(), 0..30)).prop_map(|(epoch, version, owner, entries)| {
+        let value = RegisterValue::ProtectedList(ProtectedList { epoch, version, owner, entries });
+        (RegisterId::ProtectedList(epoch), value)
+    })
+}
+
+/// Any register with any value.
+pub fn register() -> impl Strategy<Value = (RegisterId, RegisterValue)> {
+    prop_oneof![
+        (host().prop_map(RegisterId::Heartbeat), heartbeat_register()),
+        (host().prop_map(RegisterId::PowerOn), power_on()),
+        (host().prop_map(RegisterId::Ownership), ownership()),
+        protected_list(),
+    ]
+}
+
+/// Any message.
+pub fn message() -> impl Strategy<Value = Message> {
+    let rank = || (any::<u32>(), host()).prop_map(|(datastores, host)| Rank { datastores, host });
+    let capacity = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>()).prop_map(
+        |(memory_mib, memory_free_mib, cpus, domains)| Capacity {
+            memory_mib,
+            memory_free_mib,
+            cpus,
+            domains,
+        },
+    );
+    let names = vec(datastore(), 0..6);
+    let power_on = vec((datastore(), any::<u64>()), 0..6);
+    let heartbeat = (any::<u64>(), names, power_on, capacity, any::<bool>()).prop_map(
+        |(sent, datastores, power_on, capacity, hypervisor_well)| {
+            let sent = Time(sent);
+            Body::Heartbeat(Heartbeat { sent, datastores, power_on, capacity, hypervisor_well })
+        },
+    );
+    let owned =
+        (datastore(), epoch(), of(stamp()), any::<u64>()).prop_map(|(datastore, epoch, list, lease)| {
+            OwnedDatastore { datastore, epoch, list, lease: Span(lease) }
+        });
+    let ack = (any::<u64>(), vec(owned, 0..6))
+        .prop_map(|(echo, owned)| Body::HeartbeatAck(HeartbeatAck { echo: Time(echo), owned }));
+    let body = prop_oneof![
+        rank().prop_map(|rank| Body::Elect { rank }),
+        (rank(), any::<u32>()).prop_map(|(rank, owned)| Body::Announce { rank, owned }),
+        heartbeat,
+        ack,
+        (datastore(), stamp()).prop_map(|(datastore, stamp)| Body::ListChanged { datastore, stamp }),
+        Just(Body::SteppingDown),
+    ];
+    (incarnation(), any::<u64>(), body).prop_map(|(incarnation, sequence, body)| Message {
+        incarnation,
+        sequence,
+        body,
+    })
+}
