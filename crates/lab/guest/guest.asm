@@ -1,0 +1,341 @@
+; The lab's guest: a machine that boots in a fraction of a second and tells the outside what it lives through.
+;
+; It beats about five times a second, on its serial port and in a record on its own disk. It counts its boots,
+; notices when another copy of itself writes the same disk, powers off when its power button is pressed, and
+; obeys a command that is written into its disk from outside. It has no operating system: SeaBIOS does the I/O.
+;
+; The disk, in 512-byte sectors. What is written at run time stands alone in its 4 KiB block, so that whoever reads
+; or writes it from outside may use direct I/O on any storage.
+;
+;     0        this program's first sector; the VM's name and the length of a beat are patched into it
+;     1..3     the rest of this program
+;     16       the command sector: byte 0 is the command, 0 is none
+;     24       the record (see `record` below)
+;     32..47   split counters, one sector each: what a copy found wrong, it adds in the sector that its nonce chooses
+;
+; Why split counters have sectors of their own: two copies that run at once overwrite each other's record. Were the
+; counter part of it, each would wipe out what the other had noticed. A counter that nobody ever writes anything but
+; a larger number into survives; two copies that happen to choose the same sector may lose a count, never the fact.
+;
+; Assemble: nasm -f bin guest.asm -o guest.bin
+
+bits 16
+org 0x7c00
+
+PROGRAM_SECTORS equ 3           ; sectors 1.. that hold the rest of this program
+COMMAND_LBA     equ 16
+RECORD_LBA      equ 24
+SPLIT_LBA       equ 32
+SPLIT_SLOTS     equ 16          ; a power of two
+BUFFER          equ 0x9000
+BIOS_TICKS      equ 0x46c       ; 18.2 per second, back to 0 at midnight
+PM1_STATUS      equ 0x600       ; where SeaBIOS puts the ACPI registers, on pc as on q35
+PM1_ENABLE      equ 0x602
+PM1_CONTROL     equ 0x604
+POWER_BUTTON    equ 0x0100      ; the same bit in PM1_STATUS and PM1_ENABLE
+MAGIC           equ 0x31474c4d  ; "MLG1"
+
+; ---------------------------------------------------------------------------------------------- first sector
+entry:
+        cli
+        xor     ax, ax
+        mov     ds, ax
+        mov     es, ax
+        mov     ss, ax
+        mov     sp, 0x7c00
+        cld
+        sti
+        mov     [drive], dl
+        mov     ah, 0x42
+        mov     si, load_request
+        int     0x13
+        jc      .stuck
+        jmp     main
+.stuck: cli
+        hlt
+        jmp     .stuck
+
+align 4
+load_request:
+        db      16, 0
+        dw      PROGRAM_SECTORS, main, 0
+        dq      1
+drive:  db      0x80
+
+        times   0x1b8-($-$$) db 0
+beat_ticks:                             ; patched: how many timer ticks a beat lasts
+        dd      4
+        times   0x1c0-($-$$) db 0
+name:                                   ; patched: the VM's name, padded with zeros
+        db      'unnamed'
+        times   0x1e0-($-$$) db 0
+        times   0x1fe-($-$$) db 0
+        dw      0xaa55
+
+; ------------------------------------------------------------------------------------------------- sectors 1..
+main:
+        mov     dx, 0x3fb               ; serial line: 8 bits, no parity
+        mov     al, 3
+        out     dx, al
+        mov     dx, PM1_ENABLE
+        mov     ax, POWER_BUTTON
+        out     dx, ax
+
+        mov     al, RECORD_LBA          ; take over the counters of the boots before this one
+        call    read_sector
+        cmp     dword [BUFFER], MAGIC
+        jne     .first_boot
+        mov     si, BUFFER
+        mov     di, record
+        mov     cx, record.end - record
+        rep     movsb
+.first_boot:
+        mov     dword [record.beats], 0
+        inc     dword [record.boots]
+        mov     si, name
+        mov     di, record.name
+        mov     cx, 32
+        rep     movsb
+        rdtsc                           ; the nonce tells this running copy from every other
+        xor     eax, [BIOS_TICKS]
+        mov     [record.nonce], eax
+        mov     si, text.boot
+        call    report
+        jmp     beat                    ; a foreign nonce is no split yet: it is the boot before this one
+
+next:
+        mov     al, COMMAND_LBA
+        call    read_sector
+        jc      .no_command
+        mov     al, [BUFFER]
+        mov     [command], al
+        cmp     al, 'H'
+        je      hang
+        cmp     al, 'R'
+        je      reset
+        cmp     al, 'O'
+        je      power_off_on_command
+        cmp     al, 'P'
+        je      panic
+        cmp     al, 'W'
+        jne     .no_command
+        mov     dx, 0x443               ; ib700 watchdog: (15 - 14) * 2 = 2 s until it must be petted again
+        mov     al, 14
+        out     dx, al
+.no_command:
+        mov     al, RECORD_LBA          ; has anybody else written our record since our last beat?
+        call    read_sector
+        jc      beat
+        mov     eax, [BUFFER + (record.nonce - record)]
+        cmp     eax, [record.nonce]
+        je      beat
+        call    note_split
+beat:
+        inc     dword [record.beats]
+        call    write_record
+        mov     si, text.beat
+        call    report
+        mov     ebx, [BIOS_TICKS]
+.wait:
+        hlt
+        call    poll_power_button
+        mov     eax, [BIOS_TICKS]
+        sub     eax, ebx                ; at midnight this is huge: one short beat, no endless wait
+        cmp     eax, [beat_ticks]
+        jb      .wait
+        jmp     next
+
+; Looks at the power button; returns unless it was pressed and we are to obey it.
+poll_power_button:
+        mov     dx, PM1_STATUS
+        in      ax, dx
+        test    ax, POWER_BUTTON
+        jz      .done
+        mov     ax, POWER_BUTTON        ; writing the bit clears it
+        out     dx, ax
+        inc     dword [record.buttons]
+        cmp     byte [command], 'I'
+        jne     power_off
+        mov     si, text.ignored
+        call    report
+.done:  ret
+
+power_off_on_command:
+        call    clear_command
+power_off:
+        inc     dword [record.offs]
+        call    write_record
+        mov     si, text.off
+        call    report
+        mov     dx, PM1_CONTROL
+        mov     ax, 0x2000              ; SLP_EN with sleep type 0, which is S5 here
+        out     dx, ax
+        jmp     halt
+
+; Commands that end this boot are taken back first, or the next boot would obey them again.
+hang:
+        call    clear_command
+        mov     si, text.hang
+        call    report
+halt:   cli
+        hlt
+        jmp     halt
+
+reset:
+        call    clear_command
+        inc     dword [record.resets]
+        call    write_record
+        mov     si, text.reset
+        call    report
+        mov     al, 0xfe                ; the keyboard controller's reset line ...
+        out     0x64, al
+        mov     dx, 0xcf9               ; ... and the chipset's, should there be no such controller
+        mov     al, 6
+        out     dx, al
+        jmp     halt
+
+panic:
+        call    clear_command
+        mov     si, text.panic
+        call    report
+        mov     dx, 0x505               ; pvpanic
+        mov     al, 1
+        out     dx, al
+        jmp     halt
+
+clear_command:
+        mov     byte [command], 0
+        mov     di, BUFFER
+        mov     cx, 512
+        xor     al, al
+        rep     stosb
+        mov     al, COMMAND_LBA
+        jmp     write_sector
+
+; Adds one to the split counter that our nonce chooses.
+note_split:
+        mov     al, [record.nonce]
+        and     al, SPLIT_SLOTS - 1
+        add     al, SPLIT_LBA
+        push    ax
+        call    read_sector
+        pop     ax
+        jc      .say                    ; a counter that can't be read is not overwritten
+        inc     dword [BUFFER]
+        call    write_sector
+.say:   mov     si, text.split
+        jmp     report
+
+write_record:
+        mov     si, record
+        mov     di, BUFFER
+        mov     cx, record.end - record
+        rep     movsb
+        mov     cx, 512 - (record.end - record)
+        xor     al, al
+        rep     stosb
+        mov     al, RECORD_LBA
+        ; falls through
+; Sector AL to or from BUFFER; carry: it failed.
+write_sector:
+        mov     ah, 0x43
+        jmp     transfer
+read_sector:
+        mov     ah, 0x42
+transfer:
+        mov     [request.lba], al
+        xor     al, al
+        mov     dl, [drive]
+        mov     si, request
+        int     0x13
+        jnc     .done
+        inc     dword [record.io_errors]
+        mov     si, text.io_error
+        call    report
+        stc
+.done:  ret
+
+; ------------------------------------------------------------------------------------------------------ serial
+; One line: the word at SI, the VM's name, boots, beats.
+report:
+        call    print
+        mov     si, name
+        call    print
+        mov     eax, [record.boots]
+        call    print_number
+        mov     eax, [record.beats]
+        call    print_number
+        mov     al, 10
+        jmp     print_char
+
+print_number:                           ; a blank, then EAX in decimal
+        push    eax
+        mov     al, ' '
+        call    print_char
+        pop     eax
+        xor     cx, cx
+        mov     edi, 10
+.digit: xor     edx, edx
+        div     edi
+        push    dx
+        inc     cx
+        test    eax, eax
+        jnz     .digit
+.out:   pop     ax
+        add     al, '0'
+        call    print_char
+        loop    .out
+        ret
+
+print:  lodsb
+        test    al, al
+        jz      .done
+        call    print_char
+        jmp     print
+.done:  ret
+
+print_char:
+        push    dx
+        push    ax
+        mov     dx, 0x3fd
+.busy:  in      al, dx
+        test    al, 0x20
+        jz      .busy
+        pop     ax
+        mov     dx, 0x3f8
+        out     dx, al
+        pop     dx
+        ret
+
+; -------------------------------------------------------------------------------------------------------- data
+text:
+.boot:          db 'BOOT ', 0
+.beat:          db 'BEAT ', 0
+.split:         db 'SPLIT ', 0
+.off:           db 'OFF ', 0
+.ignored:       db 'IGNORED ', 0
+.hang:          db 'HANG ', 0
+.reset:         db 'RESET ', 0
+.panic:         db 'PANIC ', 0
+.io_error:      db 'IOERR ', 0
+command:        db 0
+
+align 4
+request:        db 16, 0
+                dw 1, BUFFER, 0
+.lba:           dq 0
+
+; The record as it is on the disk: 32-bit little-endian numbers. `guest.rs` reads it.
+record:
+                dd MAGIC
+.boots:         dd 0                    ; how often this disk was booted
+.beats:         dd 0                    ; beats of this boot
+.nonce:         dd 0                    ; which running copy wrote this
+.offs:          dd 0                    ; power-offs that the guest itself carried out
+.resets:        dd 0                    ; resets by command
+.buttons:       dd 0                    ; presses of the power button that it saw
+.io_errors:     dd 0
+.name:          times 32 db 0
+.end:
+
+        times   512 * (1 + PROGRAM_SECTORS) - ($-$$) db 0   ; negative, hence an error, when the program is too long

@@ -1,0 +1,220 @@
+//! `host` and `agent`.
+
+use std::process::ExitCode;
+
+use clap::{Subcommand, ValueEnum};
+use mainstay_lab::{Cut, Lab, Net, PowerOn};
+
+use super::parse_host;
+
+/// One network or both.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Nets {
+    /// Management
+    Mgmt,
+    /// Storage
+    Storage,
+    /// Both
+    Both,
+}
+
+impl Nets {
+    /// The networks meant.
+    pub fn list(self) -> &'static [Net] {
+        match self {
+            Nets::Mgmt => &[Net::Mgmt],
+            Nets::Storage => &[Net::Storage],
+            Nets::Both => &Net::ALL,
+        }
+    }
+}
+
+/// What to do to a host.
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// Power loss
+    Off {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+    },
+    /// Power on
+    On {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+        /// Start its agent too
+        #[arg(long)]
+        agent: bool,
+    },
+    /// Stop all its processes where they are
+    Hang {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+    },
+    /// Let them go on
+    Unhang {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+    },
+    /// Cut it off from a network
+    Cut {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+        /// Which network
+        #[arg(default_value = "mgmt")]
+        net: Nets,
+        /// As if the cable were pulled: the host's card loses its link. Otherwise the host can't see it
+        #[arg(long)]
+        carrier: bool,
+    },
+    /// Undo `cut`
+    Join {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+        /// Which network
+        #[arg(default_value = "both")]
+        net: Nets,
+    },
+    /// Lose a share of its packets
+    Lose {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+        /// How many of a hundred; 0 undoes it
+        #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
+        percent: u8,
+        /// Which network
+        #[arg(default_value = "mgmt")]
+        net: Nets,
+    },
+    /// Run a command in it, or a shell
+    Sh {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+        /// The command; a shell if there is none
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
+
+/// Runs `host`.
+pub fn host(command: &HostCommand) -> anyhow::Result<ExitCode> {
+    let lab = Lab::attach()?;
+    match command {
+        HostCommand::Off { host } => {
+            lab.host(*host)?.power_off()?;
+            eprintln!("h{host} is off.");
+        }
+        HostCommand::On { host, agent } => {
+            lab.host(*host)?.power_on_with(&PowerOn { agent: *agent, ..PowerOn::default() })?;
+            eprintln!("h{host} is on.");
+        }
+        HostCommand::Hang { host } => {
+            lab.host(*host)?.hang()?;
+            eprintln!("h{host} hangs.");
+        }
+        HostCommand::Unhang { host } => {
+            lab.host(*host)?.unhang()?;
+            eprintln!("h{host} goes on.");
+        }
+        HostCommand::Cut { host, net, carrier } => {
+            let how = if *carrier { Cut::Carrier } else { Cut::Silent };
+            for net in net.list() {
+                lab.host(*host)?.cut(*net, how)?;
+            }
+            eprintln!("h{host} is cut off.");
+        }
+        HostCommand::Join { host, net } => {
+            for net in net.list() {
+                lab.host(*host)?.join(*net)?;
+            }
+            eprintln!("h{host} is joined again.");
+        }
+        HostCommand::Lose { host, percent, net } => {
+            for net in net.list() {
+                lab.host(*host)?.lose_packets(*net, *percent)?;
+            }
+            eprintln!("h{host} loses {percent} % of its packets.");
+        }
+        HostCommand::Sh { host, command } => {
+            let shell = vec!["bash".to_string()];
+            let code = lab.host(*host)?.interact(if command.is_empty() { &shell } else { command })?;
+            return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What to do to an agent.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Start it
+    Start {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+    },
+    /// Ask it to end, and wait
+    Stop {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+    },
+    /// Kill it, as a crash does
+    Kill {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+    },
+    /// Stop it where it is, as a deadlock does
+    Hang {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+    },
+    /// Undo `hang`
+    Resume {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+    },
+}
+
+/// Runs `agent`.
+pub fn agent(command: &AgentCommand) -> anyhow::Result<ExitCode> {
+    let lab = Lab::attach()?;
+    match command {
+        AgentCommand::Start { host } => {
+            let host = lab.host(*host)?;
+            host.start_agent()?;
+            eprintln!("{}'s agent is started; its log is {}.", host.name(), host.agent_log().display());
+        }
+        AgentCommand::Stop { host } => {
+            if lab.host(*host)?.stop_agent()? {
+                eprintln!("h{host}'s agent has ended.");
+            } else {
+                eprintln!("h{host}'s agent did not end within 15 s and was killed.");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        AgentCommand::Kill { host } => {
+            lab.host(*host)?.kill_agent()?;
+            eprintln!("h{host}'s agent is killed.");
+        }
+        AgentCommand::Hang { host } => {
+            lab.host(*host)?.hang_agent()?;
+            eprintln!("h{host}'s agent hangs.");
+        }
+        AgentCommand::Resume { host } => {
+            lab.host(*host)?.resume_agent()?;
+            eprintln!("h{host}'s agent goes on.");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
