@@ -1,2 +1,75 @@
-//! The command line: mainstay.
-fn main() {}
+//! The command line: `mainstay`. Starts the agent, asks agents, and prints their answers for people and for programs.
+//!
+//! It decides nothing and keeps nothing: whatever it shows was said by an agent or read from a datastore just now. Stdout is
+//! data, stderr is messages, and exit codes are those of [`exit::Exit`].
+
+mod args;
+mod ask;
+mod clock;
+mod commands;
+mod completions;
+mod datastores;
+mod events;
+mod exit;
+mod hosts;
+mod live;
+#[cfg(test)]
+mod snapshots;
+mod status;
+mod style;
+mod vms;
+mod words;
+
+use args::{Cli, ClusterCommand, Command};
+use ask::Route;
+use clap::Parser;
+use commands::Output;
+use exit::{Exit, Failure};
+use live::Live;
+use std::io::Write;
+use std::process::ExitCode;
+use style::Style;
+
+fn main() -> ExitCode {
+    // Ends the process on wrong usage (2) and after --help and --version (0).
+    let cli = Cli::parse();
+    match dispatch(&cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if !failure.is_quiet() {
+                report(&failure);
+            }
+            failure.exit().into()
+        }
+    }
+}
+
+fn report(failure: &Failure) {
+    let mut err = std::io::stderr().lock();
+    // Nobody is left to be told when stderr is closed too.
+    let _ = writeln!(err, "error: {failure}");
+    if let Some(hint) = failure.hint() {
+        let _ = writeln!(err, "hint: {hint}");
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
+    match &cli.command {
+        Command::Completions { shell } => completions::print(*shell),
+        Command::Cluster(command) => ask_cluster(cli, command),
+    }
+}
+
+fn ask_cluster(cli: &Cli, command: &ClusterCommand) -> Result<Exit, Failure> {
+    // `--host` behind the subcommand goes before `--host` in front of it, being the nearer word.
+    let host = command.asked_host().or(cli.host.as_deref());
+    let route = Route::choose(&cli.global.socket, &cli.global.host_sockets, host);
+    let mut output = Output {
+        out: &mut std::io::stdout().lock(),
+        err: &mut std::io::stderr().lock(),
+        style: Style::for_stdout(cli.global.color, command.zone()),
+        json: cli.global.json,
+    };
+    let mut agent = Live::new(route, &cli.global.host_sockets);
+    commands::run(command, &mut agent, &mut output)
+}

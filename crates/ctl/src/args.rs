@@ -1,0 +1,303 @@
+//! The command line: its words, its help, and what counts as wrong usage.
+//!
+//! Why `--host` is not a global option: after `vm list` and `events` it says *whose* VMs and events are meant, which must
+//! work for a host that is down. Before the subcommand it always says which agent is asked.
+
+use crate::clock::Zone;
+use crate::exit::EXIT_CODES_HELP;
+use crate::style::ColourChoice;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use mainstay_core::Severity;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Keeps virtual machines running when the host under them fails, on plain KVM/libvirt hosts that share storage.
+#[derive(Debug, Parser)]
+#[command(name = "mainstay", version, after_help = EXIT_CODES_HELP, max_term_width = 110)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Ask the agent of this host (name or id) instead of the local one
+    #[arg(long, value_name = "HOST", env = "MAINSTAY_HOST")]
+    pub host: Option<String>,
+
+    /// Settings of all commands.
+    #[command(flatten)]
+    pub global: Global,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Settings of all commands.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColourChoice,
+
+    /// The local agent's socket
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "MAINSTAY_SOCKET",
+        default_value = "/run/mainstay/agent.sock"
+    )]
+    pub socket: PathBuf,
+
+    /// A folder with the sockets of several hosts' agents (HOST.sock), as on a machine that plays a whole cluster
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "MAINSTAY_HOST_SOCKETS",
+        default_value = "/run/mainstay/hosts",
+        hide_short_help = true
+    )]
+    pub host_sockets: PathBuf,
+}
+
+/// Lets `--host` also stand behind the subcommand.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// Ask the agent of this host (name or id) instead of the local one
+    #[arg(id = "ask", long = "host", value_name = "HOST")]
+    pub host: Option<String>,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Those that ask about the cluster.
+    #[command(flatten)]
+    Cluster(ClusterCommand),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// The subcommands that ask an agent or a datastore.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Show the cluster on one screen: primary, hosts, datastores, VMs, standing alarms
+    Status(StatusArgs),
+    /// Hosts of the cluster
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// Virtual machines, and whether they are protected
+    #[command(subcommand)]
+    Vm(VmCommand),
+    /// Datastores, and what is on them
+    #[command(subcommand)]
+    Datastore(DatastoreCommand),
+    /// Show what happened, on all hosts, oldest first
+    Events(EventsArgs),
+}
+
+impl ClusterCommand {
+    /// The host that `--host` behind the subcommand asks, where it has that meaning.
+    pub fn asked_host(&self) -> Option<&str> {
+        let ask = match self {
+            ClusterCommand::Status(StatusArgs { ask, .. })
+            | ClusterCommand::Host(HostCommand::List { ask })
+            | ClusterCommand::Vm(VmCommand::Protect { ask, .. } | VmCommand::Unprotect { ask, .. })
+            | ClusterCommand::Datastore(DatastoreCommand::List { ask }) => ask,
+            ClusterCommand::Vm(VmCommand::List { .. }) | ClusterCommand::Events(_) => return None,
+        };
+        ask.host.as_deref()
+    }
+
+    /// The clock to show times in.
+    pub fn zone(&self) -> Zone {
+        let utc = match self {
+            ClusterCommand::Status(args) => args.utc,
+            ClusterCommand::Events(args) => args.utc,
+            ClusterCommand::Host(_) | ClusterCommand::Vm(_) | ClusterCommand::Datastore(_) => false,
+        };
+        if utc { Zone::Utc } else { Zone::Local }
+    }
+}
+
+/// Arguments of `mainstay status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Which agent to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
+    /// Exit with 4 when an alarm stands, a host is not connected, or there is no primary
+    #[arg(long)]
+    pub check: bool,
+    /// Show times of day in UTC
+    #[arg(long)]
+    pub utc: bool,
+}
+
+/// `mainstay host ...`
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// List the hosts, with the primary's judgement and what they have to offer
+    List {
+        /// Which agent to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+}
+
+/// `mainstay vm ...`
+#[derive(Debug, Subcommand)]
+pub enum VmCommand {
+    /// List the VMs
+    List {
+        /// Only VMs of this host (name or id; it need not be up)
+        #[arg(id = "of", long = "host", value_name = "HOST")]
+        host: Option<String>,
+    },
+    /// Protect a VM: it is restarted elsewhere when its host fails
+    Protect {
+        /// Which agent to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+        /// The VM, by name or UUID
+        name: String,
+    },
+    /// Take a VM out of protection: it is watched, but never restarted
+    Unprotect {
+        /// Which agent to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+        /// The VM, by name or UUID
+        name: String,
+    },
+}
+
+/// `mainstay datastore ...`
+#[derive(Debug, Subcommand)]
+pub enum DatastoreCommand {
+    /// List the datastores, with their owners
+    List {
+        /// Which agent to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+}
+
+/// Arguments of `mainstay events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on printing events as they happen, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only events of the last ... (such as 90s, 10m, 2h, 1d)
+    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    pub since: Option<Duration>,
+    /// Only events about this VM (name or UUID)
+    #[arg(long, value_name = "VM")]
+    pub vm: Option<String>,
+    /// Only events that this host reported or that are about it (name or id)
+    #[arg(id = "about", long = "host", value_name = "HOST")]
+    pub host: Option<String>,
+    /// Only events of at least this severity
+    #[arg(long, value_name = "SEVERITY", default_value = "info")]
+    pub severity: SeverityArg,
+    /// At most this many: the newest ones [default: 200; before --follow: 10]
+    #[arg(long, short = 'n', value_name = "N")]
+    pub limit: Option<usize>,
+    /// Show times in UTC instead of local time
+    #[arg(long)]
+    pub utc: bool,
+}
+
+/// A severity on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SeverityArg {
+    /// All.
+    Info,
+    /// Warnings and alarms.
+    Warning,
+    /// Alarms.
+    Alarm,
+}
+
+impl From<SeverityArg> for Severity {
+    fn from(arg: SeverityArg) -> Severity {
+        match arg {
+            SeverityArg::Info => Severity::Info,
+            SeverityArg::Warning => Severity::Warning,
+            SeverityArg::Alarm => Severity::Alarm,
+        }
+    }
+}
+
+/// Reads `90s`, `10m`, `2h`, `1d`, and sums such as `1h30m`.
+fn parse_age(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is not an age; write for example 90s, 10m, 2h, 1d or 1h30m");
+    let mut seconds = 0u64;
+    let mut number = None::<u64>;
+    for c in text.chars() {
+        if let Some(digit) = c.to_digit(10) {
+            let more = number.unwrap_or(0).checked_mul(10).and_then(|n| n.checked_add(u64::from(digit)));
+            number = Some(more.ok_or_else(wrong)?);
+            continue;
+        }
+        let unit = match c {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            _ => return Err(wrong()),
+        };
+        let part = number.take().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)?;
+        seconds = seconds.checked_add(part).ok_or_else(wrong)?;
+    }
+    if number.is_some() || text.is_empty() {
+        return Err(wrong());
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ages_are_read_in_units_and_sums() {
+        let seconds = |text: &str| parse_age(text).map(|age| age.as_secs());
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("1h30m"), Ok(5_400));
+        assert_eq!(seconds("2d"), Ok(172_800));
+        for wrong in
+            ["", "10", "m", "5x", "-5m", "10m5", "99999999999999999999s", "999999999999999999d", "１０m"]
+        {
+            assert!(parse_age(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn host_before_the_subcommand_is_asked_and_behind_vm_list_it_filters() {
+        let cli = Cli::try_parse_from(["mainstay", "--host", "h1", "vm", "list", "--host", "h2"]).unwrap();
+        assert_eq!(cli.host.as_deref(), Some("h1"));
+        let Command::Cluster(ClusterCommand::Vm(VmCommand::List { host })) = cli.command else {
+            panic!("vm list")
+        };
+        assert_eq!(host.as_deref(), Some("h2"));
+        let cli = Cli::try_parse_from(["mainstay", "status", "--host", "h1", "--json"]).unwrap();
+        assert!(cli.global.json);
+        let Command::Cluster(ClusterCommand::Status(status)) = cli.command else { panic!("status") };
+        assert_eq!(status.ask.host.as_deref(), Some("h1"));
+    }
+}

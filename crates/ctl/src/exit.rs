@@ -1,0 +1,130 @@
+//! Exit codes and failures: what a script may rely on, and how each failure is told to a person.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The exit codes, as documented in `mainstay help` and docs/cli.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Ok,
+    /// The request was refused or failed.
+    Failed,
+    /// The command line was wrong.
+    Usage,
+    /// No agent could be reached.
+    NoAgent,
+    /// `status --check`: the cluster answered, and something in it is not as it should be.
+    Degraded,
+}
+
+impl Exit {
+    /// The number that the shell sees.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Ok => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::NoAgent => 3,
+            Exit::Degraded => 4,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// The text about exit codes in `mainstay help`.
+pub const EXIT_CODES_HELP: &str = "\
+Exit codes:
+  0  done
+  1  the request was refused, or it failed
+  2  the command line is wrong
+  3  no agent can be reached
+  4  only `mainstay status --check`: the cluster answered, but an alarm stands, a host is not connected, or there is no primary
+
+Data goes to stdout, messages go to stderr.";
+
+/// Why a command did not do what it was asked to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The agent's socket does not answer.
+    #[error("no agent answers on {}: {reason}", socket.display())]
+    NoAgent {
+        /// The socket that was tried.
+        socket: PathBuf,
+        /// Why not.
+        reason: &'static str,
+        /// What to do.
+        hint: String,
+    },
+    /// The agent refused; its text says what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// An argument names something that isn't there.
+    #[error("there is no {what} named '{name}'")]
+    Unknown {
+        /// The kind of thing.
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// The agent's answer could not be understood.
+    #[error("the agent's answer to {request} could not be understood: {reason}")]
+    Answer {
+        /// What was asked.
+        request: String,
+        /// What is wrong with the answer.
+        reason: String,
+    },
+    /// Stdout could not be written.
+    #[error("cannot write to stdout: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// The exit code that goes with it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Failure::NoAgent { .. } => Exit::NoAgent,
+            // A reader that has seen enough (`mainstay events | head -1`) is no failure.
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
+            Failure::Refused(_) | Failure::Unknown { .. } | Failure::Answer { .. } | Failure::Output(_) => {
+                Exit::Failed
+            }
+        }
+    }
+
+    /// What to do about it, when the message itself doesn't say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Failure::NoAgent { hint, .. } => Some(hint.clone()),
+            Failure::Unknown { what, known, .. } if known.is_empty() => {
+                Some(format!("there is no {what} at all yet"))
+            }
+            Failure::Unknown { known, .. } => Some(format!("known are: {}", known.join(", "))),
+            Failure::Answer { .. } => Some(
+                "agent and command line may be of different versions; compare `mainstay --version` on both"
+                    .to_owned(),
+            ),
+            Failure::Refused(_) | Failure::Output(_) => None,
+        }
+    }
+
+    /// Whether it is to be passed over in silence.
+    pub fn is_quiet(&self) -> bool {
+        match self {
+            Failure::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Failure::NoAgent { .. }
+            | Failure::Refused(_)
+            | Failure::Unknown { .. }
+            | Failure::Answer { .. } => false,
+        }
+    }
+}

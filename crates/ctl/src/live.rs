@@ -1,0 +1,94 @@
+//! The agent at the other end of the socket.
+
+use crate::ask::{Agent, NoAnswer, Route};
+use crate::exit::Failure;
+use mainstay_agent::client::{Client, ClientError, encode_segment};
+use mainstay_agent::journal::parse_record;
+use mainstay_api::{Done, EventPage, EventRecord, Status};
+use mainstay_core::ids::HostId;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// How many events are fetched for the filters to choose from: more than an agent keeps at hand, so all of them.
+const EVENTS_FETCHED: usize = 1_000_000;
+
+/// Asks over the socket.
+pub struct Live {
+    client: Client,
+    route: Route,
+    host_sockets: PathBuf,
+}
+
+/// An [`EventPage`] whose events may be of kinds that only a newer agent knows.
+#[derive(Deserialize)]
+struct AnyEventPage {
+    events: Vec<Box<RawValue>>,
+    missing: BTreeMap<HostId, String>,
+}
+
+impl Live {
+    /// Nothing is connected before something is asked.
+    pub fn new(route: Route, host_sockets: &Path) -> Live {
+        let client = Client::new(&route.socket);
+        let client = match &route.pass_on_to {
+            Some(host) => client.on_host(host),
+            None => client,
+        };
+        Live { client, route, host_sockets: host_sockets.to_owned() }
+    }
+
+    fn failure(&self, request: &str, error: ClientError) -> Failure {
+        let none = |why| self.route.no_agent(why, &self.host_sockets);
+        match error {
+            ClientError::NoAgent { socket } if socket.exists() => none(NoAnswer::NobodyListens),
+            ClientError::NoAgent { .. } => none(NoAnswer::NoSocket),
+            ClientError::NotAllowed { .. } => none(NoAnswer::NotAllowed),
+            ClientError::NoAnswer { .. } => none(NoAnswer::Silent),
+            ClientError::Refused { error, .. } => Failure::Refused(error),
+            ClientError::Broken(_) => Failure::Refused(error.to_string()),
+            ClientError::Unreadable(reason) => Failure::Answer { request: request.to_owned(), reason },
+        }
+    }
+}
+
+impl Agent for Live {
+    fn status(&mut self) -> Result<Status, Failure> {
+        let path = "/v1/status";
+        self.client.get(path).map_err(|error| self.failure(path, error))
+    }
+
+    fn events(&mut self) -> Result<EventPage, Failure> {
+        let path = format!("/v1/events?limit={EVENTS_FETCHED}");
+        let page: AnyEventPage = self.client.get(&path).map_err(|error| self.failure(&path, error))?;
+        let unreadable =
+            || Failure::Answer { request: path.clone(), reason: "an event makes no sense".to_owned() };
+        let events = page.events.iter().map(|event| parse_record(event.get()).ok_or_else(unreadable));
+        Ok(EventPage { events: events.collect::<Result<_, _>>()?, missing: page.missing })
+    }
+
+    fn follow(
+        &mut self,
+        after_us: u64,
+        receive: &mut dyn FnMut(EventRecord) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let path = format!("/v1/events?follow=true&after={after_us}&limit={EVENTS_FETCHED}");
+        let mut result = Ok(());
+        let followed = self.client.follow(&path, |record| {
+            result = receive(record);
+            result.is_ok()
+        });
+        followed.map_err(|error| self.failure(&path, error))?;
+        result?;
+        Err(Failure::Refused(
+            "the agent has ended the stream of events; ask again when it is back".to_owned(),
+        ))
+    }
+
+    fn set_protection(&mut self, vm: &str, protect: bool) -> Result<Done, Failure> {
+        let path =
+            format!("/v1/vms/{}/{}", encode_segment(vm), if protect { "protect" } else { "unprotect" });
+        self.client.post(&path).map_err(|error| self.failure(&path, error))
+    }
+}

@@ -1,0 +1,467 @@
+//! Whole outputs of commands for canned answers. `UPDATE_EXPECT=1 cargo test -p mainstay-ctl` rewrites them.
+
+mod canned;
+
+use crate::args::{Cli, ClusterCommand, Command};
+use crate::ask::Agent;
+use crate::clock::Zone;
+use crate::commands::{self, Output};
+use crate::exit::{Exit, Failure};
+use crate::style::Style;
+use canned::Canned;
+use clap::Parser;
+use expect_test::{Expect, expect};
+
+fn parse(line: &str) -> Cli {
+    Cli::try_parse_from(line.split(' ')).expect("a good command line")
+}
+
+fn cluster_command(cli: &Cli) -> &ClusterCommand {
+    match &cli.command {
+        Command::Cluster(command) => command,
+        other => panic!("not a command for an agent: {other:?}"),
+    }
+}
+
+/// Runs a command line against canned answers: what is on stdout, then what is on stderr (marked), then the exit code.
+fn run(canned: &mut Canned, width: Option<u16>, line: &str) -> String {
+    let cli = parse(line);
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let style = Style { colour: false, width, zone: Zone::Utc };
+    let mut output = Output { out: &mut out, err: &mut err, style, json: cli.global.json };
+    let exit = match commands::run(cluster_command(&cli), canned as &mut dyn Agent, &mut output) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            err.extend(format!("error: {failure}\n").bytes());
+            err.extend(failure.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default().bytes());
+            failure.exit()
+        }
+    };
+    let mut text = String::from_utf8(out).expect("UTF-8");
+    for line in String::from_utf8(err).expect("UTF-8").lines() {
+        text.push_str(&format!("stderr| {line}\n"));
+    }
+    if exit != Exit::Ok {
+        text.push_str(&format!("exit {}\n", exit.code()));
+    }
+    text
+}
+
+fn check(mut canned: Canned, line: &str, expected: Expect) {
+    expected.assert_eq(&run(&mut canned, None, line));
+}
+
+#[test]
+fn status_of_a_healthy_cluster() {
+    check(
+        Canned::healthy(),
+        "mainstay status --check",
+        expect![[r#"
+        Cluster   lab (c1)
+        Primary   h3 (host-3): reaches 2 datastores like h2, and has the larger id as text
+        VMs       3 (2 running, 1 off), 2 protected
+
+        HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
+        h1 (host-1)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+        h2 (host-2)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+        h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
+
+        DATASTORE  OWNER        EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+        nfs1       h3 (host-3)  7      2.6 s       7.42  0           yes
+        nfs2       h3 (host-3)  7      2.6 s       7.42  0           yes
+
+        No alarms stand.
+    "#]],
+    );
+}
+
+#[test]
+fn status_with_a_failed_host() {
+    check(
+        Canned::host_failed(),
+        "mainstay status --check",
+        expect![[r#"
+        Cluster   lab (c1)
+        Primary   h3 (host-3): reaches 2 datastores like h2, and has the larger id as text
+        VMs       4 (1 running, 1 starting, 1 waiting, 1 off), 1 protected
+
+        HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
+        h1 (host-1)  failed     2.1 s  -          0    0 of 2      network 6.7 s, nfs1 7.2 s
+        h2 (host-2)  connected  5 min  secondary  2    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+        h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
+
+        DATASTORE  OWNER        EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+        nfs1       h3 (host-3)  7      2.6 s       7.42  0           yes
+        nfs2       nobody       -      -           -     2           no: Stale file handle
+
+        Alarms (3)
+          2026-02-03 14:05:00.000Z  h3  datastore nfs2 is out of reach: Stale file handle
+          2026-02-03 14:05:04.612Z  h3  h1 was connected, is failed (last evidence 4.612 s ago)
+          2026-02-03 14:05:05.300Z  h3  big waits, no host can take it: h2: needs 96 GiB, 39 GiB are free;
+        exit 4
+    "#]],
+    );
+}
+
+#[test]
+fn status_without_a_primary_and_without_vms() {
+    check(
+        Canned::no_primary(),
+        "mainstay status --check",
+        expect![[r#"
+        Cluster   lab (c1)
+        Primary   none: no host decides at present
+        VMs       none known
+        View      only that of h2 (host-2) itself
+        Note      h2 follows no primary at present; an election is under way
+        Libvirt   libvirt does not answer on h2 (host-2); VMs go on
+
+        HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
+        h1 (host-1)  unknown    5 min  -          0    0 of 2      -
+        h2 (host-2)  connected  5 min  candidate  0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
+        h3 (host-3)  unknown    5 min  -          0    0 of 2      -
+
+        DATASTORE  OWNER        EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+        nfs1       h3 (host-3)  7      -           7.42  0           yes
+        nfs2       h3 (host-3)  7      -           7.42  0           yes
+
+        No alarms stand.
+        exit 4
+    "#]],
+    );
+}
+
+#[test]
+fn status_with_ugly_names() {
+    check(
+        Canned::ugly(),
+        "mainstay status",
+        expect![[r#"
+        Cluster   Zürich-Süd (c1)
+        Primary   host-3: reaches 2 datastores like 日本語ホスト, and has the larger id as text
+        VMs       3 (2 running, 1 off), 2 protected
+
+        HOST                                                           STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
+        kvm-node-with-a-rather-long-name.rack-17.example.org (host-1)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+        日本語ホスト (host-2)                                          connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+        host-3                                                         connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
+
+        DATASTORE  OWNER   EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+        nfs1       host-3  7      2.6 s       7.42  0           yes
+        nfs2       host-3  7      2.6 s       7.42  0           yes
+
+        No alarms stand.
+    "#]],
+    );
+}
+
+#[test]
+fn status_fits_eighty_columns() {
+    let text = run(&mut Canned::host_failed(), Some(80), "mainstay status");
+    let table = text.split("\n\n").nth(1).expect("the hosts table");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{text}");
+    expect![[r#"
+        HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
+        h1 (host-1)  failed     2.1 s  -          0    0 of 2      network 6.7 s,
+                                                                   nfs1 7.2 s
+        h2 (host-2)  connected  5 min  secondary  2    2 of 2      network 0.4 s,
+                                                                   nfs1 0.9 s,
+                                                                   nfs2 0.9 s
+        h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s,
+                                                                   nfs2 0.9 s"#]]
+    .assert_eq(table);
+}
+
+#[test]
+fn host_list_with_a_failed_host() {
+    check(
+        Canned::host_failed(),
+        "mainstay host list",
+        expect![[r#"
+        HOST         STATE      SINCE  ROLE       VMS  DATASTORES  CPUS  MEMORY FREE         DOMAINS  LIBVIRT  PING
+        h1 (host-1)  failed     2.1 s  -          0    0 of 2      16    39.5 GiB of 64 GiB  3        -        silent
+        h2 (host-2)  connected  5 min  secondary  2    2 of 2      16    39.5 GiB of 64 GiB  3        silent   -
+        h3 (host-3)  connected  5 min  primary    0    2 of 2      16    39.5 GiB of 64 GiB  3        answers  -
+    "#]],
+    );
+}
+
+#[test]
+fn vm_list_of_all_hosts() {
+    check(
+        Canned::host_failed(),
+        "mainstay vm list",
+        expect![[r#"
+        VM   STATE     HOST  PROTECTED  PRIORITY  DATASTORE  MEMORY  VCPUS  NOTE
+        big  waiting   -     no         highest   nfs1       96 GiB  2      no host can take it: h2 has 39 GiB free, it needs 96 GiB
+        db   running   h2    yes        medium    nfs1       2 GiB   2      -
+        old  off       -     no         medium    nfs1       2 GiB   2      -
+        web  starting  h2    no         medium    nfs1       2 GiB   2      -
+    "#]],
+    );
+}
+
+#[test]
+fn vm_list_of_one_host_by_name_and_by_id_is_the_same() {
+    let by_name = run(&mut Canned::healthy(), None, "mainstay vm list --host h2");
+    assert_eq!(by_name, run(&mut Canned::healthy(), None, "mainstay vm list --host host-2"));
+    expect![[r#"
+        VM  STATE    HOST  PROTECTED  PRIORITY  DATASTORE  MEMORY  VCPUS  NOTE
+        db  running  h2    yes        medium    nfs1       2 GiB   2      -
+    "#]]
+    .assert_eq(&by_name);
+}
+
+#[test]
+fn vm_list_of_an_unknown_host() {
+    check(
+        Canned::healthy(),
+        "mainstay vm list --host h9",
+        expect![[r#"
+        stderr| error: there is no host named 'h9'
+        stderr| hint: known are: h1 (host-1), h2 (host-2), h3 (host-3)
+        exit 1
+    "#]],
+    );
+}
+
+#[test]
+fn vm_list_without_vms_leaves_stdout_empty() {
+    check(
+        Canned::no_primary(),
+        "mainstay vm list",
+        expect![[r#"
+        stderr| No VMs are known.
+    "#]],
+    );
+}
+
+#[test]
+fn vm_list_with_ugly_names() {
+    check(
+        Canned::ugly(),
+        "mainstay vm list",
+        expect![[r#"
+        VM                                                                     STATE    HOST                                                  PROTECTED  PRIORITY  DATASTORE  MEMORY  VCPUS  NOTE
+        a-virtual-machine-whose-owner-likes-to-write-everything-into-its-name  off      -                                                     no         medium    nfs1       2 GiB   2      -
+        web\u{1b}[2J\nevil                                                     running  kvm-node-with-a-rather-long-name.rack-17.example.org  yes        medium    nfs1       2 GiB   2      -
+        データベース                                                           running  日本語ホスト                                          yes        medium    nfs1       2 GiB   2      -
+    "#]],
+    );
+}
+
+#[test]
+fn datastore_list_with_one_out_of_reach() {
+    check(
+        Canned::host_failed(),
+        "mainstay datastore list",
+        expect![[r#"
+        DATASTORE  OWNER        EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+        nfs1       h3 (host-3)  7      2.6 s       7.42  0           yes
+        nfs2       nobody       -      -           -     2           no: Stale file handle
+    "#]],
+    );
+}
+
+#[test]
+fn vm_protect_says_what_the_agent_says() {
+    check(
+        Canned::healthy(),
+        "mainstay vm protect web",
+        expect![[r#"
+        web is protected
+    "#]],
+    );
+    check(
+        Canned::healthy(),
+        "mainstay vm unprotect web --json",
+        expect![[r#"
+        {
+          "message": "web is no longer protected"
+        }
+    "#]],
+    );
+}
+
+#[test]
+fn vm_protect_that_is_refused() {
+    check(
+        Canned::healthy(),
+        "mainstay vm protect nobody",
+        expect![[r#"
+        stderr| error: no VM named 'nobody' is known; start it first, then it can be protected
+        exit 1
+    "#]],
+    );
+}
+
+#[test]
+fn events_of_a_failover() {
+    check(
+        Canned::host_failed(),
+        "mainstay events",
+        expect![[r#"
+        2026-02-03 14:05:00.000Z  h3  alarm    datastore nfs2 is out of reach: Stale file handle
+        2026-02-03 14:05:04.612Z  h3  alarm    h1 was connected, is failed (last evidence 4.612 s ago)
+        2026-02-03 14:05:04.700Z  h3  info     web granted to h2 (grant 7.4, attempt 1): h1 has failed
+        2026-02-03 14:05:05.100Z  h2  info     web claimed (grant 7.4), starting it
+        2026-02-03 14:05:05.300Z  h3  alarm    big waits, no host can take it: h2: needs 96 GiB, 39 GiB are free;
+        2026-02-03 14:05:05.400Z  h3  info     db stopped on h2: its user shut it down; it stays down
+        stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
+    "#]],
+    );
+}
+
+#[test]
+fn events_are_filtered() {
+    check(
+        Canned::host_failed(),
+        "mainstay events --vm web --severity warning",
+        expect![[r#"
+        stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
+    "#]],
+    );
+    check(
+        Canned::host_failed(),
+        "mainstay events --host h2 --limit 1",
+        expect![[r#"
+        2026-02-03 14:05:05.400Z  h3  info     db stopped on h2: its user shut it down; it stays down
+        stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
+    "#]],
+    );
+    check(
+        Canned::host_failed(),
+        "mainstay events --vm 00000000-0000-0000-0000-000000000002",
+        expect![[r#"
+        2026-02-03 14:05:05.400Z  h3  info     db stopped on h2: its user shut it down; it stays down
+        stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
+    "#]],
+    );
+    check(
+        Canned::host_failed(),
+        "mainstay events --since 1m",
+        expect![[r#"
+        stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
+    "#]],
+    );
+}
+
+#[test]
+fn events_as_they_happen() {
+    check(
+        Canned::host_failed(),
+        "mainstay events --follow --limit 2",
+        expect![[r#"
+        2026-02-03 14:05:05.300Z  h3  alarm    big waits, no host can take it: h2: needs 96 GiB, 39 GiB are free;
+        2026-02-03 14:05:05.400Z  h3  info     db stopped on h2: its user shut it down; it stays down
+        2026-02-03 14:05:06.000Z  h3  warning  web of h1 runs again on h2 (attempts: 1)
+        stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
+    "#]],
+    );
+}
+
+#[test]
+fn events_go_on_when_the_names_of_hosts_are_not_to_be_had() {
+    let canned = Canned {
+        status: Err("the primary does not answer; try again in a few seconds"),
+        ..Canned::host_failed()
+    };
+    check(
+        canned,
+        "mainstay events --severity alarm",
+        expect![[r#"
+        2026-02-03 14:05:00.000Z  host-3  alarm    datastore nfs2 is out of reach: Stale file handle
+        2026-02-03 14:05:04.612Z  host-3  alarm    host-1 was connected, is failed (last evidence 4.612 s ago)
+        2026-02-03 14:05:05.300Z  host-3  alarm    big waits, no host can take it: host-2: needs 96 GiB, 39 GiB are free;
+        stderr| warning: host names are not known: the primary does not answer; try again in a few seconds
+        stderr| warning: events of host-1 are missing: no answer within 2 s
+    "#]],
+    );
+}
+
+#[test]
+fn json_of_lists_is_an_array_in_the_words_of_the_api() {
+    check(
+        Canned::healthy(),
+        "mainstay --json datastore list",
+        expect![[r#"
+        [
+          {
+            "datastore": "nfs1",
+            "connected": true,
+            "error": null,
+            "owner": "host-3",
+            "epoch": 7,
+            "list": {
+              "epoch": 7,
+              "version": 42
+            },
+            "ownership_left": 2600000,
+            "unreadable_registers": 0
+          },
+          {
+            "datastore": "nfs2",
+            "connected": true,
+            "error": null,
+            "owner": "host-3",
+            "epoch": 7,
+            "list": {
+              "epoch": 7,
+              "version": 42
+            },
+            "ownership_left": 2600000,
+            "unreadable_registers": 0
+          }
+        ]
+    "#]],
+    );
+    let hosts = run(&mut Canned::healthy(), None, "mainstay host list --json");
+    let hosts: serde_json::Value = serde_json::from_str(&hosts).expect("JSON");
+    assert_eq!(hosts[0]["name"], "h1");
+    assert_eq!(hosts[0]["host"], "host-1");
+    assert_eq!(hosts[0]["state"], "connected");
+    assert_eq!(hosts[2]["role"], "primary");
+    let vms = run(&mut Canned::healthy(), None, "mainstay vm list --json --host h1");
+    let vms: serde_json::Value = serde_json::from_str(&vms).expect("JSON");
+    assert_eq!(vms.as_array().map(Vec::len), Some(1));
+    assert_eq!(vms[0]["state"], "running");
+}
+
+#[test]
+fn json_of_status_and_events_is_what_the_api_said() {
+    let mut canned = Canned::host_failed();
+    let status: mainstay_api::Status =
+        serde_json::from_str(&run(&mut canned, None, "mainstay --json status")).expect("a Status");
+    assert_eq!(Ok(status), canned.status);
+    let page = run(&mut canned, None, "mainstay --json events");
+    let (page, messages) = page.split_once("stderr|").expect("a host is missing");
+    assert!(messages.contains("events of h1"), "{messages}");
+    let page: mainstay_api::EventPage = serde_json::from_str(page).expect("a page");
+    assert_eq!(page, canned.page);
+    let lines = run(&mut canned, None, "mainstay --json events --follow --limit 0");
+    let record: mainstay_api::EventRecord =
+        serde_json::from_str(lines.lines().next().expect("a line")).expect("a record");
+    assert_eq!(Some(&record), canned.to_follow.first());
+}
+
+#[test]
+fn a_closed_pipe_is_quiet_and_no_failure() {
+    struct Closed;
+    impl std::io::Write for Closed {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    for line in ["mainstay status", "mainstay --json status", "mainstay events --follow"] {
+        let cli = parse(line);
+        let style = Style { colour: false, width: None, zone: Zone::Utc };
+        let mut output = Output { out: &mut Closed, err: &mut Vec::new(), style, json: cli.global.json };
+        let failure: Failure = commands::run(cluster_command(&cli), &mut Canned::host_failed(), &mut output)
+            .expect_err("a closed pipe");
+        assert!(failure.is_quiet(), "{line}: {failure}");
+        assert_eq!(failure.exit(), Exit::Ok, "{line}");
+    }
+}

@@ -1,0 +1,202 @@
+//! The built program as a script sees it: exit codes, which stream has what, closed pipes, a canned agent on a socket.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
+
+/// The program, far from any real agent of this machine.
+fn mainstay(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
+    command
+        .env("MAINSTAY_SOCKET", folder.join("agent.sock"))
+        .env("MAINSTAY_HOST_SOCKETS", folder.join("hosts"));
+    command.env_remove("MAINSTAY_HOST").stdin(Stdio::null());
+    command
+}
+
+fn run(folder: &Path, line: &str) -> Output {
+    mainstay(folder).args(line.split(' ')).output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+/// An agent that gives these answers (status and body), one connection each; returns the request lines that it got.
+fn canned_agent(socket: &Path, answers: Vec<(u16, String)>) -> JoinHandle<Vec<String>> {
+    let listener = UnixListener::bind(socket).expect("a socket");
+    std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for (status, body) in answers {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                reader.read_line(&mut head).expect("a request");
+            }
+            let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            // The program may hang up early: that is one of the things tested here.
+            let _ = stream.write_all(answer.as_bytes());
+            asked.push(head);
+        }
+        asked
+    })
+}
+
+const STATUS: &str = r#"{"cluster_id":"c1","cluster_name":"lab","host_names":{"host-1":"h1"},"complete":true,"note":null,
+    "view":{"host":"host-1","now":5,"role":"primary","primary":"host-1","primary_reason":null,
+    "timing":{"heartbeat":1000000,"lease":3000000,"failure_timeout":4500000},
+    "hosts":[],"datastores":[],"vms":[],"hypervisor_well":true},"alarms":[]}"#;
+
+fn event(number: u64) -> String {
+    format!(
+        r#"{{"host":"host-1","at_unix_us":{number},"at":0,"incarnation":1,"sequence":{number},"severity":"info","text":"number {number}","event":null}}"#
+    )
+}
+
+#[test]
+fn without_an_agent_it_exits_with_3_and_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for line in
+        ["status", "status --json", "host list", "vm list", "vm protect web", "datastore list", "events"]
+    {
+        let output = run(folder.path(), line);
+        assert_eq!(output.status.code(), Some(3), "{line}");
+        assert_eq!(text(&output.stdout), "", "{line}");
+        let message = text(&output.stderr);
+        assert!(message.starts_with("error: no agent answers on "), "{message}");
+        assert!(message.contains("there is no such socket\nhint: start the agent"), "{message}");
+    }
+}
+
+#[test]
+fn with_only_sockets_of_hosts_the_hint_names_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("hosts")).expect("a folder");
+    let agent = canned_agent(&folder.path().join("hosts/h1.sock"), vec![(200, STATUS.to_owned())]);
+    let output = run(folder.path(), "status");
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("use --host h1"), "{}", text(&output.stderr));
+    // And the hint is right.
+    let output = run(folder.path(), "status --host h1");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("Cluster   lab (c1)\n"), "{}", text(&output.stdout));
+    agent.join().expect("the agent");
+}
+
+#[test]
+fn a_host_without_a_socket_is_asked_through_the_local_agent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let agent = canned_agent(&folder.path().join("agent.sock"), vec![(200, STATUS.to_owned())]);
+    assert_eq!(run(folder.path(), "--host host-2 host list").status.code(), Some(0));
+    let asked = agent.join().expect("the agent");
+    assert!(asked[0].starts_with("GET /v1/status HTTP/1.1\r\n"), "{asked:?}");
+    assert!(asked[0].contains("\r\nmainstay-host: host-2\r\n"), "{asked:?}");
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for line in [
+        "frobnicate",
+        "status --colour",
+        "events --since yesterday",
+        "events --severity loud",
+        "vm protect",
+        "completions tcl",
+        "--color sometimes status",
+    ] {
+        let output = run(folder.path(), line);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert_eq!(text(&output.stdout), "", "{line}");
+        assert!(text(&output.stderr).contains("error:"), "{line}: {}", text(&output.stderr));
+    }
+    assert_eq!(mainstay(folder.path()).output().expect("the program runs").status.code(), Some(2));
+}
+
+#[test]
+fn help_names_the_exit_codes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = run(folder.path(), "help");
+    assert_eq!(output.status.code(), Some(0));
+    for code in ["0  done", "1  the request", "2  the command line", "3  no agent", "4  only"] {
+        assert!(text(&output.stdout).contains(code), "{}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn what_the_agent_refuses_exits_with_1_and_its_words() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let problem = r#"{"error":"no VM named 'a/b' is known; start it first"}"#;
+    let agent = canned_agent(
+        &folder.path().join("agent.sock"),
+        vec![(404, problem.to_owned()), (500, "oops".to_owned())],
+    );
+    let output = run(folder.path(), "vm protect a/b");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "error: no VM named 'a/b' is known; start it first\n");
+    let output = run(folder.path(), "status");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("HTTP status 500"), "{}", text(&output.stderr));
+    let asked = agent.join().expect("the agent");
+    assert!(asked[0].starts_with("POST /v1/vms/a%2Fb/protect HTTP/1.1\r\n"), "{asked:?}");
+}
+
+#[test]
+fn an_answer_of_another_kind_is_an_error_that_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let agent = canned_agent(&folder.path().join("agent.sock"), vec![(200, "[]".to_owned())]);
+    let output = run(folder.path(), "status");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("hint: agent and command line may be of different versions"));
+    agent.join().expect("the agent");
+}
+
+#[test]
+fn status_check_of_a_degraded_cluster_exits_with_4() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let alarm = STATUS.replace(r#""alarms":[]"#, &format!(r#""alarms":[{}]"#, event(1)));
+    let answers = vec![(200, STATUS.to_owned()), (200, alarm.clone()), (200, alarm)];
+    let agent = canned_agent(&folder.path().join("agent.sock"), answers);
+    assert_eq!(run(folder.path(), "status --check").status.code(), Some(0));
+    assert_eq!(run(folder.path(), "status --check").status.code(), Some(4));
+    assert_eq!(run(folder.path(), "status").status.code(), Some(0));
+    agent.join().expect("the agent");
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Far more than a pipe holds, so that the program must notice that nobody reads.
+    let events: Vec<_> = (0..20_000).map(event).collect();
+    let page = format!(r#"{{"events":[{}],"missing":{{}}}}"#, events.join(","));
+    let agent = canned_agent(&folder.path().join("agent.sock"), vec![(200, STATUS.to_owned()), (200, page)]);
+    let mut command = mainstay(folder.path());
+    command.args(["events", "--utc", "--limit", "20000"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let mut first = String::new();
+    {
+        let mut stdout = BufReader::new(child.stdout.take().expect("its stdout"));
+        stdout.read_line(&mut first).expect("a line");
+    }
+    assert_eq!(first, "1970-01-01 00:00:00.000Z  h1  info     number 0\n");
+    let mut messages = String::new();
+    child.stderr.take().expect("its stderr").read_to_string(&mut messages).expect("its messages");
+    assert_eq!(messages, "");
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    agent.join().expect("the agent");
+}
+
+#[test]
+fn completions_know_the_subcommands() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(folder.path(), &format!("completions {shell}"));
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        for word in ["status", "events", "datastore", "unprotect", "completions"] {
+            assert!(text(&output.stdout).contains(word), "{shell}: {word}");
+        }
+    }
+}
