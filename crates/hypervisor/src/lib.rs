@@ -1,1 +1,147 @@
 //! Virtual machines on this host, by libvirt.
+//!
+//! What: observation of the domains and of the host, and the few operations that Mainstay needs (start paused, resume,
+//! suspend, shut down, destroy, undefine, read the XML).
+//!
+//! Why a crate of its own: libvirt's calls have no deadline, libvirtd may hang, die or be restarted at any moment, and
+//! one QEMU in uninterruptible sleep makes calls about it hang for as long as its datastore does. Here all of that ends:
+//! every call runs on a thread that can be abandoned, the number of abandoned threads is bounded ([`HUNG_CALLS_MAX`]),
+//! and what reaches the caller says honestly what is known and what is not.
+//!
+//! # Invariants
+//!
+//! * Neither [`Hypervisor::submit`] nor dropping a [`Hypervisor`] ever waits for libvirt.
+//! * An error, a time-out or a lost connection never turns into "the VM is off". A domain is reported as shut off, or as
+//!   removed, only when libvirtd answered exactly that. While libvirtd is silent, nothing is reported except
+//!   [`Event::Lost`] and snapshots that say that they are incomplete.
+//! * News are levels: [`Event::Changed`] and [`Event::Snapshot`] carry the present state, re-read after each libvirt
+//!   event and every [`Config::resync_interval`]. [`Event::Stopped`] is the one edge, because libvirt tells some causes
+//!   in no other way (see [`StopCause`]).
+//!
+//! # What it does not do
+//!
+//! It takes no decision, knows no cluster, and retries no operation. It does not freeze VMs: the guard does, and it uses
+//! [`processes`] only, which needs no libvirt.
+//!
+//! # Threads
+//!
+//! Per [`Hypervisor`]: `hv-observer` (one connection, which observes) and `hv-actor` (another, which acts); neither ever
+//! calls libvirt itself. Each call runs on a short-lived thread `hv-call`; at most four per connection are in flight,
+//! because libvirtd stops reading from a client that has more, keepalives included. Per process: `hv-events`, libvirt's
+//! event loop.
+
+mod actor;
+mod calls;
+mod domain;
+mod error;
+mod event;
+pub mod fake;
+mod libvirt;
+mod metadata;
+mod observer;
+mod operations;
+pub mod processes;
+mod spec;
+pub mod stop_cause;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+pub use calls::HUNG_CALLS_MAX;
+pub use domain::{Domain, DomainState, DomainUuid, PauseReason};
+pub use error::{Error, OpError, XmlError};
+pub use event::{Config, Event, HostInfo, Op, OpOutput, Stray, Unanswered};
+pub use metadata::{Metadata, Priority};
+pub use spec::{CpuMode, Disk, DiskSource, Interface, InterfaceKind, Spec};
+pub use stop_cause::StopCause;
+
+/// What the agent holds: the real [`Hypervisor`] or the [`fake::FakeHypervisor`].
+pub trait Handle: Send + Sync {
+    /// Asks for an operation; never blocks. The result arrives as [`Event::Done`] with the same id, exactly once, unless
+    /// the handle is dropped before. Operations on one domain are carried out in the order of submission.
+    fn submit(&self, id: u64, op: Op);
+}
+
+/// Where news go. It is called from this crate's threads and must not block.
+pub type Sink = Box<dyn Fn(Event) + Send + Sync>;
+
+/// The sink, and the flag that silences it once the handle is dropped.
+#[derive(Clone)]
+pub(crate) struct News {
+    sink: Arc<dyn Fn(Event) + Send + Sync>,
+    silenced: Arc<AtomicBool>,
+}
+
+impl News {
+    pub(crate) fn new(sink: Sink) -> News {
+        News { sink: Arc::from(sink), silenced: Arc::new(AtomicBool::new(false)) }
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        if !self.silenced.load(Ordering::Acquire) {
+            (self.sink)(event);
+        }
+    }
+
+    pub(crate) fn silence(&self) {
+        self.silenced.store(true, Ordering::Release);
+    }
+}
+
+/// The VMs of this host, by libvirt. Dropping it stops its threads without waiting for calls that hang.
+pub struct Hypervisor {
+    observer: mpsc::Sender<observer::Message>,
+    actor: mpsc::Sender<actor::Message>,
+    news: News,
+}
+
+impl Hypervisor {
+    /// Starts the threads. They connect, and reconnect after a loss, by themselves (at least one attempt per second);
+    /// libvirtd need not be running. All news go to `sink`, from this crate's threads; it must not block.
+    pub fn start(config: Config, sink: Sink) -> Result<Hypervisor, Error> {
+        config.check()?;
+        libvirt::start_event_loop()?;
+        let news = News::new(sink);
+        let pool = calls::CallPool::new(HUNG_CALLS_MAX);
+        let observer = observer::start(config.clone(), pool.clone(), news.clone())?;
+        let actor = match actor::start(config, pool, news.clone()) {
+            Ok(actor) => actor,
+            Err(error) => {
+                // A failed send means that the thread is gone already.
+                let _ = observer.send(observer::Message::Stop);
+                return Err(error);
+            }
+        };
+        Ok(Hypervisor { observer, actor, news })
+    }
+
+    /// See [`Handle::submit`].
+    pub fn submit(&self, id: u64, op: Op) {
+        if self.actor.send(actor::Message::Submit { id, op }).is_err() {
+            // The actor's thread ended (a panic, which is a bug): nothing was done, and the caller must hear it.
+            self.news.tell(Event::Done { id, result: Err(OpError::NotAttempted { why: "the acting thread has ended; restart the agent".into() }) });
+        }
+    }
+
+    /// Asks for a fresh [`Event::Snapshot`] now instead of at the next interval.
+    pub fn resync(&self) {
+        // A failed send means that the observer's thread ended; its absence shows by missing snapshots.
+        let _ = self.observer.send(observer::Message::Resync);
+    }
+}
+
+impl Handle for Hypervisor {
+    fn submit(&self, id: u64, op: Op) {
+        Hypervisor::submit(self, id, op);
+    }
+}
+
+impl Drop for Hypervisor {
+    fn drop(&mut self) {
+        self.news.silence();
+        // Failed sends mean that the threads are gone already.
+        let _ = self.observer.send(observer::Message::Stop);
+        let _ = self.actor.send(actor::Message::Stop);
+    }
+}

@@ -1,0 +1,242 @@
+//! Errors of this crate, and how libvirt's errors are classed.
+//!
+//! What matters to the caller is not libvirt's code but what may have happened: "nothing was done", "it was refused", or
+//! "nobody knows" ([`OpError::outcome_unknown`]).
+
+use crate::domain::DomainUuid;
+
+/// The crate's errors outside of operations.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A thread could not be started.
+    #[error("cannot start the thread {name}: {source}; check the limits on threads (ulimit -u, pids.max)")]
+    Thread {
+        /// The thread's name.
+        name: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// libvirt's event loop could not be set up.
+    #[error("libvirt's event loop cannot be set up: {message}")]
+    EventLoop {
+        /// What libvirt said.
+        message: String,
+    },
+    /// A value in the configuration cannot be used.
+    #[error("hypervisor configuration: {what} is {value}; {remedy}")]
+    Config {
+        /// Which value.
+        what: &'static str,
+        /// What it is.
+        value: String,
+        /// What it should be.
+        remedy: &'static str,
+    },
+    /// /proc could not be read.
+    #[error("cannot list the processes in /proc: {0}")]
+    Proc(#[source] std::io::Error),
+}
+
+/// Why a domain's XML could not be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum XmlError {
+    /// It is no XML.
+    #[error("the domain XML cannot be parsed: {message}")]
+    Malformed {
+        /// Where and why.
+        message: String,
+    },
+    /// Something that every domain has is not there.
+    #[error("the domain XML has no {what}")]
+    Missing {
+        /// What.
+        what: &'static str,
+    },
+    /// A value cannot be understood.
+    #[error("the domain XML has a {what} of {value:?}, which cannot be understood")]
+    BadValue {
+        /// Which value.
+        what: &'static str,
+        /// What it is, shortened.
+        value: String,
+    },
+}
+
+/// Why an operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpError {
+    /// Nothing was done: libvirtd could not be reached, or too many earlier calls still hang.
+    #[error("nothing was done: {why}")]
+    NotAttempted {
+        /// Why not.
+        why: String,
+    },
+    /// The connection ended during the operation: its outcome is unknown.
+    #[error("the connection to libvirtd ended during the operation, its outcome is unknown: {message}")]
+    ConnectionLost {
+        /// What libvirt said.
+        message: String,
+    },
+    /// libvirtd did not answer in time: the outcome is unknown, and the operation may still be carried out later.
+    #[error("libvirtd did not answer within {seconds} s, the outcome is unknown and may still come about")]
+    TimedOut {
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// Another process holds the lock on a disk image: the VM runs elsewhere, or the storage has not yet dropped the
+    /// lock of a dead client.
+    #[error("a disk image is locked by another process or host: {message}")]
+    ImageLocked {
+        /// QEMU's words.
+        message: String,
+    },
+    /// There is not enough memory for the VM.
+    #[error("not enough memory to start the VM: {message}")]
+    NotEnoughMemory {
+        /// QEMU's or libvirt's words.
+        message: String,
+    },
+    /// A file, network or device that the VM needs is not on this host.
+    #[error("something that the VM needs is missing on this host: {message}")]
+    MissingResource {
+        /// libvirt's words.
+        message: String,
+    },
+    /// Another domain on this host has the same name, or the same UUID under another name.
+    #[error("another domain on this host is in the way: {message}")]
+    Conflict {
+        /// libvirt's words.
+        message: String,
+    },
+    /// The domain has a saved state on this host. Starting it would continue from an old memory image on disks that have
+    /// changed since.
+    #[error("domain {uuid} has a saved state on this host that may be older than its disks; remove it with `virsh managedsave-remove {uuid}`")]
+    SavedState {
+        /// Which domain.
+        uuid: DomainUuid,
+    },
+    /// libvirt does not know the domain.
+    #[error("libvirt knows no domain {uuid}")]
+    NoSuchDomain {
+        /// Which domain.
+        uuid: DomainUuid,
+    },
+    /// The domain is not in a state for this operation.
+    #[error("the domain's state does not allow it: {message}")]
+    WrongState {
+        /// libvirt's words.
+        message: String,
+    },
+    /// The XML cannot be used.
+    #[error(transparent)]
+    Xml(#[from] XmlError),
+    /// Anything else that libvirt refused.
+    #[error("libvirt refused: {message}")]
+    Other {
+        /// libvirt's words.
+        message: String,
+    },
+}
+
+impl OpError {
+    /// Whether the operation may have been carried out, or may still be, although it failed for us.
+    pub fn outcome_unknown(&self) -> bool {
+        match self {
+            OpError::ConnectionLost { .. } | OpError::TimedOut { .. } => true,
+            OpError::NotAttempted { .. }
+            | OpError::ImageLocked { .. }
+            | OpError::NotEnoughMemory { .. }
+            | OpError::MissingResource { .. }
+            | OpError::Conflict { .. }
+            | OpError::SavedState { .. }
+            | OpError::NoSuchDomain { .. }
+            | OpError::WrongState { .. }
+            | OpError::Xml(_)
+            | OpError::Other { .. } => false,
+        }
+    }
+}
+
+/// A failed libvirt call, and whether the connection is gone with it.
+#[derive(Clone, Debug)]
+pub(crate) struct CallFailure {
+    pub(crate) connection_lost: bool,
+    pub(crate) code: u32,
+    pub(crate) message: String,
+}
+
+impl CallFailure {
+    pub(crate) fn is_no_domain(&self) -> bool {
+        !self.connection_lost && self.code == virt_sys::VIR_ERR_NO_DOMAIN
+    }
+
+    /// What the failure means for an operation on `uuid`.
+    pub(crate) fn into_op_error(self, uuid: DomainUuid) -> OpError {
+        if self.connection_lost {
+            return OpError::ConnectionLost { message: self.message };
+        }
+        match self.code {
+            virt_sys::VIR_ERR_NO_DOMAIN => OpError::NoSuchDomain { uuid },
+            virt_sys::VIR_ERR_DOM_EXIST => OpError::Conflict { message: self.message },
+            virt_sys::VIR_ERR_OPERATION_INVALID => OpError::WrongState { message: self.message },
+            virt_sys::VIR_ERR_NO_NETWORK | virt_sys::VIR_ERR_NO_STORAGE_POOL | virt_sys::VIR_ERR_NO_STORAGE_VOL => {
+                OpError::MissingResource { message: self.message }
+            }
+            virt_sys::VIR_ERR_NO_MEMORY => OpError::NotEnoughMemory { message: self.message },
+            _ => classify_message(self.message),
+        }
+    }
+}
+
+/// QEMU's reasons reach us as text only. The texts were stable from QEMU 2.10 (image locks) on; an unknown text is
+/// [`OpError::Other`], which is never wrong.
+fn classify_message(message: String) -> OpError {
+    let has = |needles: &[&str]| needles.iter().any(|needle| message.contains(needle));
+    // "write" when another has it open for writing, "shared ..." and "consistent read" for the other permissions.
+    if message.contains("Failed to get") && has(&["\" lock", "Is another process using the image"]) {
+        OpError::ImageLocked { message }
+    } else if has(&["Cannot allocate memory", "cannot set up guest memory", "unable to map backing store", "out of memory"]) {
+        OpError::NotEnoughMemory { message }
+    } else if has(&["already exists with uuid", "is already defined with uuid", "already exists with name"]) {
+        OpError::Conflict { message }
+    } else if has(&[
+        "No such file or directory",
+        "Could not open",
+        "Cannot get interface MTU",
+        "No such device",
+        "does not exist",
+        "not found",
+        "Cannot check QEMU binary",
+    ]) {
+        OpError::MissingResource { message }
+    } else {
+        OpError::Other { message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(message: &str) -> OpError {
+        let failure = CallFailure { connection_lost: false, code: virt_sys::VIR_ERR_INTERNAL_ERROR, message: message.into() };
+        failure.into_op_error(DomainUuid([0; 16]))
+    }
+
+    #[test]
+    fn texts_of_qemu_and_libvirt_are_classed() {
+        let locked = "internal error: process exited while connecting to monitor: Failed to get \"write\" lock\nIs another process using the image [/srv/ds/vm1/disk.raw]?";
+        assert!(matches!(class(locked), OpError::ImageLocked { .. }));
+        assert!(matches!(class("cannot set up guest memory 'pc.ram': Cannot allocate memory"), OpError::NotEnoughMemory { .. }));
+        assert!(matches!(class("Cannot access storage file '/x.img': No such file or directory"), OpError::MissingResource { .. }));
+        assert!(matches!(class("operation failed: domain 'a' already exists with uuid 1"), OpError::Conflict { .. }));
+        assert!(matches!(class("something new"), OpError::Other { .. }));
+    }
+
+    #[test]
+    fn lost_connection_is_an_unknown_outcome_whatever_the_code() {
+        let failure = CallFailure { connection_lost: true, code: virt_sys::VIR_ERR_NO_DOMAIN, message: "x".into() };
+        assert!(!failure.is_no_domain());
+        assert!(failure.into_op_error(DomainUuid([0; 16])).outcome_unknown());
+    }
+}

@@ -1,0 +1,207 @@
+//! What goes in (configuration, operations) and what comes out (news, results).
+
+use std::time::Duration;
+
+use crate::domain::{Domain, DomainUuid};
+use crate::error::{Error, OpError};
+use crate::stop_cause::StopCause;
+
+/// How to reach libvirt, and how patient to be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The libvirt URI. `qemu:///system` on a host.
+    pub uri: String,
+    /// Time between two full snapshots. Shorter finds lost events earlier, and costs about four short calls per domain.
+    pub resync_interval: Duration,
+    /// How long a reading call may take before its thread is abandoned. Must exceed the 4 s after which keepalives free
+    /// the calls to a libvirtd that hangs, else each hang abandons threads needlessly.
+    pub call_timeout: Duration,
+    /// How long an operation may take. Longer, since starting QEMU on slow storage takes long.
+    pub op_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            uri: "qemu:///system".into(),
+            resync_interval: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(5),
+            op_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.uri.contains('\0') {
+            return Err(Error::Config { what: "uri", value: format!("{:?}", self.uri), remedy: "remove the NUL character" });
+        }
+        let spans = [
+            ("resync_interval", self.resync_interval),
+            ("call_timeout", self.call_timeout),
+            ("op_timeout", self.op_timeout),
+        ];
+        for (what, span) in spans {
+            if span < Duration::from_millis(100) || span > Duration::from_secs(3600) {
+                return Err(Error::Config { what, value: format!("{span:?}"), remedy: "use 100 ms to 1 hour" });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An operation on a domain. One that names a domain which is already in the wanted state succeeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Defines the domain (persistent, autostart off) and starts it with its CPUs stopped.
+    ///
+    /// If the domain is active already, in whatever state, nothing is changed: [`OpOutput::AlreadyActive`]. If the start
+    /// fails, the host is left as it was found: a definition made here is undefined, one that was replaced is put back.
+    /// Refused with [`OpError::SavedState`] where a managed-save image would be continued.
+    StartPaused {
+        /// The definition; its `<uuid>` is required, so that a retry can't make a second domain.
+        xml: String,
+    },
+    /// Lets the CPUs run.
+    Resume {
+        /// Which domain.
+        uuid: DomainUuid,
+    },
+    /// Stops the CPUs.
+    Suspend {
+        /// Which domain.
+        uuid: DomainUuid,
+    },
+    /// Asks the guest to shut down (ACPI, or its agent where the domain has one). Done when asked, not when it is off.
+    Shutdown {
+        /// Which domain.
+        uuid: DomainUuid,
+    },
+    /// Ends QEMU at once. Done when libvirt saw the process end.
+    Destroy {
+        /// Which domain.
+        uuid: DomainUuid,
+    },
+    /// Removes the definition of a domain that is shut off; NVRAM and TPM state stay. An active domain is refused.
+    Undefine {
+        /// Which domain.
+        uuid: DomainUuid,
+    },
+    /// Reads the domain now.
+    Read {
+        /// Which domain.
+        uuid: DomainUuid,
+    },
+}
+
+/// What an operation gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpOutput {
+    /// The domain was started here, by this operation, and is paused.
+    Started {
+        /// Which domain.
+        uuid: DomainUuid,
+        /// Its QEMU. `None`: libvirt reports it started, but the process is gone already or can't be seen from here.
+        pid: Option<u32>,
+    },
+    /// The domain was active before; nothing was changed.
+    AlreadyActive {
+        /// Which domain.
+        uuid: DomainUuid,
+        /// Its QEMU.
+        pid: Option<u32>,
+    },
+    /// It was done, or there was nothing to do.
+    Done,
+    /// The domain, for [`Op::Read`].
+    Domain(Box<Domain>),
+}
+
+/// The host, as libvirt describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostInfo {
+    /// Its name.
+    pub hostname: String,
+    /// Its UUID, where libvirt tells one.
+    pub uuid: Option<DomainUuid>,
+    /// Active logical CPUs.
+    pub cpus: u32,
+    /// Installed memory.
+    pub memory_bytes: u64,
+    /// Memory that is free right now, without what the kernel could reclaim.
+    pub memory_free_bytes: u64,
+    /// libvirt's version, as major * 1,000,000 + minor * 1,000 + release.
+    pub libvirt_version: u32,
+}
+
+/// A domain that libvirt did not tell about in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Which domain.
+    pub uuid: DomainUuid,
+    /// Its name, as far as known from before.
+    pub name: String,
+    /// Why not.
+    pub why: String,
+}
+
+/// A QEMU process of which libvirt knows no active domain: it is being started or ended right now, or libvirt has
+/// forgotten it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// From its command line.
+    pub uuid: DomainUuid,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// News and results.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// libvirtd answers. A snapshot follows.
+    Connected,
+    /// libvirtd is gone or silent. This says nothing about VMs: they run on without it.
+    Lost {
+        /// What happened.
+        why: String,
+    },
+    /// The host; on connecting and with every snapshot.
+    HostInfo(HostInfo),
+    /// All domains: after connecting and at every interval.
+    Snapshot {
+        /// Those that were read.
+        domains: Vec<Domain>,
+        /// Those that could not be read. They may well be running.
+        unanswered: Vec<Unanswered>,
+        /// QEMU processes beyond the active domains.
+        strays: Vec<Stray>,
+        /// Whether this is everything. Only then may the absence of a domain be taken as "not defined here".
+        complete: bool,
+    },
+    /// A domain's present state, re-read because libvirt announced a change.
+    Changed(Box<Domain>),
+    /// libvirt was asked and answered that it does not know the domain any more (undefined, or transient and ended).
+    Removed {
+        /// Which domain.
+        uuid: DomainUuid,
+        /// Its name.
+        name: String,
+    },
+    /// A domain stopped: the cause, as libvirt's events tell it. Comes before the matching `Changed` or `Removed`.
+    /// Missed while the connection is lost: the state in the next snapshot tells then, less precisely.
+    Stopped {
+        /// Which domain.
+        uuid: DomainUuid,
+        /// Its name.
+        name: String,
+        /// Why.
+        cause: StopCause,
+    },
+    /// The result of an operation.
+    Done {
+        /// The number that was given to `submit`.
+        id: u64,
+        /// What came of it.
+        result: Result<OpOutput, OpError>,
+    },
+}

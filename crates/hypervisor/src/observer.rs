@@ -1,0 +1,535 @@
+//! The observing thread: keeps one connection, turns libvirt's events into levels, and tells when libvirtd is silent.
+//!
+//! It makes no call itself. Calls run on pool threads and come back as messages, each with a deadline here. A call that
+//! passes its deadline is *stuck*: the connection is replaced (a stuck call uses up one of the few requests that libvirtd
+//! serves per client, and with five of them keepalives stop), and the same thing is not asked again until the stuck call
+//! has returned, so that one VM whose QEMU hangs holds at most one thread.
+//!
+//! Invariant: a domain is reported as removed or shut off only from an answer of libvirt.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::News;
+use crate::calls::CallPool;
+use crate::domain::{Domain, DomainState, DomainUuid};
+use crate::error::{CallFailure, Error};
+use crate::event::{Config, Event, HostInfo, Stray, Unanswered};
+use crate::libvirt::{self, Connection, Listener};
+use crate::stop_cause::StopTracker;
+
+/// At most so many calls of the observer are in flight: libvirtd serves five per client, and keepalives need one.
+const IN_FLIGHT_MAX: usize = 4;
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// libvirtd is back at most this long before we are.
+const BACKOFF_MAX: Duration = Duration::from_millis(800);
+
+/// A libvirtd that hangs lets so many attempts to connect hang before it is left alone until one of them returns.
+const STUCK_ATTEMPTS_MAX: usize = 3;
+
+/// What the observer can be told.
+pub(crate) enum Message {
+    Opened { call: u64, result: Result<Connection, CallFailure> },
+    Listed { call: u64, result: Result<Vec<(DomainUuid, String)>, CallFailure> },
+    Host { call: u64, result: Result<HostInfo, CallFailure> },
+    Read { call: u64, result: Box<Result<Option<Domain>, CallFailure>> },
+    Strays { call: u64, strays: Vec<Stray> },
+    Lifecycle { generation: u64, uuid: DomainUuid, name: String, event: i32, detail: i32 },
+    Altered { generation: u64, uuid: DomainUuid, name: String },
+    Closed { generation: u64, why: String },
+    Resync,
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Open,
+    List,
+    Host,
+    /// `announce`: tell the result as a change, at once.
+    Read { uuid: DomainUuid, announce: bool },
+    Strays,
+}
+
+impl What {
+    /// Of each of these, one call at a time.
+    fn key(self) -> (u8, Option<DomainUuid>) {
+        match self {
+            What::Open => (0, None),
+            What::List => (1, None),
+            What::Host => (2, None),
+            What::Read { uuid, announce: _ } => (3, Some(uuid)),
+            What::Strays => (4, None),
+        }
+    }
+}
+
+struct Call {
+    what: What,
+    generation: u64,
+    deadline: Instant,
+    stuck: bool,
+}
+
+/// A snapshot in the making.
+struct Round {
+    expected: BTreeSet<DomainUuid>,
+    domains: BTreeMap<DomainUuid, Domain>,
+    unanswered: BTreeMap<DomainUuid, String>,
+    listed: Option<bool>,
+    strays: Option<Vec<Stray>>,
+}
+
+struct Observer {
+    config: Config,
+    pool: CallPool,
+    news: News,
+    messages: Sender<Message>,
+    connection: Option<Arc<Connection>>,
+    generation: u64,
+    /// Told `Connected` and not yet `Lost`. `None`: neither was told yet.
+    connected: Option<bool>,
+    backoff: Duration,
+    next_attempt: Instant,
+    next_resync: Instant,
+    next_call: u64,
+    calls: BTreeMap<u64, Call>,
+    queue: VecDeque<What>,
+    round: Option<Round>,
+    names: BTreeMap<DomainUuid, String>,
+    stops: StopTracker,
+    host_uuid: Option<DomainUuid>,
+    /// Connections whose closing found no free thread.
+    graveyard: Vec<Arc<Connection>>,
+}
+
+pub(crate) fn start(config: Config, pool: CallPool, news: News) -> Result<Sender<Message>, Error> {
+    let (messages, inbox) = mpsc::channel();
+    let now = Instant::now();
+    let observer = Observer {
+        config,
+        pool,
+        news,
+        messages: messages.clone(),
+        connection: None,
+        generation: 0,
+        connected: None,
+        backoff: BACKOFF_MIN,
+        next_attempt: now,
+        next_resync: now,
+        next_call: 0,
+        calls: BTreeMap::new(),
+        queue: VecDeque::new(),
+        round: None,
+        names: BTreeMap::new(),
+        stops: StopTracker::default(),
+        host_uuid: None,
+        graveyard: Vec::new(),
+    };
+    let spawned = thread::Builder::new().name("hv-observer".into()).spawn(move || observer.run(&inbox));
+    spawned.map(|_| messages).map_err(|source| Error::Thread { name: "hv-observer", source })
+}
+
+impl Observer {
+    fn run(mut self, inbox: &Receiver<Message>) {
+        loop {
+            self.on_time(Instant::now());
+            match inbox.recv_timeout(self.next_wake().saturating_duration_since(Instant::now())) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(message) => self.on_message(message),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        self.queue.clear();
+        self.bury_connection();
+    }
+
+    fn next_wake(&self) -> Instant {
+        let deadlines = self.calls.values().filter(|call| !call.stuck).map(|call| call.deadline);
+        let next = if self.connection.is_none() { self.next_attempt } else { self.next_resync };
+        // Never later than a second, so that refused calls and buried connections are tried again.
+        deadlines.chain([next, Instant::now() + Duration::from_secs(1)]).min().unwrap_or(next).max(Instant::now() + Duration::from_millis(1))
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        for connection in mem::take(&mut self.graveyard) {
+            self.bury(connection);
+        }
+        let late: Vec<u64> = self.calls.iter().filter(|(_, call)| !call.stuck && call.deadline <= now).map(|(id, _)| *id).collect();
+        for id in late {
+            self.on_late(id);
+        }
+        if self.connection.is_none() {
+            if now >= self.next_attempt && !self.is_busy(What::Open) {
+                self.next_attempt = now + self.backoff;
+                self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+                self.call(What::Open);
+            }
+        } else if now >= self.next_resync && self.round.is_none() {
+            self.start_round(now);
+        }
+        self.pump();
+        self.finish_round();
+    }
+
+    fn is_busy(&self, what: What) -> bool {
+        let mut same = self.calls.values().filter(|call| call.what.key() == what.key());
+        if what == What::Open {
+            // An attempt that is stuck does not keep from the next, which may reach a restarted libvirtd; a few do.
+            return same.clone().any(|call| !call.stuck) || same.count() >= STUCK_ATTEMPTS_MAX;
+        }
+        same.next().is_some()
+    }
+
+    /// A call passed its deadline.
+    fn on_late(&mut self, id: u64) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.stuck = true;
+        let (what, generation) = (call.what, call.generation);
+        tracing::warn!(?what, timeout = ?self.config.call_timeout, "libvirtd did not answer in time");
+        match what {
+            What::Open => self.lose("libvirtd does not answer an attempt to connect (it hangs)"),
+            What::List | What::Host | What::Read { .. } => {
+                self.unresolve(what, "libvirtd did not answer in time about it");
+                if generation == self.generation {
+                    self.bury_connection();
+                    self.next_attempt = Instant::now();
+                }
+            }
+            What::Strays => self.resolve_strays(Vec::new()),
+        }
+    }
+
+    fn start_round(&mut self, now: Instant) {
+        self.next_resync = now + self.config.resync_interval;
+        self.round = Some(Round { expected: BTreeSet::new(), domains: BTreeMap::new(), unanswered: BTreeMap::new(), listed: None, strays: None });
+        self.queue.push_back(What::Host);
+        if self.is_busy(What::List) {
+            // An earlier list hangs, as it does when one QEMU can't be ended: ask about each known domain.
+            self.expect_known();
+        } else {
+            self.queue.push_back(What::List);
+        }
+    }
+
+    fn expect_known(&mut self) {
+        let known: Vec<(DomainUuid, String)> = self.names.iter().map(|(uuid, name)| (*uuid, name.clone())).collect();
+        self.expect(known, false);
+    }
+
+    fn expect(&mut self, domains: Vec<(DomainUuid, String)>, complete: bool) {
+        let Some(round) = self.round.as_mut() else { return };
+        round.listed = Some(complete);
+        for (uuid, name) in domains {
+            self.names.insert(uuid, name);
+            if !round.domains.contains_key(&uuid) {
+                round.expected.insert(uuid);
+                self.queue.push_back(What::Read { uuid, announce: false });
+            }
+        }
+    }
+
+    /// Starts queued calls, as many as may be in flight.
+    fn pump(&mut self) {
+        if self.connection.is_none() {
+            return;
+        }
+        let mut later = VecDeque::new();
+        while self.calls.values().filter(|call| !call.stuck && call.generation == self.generation).count() < IN_FLIGHT_MAX {
+            let Some(what) = self.queue.pop_front() else { break };
+            let same = self.calls.values().find(|call| call.what.key() == what.key());
+            match same.map(|call| call.stuck) {
+                None => self.call(what),
+                // Results of one domain must not overtake each other.
+                Some(false) => later.push_back(what),
+                Some(true) => self.unresolve(what, "an earlier question about it still hangs in libvirtd"),
+            }
+        }
+        later.append(&mut self.queue);
+        self.queue = later;
+    }
+
+    fn call(&mut self, what: What) {
+        let id = self.next_call;
+        self.next_call += 1;
+        let messages = self.messages.clone();
+        let connection = self.connection.clone();
+        let deadline = Instant::now() + self.config.call_timeout;
+        let generation = if what == What::Open { self.generation + 1 } else { self.generation };
+        let spawned = match (what, connection) {
+            (What::Open, _) => {
+                self.generation = generation;
+                let listener = Listener { generation, messages: messages.clone() };
+                let uri = self.config.uri.clone();
+                self.pool.spawn(move || {
+                    // Nobody receives after the end: then the connection is closed here, on this thread.
+                    let _ = messages.send(Message::Opened { call: id, result: Connection::open(&uri, Some(listener)) });
+                })
+            }
+            (What::List, Some(connection)) => self.pool.spawn(move || {
+                let _ = messages.send(Message::Listed { call: id, result: connection.list() });
+            }),
+            (What::Host, Some(connection)) => {
+                let known = self.host_uuid;
+                self.pool.spawn(move || {
+                    let _ = messages.send(Message::Host { call: id, result: connection.host_info(known) });
+                })
+            }
+            (What::Read { uuid, .. }, Some(connection)) => self.pool.spawn(move || {
+                let _ = messages.send(Message::Read { call: id, result: Box::new(connection.read(uuid)) });
+            }),
+            (What::Strays, Some(_)) => {
+                let active: Vec<DomainUuid> = self.round.iter().flat_map(Round::active).collect();
+                self.pool.spawn(move || {
+                    let _ = messages.send(Message::Strays { call: id, strays: libvirt::strays(&active) });
+                })
+            }
+            (What::List | What::Host | What::Read { .. } | What::Strays, None) => return,
+        };
+        match spawned {
+            Ok(()) => {
+                self.calls.insert(id, Call { what, generation, deadline, stuck: false });
+            }
+            Err(refusal) => {
+                let why = refusal.text();
+                if what == What::Open {
+                    self.lose(&why);
+                } else {
+                    self.unresolve(what, &why);
+                }
+            }
+        }
+    }
+
+    /// A call is over: gives what it was, and whether its result still counts.
+    fn end_call(&mut self, id: u64) -> Option<(What, bool)> {
+        let call = self.calls.remove(&id)?;
+        if call.stuck {
+            // Too late to be believed, but it can be asked again now.
+            match call.what {
+                What::Read { uuid, .. } if self.connection.is_some() => self.queue.push_back(What::Read { uuid, announce: true }),
+                What::List | What::Host | What::Strays | What::Open | What::Read { .. } => self.next_resync = Instant::now(),
+            }
+        }
+        Some((call.what, !call.stuck))
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Opened { call, result } => self.on_opened(call, result),
+            Message::Listed { call, result } => {
+                let Some((_, true)) = self.end_call(call) else { return };
+                match result {
+                    Ok(domains) => self.expect(domains, true),
+                    Err(failure) => self.on_failure(What::List, &failure),
+                }
+            }
+            Message::Host { call, result } => {
+                let Some((_, true)) = self.end_call(call) else { return };
+                match result {
+                    Ok(host) => {
+                        self.host_uuid = host.uuid;
+                        self.news.tell(Event::HostInfo(host));
+                    }
+                    Err(failure) => self.on_failure(What::Host, &failure),
+                }
+            }
+            Message::Read { call, result } => {
+                let Some((what @ What::Read { uuid, announce }, true)) = self.end_call(call) else { return };
+                match *result {
+                    Ok(Some(domain)) => self.on_domain(domain, announce),
+                    Ok(None) => self.on_no_domain(uuid),
+                    Err(failure) => self.on_failure(what, &failure),
+                }
+            }
+            Message::Strays { call, strays } => {
+                if let Some((_, true)) = self.end_call(call) {
+                    self.resolve_strays(strays);
+                }
+            }
+            Message::Lifecycle { generation, uuid, name, event, detail } if generation == self.generation => {
+                if let Some(cause) = self.stops.on_event(uuid, event, detail) {
+                    self.news.tell(Event::Stopped { uuid, name: name.clone(), cause });
+                }
+                self.want_read(uuid, name);
+            }
+            Message::Altered { generation, uuid, name } if generation == self.generation => self.want_read(uuid, name),
+            Message::Closed { generation, why } if generation == self.generation => self.lose(&why),
+            // Of a connection that was replaced.
+            Message::Lifecycle { .. } | Message::Altered { .. } | Message::Closed { .. } => {}
+            Message::Resync => self.next_resync = Instant::now(),
+            Message::Stop => {}
+        }
+    }
+
+    fn want_read(&mut self, uuid: DomainUuid, name: String) {
+        self.names.insert(uuid, name);
+        let read = What::Read { uuid, announce: true };
+        if !self.queue.contains(&read) {
+            self.queue.push_back(read);
+        }
+    }
+
+    fn on_opened(&mut self, id: u64, result: Result<Connection, CallFailure>) {
+        let generation = self.calls.get(&id).map(|call| call.generation);
+        let counts = self.end_call(id).is_some_and(|(_, counts)| counts);
+        match result {
+            Ok(connection) if counts && generation == Some(self.generation) => {
+                self.connection = Some(Arc::new(connection));
+                self.backoff = BACKOFF_MIN;
+                self.next_resync = Instant::now();
+                self.round = None;
+                self.queue.retain(|what| matches!(what, What::Read { announce: true, .. }));
+                if self.connected != Some(true) {
+                    self.connected = Some(true);
+                    self.news.tell(Event::Connected);
+                }
+            }
+            Ok(connection) => self.bury(Arc::new(connection)),
+            Err(failure) if counts => self.lose(&format!("cannot connect to {}: {}", self.config.uri, failure.message)),
+            Err(_) => {}
+        }
+    }
+
+    fn on_domain(&mut self, mut domain: Domain, announce: bool) {
+        match domain.state {
+            DomainState::ShutOff { cause } => domain.state = DomainState::ShutOff { cause: self.stops.refine(domain.uuid, cause) },
+            DomainState::Running
+            | DomainState::Paused { .. }
+            | DomainState::ShuttingDown
+            | DomainState::Crashed
+            | DomainState::PmSuspended
+            | DomainState::NoState => self.stops.saw_active(domain.uuid),
+        }
+        self.names.insert(domain.uuid, domain.name.clone());
+        if announce {
+            self.news.tell(Event::Changed(Box::new(domain.clone())));
+        }
+        if let Some(round) = self.round.as_mut() {
+            round.expected.remove(&domain.uuid);
+            round.unanswered.remove(&domain.uuid);
+            round.domains.insert(domain.uuid, domain);
+        }
+    }
+
+    fn on_no_domain(&mut self, uuid: DomainUuid) {
+        self.stops.forget(uuid);
+        if let Some(round) = self.round.as_mut() {
+            round.expected.remove(&uuid);
+            round.unanswered.remove(&uuid);
+            round.domains.remove(&uuid);
+        }
+        if let Some(name) = self.names.remove(&uuid) {
+            self.news.tell(Event::Removed { uuid, name });
+        }
+    }
+
+    fn on_failure(&mut self, what: What, failure: &CallFailure) {
+        if failure.connection_lost {
+            // The failed call may be of a connection that was replaced in the meantime: then there is nothing to lose.
+            if self.connection.as_ref().is_some_and(|connection| !connection.is_alive()) {
+                self.lose(&failure.message);
+                return;
+            }
+        } else {
+            tracing::warn!(?what, message = %failure.message, "libvirt refused a reading call");
+        }
+        self.unresolve(what, &failure.message);
+    }
+
+    /// A question of the round got no answer.
+    fn unresolve(&mut self, what: What, why: &str) {
+        match what {
+            What::List if self.round.is_some() => self.expect_known(),
+            What::Read { uuid, .. } => {
+                if let Some(round) = self.round.as_mut() {
+                    round.expected.remove(&uuid);
+                    round.unanswered.insert(uuid, why.to_owned());
+                }
+            }
+            What::Strays => self.resolve_strays(Vec::new()),
+            What::Open | What::Host | What::List => {}
+        }
+    }
+
+    fn resolve_strays(&mut self, strays: Vec<Stray>) {
+        if let Some(round) = self.round.as_mut() {
+            round.strays = Some(strays);
+        }
+    }
+
+    fn finish_round(&mut self) {
+        let Some(round) = self.round.as_ref() else { return };
+        if self.connection.is_none() || round.listed.is_none() || !round.expected.is_empty() {
+            return;
+        }
+        if round.strays.is_none() {
+            // Asked last: a domain that was started during the round is not taken for a stray, unless it is that new.
+            if !self.queue.contains(&What::Strays) && !self.is_busy(What::Strays) {
+                self.queue.push_back(What::Strays);
+                self.pump();
+            } else if self.calls.values().any(|call| call.what == What::Strays && call.stuck) {
+                self.resolve_strays(Vec::new());
+            }
+            return;
+        }
+        let Some(round) = self.round.take() else { return };
+        // A stray that became an active domain since is none.
+        let active: BTreeSet<DomainUuid> = round.active().collect();
+        let unanswered: Vec<Unanswered> = round
+            .unanswered
+            .into_iter()
+            .map(|(uuid, why)| Unanswered { uuid, name: self.names.get(&uuid).cloned().unwrap_or_default(), why })
+            .collect();
+        let complete = round.listed == Some(true) && unanswered.is_empty();
+        let domains: Vec<Domain> = round.domains.into_values().collect();
+        if complete {
+            self.names = domains.iter().map(|domain| (domain.uuid, domain.name.clone())).collect();
+        }
+        let strays = round.strays.unwrap_or_default().into_iter().filter(|stray| !active.contains(&stray.uuid)).collect();
+        self.news.tell(Event::Snapshot { domains, unanswered, strays, complete });
+    }
+
+    /// libvirtd is gone or silent.
+    fn lose(&mut self, why: &str) {
+        self.bury_connection();
+        self.stops.connection_lost();
+        self.round = None;
+        self.queue.clear();
+        if self.connected != Some(false) {
+            self.connected = Some(false);
+            self.news.tell(Event::Lost { why: why.to_owned() });
+        }
+    }
+
+    fn bury_connection(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.bury(connection);
+        }
+    }
+
+    /// Closing makes calls, too: on a thread of its own.
+    fn bury(&mut self, connection: Arc<Connection>) {
+        let spare = Arc::clone(&connection);
+        match self.pool.spawn(move || drop(connection)) {
+            Ok(()) => {
+                // The thread's is the last but for this moment; if this one turns out to be the last, the thread has
+                // dropped its own, and closing would happen here. So it is handed over as well.
+                if let Some(last) = Arc::into_inner(spare) {
+                    self.graveyard.push(Arc::new(last));
+                }
+            }
+            Err(_) => self.graveyard.push(spare),
+        }
+    }
+}
+
+impl Round {
+    fn active(&self) -> impl Iterator<Item = DomainUuid> + '_ {
+        self.domains.values().filter(|domain| domain.state.is_active()).map(|domain| domain.uuid)
+    }
+}

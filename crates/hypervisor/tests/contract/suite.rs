@@ -1,0 +1,191 @@
+//! What every hypervisor must do, the fake one and the real one alike.
+
+use std::cell::Cell;
+
+use mainstay_hypervisor::{DomainState, DomainUuid, Event, Handle, Op, OpError, OpOutput, PauseReason, StopCause};
+
+use crate::recorder::Recorder;
+
+/// A hypervisor and the people around it.
+pub trait World {
+    fn handle(&self) -> &dyn Handle;
+    fn news(&self) -> &Recorder;
+    /// A definition with a bootable disk whose guest obeys the power button.
+    fn xml(&self, name: &str) -> (DomainUuid, String);
+    /// Waits until the guest can see its power button.
+    fn wait_booted(&self, name: &str);
+    fn resync(&self);
+    fn user_destroys(&self, uuid: DomainUuid);
+    fn kill_qemu(&self, uuid: DomainUuid);
+    fn terminate_qemu(&self, uuid: DomainUuid);
+    /// Somebody else takes or frees the write lock of the domain's image.
+    fn lock_image(&self, name: &str, locked: bool);
+}
+
+const PAUSED: DomainState = DomainState::Paused { reason: PauseReason::User };
+
+fn op(world: &dyn World, op: Op) -> Result<OpOutput, OpError> {
+    thread_local!(static NEXT: Cell<u64> = const { Cell::new(1) });
+    let id = NEXT.with(|next| next.replace(next.get() + 1));
+    world.news().run(world.handle(), id, op)
+}
+
+fn done(world: &dyn World, what: Op) {
+    assert_eq!(op(world, what.clone()), Ok(OpOutput::Done), "{what:?}");
+}
+
+/// Starts, resumes, and waits until it is told as running.
+pub fn running(world: &dyn World, name: &str) -> DomainUuid {
+    let (uuid, xml) = world.xml(name);
+    assert!(matches!(op(world, Op::StartPaused { xml }), Ok(OpOutput::Started { .. })), "start of {name}");
+    let mark = world.news().mark();
+    done(world, Op::Resume { uuid });
+    world.news().wait_domain("running", mark, uuid, |domain| domain.state == DomainState::Running);
+    uuid
+}
+
+fn remove(world: &dyn World, uuid: DomainUuid) {
+    done(world, Op::Destroy { uuid });
+    let mark = world.news().mark();
+    done(world, Op::Undefine { uuid });
+    world.news().wait("removed", mark, |event| matches!(event, Event::Removed { uuid: gone, .. } if *gone == uuid).then_some(()));
+}
+
+pub fn run_all(world: &dyn World) {
+    connecting_tells_the_host_and_a_complete_snapshot(world);
+    life_of_a_domain(world);
+    starting_an_active_domain_changes_nothing(world);
+    failed_start_leaves_the_host_as_it_was(world);
+    operations_on_nothing_say_so(world);
+    stop_causes_are_told(world);
+    domains_of_two_are_in_one_snapshot(world);
+}
+
+fn connecting_tells_the_host_and_a_complete_snapshot(world: &dyn World) {
+    let news = world.news();
+    news.wait("connected", 0, |event| matches!(event, Event::Connected).then_some(()));
+    let host = news.wait("host", 0, |event| if let Event::HostInfo(host) = event { Some(host.clone()) } else { None });
+    assert!(host.cpus > 0 && host.memory_bytes > 0 && !host.hostname.is_empty());
+    assert!(host.memory_free_bytes <= host.memory_bytes);
+    let complete = news.wait("snapshot", 0, |event| if let Event::Snapshot { complete, .. } = event { Some(*complete) } else { None });
+    assert!(complete);
+}
+
+fn life_of_a_domain(world: &dyn World) {
+    let news = world.news();
+    let (uuid, xml) = world.xml("life");
+    let mark = news.mark();
+    let started = op(world, Op::StartPaused { xml });
+    let Ok(OpOutput::Started { uuid: told, pid }) = started else { panic!("{started:?}") };
+    assert_eq!(told, uuid);
+    let paused = news.wait_domain("paused", mark, uuid, |domain| domain.state == PAUSED);
+    assert!(paused.persistent && !paused.autostart);
+    assert_eq!((paused.pid, paused.pid.is_some()), (pid, true));
+    let spec = paused.spec.as_ref().expect("understood");
+    assert_eq!((spec.uuid, spec.name.as_str(), spec.vcpus), (uuid, "life", 1));
+
+    let mark = news.mark();
+    done(world, Op::Resume { uuid });
+    let running = news.wait_domain("running", mark, uuid, |domain| domain.state == DomainState::Running);
+    done(world, Op::Resume { uuid });
+    assert_eq!(running.xml, paused.xml, "the XML of an unchanged domain does not change");
+
+    let mark = news.mark();
+    done(world, Op::Suspend { uuid });
+    news.wait_domain("suspended", mark, uuid, |domain| domain.state == PAUSED);
+    done(world, Op::Suspend { uuid });
+    assert!(matches!(op(world, Op::Undefine { uuid }), Err(OpError::WrongState { .. })), "an active domain is not undefined");
+
+    let mark = news.mark();
+    done(world, Op::Destroy { uuid });
+    let off = news.wait_domain("off", mark, uuid, |domain| !domain.state.is_active());
+    assert_eq!((off.state, off.pid), (DomainState::ShutOff { cause: StopCause::Destroyed }, None));
+    assert_eq!(off.xml, paused.xml, "also not when it stops");
+    done(world, Op::Destroy { uuid });
+    done(world, Op::Shutdown { uuid });
+    assert!(matches!(op(world, Op::Resume { uuid }), Err(OpError::WrongState { .. })));
+
+    let Ok(OpOutput::Domain(read)) = op(world, Op::Read { uuid }) else { panic!("it is still defined") };
+    assert_eq!(read.xml, off.xml);
+    remove(world, uuid);
+    assert_eq!(op(world, Op::Read { uuid }), Err(OpError::NoSuchDomain { uuid }));
+    // What was read on one host can be started on another.
+    assert!(matches!(op(world, Op::StartPaused { xml: off.xml }), Ok(OpOutput::Started { .. })));
+    remove(world, uuid);
+}
+
+fn starting_an_active_domain_changes_nothing(world: &dyn World) {
+    let uuid = running(world, "twice");
+    let (_, xml) = world.xml("twice");
+    assert!(matches!(op(world, Op::StartPaused { xml }), Ok(OpOutput::AlreadyActive { uuid: told, pid: Some(_) }) if told == uuid));
+    let Ok(OpOutput::Domain(read)) = op(world, Op::Read { uuid }) else { panic!("it is there") };
+    assert_eq!(read.state, DomainState::Running);
+    remove(world, uuid);
+}
+
+fn failed_start_leaves_the_host_as_it_was(world: &dyn World) {
+    let (uuid, xml) = world.xml("locked");
+    world.lock_image("locked", true);
+    let result = op(world, Op::StartPaused { xml: xml.clone() });
+    assert!(matches!(result, Err(OpError::ImageLocked { .. })), "{result:?}");
+    assert_eq!(op(world, Op::Read { uuid }), Err(OpError::NoSuchDomain { uuid }), "no definition is left behind");
+
+    world.lock_image("locked", false);
+    assert!(matches!(op(world, Op::StartPaused { xml: xml.clone() }), Ok(OpOutput::Started { .. })));
+    done(world, Op::Destroy { uuid });
+    let Ok(OpOutput::Domain(before)) = op(world, Op::Read { uuid }) else { panic!("defined") };
+    world.lock_image("locked", true);
+    let newer = xml.replace("</name>", "</name><title>newer</title>");
+    assert!(matches!(op(world, Op::StartPaused { xml: newer }), Err(OpError::ImageLocked { .. })));
+    let Ok(OpOutput::Domain(after)) = op(world, Op::Read { uuid }) else { panic!("a definition that was there before stays") };
+    assert_eq!(after.xml, before.xml, "and is as it was");
+    world.lock_image("locked", false);
+    remove(world, uuid);
+}
+
+fn operations_on_nothing_say_so(world: &dyn World) {
+    let uuid = DomainUuid([0xee; 16]);
+    for what in [Op::Resume { uuid }, Op::Suspend { uuid }, Op::Shutdown { uuid }, Op::Destroy { uuid }, Op::Undefine { uuid }, Op::Read { uuid }] {
+        assert_eq!(op(world, what.clone()), Err(OpError::NoSuchDomain { uuid }), "{what:?}");
+    }
+    for xml in ["", "<domain/>", "<domain>\0</domain>"] {
+        assert!(matches!(op(world, Op::StartPaused { xml: xml.into() }), Err(OpError::Xml(_))), "{xml:?}");
+    }
+}
+
+fn stop_causes_are_told(world: &dyn World) {
+    type Stop = fn(&dyn World, DomainUuid);
+    let cases: [(&str, Stop, StopCause); 4] = [
+        ("shut", |world, uuid| done(world, Op::Shutdown { uuid }), StopCause::GuestShutdown),
+        ("destroyed", |world, uuid| world.user_destroys(uuid), StopCause::Destroyed),
+        ("killed", |world, uuid| world.kill_qemu(uuid), StopCause::QemuDied),
+        ("terminated", |world, uuid| world.terminate_qemu(uuid), StopCause::HostSignal),
+    ];
+    for (name, stop, expected) in cases {
+        let uuid = running(world, name);
+        world.wait_booted(name);
+        let mark = world.news().mark();
+        stop(world, uuid);
+        let cause = world.news().wait("stopped", mark, |event| match event {
+            Event::Stopped { uuid: stopped, cause, .. } if *stopped == uuid => Some(*cause),
+            _ => None,
+        });
+        assert_eq!(cause, expected, "{name}");
+        let off = world.news().wait_domain("off", mark, uuid, |domain| !domain.state.is_active());
+        assert_eq!(off.state, DomainState::ShutOff { cause: expected }, "{name}");
+        remove(world, uuid);
+    }
+}
+
+fn domains_of_two_are_in_one_snapshot(world: &dyn World) {
+    let (one, two) = (running(world, "one"), running(world, "two"));
+    let mark = world.news().mark();
+    world.resync();
+    let (found, complete) = world.news().wait("snapshot", mark, |event| match event {
+        Event::Snapshot { domains, complete, .. } => Some((domains.iter().map(|domain| domain.uuid).collect::<Vec<_>>(), *complete)),
+        _ => None,
+    });
+    assert!(complete && found.contains(&one) && found.contains(&two), "{found:?}");
+    remove(world, one);
+    remove(world, two);
+}
