@@ -1,1 +1,34 @@
-//! The same core on virtual time, with seeded faults and checkers outside the core.
+//! The protocol on virtual time: any number of hosts, each with the same [`mainstay_core::Core`] that the agent runs, in a
+//! [`World`] of seeded latencies and faults, under checkers that look at the world and never at a core's opinion.
+//!
+//! Reading order: [`setup`] (what a world is made of), [`action`] (what can be done to it), [`world`] (how it behaves),
+//! [`checkers`] (what must hold), [`generator`] (a seed becomes a setup and a schedule), [`run`] (a seed, a batch of seeds),
+//! [`scenario`] (the same from a file).
+//!
+//! Architecture invariant: one seed, one run. No clock, no thread and no random state of the standard library has any
+//! influence on a run; [`trace::Trace::hash`] proves it.
+//!
+//! What it does not do: it does not freeze VMs (the protocol has no leases to enforce yet), so the generator keeps a live host
+//! from losing all of its paths at once; see [`generator`].
+
+pub mod action;
+pub mod checkers;
+pub mod clock;
+pub mod dice;
+pub mod generator;
+pub mod node;
+pub mod run;
+pub mod scenario;
+pub mod setup;
+pub mod sometimes;
+pub mod trace;
+pub mod world;
+
+pub use action::Action;
+pub use checkers::Violation;
+pub use node::{Node, NodeFactory};
+pub use run::{Failure, Options, Outcome, Soak, run_seed, soak};
+pub use scenario::{Scenario, ScenarioError, run_scenario};
+pub use setup::Setup;
+pub use sometimes::Sometimes;
+pub use world::World;

@@ -1,0 +1,180 @@
+//! What can be done to a world: faults, repairs, and what users and guests do. The generator draws them, scenario files name them.
+
+use mainstay_core::{DatastoreName, HostId};
+use serde::{Deserialize, Serialize};
+
+/// Something done to the world at an instant. One that makes no sense at its instant (killing a dead agent) does nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// The host loses its power.
+    PowerOff {
+        /// Which.
+        host: HostId,
+    },
+    /// The host boots; its agent comes up with it.
+    PowerOn {
+        /// Which.
+        host: HostId,
+    },
+    /// SIGKILL to the agent.
+    AgentKill {
+        /// Where.
+        host: HostId,
+    },
+    /// The agent starts.
+    AgentStart {
+        /// Where.
+        host: HostId,
+    },
+    /// SIGSTOP to the agent.
+    AgentHang {
+        /// Where.
+        host: HostId,
+    },
+    /// SIGCONT to the agent.
+    AgentResume {
+        /// Where.
+        host: HostId,
+    },
+    /// The host's management network is cut, both ways.
+    NetworkCut {
+        /// Which.
+        host: HostId,
+    },
+    /// It is back.
+    NetworkHeal {
+        /// Which.
+        host: HostId,
+    },
+    /// Nothing passes from one host to another (the other way still goes).
+    LinkCut {
+        /// The sender.
+        from: HostId,
+        /// The receiver.
+        to: HostId,
+    },
+    /// That passes again.
+    LinkHeal {
+        /// The sender.
+        from: HostId,
+        /// The receiver.
+        to: HostId,
+    },
+    /// So many of a thousand datagrams are lost (in place of the setup's own rate, when that is less).
+    Loss {
+        /// How many.
+        permille: u64,
+    },
+    /// All operations on the datastore fail.
+    DatastoreCut {
+        /// Which.
+        datastore: DatastoreName,
+        /// For that host only.
+        host: Option<HostId>,
+    },
+    /// Operations on the datastore do not end until it is healed.
+    DatastoreHang {
+        /// Which.
+        datastore: DatastoreName,
+        /// For that host only.
+        host: Option<HostId>,
+    },
+    /// Operations take so many times as long.
+    DatastoreSlow {
+        /// Which.
+        datastore: DatastoreName,
+        /// For that host only.
+        host: Option<HostId>,
+        /// How many times.
+        factor: u64,
+    },
+    /// The datastore works again.
+    DatastoreHeal {
+        /// Which.
+        datastore: DatastoreName,
+        /// For that host only.
+        host: Option<HostId>,
+    },
+    /// No file can be created on the datastore any more (what is laid out can still be written).
+    DatastoreFull {
+        /// Which.
+        datastore: DatastoreName,
+    },
+    /// There is room again.
+    DatastoreFree {
+        /// Which.
+        datastore: DatastoreName,
+    },
+    /// SIGKILL to libvirtd; QEMU processes go on.
+    LibvirtKill {
+        /// Where.
+        host: HostId,
+    },
+    /// SIGSTOP to libvirtd.
+    LibvirtHang {
+        /// Where.
+        host: HostId,
+    },
+    /// Libvirtd works again, started or continued.
+    LibvirtUp {
+        /// Where.
+        host: HostId,
+    },
+    /// The next starts on that host fail.
+    StartFailures {
+        /// Where.
+        host: HostId,
+        /// How many.
+        count: u32,
+    },
+    /// The guest resets itself: QEMU goes on.
+    GuestReset {
+        /// Which VM.
+        vm: String,
+    },
+    /// The guest powers itself off.
+    GuestPowerOff {
+        /// Which VM.
+        vm: String,
+    },
+    /// SIGKILL to QEMU.
+    QemuKill {
+        /// Which VM.
+        vm: String,
+    },
+    /// `virsh shutdown` (and the guest obeys).
+    UserShutdown {
+        /// Which VM.
+        vm: String,
+    },
+    /// `virsh destroy`.
+    UserDestroy {
+        /// Which VM.
+        vm: String,
+    },
+    /// `virsh start`, with the definition brought along where it is missing.
+    UserStart {
+        /// Which VM.
+        vm: String,
+        /// Where.
+        host: HostId,
+    },
+    /// `virsh migrate --live`.
+    UserMigrate {
+        /// Which VM.
+        vm: String,
+        /// To where.
+        to: HostId,
+    },
+    /// An operator has it protected again.
+    Protect {
+        /// Which VM.
+        vm: String,
+    },
+    /// An operator takes it out of protection.
+    Unprotect {
+        /// Which VM.
+        vm: String,
+    },
+}

@@ -1,0 +1,67 @@
+//! I5: once everything but dead hosts is healed, every VM that is to run runs, once, and is protected, within a bound. Nothing
+//! of a start lies about half done.
+
+use super::user_word::{Protection, Wanted};
+use crate::world::World;
+use mainstay_core::register::{ClaimState, Desired, Entry};
+use mainstay_core::{RegisterId, RegisterValue};
+
+/// What is not as it should be in the end, VM by VM; empty when all is well.
+pub fn stuck(world: &World) -> Vec<String> {
+    let mut stuck = Vec::new();
+    for vm in 0..world.setup().vms.len() {
+        let truth = world.checkers().user_word.truth(vm);
+        let runs: Vec<usize> = world.executing(vm).collect();
+        let problem = match (truth.wanted, runs.as_slice()) {
+            (Wanted::On, []) => Some(String::from("is to run, and does not")),
+            (Wanted::Off | Wanted::Either, []) => None,
+            (Wanted::On | Wanted::Either, [host]) => match truth.protection {
+                Protection::Yes => unprotected(world, vm, *host),
+                Protection::No | Protection::Unanswered => None,
+            },
+            (Wanted::Off, [host]) => {
+                Some(format!("is to be off, and runs on {}", world.setup().hosts[*host].id))
+            }
+            (Wanted::On | Wanted::Off | Wanted::Either, [_, _, ..]) => {
+                Some(String::from("runs more than once"))
+            }
+        };
+        let problem = problem.or_else(|| {
+            let host = world.half_started(vm)?;
+            Some(format!("lies about half started on {}", world.setup().hosts[host].id))
+        });
+        if let Some(problem) = problem {
+            stuck.push(format!(
+                "{} {problem}; on disk: {}",
+                world.setup().vms[vm].name,
+                on_disk(world, vm).map_or(String::from("no entry"), |entry| format!("{entry:?}"))
+            ));
+        }
+    }
+    stuck
+}
+
+fn on_disk(world: &World, vm: usize) -> Option<&Entry> {
+    let list = world.checkers().single_owner.list(world.setup().vms[vm].datastore)?;
+    list.entries.iter().find(|entry| entry.vm == world.setup().vm_id(vm))
+}
+
+/// Why a VM that runs there is not protected, by what is on disk.
+fn unprotected(world: &World, vm: usize, host: usize) -> Option<String> {
+    let id = &world.setup().hosts[host].id;
+    let Some(entry) = on_disk(world, vm) else {
+        return Some(format!("runs on {id} and has no entry in the protected list"));
+    };
+    if entry.desired != Desired::On || entry.holder.as_ref() != Some(id) || entry.unprotected {
+        return Some(format!("runs on {id}, which the protected list does not say"));
+    }
+    let register = RegisterId::PowerOn(id.clone());
+    let Some(RegisterValue::PowerOn(list)) = world.register(world.setup().vms[vm].datastore, &register)
+    else {
+        return Some(format!("runs on {id}, which has no power-on list"));
+    };
+    let claimed = list.claims.iter().any(|claim| {
+        claim.vm == entry.vm && claim.token == Some(entry.token) && claim.state == ClaimState::Running
+    });
+    (!claimed).then(|| format!("runs on {id}, which has no running claim under grant {}", entry.token))
+}

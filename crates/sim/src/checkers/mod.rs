@@ -1,0 +1,85 @@
+//! What must hold, in files of their own. They look at the world (who executes, what landed on disk) and never at what a core
+//! believes; they share no code with the core.
+//!
+//! Always: [`single_runner`] (I1), [`single_owner`] (I3), [`user_word`] (I4). In the end, in a healed world: [`liveness`] (I5).
+
+pub mod liveness;
+pub mod single_owner;
+pub mod single_runner;
+pub mod user_word;
+
+use crate::setup::Setup;
+use mainstay_core::{RegisterId, RegisterValue, Token};
+use single_owner::SingleOwner;
+use single_runner::SingleRunner;
+use std::fmt;
+use user_word::UserWord;
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The checker that found it.
+    pub checker: &'static str,
+    /// What is wrong, with names.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.checker, self.what)
+    }
+}
+
+/// The checkers that run all the time.
+#[derive(Clone, Debug)]
+pub struct Checkers {
+    /// I1.
+    pub single_runner: SingleRunner,
+    /// I3.
+    pub single_owner: SingleOwner,
+    /// I4.
+    pub user_word: UserWord,
+}
+
+impl Checkers {
+    /// Checkers of an empty world.
+    pub fn new(setup: &Setup) -> Checkers {
+        Checkers {
+            single_runner: SingleRunner::new(setup.vms.len()),
+            single_owner: SingleOwner::new(setup.datastores.len()),
+            user_word: UserWord::new(setup),
+        }
+    }
+
+    /// A register write that began at `started` landed.
+    #[expect(clippy::too_many_arguments, reason = "a landing has that many facts, and one caller")]
+    pub fn on_land(
+        &mut self,
+        at: u64,
+        started: u64,
+        store: usize,
+        host: usize,
+        register: &RegisterId,
+        value: &RegisterValue,
+        setup: &Setup,
+    ) -> Option<Violation> {
+        let found = self.single_owner.on_land(at, store, host, register, value, setup);
+        self.user_word.on_land(started, store, host, value, self.single_owner.list(store), setup);
+        found
+    }
+
+    /// A core has a VM prepared or resumed under that grant.
+    pub fn on_core_start(
+        &mut self,
+        at: u64,
+        vm: usize,
+        host: usize,
+        token: Token,
+        resumed: bool,
+        setup: &Setup,
+    ) -> Option<Violation> {
+        let stale = self.single_owner.on_start(vm, host, token, setup);
+        let unwanted = if resumed { self.user_word.on_core_start(at, vm, host, setup) } else { None };
+        stale.or(unwanted)
+    }
+}

@@ -1,0 +1,289 @@
+//! A seed becomes a setup and a schedule of faults. Each run draws which kinds of faults are on and how often they come
+//! ("swarm"): a run with one kind often finds what a run with everything at once hides.
+//!
+//! Until run leases and freezing exist, a live host may be taken for failed when it is cut off from network, datastores and
+//! ping at once. [`Plan::admits`] keeps the schedule from that, with `freezing` false: trouble that silences a live host's
+//! datastore heartbeat (its storage, or its agent) and trouble that could swallow a ping never overlap, anywhere in the cluster.
+
+use crate::action::Action;
+use crate::dice::{Dice, Latency};
+use crate::setup::{BOOT, DISK, DatastoreSetup, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
+use mainstay_core::register::Priority;
+use mainstay_core::timing::DRIFT_PPM;
+use mainstay_core::{DatastoreName, HostId, Timing};
+use std::sync::Arc;
+
+const SECOND: u64 = 1_000_000;
+
+/// A run to be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The world.
+    pub setup: Setup,
+    /// What is done to it, and when.
+    pub schedule: Vec<(u64, Action)>,
+    /// When the faults end.
+    pub faults_end: u64,
+    /// Whether the protocol freezes VMs at the end of their lease: lifts the rule above.
+    freezing: bool,
+    silences: Vec<Trouble>,
+}
+
+/// What kind of evidence of a host a fault takes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silences {
+    /// Network heartbeats and pings, somewhere.
+    Network,
+    /// Datastore heartbeats.
+    Storage,
+    /// Nothing that counts.
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    what: Silences,
+    from: u64,
+    to: u64,
+}
+
+/// The kinds of faults that a run may have on.
+const KINDS: u64 = 17;
+
+/// The plan of a seed.
+pub fn plan(seed: u64) -> Plan {
+    let mut dice = Dice::seeded(seed, 0);
+    let setup = setup(&mut dice);
+    let beat = setup.timing.heartbeat.0;
+    let calm = 12 * SECOND + 8 * beat;
+    let faults_end = calm + dice.between(30, 120) * beat.max(SECOND / 2);
+    let mut plan = Plan { setup, schedule: Vec::new(), faults_end, freezing: false, silences: Vec::new() };
+    // Half of the runs have few kinds of faults on, half have many.
+    let share = if dice.permille(500) { 200 } else { 600 };
+    let mut kinds: Vec<u64> = (0..KINDS).filter(|_| dice.permille(share)).collect();
+    if kinds.is_empty() {
+        kinds.push(dice.below(KINDS));
+    }
+    let count = dice.between(1, 14);
+    for _ in 0..count {
+        let at = if dice.permille(50) { dice.below(calm) } else { dice.between(calm, faults_end) };
+        let lasts = match dice.below(4) {
+            0 => dice.between(1, SECOND),
+            1 => dice.between(1, plan.setup.timing.failure_timeout.0),
+            _ => dice.between(plan.setup.timing.failure_timeout.0, 30 * beat + 5 * SECOND),
+        };
+        if let Some(kind) = dice.pick(&kinds).copied() {
+            plan.draw(&mut dice, kind, at, lasts);
+        }
+    }
+    plan.schedule.sort_by_key(|(at, _)| *at);
+    plan
+}
+
+fn setup(dice: &mut Dice) -> Setup {
+    let hosts = if dice.permille(900) { dice.between(2, 5) } else { dice.between(6, 8) };
+    // Ids around 9, 99: text order and number order differ.
+    let first = *dice.pick(&[1, 7, 97]).unwrap_or(&1);
+    let hosts: Vec<HostSetup> = (0..hosts)
+        .map(|index| HostSetup {
+            id: HostId::new(&format!("host-{}", first + index)),
+            clock_base: dice.below(1 << 36),
+            drift_ppm: dice.below(DRIFT_PPM + 1) as i64 - DRIFT_PPM as i64 / 2,
+            agent_starts: dice.below(4 * SECOND),
+        })
+        .collect();
+    let stores = dice.between(1, 3);
+    let kept = *dice.pick(&[0, 0, SECOND, 8 * SECOND, 20 * SECOND]).unwrap_or(&0);
+    let datastores: Vec<DatastoreSetup> = (0..stores)
+        .map(|index| DatastoreSetup {
+            name: DatastoreName::new(&format!("ds{}", index + 1)),
+            lock_release: kept,
+        })
+        .collect();
+    let priorities = [Priority::Lowest, Priority::Low, Priority::Medium, Priority::High, Priority::Highest];
+    let vms = (0..dice.between(1, 10))
+        .map(|index| VmSetup {
+            name: Arc::from(format!("vm{}", index + 1)),
+            host: dice.index(hosts.len()),
+            datastore: dice.index(datastores.len()),
+            transient: dice.permille(200),
+            priority: dice.pick(&priorities).copied().unwrap_or_default(),
+            memory_mib: dice.between(1, 16) * 256,
+        })
+        .collect();
+    let timing = match dice.below(4) {
+        0 => Timing::SWIFT,
+        1 => Timing::PATIENT,
+        _ => Timing::STANDARD,
+    };
+    let scale = dice.between(1, 4);
+    // Tails stay well below a heartbeat: what is later than that is a fault, and the schedule's matter.
+    let tail = timing.heartbeat.0 / 3;
+    Setup {
+        hosts,
+        datastores,
+        vms,
+        timing,
+        disk: Latency { base: DISK.base * scale, spread: DISK.spread * scale, tail, ..DISK },
+        network: Latency { tail, tail_permille: dice.below(20), ..NETWORK },
+        loss_permille: dice.below(15),
+        duplicate_permille: dice.below(30),
+        start_delay: START_DELAY,
+        start_failure_permille: *dice.pick(&[0, 0, 100, 400]).unwrap_or(&0),
+        image_lock: dice.permille(500),
+        boot: BOOT,
+    }
+}
+
+impl Plan {
+    fn host(&self, dice: &mut Dice) -> HostId {
+        let index = dice.index(self.setup.hosts.len());
+        self.setup.hosts[index].id.clone()
+    }
+
+    fn vm(&self, dice: &mut Dice) -> String {
+        let index = dice.index(self.setup.vms.len());
+        self.setup.vms[index].name.to_string()
+    }
+
+    fn datastore(&self, dice: &mut Dice) -> DatastoreName {
+        let index = dice.index(self.setup.datastores.len());
+        self.setup.datastores[index].name.clone()
+    }
+
+    /// Whether trouble of that kind may be from then to then; books it if so.
+    fn admits(&mut self, what: Silences, from: u64, to: u64) -> bool {
+        // What was seen before and after belongs to one judgement: keep troubles well apart.
+        let margin = 2 * self.setup.timing.failure_timeout.0 + 3 * SECOND;
+        let clash = self.silences.iter().any(|other| {
+            what != Silences::Nothing
+                && other.what != Silences::Nothing
+                && other.what != what
+                && from < other.to + margin
+                && other.from < to + margin
+        });
+        if !self.freezing && clash {
+            return false;
+        }
+        self.silences.push(Trouble { what, from, to });
+        true
+    }
+
+    fn both(&mut self, what: Silences, (from, to): (u64, u64), begin: Action, end: Action) {
+        if self.admits(what, from, to) {
+            self.schedule.push((from, begin));
+            self.schedule.push((to, end));
+        }
+    }
+
+    fn draw(&mut self, dice: &mut Dice, kind: u64, at: u64, lasts: u64) {
+        let span = (at, at + lasts);
+        let host = self.host(dice);
+        let vm = self.vm(dice);
+        let datastore = self.datastore(dice);
+        let of = dice.permille(600).then(|| host.clone());
+        match kind {
+            0 => self.schedule.push((at, Action::PowerOff { host })),
+            1 => self.both(
+                Silences::Nothing,
+                span,
+                Action::PowerOff { host: host.clone() },
+                Action::PowerOn { host },
+            ),
+            2 => self.draw_all_power(dice, at, lasts),
+            3 => {
+                let begin = Action::AgentKill { host: host.clone() };
+                self.both(Silences::Storage, span, begin, Action::AgentStart { host });
+            }
+            4 => {
+                let begin = Action::AgentHang { host: host.clone() };
+                self.both(Silences::Storage, span, begin, Action::AgentResume { host });
+            }
+            5 => {
+                let begin = Action::NetworkCut { host: host.clone() };
+                self.both(Silences::Network, span, begin, Action::NetworkHeal { host });
+            }
+            6 => {
+                let (from, to) = (host, self.host(dice));
+                let begin = Action::LinkCut { from: from.clone(), to: to.clone() };
+                self.both(Silences::Network, span, begin, Action::LinkHeal { from, to });
+            }
+            7 => {
+                let permille = dice.between(50, 500);
+                self.both(Silences::Network, span, Action::Loss { permille }, Action::Loss { permille: 0 });
+            }
+            8 => {
+                let begin = Action::DatastoreCut { datastore: datastore.clone(), host: of.clone() };
+                self.both(Silences::Storage, span, begin, Action::DatastoreHeal { datastore, host: of });
+            }
+            9 => {
+                let begin = Action::DatastoreHang { datastore: datastore.clone(), host: of.clone() };
+                self.both(Silences::Storage, span, begin, Action::DatastoreHeal { datastore, host: of });
+            }
+            10 => {
+                let factor = dice.between(5, 3_000);
+                let begin = Action::DatastoreSlow { datastore: datastore.clone(), host: of.clone(), factor };
+                self.both(Silences::Storage, span, begin, Action::DatastoreHeal { datastore, host: of });
+            }
+            11 => {
+                // Before the VMs are known, so that somebody needs the room.
+                let from = dice.below(SECOND);
+                let begin = Action::DatastoreFull { datastore: datastore.clone() };
+                self.both(
+                    Silences::Nothing,
+                    (from, from + 20 * SECOND),
+                    begin,
+                    Action::DatastoreFree { datastore },
+                );
+            }
+            12 => {
+                let begin = if dice.permille(500) {
+                    Action::LibvirtKill { host: host.clone() }
+                } else {
+                    Action::LibvirtHang { host: host.clone() }
+                };
+                self.both(Silences::Nothing, span, begin, Action::LibvirtUp { host });
+            }
+            13 => {
+                let count = dice.between(1, 6) as u32;
+                self.schedule.push((at, Action::StartFailures { host, count }));
+                self.schedule.push((at + dice.below(SECOND), Action::QemuKill { vm }));
+            }
+            14 => self.schedule.push((at, Action::QemuKill { vm })),
+            15 => self.draw_user(dice, at, vm, host),
+            _ => {
+                self.schedule.push((at, Action::Unprotect { vm: vm.clone() }));
+                self.schedule.push((at + lasts, Action::Protect { vm }));
+            }
+        }
+    }
+
+    /// Several or all hosts at once.
+    fn draw_all_power(&mut self, dice: &mut Dice, at: u64, lasts: u64) {
+        let all = dice.permille(500);
+        for index in 0..self.setup.hosts.len() {
+            if all || dice.permille(400) {
+                let host = self.setup.hosts[index].id.clone();
+                self.schedule.push((at + dice.below(SECOND / 2), Action::PowerOff { host: host.clone() }));
+                self.schedule.push((at + lasts + dice.below(3 * SECOND), Action::PowerOn { host }));
+            }
+        }
+    }
+
+    fn draw_user(&mut self, dice: &mut Dice, at: u64, vm: String, host: HostId) {
+        let action = match dice.below(6) {
+            0 => Action::GuestReset { vm: vm.clone() },
+            1 => Action::GuestPowerOff { vm: vm.clone() },
+            2 => Action::UserShutdown { vm: vm.clone() },
+            3 => Action::UserDestroy { vm: vm.clone() },
+            _ => {
+                self.schedule.push((at, Action::UserMigrate { vm, to: host }));
+                return;
+            }
+        };
+        self.schedule.push((at, action));
+        if dice.permille(500) {
+            self.schedule.push((at + dice.below(30 * SECOND), Action::UserStart { vm, host }));
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! One seed, and a batch of seeds: a safety phase with faults, then everything is healed but hosts that stay dead, then a
+//! liveness phase with a bound.
+
+use crate::action::Action;
+use crate::checkers::liveness;
+use crate::generator::{Plan, plan};
+use crate::node::{NodeFactory, real_core};
+use crate::sometimes::Sometimes;
+use crate::world::World;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const SECOND: u64 = 1_000_000;
+
+/// How a seed is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Keep a text trace.
+    pub trace: bool,
+    /// What runs on the hosts.
+    pub node: NodeFactory,
+    /// How long after the healing everything must be well, in virtual seconds.
+    pub liveness_bound: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { trace: false, node: real_core, liveness_bound: 300 }
+    }
+}
+
+/// What came out of a seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// The hash of all that happened.
+    pub hash: u64,
+    /// Whether all promises held.
+    pub verdict: Result<(), Failure>,
+    /// What was seen.
+    pub seen: Sometimes,
+    /// How much virtual time it took, in microseconds.
+    pub virtual_time: u64,
+    /// The text trace, when asked for.
+    pub trace: Vec<String>,
+}
+
+/// A broken promise, and how to see it again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}\n  at {at} us of virtual time; reproduce with:\n  {paste}")]
+pub struct Failure {
+    /// What is wrong.
+    pub what: String,
+    /// When, in virtual microseconds.
+    pub at: u64,
+    /// A line to paste into a shell.
+    pub paste: String,
+}
+
+/// Runs one seed.
+pub fn run_seed(seed: u64, options: &Options) -> Outcome {
+    let plan = plan(seed);
+    run_plan(seed, plan, options)
+}
+
+fn run_plan(seed: u64, plan: Plan, options: &Options) -> Outcome {
+    let mut world = World::new(plan.setup, seed, options.node, options.trace);
+    for (at, action) in plan.schedule.iter().filter(|(at, _)| *at < plan.faults_end) {
+        world.schedule(*at, action.clone());
+    }
+    world.run_until(plan.faults_end);
+    let mut what = world.violation().map(ToString::to_string);
+    if what.is_none() {
+        what = live(&mut world, options);
+    }
+    let at = world.now();
+    let verdict = match what {
+        None => Ok(()),
+        Some(what) => Err(Failure {
+            what: format!("seed {seed}: {what}"),
+            at,
+            paste: format!(
+                "MAINSTAY_SIM_TRACE=1 MAINSTAY_SIM_SEEDS={seed}..{} cargo test -p mainstay-sim --test seeds",
+                seed + 1
+            ),
+        }),
+    };
+    let (seen, hash) = (world.seen().clone(), world.trace().hash());
+    Outcome { seed, hash, verdict, seen, virtual_time: at, trace: world.into_trace().into_lines() }
+}
+
+/// Heals, and waits until all is well; says what is not, when the bound is over.
+fn live(world: &mut World, options: &Options) -> Option<String> {
+    world.heal();
+    let hosts = world.setup().hosts.len();
+    if (0..hosts).all(|host| !world.powered(host)) {
+        let host = world.setup().hosts[0].id.clone();
+        world.schedule(world.now(), Action::PowerOn { host });
+    }
+    let end = world.now() + options.liveness_bound * SECOND;
+    loop {
+        world.run_until(world.now() + SECOND);
+        if let Some(violation) = world.violation() {
+            return Some(violation.to_string());
+        }
+        let stuck = liveness::stuck(world);
+        if stuck.is_empty() {
+            return None;
+        }
+        if world.now() >= end {
+            return Some(format!(
+                "liveness: {} s after everything was healed:\n    {}\n{}",
+                options.liveness_bound,
+                stuck.join("\n    "),
+                owners_views(world)
+            ));
+        }
+    }
+}
+
+/// What those believe who own something, or all when nobody does.
+fn owners_views(world: &World) -> String {
+    let mut text = String::new();
+    for host in 0..world.setup().hosts.len() {
+        let id = &world.setup().hosts[host].id;
+        let Some(view) = world.view(host) else {
+            text.push_str(&format!("    {id}: no agent (power {})\n", world.powered(host)));
+            continue;
+        };
+        let owns = view.datastores.iter().any(|store| store.ownership_left.is_some());
+        if owns {
+            text.push_str(&format!("    {id} is {:?} and owner; its view of VMs:\n", view.role));
+            for vm in &view.vms {
+                text.push_str(&format!(
+                    "      {} {:?} on {:?}, protected {}, note {:?}\n",
+                    vm.name, vm.state, vm.host, vm.protected, vm.note
+                ));
+            }
+            for seen in &view.hosts {
+                text.push_str(&format!("      sees {} {} for {}\n", seen.host, seen.state, seen.since));
+            }
+        } else {
+            text.push_str(&format!("    {id} is {:?}, owns nothing\n", view.role));
+        }
+    }
+    text
+}
+
+/// What came out of a batch of seeds.
+#[derive(Clone, Debug, Default)]
+pub struct Soak {
+    /// How many seeds were run.
+    pub seeds: u64,
+    /// Those that failed, by seed.
+    pub failures: Vec<(u64, Failure)>,
+    /// What was seen, over all.
+    pub seen: Sometimes,
+    /// All hashes in the order of the seeds, folded into one.
+    pub hash: u64,
+    /// Virtual time of all, in microseconds.
+    pub virtual_time: u64,
+}
+
+impl fmt::Display for Soak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} seeds, {} failed, {} s of virtual time, hash {:016x}",
+            self.seeds,
+            self.failures.len(),
+            self.virtual_time / SECOND,
+            self.hash
+        )?;
+        for (what, count) in self.seen.iter() {
+            writeln!(f, "  {count:>8} {what}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs a batch of seeds on so many threads. The result does not depend on their number.
+pub fn soak(seeds: Range<u64>, threads: usize, options: &Options) -> Soak {
+    let next = AtomicU64::new(seeds.start);
+    let done = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let outcome = run_seed(seed, options);
+                    // A poisoned lock means that another seed panicked: the scope passes that on.
+                    if let Ok(mut done) = done.lock() {
+                        done.push(outcome);
+                    }
+                }
+            });
+        }
+    });
+    let mut outcomes = done.into_inner().unwrap_or_default();
+    outcomes.sort_by_key(|outcome| outcome.seed);
+    let mut soak = Soak::default();
+    for outcome in outcomes {
+        soak.seeds += 1;
+        soak.seen.add(&outcome.seen);
+        soak.hash = soak.hash.rotate_left(1) ^ outcome.hash;
+        soak.virtual_time += outcome.virtual_time;
+        if let Err(failure) = outcome.verdict {
+            soak.failures.push((outcome.seed, failure));
+        }
+    }
+    soak
+}

@@ -1,0 +1,116 @@
+//! What a world is made of: hosts, datastores, VMs, times and latencies. Drawn from a seed by the generator or given by a scenario.
+
+use crate::dice::Latency;
+use mainstay_core::register::Priority;
+use mainstay_core::{DatastoreName, HostId, Timing, VmId};
+use std::sync::Arc;
+
+/// Everything about a world that does not change while it runs.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The hosts.
+    pub hosts: Vec<HostSetup>,
+    /// The datastores, shared by all hosts.
+    pub datastores: Vec<DatastoreSetup>,
+    /// The VMs.
+    pub vms: Vec<VmSetup>,
+    /// The protocol's times.
+    pub timing: Timing,
+    /// How long a register operation takes.
+    pub disk: Latency,
+    /// How long a datagram takes.
+    pub network: Latency,
+    /// How many of a thousand datagrams are lost, always.
+    pub loss_permille: u64,
+    /// How many of a thousand datagrams arrive twice.
+    pub duplicate_permille: u64,
+    /// How long libvirt takes to create a domain.
+    pub start_delay: Latency,
+    /// How many of a thousand starts fail.
+    pub start_failure_permille: u64,
+    /// Whether QEMU locks images. Without, only the protocol stands between a VM and its second copy: that is what is to
+    /// be tested. (Users of such a world start and migrate nothing: they have only the lock to protect them.)
+    pub image_lock: bool,
+    /// How long after power-on the agent is there.
+    pub boot: Latency,
+}
+
+/// A host.
+#[derive(Clone, Debug)]
+pub struct HostSetup {
+    /// Its id.
+    pub id: HostId,
+    /// What its clock shows at its boot.
+    pub clock_base: u64,
+    /// How much too fast its clock runs.
+    pub drift_ppm: i64,
+    /// When its agent starts for the first time.
+    pub agent_starts: u64,
+}
+
+/// A datastore.
+#[derive(Clone, Debug)]
+pub struct DatastoreSetup {
+    /// Its name.
+    pub name: DatastoreName,
+    /// How long it keeps the image locks of a host that crashed.
+    pub lock_release: u64,
+}
+
+/// A VM.
+#[derive(Clone, Debug)]
+pub struct VmSetup {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where it runs at first (index into `hosts`).
+    pub host: usize,
+    /// Its home (index into `datastores`).
+    pub datastore: usize,
+    /// It has no definition that outlives its run.
+    pub transient: bool,
+    /// Its restart priority.
+    pub priority: Priority,
+    /// Its memory.
+    pub memory_mib: u64,
+}
+
+/// Disk latencies as measured on a quiet machine, with a tail that stays below all time-outs.
+pub const DISK: Latency = Latency { base: 300, spread: 1_500, tail_permille: 10, tail: 80_000 };
+/// A quiet local network.
+pub const NETWORK: Latency = Latency { base: 80, spread: 400, tail_permille: 5, tail: 30_000 };
+/// Creating a domain.
+pub const START_DELAY: Latency =
+    Latency { base: 150_000, spread: 400_000, tail_permille: 50, tail: 2_000_000 };
+/// From power to agent.
+pub const BOOT: Latency =
+    Latency { base: 3_000_000, spread: 4_000_000, tail_permille: 100, tail: 15_000_000 };
+
+impl Setup {
+    /// The index of that host.
+    pub fn host(&self, id: &HostId) -> Option<usize> {
+        self.hosts.iter().position(|host| host.id == *id)
+    }
+
+    /// The index of that datastore.
+    pub fn datastore(&self, name: &DatastoreName) -> Option<usize> {
+        self.datastores.iter().position(|store| store.name == *name)
+    }
+
+    /// The UUID of a VM.
+    pub fn vm_id(&self, vm: usize) -> VmId {
+        let mut bytes = [0; 16];
+        bytes[0] = 0xaa;
+        bytes[15] = vm as u8 + 1;
+        VmId(bytes)
+    }
+
+    /// The index of the VM of that UUID.
+    pub fn vm_of(&self, id: VmId) -> Option<usize> {
+        (0..self.vms.len()).find(|vm| self.vm_id(*vm) == id)
+    }
+
+    /// The index of the VM of that name.
+    pub fn vm(&self, name: &str) -> Option<usize> {
+        self.vms.iter().position(|vm| &*vm.name == name)
+    }
+}

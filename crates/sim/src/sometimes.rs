@@ -1,0 +1,65 @@
+//! What a batch of seeds must have seen at least once: a batch that never sees a failover proves nothing about failovers.
+
+use std::collections::BTreeMap;
+
+/// Counts interesting things by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sometimes {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+/// What a batch of some hundred seeds has to see.
+pub const REQUIRED: [&str; 23] = [
+    "agent unreachable seen",
+    "datastore lost",
+    "failover of a primary",
+    "failover of a secondary",
+    "hypervisor lost",
+    "intended stop honoured",
+    "late write landed after its host had died",
+    "migration adopted",
+    "not protectable",
+    "ownership changed hands",
+    "partition seen",
+    "protected again by operator",
+    "rebooted host noticed it",
+    "restart after a crash of QEMU",
+    "restart took several attempts",
+    "start failed",
+    "start waited for an image lock",
+    "takeover cancelled",
+    "takeover intended",
+    "two primaries at once",
+    "unprotected by operator",
+    "user started it elsewhere",
+    "write reported failed but landed",
+];
+
+impl Sometimes {
+    /// It happened.
+    pub fn saw(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// How often it happened.
+    pub fn count(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
+    }
+
+    /// Adds another run's counts.
+    pub fn add(&mut self, other: &Sometimes) {
+        for (what, count) in &other.counts {
+            *self.counts.entry(what).or_default() += count;
+        }
+    }
+
+    /// What never happened although it must.
+    pub fn missing(&self) -> Vec<&'static str> {
+        REQUIRED.into_iter().filter(|what| self.count(what) == 0).collect()
+    }
+
+    /// All counts, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.counts.iter().map(|(what, count)| (*what, *count))
+    }
+}

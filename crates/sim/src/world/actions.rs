@@ -1,0 +1,231 @@
+//! Carries out [`Action`]s.
+
+use super::World;
+use super::disk::Path;
+use super::hypervisor::{Libvirt, QemuState};
+use super::queue::Happening;
+use crate::action::Action;
+use crate::checkers::user_word::Protection;
+use mainstay_core::register::{Desired, StopCause};
+use mainstay_core::view::Role;
+use mainstay_core::{Command, DatastoreName, HostId, Input};
+
+impl World {
+    /// Does it now. What makes no sense at this instant does nothing.
+    pub(super) fn act(&mut self, action: &Action) {
+        self.trace.facts(&[self.now, 5]);
+        self.trace.line(self.now, "world", || format!("# {action:?}"));
+        match action {
+            Action::PowerOff { host } => self.with_host(host, World::power_off),
+            Action::PowerOn { host } => self.with_host(host, World::power_on),
+            Action::AgentKill { host } => self.with_host(host, |world, host| world.hosts[host].agent = None),
+            Action::AgentStart { host } => self.with_host(host, |world, host| {
+                let boot = world.hosts[host].boot;
+                world.queue.push(world.now, Happening::AgentStart { host, boot });
+            }),
+            Action::AgentHang { host } => self.with_host(host, |world, host| {
+                if let Some(agent) = &mut world.hosts[host].agent {
+                    agent.hung = true;
+                }
+            }),
+            Action::AgentResume { host } => self.with_host(host, World::agent_resume),
+            Action::LibvirtKill { host } => {
+                self.with_host(host, |world, host| world.set_libvirt(host, Libvirt::Down));
+            }
+            Action::LibvirtHang { host } => {
+                self.with_host(host, |world, host| world.set_libvirt(host, Libvirt::Hung));
+            }
+            Action::LibvirtUp { host } => {
+                self.with_host(host, |world, host| world.set_libvirt(host, Libvirt::Up));
+            }
+            Action::StartFailures { host, count } => {
+                self.with_host(host, |world, host| world.hosts[host].starts_to_fail = *count);
+            }
+            Action::NetworkCut { host } => self.with_host(host, |world, host| world.net.cut_host(host, true)),
+            Action::NetworkHeal { host } => {
+                self.with_host(host, |world, host| world.net.cut_host(host, false));
+            }
+            Action::LinkCut { from, to } => self.cut_link(from, to, true),
+            Action::LinkHeal { from, to } => self.cut_link(from, to, false),
+            Action::Loss { permille } => self.net.loss_permille = *permille,
+            Action::DatastoreCut { datastore, host } => self.path(datastore, host.as_ref(), Path::Cut),
+            Action::DatastoreHang { datastore, host } => self.path(datastore, host.as_ref(), Path::Hung),
+            Action::DatastoreSlow { datastore, host, factor } => {
+                self.path(datastore, host.as_ref(), Path::Slow((*factor).max(1)));
+            }
+            Action::DatastoreHeal { datastore, host } => self.path(datastore, host.as_ref(), Path::Well),
+            Action::DatastoreFull { datastore } => self.full(datastore, true),
+            Action::DatastoreFree { datastore } => self.full(datastore, false),
+            // Nothing of it is visible outside the guest.
+            Action::GuestReset { .. } => {}
+            Action::GuestPowerOff { vm } => self.stop_vm(vm, StopCause::GuestShutdown),
+            Action::QemuKill { vm } => self.stop_vm(vm, StopCause::Crashed),
+            Action::UserShutdown { vm } => self.stop_vm(vm, StopCause::UserShutdown),
+            Action::UserDestroy { vm } => self.stop_vm(vm, StopCause::UserDestroyed),
+            Action::UserStart { vm, host } => {
+                if let (Some(vm), Some(host)) = (self.setup.vm(vm), self.setup.host(host)) {
+                    self.user_start(vm, host);
+                }
+            }
+            Action::UserMigrate { vm, to } => {
+                if let (Some(vm), Some(to)) = (self.setup.vm(vm), self.setup.host(to)) {
+                    self.user_migrate(vm, to);
+                }
+            }
+            Action::Protect { vm } => self.operator(vm, Command::Protect { vm: vm.clone() }),
+            Action::Unprotect { vm } => self.operator(vm, Command::Unprotect { vm: vm.clone() }),
+        }
+    }
+
+    fn with_host(&mut self, id: &HostId, then: impl FnOnce(&mut World, usize)) {
+        if let Some(host) = self.setup.host(id) {
+            self.checks.user_word.on_disturbance(self.now, Some(host));
+            self.disturbed[host] = self.now;
+            then(self, host);
+        }
+    }
+
+    fn cut_link(&mut self, from: &HostId, to: &HostId, cut: bool) {
+        if let (Some(from), Some(to)) = (self.setup.host(from), self.setup.host(to)) {
+            self.net.cut_link(from, to, cut);
+        }
+    }
+
+    fn full(&mut self, name: &DatastoreName, full: bool) {
+        if let Some(store) = self.setup.datastore(name) {
+            self.stores[store].full = full;
+        }
+    }
+
+    fn path(&mut self, name: &DatastoreName, host: Option<&HostId>, path: Path) {
+        let Some(store) = self.setup.datastore(name) else { return };
+        let host = host.map(|id| self.setup.host(id));
+        if host == Some(None) {
+            return;
+        }
+        let host = host.flatten();
+        self.checks.user_word.on_disturbance(self.now, host);
+        for index in 0..self.hosts.len() {
+            if host.is_none_or(|host| host == index) {
+                self.disturbed[index] = self.now;
+            }
+        }
+        self.set_path(store, host, path);
+    }
+
+    /// Ends a VM where it executes.
+    fn stop_vm(&mut self, name: &str, cause: StopCause) {
+        let Some(vm) = self.setup.vm(name) else { return };
+        let Some(host) = self.executing(vm).next() else { return };
+        let up = self.hosts[host].libvirt == Libvirt::Up;
+        let by_virsh = matches!(cause, StopCause::UserShutdown | StopCause::UserDestroyed);
+        if by_virsh && !up {
+            return;
+        }
+        if cause.is_intended() {
+            let well = self.is_well(host);
+            self.checks.user_word.on_intended_stop(self.now, vm, host, up, well);
+        } else {
+            let protected = self.is_protected(vm, host);
+            self.checks.user_word.on_unwanted_stop(vm, protected);
+        }
+        self.end_qemu(host, vm, cause);
+    }
+
+    /// Whether nothing has been wrong with a host for a while.
+    fn is_well(&self, host: usize) -> bool {
+        let a_while = 20 * self.setup.timing.heartbeat.0 + 3_000_000;
+        let state = &self.hosts[host];
+        state
+            .agent
+            .as_ref()
+            .is_some_and(|agent| !agent.hung && agent.connected && self.now > agent.started + a_while)
+            && state.libvirt == Libvirt::Up
+            && self.stores.iter().all(|store| store.paths[host] == Path::Well)
+            && self.now > self.disturbed[host] + a_while
+    }
+
+    /// Whether the list on disk says that the VM is to run, on that host or about to be moved.
+    fn is_protected(&self, vm: usize, host: usize) -> bool {
+        let Some(list) = self.checks.single_owner.list(self.setup.vms[vm].datastore) else { return false };
+        list.entries.iter().any(|entry| {
+            entry.vm == self.setup.vm_id(vm)
+                && entry.desired == Desired::On
+                && !entry.unprotected
+                && entry.holder.as_ref() == Some(&self.setup.hosts[host].id)
+        })
+    }
+
+    /// The operator's request goes to the owner that has the VM, if there is one now.
+    fn operator(&mut self, name: &str, command: Command) {
+        let Some(vm) = self.setup.vm(name) else { return };
+        let Some((_, owner)) = self.checks.single_owner.owner(self.setup.vms[vm].datastore) else { return };
+        let Some(agent) = &self.hosts[owner].agent else { return };
+        let (request, process) = (self.next_key + 1, agent.process);
+        self.next_key = request;
+        self.requests.insert(request, vm);
+        self.checks.user_word.set_protection(vm, Protection::Unanswered);
+        let input = Input::Operator { request, command };
+        self.queue.push(self.now, Happening::Deliver { host: owner, process, input });
+    }
+
+    /// The owner has answered.
+    pub(super) fn on_reply(&mut self, request: u64, command: &Command, done: bool) {
+        let Some(vm) = self.requests.remove(&request) else { return };
+        if !done {
+            return;
+        }
+        let protection = match command {
+            Command::Protect { .. } => {
+                self.seen.saw("protected again by operator");
+                Protection::Yes
+            }
+            Command::Unprotect { .. } => {
+                self.seen.saw("unprotected by operator");
+                Protection::No
+            }
+        };
+        self.checks.user_word.set_protection(vm, protection);
+    }
+
+    fn power_off(&mut self, host: usize) {
+        if !self.hosts[host].powered {
+            return;
+        }
+        self.hosts[host].was_primary = self.hosts[host].agent.as_ref().is_some_and(|agent| {
+            let now = self.hosts[host].clock.local(self.now);
+            agent.node.view(now).is_some_and(|view| view.role == Role::Primary)
+        });
+        self.hosts[host].powered = false;
+        self.hosts[host].agent = None;
+        self.hosts[host].stuck.clear();
+        for (vm, qemu) in std::mem::take(&mut self.hosts[host].domains) {
+            if qemu.state == QemuState::Running {
+                let protected = self.is_protected(vm, host);
+                self.checks.user_word.on_unwanted_stop(vm, protected);
+            }
+            self.halted(host, vm, qemu);
+            let release = self.setup.datastores[self.setup.vms[vm].datastore].lock_release;
+            let at = self.now + release;
+            self.queue.push(at, Happening::LockExpires { vm, qemu: qemu.id });
+        }
+    }
+
+    fn power_on(&mut self, host: usize) {
+        if self.hosts[host].powered {
+            return;
+        }
+        let state = &mut self.hosts[host];
+        state.powered = true;
+        state.boot += 1;
+        state.clock.started = self.now;
+        state.clock.base = 1_000_000;
+        state.libvirt = Libvirt::Up;
+        for cause in state.definitions.values_mut() {
+            *cause = StopCause::Unknown;
+        }
+        let boot = state.boot;
+        let at = self.now + self.dice.latency(self.setup.boot);
+        self.queue.push(at, Happening::AgentStart { host, boot });
+    }
+}

@@ -1,0 +1,263 @@
+//! Datastores as seen through their registers: one writer each, double-buffered, so that a write lands whole or not at all,
+//! at some instant between its start and its end, or, when it failed, at any later time or never.
+//!
+//! Of two writes to one register the one that was started later wins, whenever they land: that is what the sequence number of
+//! a double-buffered register is for. (The model trusts the adapter in this; its contract tests have to earn it.)
+
+use super::World;
+use super::queue::Happening;
+use mainstay_core::register::LIST_REGIONS;
+use mainstay_core::{
+    DiskAction, DiskOutcome, Epoch, Input, OpId, ReadRegister, RegisterId, RegisterValue, VmId, XmlId,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// How a datastore behaves towards a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    Well,
+    Cut,
+    Hung,
+    Slow(u64),
+}
+
+/// A datastore.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    /// By host.
+    pub paths: Vec<Path>,
+    pub full: bool,
+    registers: BTreeMap<RegisterId, Stored>,
+    pub xml: BTreeSet<(VmId, XmlId)>,
+    /// Operations that hang.
+    parked: Vec<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    order: u64,
+    value: RegisterValue,
+}
+
+/// A register operation under way.
+#[derive(Clone, Debug)]
+pub(crate) struct DiskOp {
+    host: usize,
+    boot: u64,
+    process: u64,
+    store: usize,
+    op: OpId,
+    work: Work,
+}
+
+#[derive(Clone, Debug)]
+enum Work {
+    Read { wanted: Vec<RegisterId>, next: usize, got: Vec<(RegisterId, ReadRegister)>, step: u64 },
+    Write { register: RegisterId, value: RegisterValue, started: u64, order: u64, rest: u64, landed: bool },
+}
+
+impl Store {
+    pub fn new(hosts: usize) -> Store {
+        Store {
+            paths: vec![Path::Well; hosts],
+            full: false,
+            registers: BTreeMap::new(),
+            xml: BTreeSet::new(),
+            parked: Vec::new(),
+        }
+    }
+
+    /// What a register holds, as a reader would find it now.
+    pub fn read(&self, register: &RegisterId) -> ReadRegister {
+        match self.registers.get(&place(register)) {
+            Some(stored) => ReadRegister::Value(stored.value.clone()),
+            None => ReadRegister::Missing,
+        }
+    }
+
+    /// What it holds, for the checkers.
+    pub fn value(&self, register: &RegisterId) -> Option<&RegisterValue> {
+        self.registers.get(&place(register)).map(|stored| &stored.value)
+    }
+}
+
+/// Where a register lies: epochs share the regions of the protected list.
+fn place(register: &RegisterId) -> RegisterId {
+    match register {
+        RegisterId::ProtectedList(epoch) => RegisterId::ProtectedList(Epoch(epoch.0 % LIST_REGIONS)),
+        RegisterId::Heartbeat(_) | RegisterId::PowerOn(_) | RegisterId::Ownership(_) => register.clone(),
+    }
+}
+
+impl World {
+    /// A core asked for a register operation.
+    pub(super) fn start_disk(
+        &mut self,
+        host: usize,
+        process: u64,
+        op: OpId,
+        store: usize,
+        action: DiskAction,
+    ) {
+        let mut time = self.dice.latency(self.setup.disk);
+        if let Path::Slow(factor) = self.stores[store].paths[host] {
+            time *= factor;
+        }
+        self.next_key += 1;
+        let key = self.next_key;
+        let (work, first) = match action {
+            DiskAction::Read(mut wanted) => {
+                // Registers are read one after the other, in any order, each at an instant of its own.
+                let turn = self.dice.index(wanted.len());
+                wanted.rotate_left(turn);
+                let step = time / (wanted.len() as u64 + 1);
+                (Work::Read { wanted, next: 0, got: Vec::new(), step }, step)
+            }
+            DiskAction::Write(register, value) => {
+                let first = self.dice.between(1, time.max(1));
+                let work = Work::Write {
+                    register,
+                    value,
+                    started: self.now,
+                    order: key,
+                    rest: time.saturating_sub(first),
+                    landed: false,
+                };
+                (work, first)
+            }
+        };
+        let boot = self.hosts[host].boot;
+        self.disk_ops.insert(key, DiskOp { host, boot, process, store, op, work });
+        self.queue.push(self.now + first, Happening::Disk { key });
+    }
+
+    /// The next stage of an operation.
+    pub(super) fn on_disk(&mut self, key: u64) {
+        let Some(mut op) = self.disk_ops.remove(&key) else { return };
+        let path = self.stores[op.store].paths[op.host];
+        if path == Path::Hung {
+            self.stores[op.store].parked.push(key);
+            self.disk_ops.insert(key, op);
+            return;
+        }
+        let lives = self.hosts[op.host].powered && self.hosts[op.host].boot == op.boot;
+        match &mut op.work {
+            Work::Read { wanted, next, got, step } => {
+                if !lives || path == Path::Cut {
+                    self.disk_failed(&op);
+                    return;
+                }
+                if let Some(register) = wanted.get(*next) {
+                    got.push((register.clone(), self.stores[op.store].read(register)));
+                    *next += 1;
+                    let wait = if *step == 0 { 1 } else { self.dice.between(1, *step * 2) };
+                    // The last register read, the answer is on its way.
+                    self.queue.push(self.now + wait, Happening::Disk { key });
+                    self.disk_ops.insert(key, op);
+                } else {
+                    let outcome = DiskOutcome::Read(std::mem::take(got));
+                    self.disk_done(&op, outcome);
+                }
+            }
+            Work::Write { rest, landed, .. } if *landed => {
+                let _ = rest;
+                let outcome = if path == Path::Cut {
+                    self.seen.saw("write reported failed but landed");
+                    DiskOutcome::Failed("the storage gave no answer".into())
+                } else {
+                    DiskOutcome::Written
+                };
+                self.disk_done(&op, outcome);
+            }
+            Work::Write { rest, landed, .. } => {
+                let rest = (*rest).max(1);
+                if !lives && self.dice.permille(500) {
+                    return;
+                }
+                if path == Path::Cut {
+                    self.cut_write(key, op);
+                    return;
+                }
+                *landed = true;
+                self.land(&op, lives);
+                self.disk_ops.insert(key, op);
+                self.queue.push(self.now + rest, Happening::Disk { key });
+            }
+        }
+    }
+
+    /// A write meets a path that is cut: it fails, and lands at once, later or never.
+    fn cut_write(&mut self, key: u64, op: DiskOp) {
+        self.disk_failed(&op);
+        let at = match self.dice.below(10) {
+            0..=5 => return,
+            6 => self.now,
+            7..=8 => self.now + self.dice.below(2_000_000),
+            _ => self.now + self.dice.below(20_000_000),
+        };
+        self.disk_ops.insert(key, op);
+        self.queue.push(at, Happening::LateLanding { key });
+    }
+
+    /// A write that failed lands after all.
+    pub(super) fn on_late_landing(&mut self, key: u64) {
+        if let Some(op) = self.disk_ops.remove(&key) {
+            self.seen.saw("write reported failed but landed");
+            let lives = self.hosts[op.host].boot == op.boot && self.hosts[op.host].powered;
+            self.land(&op, lives);
+        }
+    }
+
+    fn land(&mut self, op: &DiskOp, lives: bool) {
+        let Work::Write { register, value, started, order, .. } = &op.work else { return };
+        if !lives {
+            self.seen.saw("late write landed after its host had died");
+        }
+        let spot = place(register);
+        let newer = self.stores[op.store].registers.get(&spot).is_none_or(|stored| stored.order < *order);
+        self.trace.facts(&[self.now, 1, op.host as u64, op.store as u64, *order, u64::from(newer)]);
+        let host = &self.setup.hosts[op.host].id;
+        self.trace.line(self.now, host.as_str(), || {
+            let late = if newer { "" } else { " (too late: a newer one is there)" };
+            format!("  landed on {}: {register:?}{late}", self.setup.datastores[op.store].name)
+        });
+        if newer {
+            self.stores[op.store].registers.insert(spot, Stored { order: *order, value: value.clone() });
+        }
+        let found = self.checks.on_land(self.now, *started, op.store, op.host, register, value, &self.setup);
+        self.report(found);
+    }
+
+    fn disk_done(&mut self, op: &DiskOp, outcome: DiskOutcome) {
+        let input = Input::DiskDone { op: op.op, outcome };
+        self.queue.push(self.now, Happening::Deliver { host: op.host, process: op.process, input });
+    }
+
+    fn disk_failed(&mut self, op: &DiskOp) {
+        // Some storage says so at once, some after its own time-out.
+        let wait =
+            if self.dice.permille(700) { self.dice.between(200, 20_000) } else { self.dice.below(2_000_000) };
+        let input = Input::DiskDone {
+            op: op.op,
+            outcome: DiskOutcome::Failed(Arc::from("Input/output error: the datastore is not reachable")),
+        };
+        self.queue.push(self.now + wait, Happening::Deliver { host: op.host, process: op.process, input });
+    }
+
+    /// Sets how a datastore behaves towards a host (or all), and lets operations go on that it holds back no longer.
+    pub(super) fn set_path(&mut self, store: usize, host: Option<usize>, path: Path) {
+        for index in 0..self.hosts.len() {
+            if host.is_none_or(|host| host == index) {
+                self.stores[store].paths[index] = path;
+            }
+        }
+        if path != Path::Hung {
+            let parked = std::mem::take(&mut self.stores[store].parked);
+            for key in parked {
+                let wait = self.dice.between(1, 200_000);
+                self.queue.push(self.now + wait, Happening::Disk { key });
+            }
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! Libvirt and QEMU: what domains there are on a host, who executes, and who holds which image lock.
+//!
+//! The truth about execution is here and only here: a VM executes on a host from the instant its domain runs until its QEMU
+//! ends or its host loses power, whatever anybody believes.
+
+use super::World;
+use super::disk::Path;
+use super::queue::{DomainOp, DomainOpKind, Happening, Start};
+use mainstay_core::register::{StopCause, VmSpec};
+use mainstay_core::{Capacity, Domain, DomainState, Input, Token, VmId, VmOutcome, XmlId};
+use std::sync::Arc;
+
+/// A host's libvirtd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Libvirt {
+    Up,
+    Down,
+    Hung,
+}
+
+/// A QEMU process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Qemu {
+    pub id: u64,
+    pub state: QemuState,
+    /// The grant under which a core created it.
+    pub token: Option<Token>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QemuState {
+    Running,
+    Prepared,
+    Incoming,
+}
+
+/// The image lock of a VM, held by a QEMU process or, after a crash, by what the storage remembers of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lock {
+    pub host: usize,
+    pub qemu: u64,
+}
+
+const HYPERVISOR_TIMEOUT: u64 = 4_000_000;
+const MEMORY_MIB: u64 = 65_536;
+
+impl World {
+    /// Whether the host's agent lives and is connected to libvirt.
+    fn watches(&self, host: usize) -> bool {
+        self.hosts[host].agent.as_ref().is_some_and(|agent| agent.connected)
+    }
+
+    /// A domain, as the adapter would show it now; `None` when libvirt knows none.
+    fn domain(&self, host: usize, vm: usize) -> Option<Domain> {
+        let state = match self.hosts[host].domains.get(&vm) {
+            Some(qemu) => match qemu.state {
+                QemuState::Running => DomainState::Running,
+                QemuState::Prepared => DomainState::Prepared,
+                QemuState::Incoming => DomainState::Incoming,
+            },
+            None => DomainState::Stopped(*self.hosts[host].definitions.get(&vm)?),
+        };
+        Some(self.domain_in(host, vm, state))
+    }
+
+    fn domain_in(&self, host: usize, vm: usize, state: DomainState) -> Domain {
+        let setup = &self.setup.vms[vm];
+        Domain {
+            vm: self.setup.vm_id(vm),
+            name: setup.name.clone(),
+            state,
+            home: Some(self.setup.datastores[setup.datastore].name.clone()),
+            spec: Some(VmSpec {
+                xml: XmlId(vm as u64 + 1000),
+                memory_mib: setup.memory_mib,
+                vcpus: 1,
+                priority: setup.priority,
+            }),
+            persistent: self.hosts[host].definitions.contains_key(&vm),
+        }
+    }
+
+    fn capacity(&self, host: usize) -> Capacity {
+        let domains = &self.hosts[host].domains;
+        let used: u64 = domains.keys().map(|vm| self.setup.vms[*vm].memory_mib).sum();
+        Capacity {
+            memory_mib: MEMORY_MIB,
+            memory_free_mib: MEMORY_MIB.saturating_sub(used),
+            cpus: 16,
+            domains: domains.len() as u32,
+        }
+    }
+
+    /// The adapter notices what libvirt does.
+    pub(super) fn on_hypervisor_news(&mut self, host: usize) {
+        let up = self.hosts[host].libvirt == Libvirt::Up;
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        if up && !agent.connected {
+            agent.connected = true;
+            self.feed_domains(host);
+        } else if !up && (agent.connected || !agent.told_lost) {
+            agent.connected = false;
+            agent.told_lost = true;
+            self.feed(host, Input::HypervisorLost);
+        }
+    }
+
+    fn feed_domains(&mut self, host: usize) {
+        let known: Vec<Domain> = (0..self.setup.vms.len()).filter_map(|vm| self.domain(host, vm)).collect();
+        self.feed(host, Input::Domains(known));
+    }
+
+    /// Every ten seconds.
+    pub(super) fn on_resync(&mut self, host: usize, process: u64) {
+        if !self.hosts[host].runs(process) {
+            return;
+        }
+        self.queue.push(self.now + 10_000_000, Happening::Resync { host, process });
+        let capacity = self.capacity(host);
+        self.feed(host, Input::Capacity(capacity));
+        if self.watches(host) && self.hosts[host].libvirt == Libvirt::Up {
+            self.feed_domains(host);
+        }
+    }
+
+    /// The adapter hears of a change and looks the domain up.
+    pub(super) fn on_domain_news(&mut self, host: usize, vm: usize, gone: Option<StopCause>) {
+        if self.hosts[host].libvirt != Libvirt::Up || !self.watches(host) {
+            return;
+        }
+        let domain = self
+            .domain(host, vm)
+            .or_else(|| gone.map(|cause| self.domain_in(host, vm, DomainState::Stopped(cause))));
+        if let Some(domain) = domain {
+            self.feed(host, Input::Domain(domain));
+        }
+        let capacity = self.capacity(host);
+        self.feed(host, Input::Capacity(capacity));
+    }
+
+    fn domain_changed(&mut self, host: usize, vm: usize, gone: Option<StopCause>) {
+        let at = self.now + self.dice.between(500, 30_000);
+        self.queue.push(at, Happening::DomainNews { host, vm, gone });
+    }
+
+    /// A QEMU comes into being; `execute` at once or later.
+    pub(super) fn create(&mut self, host: usize, vm: usize, state: QemuState, token: Option<Token>) -> u64 {
+        self.next_key += 1;
+        let id = self.next_key;
+        self.hosts[host].domains.insert(vm, Qemu { id, state, token });
+        if state != QemuState::Incoming {
+            self.vms[vm].locks.push(Lock { host, qemu: id });
+        }
+        self.trace.facts(&[self.now, 2, host as u64, vm as u64, state as u64]);
+        self.say(host, |world| format!("  QEMU of {} is there, {state:?}", world.setup.vms[vm].name));
+        if state == QemuState::Running {
+            self.execute(host, vm);
+        }
+        self.domain_changed(host, vm, None);
+        id
+    }
+
+    fn execute(&mut self, host: usize, vm: usize) {
+        self.trace.facts(&[self.now, 3, host as u64, vm as u64]);
+        self.say(host, |world| format!("* {} executes", world.setup.vms[vm].name));
+        self.last_change[vm] = self.now;
+        let found = self.checks.single_runner.on_execute(self.now, vm, host, &self.setup);
+        self.report(found);
+    }
+
+    /// Whether somebody else holds the image.
+    fn locked(&self, vm: usize) -> bool {
+        self.setup.image_lock && !self.vms[vm].locks.is_empty()
+    }
+
+    /// A QEMU process ends, for that reason as libvirt would tell it.
+    pub(super) fn end_qemu(&mut self, host: usize, vm: usize, cause: StopCause) {
+        let Some(qemu) = self.hosts[host].domains.remove(&vm) else { return };
+        self.vms[vm].locks.retain(|lock| lock.qemu != qemu.id);
+        self.halted(host, vm, qemu);
+        // A stopped libvirtd sees later that it is gone, not why.
+        let cause = if self.hosts[host].libvirt == Libvirt::Up { cause } else { StopCause::Unknown };
+        if let Some(last) = self.hosts[host].definitions.get_mut(&vm) {
+            *last = cause;
+        }
+        self.trace.facts(&[self.now, 4, host as u64, vm as u64, cause as u64]);
+        self.say(host, |world| format!("* {} ended: {cause}", world.setup.vms[vm].name));
+        self.domain_changed(host, vm, Some(cause));
+    }
+
+    pub(super) fn halted(&mut self, host: usize, vm: usize, qemu: Qemu) {
+        if qemu.state == QemuState::Running {
+            self.last_change[vm] = self.now;
+            self.checks.single_runner.on_halt(vm, host);
+        }
+    }
+
+    /// A core wants a VM prepared.
+    pub(super) fn start_prepare(&mut self, host: usize, start: Start) {
+        let found = self.checks.on_core_start(self.now, start.vm, host, start.token, false, &self.setup);
+        self.report(found);
+        self.next_key += 1;
+        let key = self.next_key;
+        self.starts.insert(key, start);
+        let at = self.now + self.dice.between(1_000, 20_000);
+        self.queue.push(at, Happening::Prepare { host, key });
+    }
+
+    /// The next stage of a start: probe, wait, create.
+    pub(super) fn on_prepare(&mut self, host: usize, key: u64) {
+        let Some(mut start) = self.starts.remove(&key) else { return };
+        let lives = self.hosts[host].powered && self.hosts[host].boot == start.boot;
+        // A call that has reached libvirt goes on without its caller.
+        let orphan = !self.hosts[host].runs(start.process);
+        if !lives || (orphan && (!start.creating || self.dice.permille(500))) {
+            return;
+        }
+        let wait = match self.stage_of(host, &mut start) {
+            Stage::Ends(outcome) => {
+                self.vm_done(host, start.process, start.op, outcome);
+                return;
+            }
+            Stage::Hangs => {
+                // The caller gives up; the request stays in the socket, and may be carried out when libvirtd goes on.
+                let op = start.op;
+                let outcome = VmOutcome::Unknown("libvirt does not answer".into());
+                let input = Input::VmDone { op, outcome };
+                let at = self.now + HYPERVISOR_TIMEOUT;
+                self.queue.push(at, Happening::Deliver { host, process: start.process, input });
+                if start.creating && self.dice.permille(500) {
+                    self.hosts[host].stuck.push(Happening::Prepare { host, key });
+                    start.process = 0;
+                    self.starts.insert(key, start);
+                }
+                return;
+            }
+            Stage::Waits(wait) => wait,
+        };
+        self.starts.insert(key, start);
+        self.queue.push(self.now + wait, Happening::Prepare { host, key });
+    }
+
+    fn stage_of(&mut self, host: usize, start: &mut Start) -> Stage {
+        let vm = start.vm;
+        match self.hosts[host].libvirt {
+            Libvirt::Up => {}
+            Libvirt::Down => return Stage::failed("libvirtd is not running"),
+            Libvirt::Hung => return Stage::Hangs,
+        }
+        if self.hosts[host].domains.contains_key(&vm) {
+            return Stage::failed("the domain is already active");
+        }
+        if self.locked(vm) {
+            start.creating = false;
+            if !start.said {
+                start.said = true;
+                self.seen.saw("start waited for an image lock");
+                let why = Arc::from("the image is locked by another client of the storage");
+                let input = Input::VmWaits { op: start.op, why };
+                self.queue.push(self.now, Happening::Deliver { host, process: start.process, input });
+            }
+            return Stage::Waits(self.dice.between(200_000, 500_000));
+        }
+        match self.stores[start.store].paths[host] {
+            Path::Cut => return Stage::failed("the domain XML cannot be read: Input/output error"),
+            Path::Hung => return Stage::Waits(100_000),
+            Path::Well | Path::Slow(_) => {}
+        }
+        if !self.stores[start.store].xml.contains(&(self.setup.vm_id(vm), start.xml)) {
+            return Stage::failed("there is no such domain XML on the datastore");
+        }
+        if !start.creating {
+            start.creating = true;
+            return Stage::Waits(self.dice.latency(self.setup.start_delay));
+        }
+        if self.hosts[host].starts_to_fail > 0 {
+            self.hosts[host].starts_to_fail -= 1;
+            return Stage::failed("QEMU said: cannot set up guest memory");
+        }
+        if !self.healed && self.dice.permille(self.setup.start_failure_permille) {
+            return Stage::failed("QEMU said: network 'default' is not active");
+        }
+        self.hosts[host].definitions.entry(vm).or_insert(StopCause::Unknown);
+        self.create(host, vm, QemuState::Prepared, Some(start.token));
+        Stage::Ends(VmOutcome::Done)
+    }
+
+    fn vm_done(&mut self, host: usize, process: u64, op: mainstay_core::OpId, outcome: VmOutcome) {
+        let at = self.now + self.dice.between(100, 20_000);
+        self.queue.push(at, Happening::Deliver { host, process, input: Input::VmDone { op, outcome } });
+    }
+
+    /// A core wants something else of a domain.
+    pub(super) fn start_domain_op(&mut self, host: usize, op: DomainOp) {
+        self.next_key += 1;
+        let key = self.next_key;
+        self.domain_ops.insert(key, op);
+        let at = self.now + self.dice.between(1_000, 20_000);
+        self.queue.push(at, Happening::Domain { host, key });
+    }
+
+    /// It reaches libvirt.
+    pub(super) fn on_domain_op(&mut self, host: usize, key: u64) {
+        let Some(mut op) = self.domain_ops.remove(&key) else { return };
+        let lives = self.hosts[host].powered && self.hosts[host].boot == op.boot;
+        if !lives || (!self.hosts[host].runs(op.process) && self.dice.permille(500)) {
+            return;
+        }
+        let outcome = match self.hosts[host].libvirt {
+            Libvirt::Up => self.carry_out_domain_op(host, &op),
+            Libvirt::Down if self.dice.permille(500) => VmOutcome::Failed("libvirtd is not running".into()),
+            Libvirt::Down => VmOutcome::Unknown("the connection to libvirtd broke".into()),
+            Libvirt::Hung => {
+                let outcome = VmOutcome::Unknown("libvirt does not answer".into());
+                let input = Input::VmDone { op: op.op, outcome };
+                let at = self.now + HYPERVISOR_TIMEOUT;
+                self.queue.push(at, Happening::Deliver { host, process: op.process, input });
+                if self.dice.permille(500) {
+                    self.hosts[host].stuck.push(Happening::Domain { host, key });
+                    op.process = 0;
+                    self.domain_ops.insert(key, op);
+                }
+                return;
+            }
+        };
+        self.vm_done(host, op.process, op.op, outcome);
+    }
+
+    fn carry_out_domain_op(&mut self, host: usize, op: &DomainOp) -> VmOutcome {
+        let vm = op.vm;
+        let qemu = self.hosts[host].domains.get(&vm).copied();
+        match (op.kind, qemu) {
+            (DomainOpKind::Resume, Some(qemu)) => {
+                if qemu.state == QemuState::Prepared {
+                    self.resume(host, vm, qemu);
+                }
+                VmOutcome::Done
+            }
+            (DomainOpKind::Resume, None) => VmOutcome::Failed("there is no such domain".into()),
+            (DomainOpKind::Destroy, _) => {
+                // That is what libvirt calls it, whoever asked.
+                self.end_qemu(host, vm, StopCause::UserDestroyed);
+                VmOutcome::Done
+            }
+            (DomainOpKind::Undefine, Some(_)) => VmOutcome::Failed("the domain is active".into()),
+            (DomainOpKind::Undefine, None) => {
+                self.hosts[host].definitions.remove(&vm);
+                VmOutcome::Done
+            }
+        }
+    }
+
+    fn resume(&mut self, host: usize, vm: usize, qemu: Qemu) {
+        if let Some(token) = qemu.token {
+            let found = self.checks.on_core_start(self.now, vm, host, token, true, &self.setup);
+            self.report(found);
+        }
+        self.hosts[host].domains.insert(vm, Qemu { state: QemuState::Running, ..qemu });
+        self.execute(host, vm);
+        self.domain_changed(host, vm, None);
+    }
+
+    /// Libvirtd dies, hangs or works.
+    pub(super) fn set_libvirt(&mut self, host: usize, libvirt: Libvirt) {
+        let before = std::mem::replace(&mut self.hosts[host].libvirt, libvirt);
+        if libvirt == Libvirt::Up && before == Libvirt::Down {
+            // Reasons of inactive domains are not kept over a restart.
+            for cause in self.hosts[host].definitions.values_mut() {
+                *cause = StopCause::Unknown;
+            }
+        }
+        if libvirt == Libvirt::Up {
+            for what in std::mem::take(&mut self.hosts[host].stuck) {
+                let at = self.now + self.dice.between(1, 50_000);
+                self.queue.push(at, what);
+            }
+        } else if libvirt == Libvirt::Down {
+            self.hosts[host].stuck.clear();
+        }
+        let wait = match libvirt {
+            Libvirt::Up => self.dice.between(100_000, 2_000_000),
+            Libvirt::Down => self.dice.between(1_000, 100_000),
+            Libvirt::Hung => HYPERVISOR_TIMEOUT,
+        };
+        self.queue.push(self.now + wait, Happening::HypervisorNews { host });
+    }
+
+    /// The storage forgets a lock of a host that crashed.
+    pub(super) fn on_lock_expires(&mut self, vm: usize, qemu: u64) {
+        self.vms[vm].locks.retain(|lock| lock.qemu != qemu);
+    }
+
+    /// A user starts a VM. Only the image lock protects him from a second copy.
+    pub(super) fn user_start(&mut self, vm: usize, host: usize) {
+        let up = self.hosts[host].powered && self.hosts[host].libvirt == Libvirt::Up;
+        if !up || !self.setup.image_lock || self.locked(vm) || self.hosts[host].domains.contains_key(&vm) {
+            return;
+        }
+        let elsewhere = !self.hosts[host].definitions.contains_key(&vm);
+        if elsewhere {
+            self.seen.saw("user started it elsewhere");
+        }
+        self.hosts[host].definitions.entry(vm).or_insert(StopCause::Unknown);
+        self.checks.user_word.on_user_start(vm);
+        self.create(host, vm, QemuState::Running, None);
+    }
+
+    /// A user begins a live migration.
+    pub(super) fn user_migrate(&mut self, vm: usize, to: usize) {
+        let Some(from) = self.executing(vm).next() else { return };
+        let up = |host: usize| self.hosts[host].powered && self.hosts[host].libvirt == Libvirt::Up;
+        let free = !self.hosts[to].domains.contains_key(&vm);
+        if from == to || !up(from) || !up(to) || !free || !self.setup.image_lock {
+            return;
+        }
+        let incoming = self.create(to, vm, QemuState::Incoming, None);
+        let at = self.now + self.dice.between(300_000, 6_000_000);
+        self.queue.push(at, Happening::MigrationEnds { vm, from, to, incoming });
+    }
+
+    /// It switches over, or is given up when either side has gone.
+    pub(super) fn on_migration_ends(&mut self, vm: usize, from: usize, to: usize, incoming: u64) {
+        let target = self.hosts[to].domains.get(&vm).copied().filter(|qemu| qemu.id == incoming);
+        let source = self.hosts[from].domains.get(&vm).copied();
+        let Some(target) = target else { return };
+        if source.is_none_or(|qemu| qemu.state != QemuState::Running) || !self.net.passes(from, to) {
+            self.end_qemu(to, vm, StopCause::Crashed);
+            return;
+        }
+        self.end_qemu(from, vm, StopCause::Migrated);
+        if self.dice.permille(500) {
+            // --undefinesource
+            self.hosts[from].definitions.remove(&vm);
+        }
+        self.vms[vm].locks.push(Lock { host: to, qemu: target.id });
+        self.vms[vm].migrated_to = Some(to);
+        if self.dice.permille(700) {
+            self.hosts[to].definitions.insert(vm, StopCause::Unknown);
+        }
+        self.hosts[to].domains.insert(vm, Qemu { state: QemuState::Running, ..target });
+        self.checks.user_word.on_user_start(vm);
+        self.execute(to, vm);
+        self.domain_changed(to, vm, None);
+    }
+
+    /// The VM of that UUID.
+    pub(super) fn vm_index(&self, id: VmId) -> Option<usize> {
+        self.setup.vm_of(id)
+    }
+}
+
+enum Stage {
+    Ends(VmOutcome),
+    Hangs,
+    Waits(u64),
+}
+
+impl Stage {
+    fn failed(why: &str) -> Stage {
+        Stage::Ends(VmOutcome::Failed(why.into()))
+    }
+}

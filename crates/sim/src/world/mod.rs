@@ -1,0 +1,436 @@
+//! The world: hosts with their agents, datastores, a network and guests, on one event heap of virtual microseconds.
+//!
+//! Invariant: everything that happens, happens in [`World::run_until`], in the order of the heap, with chance from one stream.
+
+mod actions;
+mod disk;
+mod effects;
+mod hypervisor;
+mod network;
+mod queue;
+
+use crate::action::Action;
+use crate::checkers::{Checkers, Violation};
+use crate::clock::Clock;
+use crate::dice::Dice;
+use crate::node::{Node, NodeFactory};
+use crate::setup::Setup;
+use crate::sometimes::Sometimes;
+use crate::trace::Trace;
+use disk::{DiskOp, Store};
+use hypervisor::{Libvirt, Lock, Qemu, QemuState};
+use mainstay_core::register::StopCause;
+use mainstay_core::{BootId, Config, Effect, Event, Incarnation, Input, RegisterId, RegisterValue, View};
+use network::Network;
+use queue::{DomainOp, Happening, Queue, Start};
+use std::collections::{BTreeMap, VecDeque};
+
+/// More steps of one agent within one virtual second than this: it spins.
+const STEPS_PER_SECOND_MAX: u64 = 20_000;
+
+/// A host of the world.
+struct Host {
+    clock: Clock,
+    powered: bool,
+    boot: u64,
+    agent: Option<Agent>,
+    libvirt: Libvirt,
+    domains: BTreeMap<usize, Qemu>,
+    definitions: BTreeMap<usize, StopCause>,
+    starts_to_fail: u32,
+    /// Requests in the socket of a libvirtd that hangs.
+    stuck: Vec<Happening>,
+    /// It was primary when it last lost power.
+    was_primary: bool,
+}
+
+impl Host {
+    fn runs(&self, process: u64) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.process == process)
+    }
+}
+
+/// A run of an agent.
+struct Agent {
+    process: u64,
+    node: Box<dyn Node>,
+    started: u64,
+    hung: bool,
+    backlog: VecDeque<Input>,
+    /// Its adapter has a connection to libvirt.
+    connected: bool,
+    told_lost: bool,
+    tick_at: u64,
+    generation: u64,
+    second: u64,
+    steps: u64,
+}
+
+/// A VM.
+#[derive(Default)]
+struct Vm {
+    locks: Vec<Lock>,
+    migrated_to: Option<usize>,
+}
+
+/// An event that a core told.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// When, in virtual microseconds.
+    pub at: u64,
+    /// Whose core (index into the setup's hosts).
+    pub host: usize,
+    /// What.
+    pub event: Event,
+}
+
+/// A world.
+pub struct World {
+    now: u64,
+    setup: Setup,
+    make: NodeFactory,
+    dice: Dice,
+    queue: Queue,
+    hosts: Vec<Host>,
+    stores: Vec<Store>,
+    vms: Vec<Vm>,
+    net: Network,
+    checks: Checkers,
+    trace: Trace,
+    seen: Sometimes,
+    told: Vec<Told>,
+    disk_ops: BTreeMap<u64, DiskOp>,
+    starts: BTreeMap<u64, Start>,
+    domain_ops: BTreeMap<u64, DomainOp>,
+    requests: BTreeMap<u64, usize>,
+    next_key: u64,
+    disturbed: Vec<u64>,
+    last_change: Vec<u64>,
+    healed: bool,
+    violation: Option<Violation>,
+    scratch: Vec<Effect>,
+}
+
+impl World {
+    /// A world at virtual time zero: all hosts up, all VMs running (their users started them), agents about to start.
+    pub fn new(setup: Setup, seed: u64, make: NodeFactory, text: bool) -> World {
+        let count = setup.hosts.len();
+        let hosts = setup.hosts.iter().map(|host| Host {
+            clock: Clock { started: 0, base: host.clock_base, drift_ppm: host.drift_ppm },
+            powered: true,
+            boot: 1,
+            agent: None,
+            libvirt: Libvirt::Up,
+            domains: BTreeMap::new(),
+            definitions: BTreeMap::new(),
+            starts_to_fail: 0,
+            stuck: Vec::new(),
+            was_primary: false,
+        });
+        let mut world = World {
+            now: 0,
+            make,
+            dice: Dice::seeded(seed, 1),
+            queue: Queue::default(),
+            hosts: hosts.collect(),
+            stores: setup.datastores.iter().map(|_| Store::new(count)).collect(),
+            vms: setup.vms.iter().map(|_| Vm::default()).collect(),
+            net: Network::new(count),
+            checks: Checkers::new(&setup),
+            trace: Trace::new(text),
+            seen: Sometimes::default(),
+            told: Vec::new(),
+            disk_ops: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            domain_ops: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            next_key: 0,
+            disturbed: vec![0; count],
+            last_change: vec![0; setup.vms.len()],
+            healed: false,
+            violation: None,
+            scratch: Vec::new(),
+            setup,
+        };
+        for host in 0..count {
+            let at = world.setup.hosts[host].agent_starts;
+            world.queue.push(at, Happening::AgentStart { host, boot: 1 });
+        }
+        for vm in 0..world.setup.vms.len() {
+            let (host, transient) = (world.setup.vms[vm].host, world.setup.vms[vm].transient);
+            if !transient {
+                world.hosts[host].definitions.insert(vm, StopCause::Unknown);
+            }
+            world.create(host, vm, QemuState::Running, None);
+        }
+        world
+    }
+
+    /// Has an action done at that virtual instant.
+    pub fn schedule(&mut self, at: u64, action: Action) {
+        self.queue.push(at.max(self.now), Happening::Act(action));
+    }
+
+    /// Lets everything happen up to that virtual instant; stops early at a violation.
+    pub fn run_until(&mut self, until: u64) {
+        while self.violation.is_none() && self.queue.next_at().is_some_and(|at| at <= until) {
+            let Some((at, what)) = self.queue.pop() else { break };
+            self.now = at;
+            self.happen(what);
+        }
+        if self.violation.is_none() {
+            self.now = self.now.max(until);
+        }
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Tick { host, process, generation } => {
+                let fresh = self.hosts[host].agent.as_ref().is_some_and(|agent| {
+                    agent.process == process && agent.generation == generation && !agent.hung
+                });
+                if fresh {
+                    self.feed(host, Input::Tick);
+                }
+            }
+            Happening::Deliver { host, process, input } => {
+                if self.hosts[host].runs(process) {
+                    self.feed(host, input);
+                }
+            }
+            Happening::Datagram { from, to, message } => self.on_datagram(from, to, message),
+            Happening::Ping { from, process, to } => self.on_ping(from, process, to),
+            Happening::Disk { key } => self.on_disk(key),
+            Happening::LateLanding { key } => self.on_late_landing(key),
+            Happening::Prepare { host, key } => self.on_prepare(host, key),
+            Happening::Domain { host, key } => self.on_domain_op(host, key),
+            Happening::DomainNews { host, vm, gone } => self.on_domain_news(host, vm, gone),
+            Happening::HypervisorNews { host } => self.on_hypervisor_news(host),
+            Happening::Resync { host, process } => self.on_resync(host, process),
+            Happening::AgentStart { host, boot } => self.agent_start(host, boot),
+            Happening::LockExpires { vm, qemu } => self.on_lock_expires(vm, qemu),
+            Happening::MigrationEnds { vm, from, to, incoming } => {
+                self.on_migration_ends(vm, from, to, incoming)
+            }
+            Happening::Act(action) => self.act(&action),
+        }
+    }
+
+    fn agent_start(&mut self, host: usize, boot: u64) {
+        if !self.hosts[host].powered || self.hosts[host].boot != boot || self.hosts[host].agent.is_some() {
+            return;
+        }
+        self.next_key += 1;
+        let process = self.next_key;
+        let mut boot_id = [0; 16];
+        boot_id[0] = host as u8 + 1;
+        boot_id[8..].copy_from_slice(&boot.to_be_bytes());
+        let all = self.setup.hosts.iter().map(|host| host.id.clone());
+        let me = self.setup.hosts[host].id.clone();
+        let config = Config {
+            peers: all.filter(|id| *id != me).collect(),
+            me,
+            datastores: self.setup.datastores.iter().map(|store| store.name.clone()).collect(),
+            timing: self.setup.timing,
+            boot: BootId(boot_id),
+            incarnation: Incarnation(self.dice.below(u64::MAX)),
+            concurrent_starts: 2,
+        };
+        let now = self.hosts[host].clock.local(self.now);
+        let node = match (self.make)(config, now) {
+            Ok(node) => node,
+            Err(why) => {
+                self.report(Some(Violation { checker: "setup", what: why }));
+                return;
+            }
+        };
+        self.trace.facts(&[self.now, 6, host as u64]);
+        self.say(host, |_| String::from("# agent starts"));
+        self.hosts[host].agent = Some(Agent {
+            process,
+            node,
+            started: self.now,
+            hung: false,
+            backlog: VecDeque::new(),
+            connected: false,
+            told_lost: false,
+            tick_at: 0,
+            generation: 0,
+            second: 0,
+            steps: 0,
+        });
+        self.feed(host, Input::Tick);
+        let wait = self.dice.between(20_000, 500_000);
+        self.queue.push(self.now + wait, Happening::HypervisorNews { host });
+        self.queue.push(self.now + 1_000, Happening::Resync { host, process });
+    }
+
+    fn agent_resume(&mut self, host: usize) {
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        agent.hung = false;
+        for input in std::mem::take(&mut agent.backlog) {
+            self.feed(host, input);
+        }
+        self.feed(host, Input::Tick);
+    }
+
+    /// Gives the host's core an input, if its agent lives, and carries out what it asks for.
+    fn feed(&mut self, host: usize, input: Input) {
+        let clock = self.hosts[host].clock;
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        if agent.hung {
+            agent.backlog.push_back(input);
+            return;
+        }
+        let now = clock.local(self.now);
+        let second = self.now / 1_000_000;
+        if agent.second != second {
+            agent.second = second;
+            agent.steps = 0;
+        }
+        agent.steps += 1;
+        let (process, steps) = (agent.process, agent.steps);
+        self.trace.facts(&[self.now, 7, host as u64, effects::fact_of_input(&input)]);
+        self.trace.line(self.now, self.setup.hosts[host].id.as_str(), || format!("<- {input:?}"));
+        let mut effects = std::mem::take(&mut self.scratch);
+        if let Some(agent) = &mut self.hosts[host].agent {
+            agent.node.step(now, input, &mut effects);
+        }
+        for effect in effects.drain(..) {
+            self.carry_out(host, process, effect);
+        }
+        self.scratch = effects;
+        self.schedule_tick(host);
+        if steps > STEPS_PER_SECOND_MAX {
+            let what = format!("{} takes {steps} steps within a second", self.setup.hosts[host].id);
+            self.report(Some(Violation { checker: "calm", what }));
+        }
+    }
+
+    fn schedule_tick(&mut self, host: usize) {
+        let clock = self.hosts[host].clock;
+        let Some(agent) = &mut self.hosts[host].agent else { return };
+        let wanted = clock.when(agent.node.next_deadline()).max(self.now + 10);
+        if agent.tick_at == wanted && wanted > self.now {
+            return;
+        }
+        agent.tick_at = wanted;
+        agent.generation += 1;
+        let (process, generation) = (agent.process, agent.generation);
+        // Timers are a little late, as they are.
+        let at = wanted + self.dice.below(1_000);
+        self.queue.push(at, Happening::Tick { host, process, generation });
+    }
+
+    fn report(&mut self, found: Option<Violation>) {
+        if self.violation.is_none()
+            && let Some(violation) = found
+        {
+            self.trace.line(self.now, "checker", || format!("! {violation}"));
+            self.violation = Some(violation);
+        }
+    }
+
+    fn say(&mut self, host: usize, line: impl FnOnce(&World) -> String) {
+        let mut trace = std::mem::replace(&mut self.trace, Trace::new(false));
+        trace.line(self.now, self.setup.hosts[host].id.as_str(), || line(self));
+        self.trace = trace;
+    }
+
+    /// Everything is repaired, but hosts without power stay as they are. Agents that do not run are started.
+    pub fn heal(&mut self) {
+        self.healed = true;
+        self.net.heal();
+        for store in 0..self.stores.len() {
+            self.set_path(store, None, disk::Path::Well);
+            self.stores[store].full = false;
+        }
+        for host in 0..self.hosts.len() {
+            self.hosts[host].starts_to_fail = 0;
+            if !self.hosts[host].powered {
+                continue;
+            }
+            if self.hosts[host].libvirt != Libvirt::Up {
+                self.set_libvirt(host, Libvirt::Up);
+            }
+            if self.hosts[host].agent.as_ref().is_some_and(|agent| agent.hung) {
+                self.agent_resume(host);
+            }
+            let boot = self.hosts[host].boot;
+            self.queue.push(self.now, Happening::AgentStart { host, boot });
+        }
+    }
+
+    /// Virtual time.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// What it is made of.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The checkers.
+    pub fn checkers(&self) -> &Checkers {
+        &self.checks
+    }
+
+    /// What was violated, if something was.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// All events so far.
+    pub fn told(&self) -> &[Told] {
+        &self.told
+    }
+
+    /// What happened of interest.
+    pub fn seen(&self) -> &Sometimes {
+        &self.seen
+    }
+
+    /// The trace so far.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Ends the world and hands out its trace.
+    pub fn into_trace(self) -> Trace {
+        self.trace
+    }
+
+    /// The hosts that execute a VM now.
+    pub fn executing(&self, vm: usize) -> impl Iterator<Item = usize> + '_ {
+        self.checks.single_runner.hosts(vm)
+    }
+
+    /// When a VM last began or ceased to execute somewhere.
+    pub fn last_change(&self, vm: usize) -> u64 {
+        self.last_change[vm]
+    }
+
+    /// A host where a VM has been created and neither resumed nor removed.
+    pub fn half_started(&self, vm: usize) -> Option<usize> {
+        (0..self.hosts.len()).find(|host| {
+            self.hosts[*host].domains.get(&vm).is_some_and(|qemu| qemu.state == QemuState::Prepared)
+        })
+    }
+
+    /// Whether the host has power.
+    pub fn powered(&self, host: usize) -> bool {
+        self.hosts[host].powered
+    }
+
+    /// What a host believes; `None` when its agent does not run.
+    pub fn view(&self, host: usize) -> Option<View> {
+        let agent = self.hosts[host].agent.as_ref().filter(|agent| !agent.hung)?;
+        agent.node.view(self.hosts[host].clock.local(self.now))
+    }
+
+    /// What a register of a datastore holds.
+    pub fn register(&self, store: usize, register: &RegisterId) -> Option<&RegisterValue> {
+        self.stores[store].value(register)
+    }
+}

@@ -1,0 +1,126 @@
+//! What is to happen, in the order of virtual time; what is to happen at the same instant happens in the order it was asked for.
+
+use crate::action::Action;
+use mainstay_core::register::StopCause;
+use mainstay_core::{Input, Message, Token, XmlId};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+/// Something that is to happen.
+#[derive(Clone, Debug)]
+pub(crate) enum Happening {
+    /// A core's deadline.
+    Tick { host: usize, process: u64, generation: u64 },
+    /// An input for that run of the agent (and no other).
+    Deliver { host: usize, process: u64, input: Input },
+    /// A datagram arrives.
+    Datagram { from: usize, to: usize, message: Message },
+    /// A ping is at the pinged host.
+    Ping { from: usize, process: u64, to: usize },
+    /// The next stage of a disk operation.
+    Disk { key: u64 },
+    /// A write that was reported as failed lands after all.
+    LateLanding { key: u64 },
+    /// The next stage of a start.
+    Prepare { host: usize, key: u64 },
+    /// Another operation on a domain reaches libvirt.
+    Domain { host: usize, key: u64 },
+    /// The agent learns that a domain changed.
+    DomainNews { host: usize, vm: usize, gone: Option<StopCause> },
+    /// The agent's connection to libvirt notices what libvirt does.
+    HypervisorNews { host: usize },
+    /// The agent lists all domains and says what the host offers.
+    Resync { host: usize, process: u64 },
+    /// The agent starts, if the host still runs in that boot.
+    AgentStart { host: usize, boot: u64 },
+    /// The storage lets go of an image lock of a host that crashed.
+    LockExpires { vm: usize, qemu: u64 },
+    /// A live migration switches over.
+    MigrationEnds { vm: usize, from: usize, to: usize, incoming: u64 },
+    /// Somebody does something.
+    Act(Action),
+}
+
+/// A start on its way through a host.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    pub process: u64,
+    pub boot: u64,
+    pub op: mainstay_core::OpId,
+    pub vm: usize,
+    pub store: usize,
+    pub xml: XmlId,
+    pub token: Token,
+    /// Probed and found free: the next stage creates.
+    pub creating: bool,
+    /// The core has been told that it waits.
+    pub said: bool,
+}
+
+/// Another operation on its way to libvirt.
+#[derive(Clone, Debug)]
+pub(crate) struct DomainOp {
+    pub process: u64,
+    pub boot: u64,
+    pub op: mainstay_core::OpId,
+    pub vm: usize,
+    pub kind: DomainOpKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DomainOpKind {
+    Resume,
+    Destroy,
+    Undefine,
+}
+
+#[derive(Debug)]
+struct Due {
+    at: u64,
+    order: u64,
+    what: Happening,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    /// Reversed: the heap's greatest is the earliest.
+    fn cmp(&self, other: &Due) -> Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+/// The event heap.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    heap: BinaryHeap<Due>,
+    order: u64,
+}
+
+impl Queue {
+    pub fn push(&mut self, at: u64, what: Happening) {
+        self.order += 1;
+        self.heap.push(Due { at, order: self.order, what });
+    }
+
+    /// When the next thing happens.
+    pub fn next_at(&self) -> Option<u64> {
+        self.heap.peek().map(|due| due.at)
+    }
+
+    pub fn pop(&mut self) -> Option<(u64, Happening)> {
+        self.heap.pop().map(|due| (due.at, due.what))
+    }
+}

@@ -1,0 +1,60 @@
+//! A count of seeds, each a run with faults: all promises hold in all of them, and the batch has seen what it is there for.
+//!
+//! `MAINSTAY_SIM_SEEDS=from..to` chooses the seeds, `MAINSTAY_SIM_TRACE=1` prints the text trace of those that fail.
+
+use mainstay_sim::{Options, run_seed, soak};
+use std::ops::Range;
+
+/// Batches of at least this many seeds must have seen everything.
+const BATCH: u64 = 500;
+
+fn seeds() -> Range<u64> {
+    let Ok(text) = std::env::var("MAINSTAY_SIM_SEEDS") else { return 0..2000 };
+    let bounds = text.split_once("..").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    let (from, to) =
+        bounds.unwrap_or_else(|| panic!("MAINSTAY_SIM_SEEDS must be like 0..2000, and is {text:?}"));
+    from..to
+}
+
+#[test]
+fn every_seed_keeps_every_promise() {
+    let seeds = seeds();
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let started = std::time::Instant::now();
+    let soak = soak(seeds.clone(), threads, &Options::default());
+    println!("{soak}took {:?}", started.elapsed());
+    if std::env::var_os("MAINSTAY_SIM_TRACE").is_some() {
+        for (seed, _) in &soak.failures {
+            let outcome = run_seed(*seed, &Options { trace: true, ..Options::default() });
+            println!("{}", outcome.trace.join("\n"));
+        }
+    }
+    let shown: Vec<String> = soak.failures.iter().take(20).map(|(_, failure)| failure.to_string()).collect();
+    assert!(
+        shown.is_empty(),
+        "{} of {} seeds failed:\n{}",
+        soak.failures.len(),
+        soak.seeds,
+        shown.join("\n")
+    );
+    if seeds.end - seeds.start >= BATCH {
+        assert_eq!(soak.seen.missing(), [""; 0], "a batch that never saw these is vacuous");
+    }
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    for seed in [1, 2, 3, 1_000_000] {
+        let first = run_seed(seed, &Options::default());
+        let traced = run_seed(seed, &Options { trace: true, ..Options::default() });
+        assert_eq!(first.hash, traced.hash, "seed {seed}");
+        assert!(first.trace.is_empty() && !traced.trace.is_empty());
+    }
+    assert_ne!(run_seed(1, &Options::default()).hash, run_seed(2, &Options::default()).hash);
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let options = Options::default();
+    assert_eq!(soak(0..6, 1, &options).hash, soak(0..6, 3, &options).hash);
+}
