@@ -1,5 +1,21 @@
-//! PLACEHOLDER
-use crate::message::Rank;
+//! Election: each partition gets one primary, by rank: most connected datastores first, then the larger host id as text.
+//!
+//! A candidate bids to all hosts, collects bids for a window, and declares itself when its own is the best. A standing
+//! primary answers bids with an announcement, so a host that comes (back) joins it: *a better host does not take over by
+//! being better*. The rule for change (R3): a primary hands over when its agent stops, when it meets a primary that owns more
+//! datastores (or as many and ranks higher), or when it has reached fewer datastores than one of its secondaries for a
+//! whole failure time-out.
+//!
+//! It does not: decide anything about VMs, or own anything. Two primaries at once (one per partition) are normal.
+
+use crate::event::Event;
+use crate::ids::HostId;
+use crate::message::{Body, Rank};
+use crate::out::Out;
+use crate::time::Time;
+use crate::timing::Timing;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -26,28 +42,314 @@ pub enum PrimaryReason {
         /// The next best.
         runner_up: Rank,
     },
+    /// A host that ranks higher stood too, but did not take the role in time.
+    BetterOneSilent {
+        /// Its rank.
+        rank: Rank,
+        /// The one that ranks higher.
+        better: Rank,
+    },
 }
 
 impl fmt::Display for PrimaryReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PrimaryReason::OnlyCandidate { rank } => {
-                write!(f, "the only candidate ({} datastores)", rank.datastores)
+                write!(f, "the only candidate, reaches {} datastore(s)", rank.datastores)
             }
             PrimaryReason::MoreDatastores { rank, runner_up } => {
                 write!(
                     f,
-                    "reaches {} datastores, {} reaches {}",
+                    "reaches {} datastore(s), {} reaches {}",
                     rank.datastores, runner_up.host, runner_up.datastores
                 )
             }
             PrimaryReason::LargerId { rank, runner_up } => {
                 write!(
                     f,
-                    "reaches {} datastores like {}, and has the larger id as text",
+                    "reaches {} datastore(s) like {}, and has the larger id as text",
                     rank.datastores, runner_up.host
                 )
             }
+            PrimaryReason::BetterOneSilent { rank, better } => {
+                write!(
+                    f,
+                    "reaches {} datastore(s); {} ranks higher but did not take the role",
+                    rank.datastores, better.host
+                )
+            }
+        }
+    }
+}
+
+/// A host's part in the election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Candidate {
+        bid_due: Time,
+        round_end: Time,
+        bids: BTreeMap<HostId, Rank>,
+        /// Hosts that ranked higher in an earlier round but never announced themselves (a one-way link, say).
+        passed_over: BTreeSet<HostId>,
+    },
+    Secondary {
+        primary: HostId,
+        last_heard: Time,
+    },
+    Primary {
+        reason: PrimaryReason,
+        announce_due: Time,
+        /// Since when a secondary reaches more datastores.
+        outranked_since: Option<Time>,
+    },
+}
+
+/// What the machine around must do after an election step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing changed.
+    None,
+    /// Became primary.
+    Elected,
+    /// Became secondary (of another primary than before): send a heartbeat.
+    Follows,
+    /// Was primary and is no more: let go of what is owned.
+    SteppedDown,
+    /// Became a candidate without having been primary.
+    Stands,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Election {
+    pub(crate) me: HostId,
+    pub(crate) peers: alloc::vec::Vec<HostId>,
+    pub(crate) standing: Standing,
+    /// When this host last heard no primary: from then on it watches the others itself.
+    pub(crate) watching_since: Time,
+}
+
+impl Election {
+    pub(crate) fn new(me: HostId, peers: alloc::vec::Vec<HostId>, now: Time, timing: &Timing) -> Election {
+        // Twice the window at the start: hosts that boot together should find each other, and their datastores.
+        let standing = Standing::Candidate {
+            bid_due: now,
+            round_end: now + timing.election_window().scaled(2, 1),
+            bids: BTreeMap::new(),
+            passed_over: BTreeSet::new(),
+        };
+        Election { me, peers, standing, watching_since: now }
+    }
+
+    pub(crate) fn is_primary(&self) -> bool {
+        matches!(self.standing, Standing::Primary { .. })
+    }
+
+    pub(crate) fn primary(&self) -> Option<&HostId> {
+        match &self.standing {
+            Standing::Candidate { .. } => None,
+            Standing::Secondary { primary, .. } => Some(primary),
+            Standing::Primary { .. } => Some(&self.me),
+        }
+    }
+
+    pub(crate) fn deadline(&self, timing: &Timing) -> Time {
+        match &self.standing {
+            Standing::Candidate { bid_due, round_end, .. } => (*bid_due).min(*round_end),
+            Standing::Secondary { last_heard, .. } => *last_heard + timing.network_timeout(),
+            Standing::Primary { announce_due, .. } => *announce_due,
+        }
+    }
+
+    fn stand(&mut self, reason: &str, timing: &Timing, out: &mut Out<'_>) -> Turn {
+        let was_primary = self.is_primary();
+        if was_primary {
+            out.event(Event::SteppedDown { reason: Arc::from(reason) });
+            for peer in &self.peers {
+                out.send(peer, Body::SteppingDown);
+            }
+        } else {
+            self.watching_since = out.now;
+        }
+        out.event(Event::ElectionStarted { reason: Arc::from(reason) });
+        self.standing = Standing::Candidate {
+            bid_due: out.now,
+            round_end: out.now + timing.election_window(),
+            bids: BTreeMap::new(),
+            passed_over: BTreeSet::new(),
+        };
+        if was_primary { Turn::SteppedDown } else { Turn::Stands }
+    }
+
+    fn follow(&mut self, primary: &HostId, out: &mut Out<'_>) -> Turn {
+        let was_primary = self.is_primary();
+        if was_primary {
+            let reason = alloc::format!("{primary} is primary too and owns more datastores, or ranks higher");
+            out.event(Event::SteppedDown { reason: reason.into() });
+        }
+        out.event(Event::FollowsPrimary { primary: primary.clone() });
+        self.standing = Standing::Secondary { primary: primary.clone(), last_heard: out.now };
+        if was_primary { Turn::SteppedDown } else { Turn::Follows }
+    }
+
+    /// `rank` is this host's present rank, `best_member` the most datastores that a connected secondary reaches.
+    pub(crate) fn on_tick(
+        &mut self,
+        rank: &Rank,
+        best_member: u32,
+        owned: u32,
+        outsiders: &[HostId],
+        timing: &Timing,
+        out: &mut Out<'_>,
+    ) -> Turn {
+        match &mut self.standing {
+            Standing::Secondary { primary, last_heard } => {
+                if out.now.since(*last_heard) < timing.network_timeout() {
+                    return Turn::None;
+                }
+                let reason = alloc::format!("primary {primary} is silent");
+                self.stand(&reason, timing, out)
+            }
+            Standing::Candidate { bid_due, .. } => {
+                if out.now >= *bid_due {
+                    *bid_due = out.now + timing.heartbeat.scaled(1, 2);
+                    for peer in &self.peers {
+                        out.send(peer, Body::Elect { rank: rank.clone() });
+                    }
+                }
+                self.close_round(rank, timing, out)
+            }
+            Standing::Primary { announce_due, outranked_since, .. } => {
+                if out.now >= *announce_due {
+                    *announce_due = out.now + timing.heartbeat;
+                    for host in outsiders {
+                        out.send(host, Body::Announce { rank: rank.clone(), owned });
+                    }
+                }
+                if best_member <= rank.datastores {
+                    *outranked_since = None;
+                    return Turn::None;
+                }
+                let since = *outranked_since.get_or_insert(out.now);
+                if out.now.since(since) < timing.failure_timeout {
+                    return Turn::None;
+                }
+                self.stand("a secondary reaches more datastores", timing, out)
+            }
+        }
+    }
+
+    fn close_round(&mut self, rank: &Rank, timing: &Timing, out: &mut Out<'_>) -> Turn {
+        let Standing::Candidate { round_end, bids, passed_over, .. } = &mut self.standing else {
+            return Turn::None;
+        };
+        if out.now < *round_end {
+            return Turn::None;
+        }
+        let others = bids.values().filter(|bid| !passed_over.contains(&bid.host));
+        match others.max() {
+            Some(best) if best > rank => {
+                // The better one has had its window to announce itself; it gets one more, then it is passed over.
+                passed_over.insert(best.host.clone());
+                *round_end = out.now + timing.election_window().scaled(2, 1);
+                Turn::None
+            }
+            runner_up => {
+                let better = bids.values().filter(|bid| *bid > rank).max();
+                let reason = match (better, runner_up) {
+                    (Some(better), _) => {
+                        PrimaryReason::BetterOneSilent { rank: rank.clone(), better: better.clone() }
+                    }
+                    (None, None) => PrimaryReason::OnlyCandidate { rank: rank.clone() },
+                    (None, Some(next)) if next.datastores < rank.datastores => {
+                        PrimaryReason::MoreDatastores { rank: rank.clone(), runner_up: next.clone() }
+                    }
+                    (None, Some(next)) => {
+                        PrimaryReason::LargerId { rank: rank.clone(), runner_up: next.clone() }
+                    }
+                };
+                out.event(Event::BecamePrimary { reason: reason.clone() });
+                self.standing = Standing::Primary { reason, announce_due: out.now, outranked_since: None };
+                Turn::Elected
+            }
+        }
+    }
+
+    /// A bid arrived.
+    pub(crate) fn on_elect(
+        &mut self,
+        from: &HostId,
+        bid: Rank,
+        rank: &Rank,
+        owned: u32,
+        timing: &Timing,
+        out: &mut Out<'_>,
+    ) -> Turn {
+        match &mut self.standing {
+            Standing::Primary { .. } => {
+                out.send(from, Body::Announce { rank: rank.clone(), owned });
+                Turn::None
+            }
+            Standing::Secondary { primary, .. } => {
+                if primary != from {
+                    return Turn::None;
+                }
+                let reason = alloc::format!("primary {from} stands for election anew");
+                self.stand(&reason, timing, out)
+            }
+            Standing::Candidate { bids, .. } => {
+                if bids.insert(from.clone(), bid).is_none() {
+                    out.send(from, Body::Elect { rank: rank.clone() });
+                }
+                Turn::None
+            }
+        }
+    }
+
+    /// A primary presented itself.
+    pub(crate) fn on_announce(
+        &mut self,
+        from: &HostId,
+        theirs: (u32, Rank),
+        mine: (u32, Rank),
+        out: &mut Out<'_>,
+    ) -> Turn {
+        match &mut self.standing {
+            Standing::Candidate { .. } => self.follow(from, out),
+            Standing::Secondary { primary, last_heard } => {
+                if primary == from {
+                    *last_heard = out.now;
+                }
+                Turn::None
+            }
+            Standing::Primary { .. } => {
+                if theirs > mine {
+                    return self.follow(from, out);
+                }
+                out.send(from, Body::Announce { rank: mine.1, owned: mine.0 });
+                Turn::None
+            }
+        }
+    }
+
+    /// The primary answered a heartbeat. Returns whether it is ours.
+    pub(crate) fn on_ack(&mut self, from: &HostId, now: Time) -> bool {
+        match &mut self.standing {
+            Standing::Secondary { primary, last_heard } if primary == from => {
+                *last_heard = now;
+                true
+            }
+            Standing::Secondary { .. } | Standing::Candidate { .. } | Standing::Primary { .. } => false,
+        }
+    }
+
+    /// A host said that it is (no longer) primary.
+    pub(crate) fn on_stepping_down(&mut self, from: &HostId, timing: &Timing, out: &mut Out<'_>) -> Turn {
+        match &self.standing {
+            Standing::Secondary { primary, .. } if primary == from => {
+                let reason = alloc::format!("primary {from} stepped down");
+                self.stand(&reason, timing, out)
+            }
+            Standing::Secondary { .. } | Standing::Candidate { .. } | Standing::Primary { .. } => Turn::None,
         }
     }
 }

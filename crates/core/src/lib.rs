@@ -5,19 +5,28 @@
 #![no_std]
 extern crate alloc;
 
+mod claims;
 pub mod config;
+mod datastore;
 pub mod effect;
 pub mod election;
 pub mod event;
+pub mod failover;
 pub mod host_liveness;
 pub mod ids;
 pub mod input;
+mod local_vms;
 pub mod machine;
 pub mod message;
+mod out;
+mod ownership;
+mod peers;
+mod protected_list;
 pub mod register;
 pub mod time;
 pub mod timing;
 pub mod view;
+mod view_of;
 
 pub use config::Config;
 pub use effect::{DiskAction, Effect, VmAction};

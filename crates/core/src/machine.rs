@@ -1,37 +1,635 @@
-//! The core: one host's part in the protocol. It dispatches inputs to the sub-machines, each in a file of its own.
+//! The core: one host's part in the protocol. It dispatches inputs to the sub-machines, each in a file of its own, and
+//! carries what one learns to the others.
 
+use crate::claims::HostSide;
 use crate::config::Config;
+use crate::datastore::{Around, Datastore};
 use crate::effect::Effect;
-use crate::input::Input;
+use crate::election::{Election, Standing, Turn};
+use crate::event::Event;
+use crate::host_liveness::HostState;
+use crate::ids::{DatastoreName, HostId, OpId};
+use crate::input::{Command, DiskOutcome, Input};
+use crate::local_vms::LocalVms;
+use crate::message::{Body, Heartbeat, HeartbeatAck, Message, OwnedDatastore, Rank};
+use crate::out::{Counters, Out};
+use crate::peers::{DiskEvidence, Peer};
+use crate::protected_list::{Candidate, OwnerSide};
 use crate::time::Time;
 use crate::view::View;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+
+/// An operator's request whose effect is still to reach the disk.
+#[derive(Clone, Debug)]
+struct Pending {
+    request: u64,
+    command: Command,
+    datastore: DatastoreName,
+    vm: crate::ids::VmId,
+    answer: String,
+}
 
 /// One host's part in the protocol.
 #[derive(Clone, Debug)]
 pub struct Core {
-    config: Config,
+    pub(crate) config: Config,
+    counters: Counters,
+    pub(crate) election: Election,
+    pub(crate) peers: BTreeMap<HostId, Peer>,
+    pub(crate) datastores: BTreeMap<DatastoreName, Datastore>,
+    pub(crate) vms: LocalVms,
+    /// Judgements of this host as primary; itself included.
+    states: BTreeMap<HostId, HostState>,
+    heartbeat_due: Time,
+    pending: Vec<Pending>,
+    announced: bool,
+    stopping: bool,
+    /// The time of the last step.
+    now: Time,
 }
 
 impl Core {
     /// A core at rest. Fails with a text for the user when the configuration can't work ([`Config::check`]). It begins
     /// with its first [`Core::step`], which should be a [`Input::Tick`].
-    pub fn new(config: Config, _now: Time) -> Result<Core, String> {
+    pub fn new(config: Config, now: Time) -> Result<Core, String> {
         config.check()?;
-        Ok(Core { config })
+        let peers = config.peers.iter().map(|host| (host.clone(), Peer::new(host.clone(), now))).collect();
+        let datastores = config
+            .datastores
+            .iter()
+            .map(|name| (name.clone(), Datastore::new(name.clone(), &config, now)))
+            .collect();
+        Ok(Core {
+            counters: Counters { incarnation: config.incarnation, operations: 0, messages: 0 },
+            election: Election::new(config.me.clone(), config.peers.clone(), now, &config.timing),
+            peers,
+            datastores,
+            vms: LocalVms::new(),
+            states: BTreeMap::new(),
+            heartbeat_due: now,
+            pending: Vec::new(),
+            announced: false,
+            stopping: false,
+            now,
+            config,
+        })
     }
 
     /// Takes one input and appends what is to be done to `effects`. `now` never goes back.
-    pub fn step(&mut self, _now: Time, _input: Input, _effects: &mut Vec<Effect>) {}
+    pub fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        let mut counters = self.counters.clone();
+        self.now = now;
+        let mut out = Out { now, counters: &mut counters, effects };
+        match input {
+            Input::Tick => {}
+            Input::Message { from, message } => self.on_message(&from, message, &mut out),
+            Input::DiskDone { op, outcome } => self.on_disk_done(op, outcome, &mut out),
+            Input::PingDone { host, answered } => {
+                if let Some(peer) = self.peers.get_mut(&host) {
+                    peer.on_ping_done(answered, now);
+                }
+            }
+            Input::Domains(domains) => {
+                self.vms.on_domains(domains, &mut out);
+                self.reconcile_all(true, &mut out);
+            }
+            Input::Domain(domain) => self.vms.on_domain(domain),
+            Input::HypervisorLost => self.vms.on_lost(&mut out),
+            Input::Capacity(capacity) => self.vms.capacity = capacity,
+            Input::VmDone { op, outcome } => {
+                for datastore in self.datastores.values_mut() {
+                    datastore.claims.on_vm_done(op, &outcome, &mut out);
+                }
+            }
+            Input::VmWaits { op, why } => {
+                let name = self.datastores.values().find_map(|datastore| datastore.claims.vm_of(op));
+                if let Some(vm) = name {
+                    out.event(Event::VmWaitsForStorage { vm, reason: why });
+                }
+            }
+            Input::XmlStored { datastore, vm, xml, error } => {
+                self.vms.on_xml_stored(&datastore, vm, xml, error, &self.config.timing, &mut out);
+            }
+            Input::Operator { request, command } => self.on_operator(request, command, &mut out),
+            Input::Stop => self.on_stop(&mut out),
+        }
+        self.settle(&mut out);
+        self.counters = counters;
+    }
+
+    /// What follows from time and from whatever the input changed.
+    fn settle(&mut self, out: &mut Out<'_>) {
+        if !self.stopping {
+            self.tick_election(out);
+        }
+        self.ping_the_quiet(out);
+        self.judge(out);
+        self.announce(out);
+        self.vms.on_tick(&self.config.datastores, out);
+        self.tick_datastores(out);
+        self.review(out);
+        self.answer_operators(out);
+        self.send_heartbeat(out);
+    }
 
     /// When [`Input::Tick`] is wanted next, unless another input comes before. May lie in the past: tick at once.
     pub fn next_deadline(&self) -> Time {
-        Time(0)
+        let timing = &self.config.timing;
+        let mut due = if self.stopping { Time(u64::MAX) } else { self.election.deadline(timing) };
+        if self.election.primary().is_some() && !self.election.is_primary() {
+            due = due.min(self.heartbeat_due);
+        }
+        for peer in self.watched() {
+            if let (true, Some(at)) = (self.is_quiet(peer, self.now), peer.ping_deadline()) {
+                due = due.min(at);
+            }
+            let silent_since = peer.last_network.unwrap_or(self.election.watching_since);
+            for limit in [timing.suspicion(), timing.network_timeout(), timing.failure_timeout] {
+                let at = silent_since + limit;
+                if at > self.now {
+                    due = due.min(at);
+                }
+            }
+        }
+        for datastore in self.datastores.values() {
+            due = due.min(datastore.deadline(self.now));
+        }
+        due.min(self.vms.deadline())
     }
 
     /// What this core believes.
-    pub fn view(&self, _now: Time) -> View {
-        todo!("{}", self.config.me)
+    pub fn view(&self, now: Time) -> View {
+        crate::view_of::view_of(self, now)
+    }
+
+    fn rank(&self) -> Rank {
+        let connected = self.datastores.values().filter(|datastore| datastore.connected).count();
+        Rank { datastores: connected as u32, host: self.config.me.clone() }
+    }
+
+    fn owned(&self, now: Time) -> u32 {
+        self.datastores.values().filter(|datastore| datastore.ownership.epoch(now).is_some()).count() as u32
+    }
+
+    fn is_quiet(&self, peer: &Peer, now: Time) -> bool {
+        peer.network_silence(self.election.watching_since, now) >= self.config.timing.suspicion()
+    }
+
+    fn on_message(&mut self, from: &HostId, message: Message, out: &mut Out<'_>) {
+        let rank = self.rank();
+        let owned = self.owned(out.now);
+        let timing = self.config.timing;
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        if !peer.admits(&message) {
+            return;
+        }
+        peer.on_message(out.now);
+        if self.stopping {
+            return;
+        }
+        let turn = match message.body {
+            Body::Elect { rank: bid } => self.election.on_elect(from, bid, &rank, owned, &timing, out),
+            Body::Announce { rank: theirs, owned: they_own } => {
+                self.election.on_announce(from, (they_own, theirs), (owned, rank), out)
+            }
+            Body::Heartbeat(heartbeat) => {
+                self.on_heartbeat(from, heartbeat, out);
+                Turn::None
+            }
+            Body::HeartbeatAck(ack) => {
+                if self.election.on_ack(from, out.now) {
+                    for owned in ack.owned {
+                        if let (Some(datastore), Some(stamp)) =
+                            (self.datastores.get_mut(&owned.datastore), owned.list)
+                        {
+                            datastore.on_list_hint(stamp);
+                        }
+                    }
+                }
+                Turn::None
+            }
+            Body::ListChanged { datastore, stamp } => {
+                if let Some(datastore) = self.datastores.get_mut(&datastore) {
+                    datastore.on_list_hint(stamp);
+                }
+                Turn::None
+            }
+            Body::SteppingDown => self.election.on_stepping_down(from, &timing, out),
+        };
+        self.on_turn(turn, out);
+    }
+
+    fn on_heartbeat(&mut self, from: &HostId, heartbeat: Heartbeat, out: &mut Out<'_>) {
+        if !self.election.is_primary() {
+            // The sender follows a primary that is none: let it look for another.
+            out.send(from, Body::SteppingDown);
+            return;
+        }
+        for (datastore, version) in &heartbeat.power_on {
+            if let Some(datastore) = self.datastores.get_mut(datastore) {
+                datastore.on_power_on_hint(from, *version);
+            }
+        }
+        let echo = heartbeat.sent;
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.on_heartbeat(heartbeat);
+        }
+        let lease = self.config.timing.lease;
+        let owned = self.datastores.values().filter_map(|datastore| {
+            let list = datastore.list.as_ref()?;
+            let left = datastore.ownership.left(out.now)?;
+            Some(OwnedDatastore {
+                datastore: datastore.name.clone(),
+                epoch: list.epoch(),
+                list: list.on_disk(),
+                lease: lease.min(left),
+            })
+        });
+        let ack = HeartbeatAck { echo, owned: owned.collect() };
+        out.send(from, Body::HeartbeatAck(ack));
+    }
+
+    fn on_turn(&mut self, turn: Turn, out: &mut Out<'_>) {
+        match turn {
+            Turn::None => {}
+            Turn::Elected => {
+                for datastore in self.datastores.values_mut() {
+                    datastore.review_wanted = true;
+                }
+            }
+            Turn::Follows => self.heartbeat_due = out.now,
+            Turn::SteppedDown => {
+                self.heartbeat_due = out.now;
+                for datastore in self.datastores.values_mut() {
+                    datastore.release("this host is not primary any more", out);
+                }
+            }
+            Turn::Stands => {
+                // Only the silent primary was heard directly until now; everybody else is watched from here on.
+                let watching_since = self.election.watching_since;
+                for peer in self.peers.values_mut() {
+                    if peer.network_silence(watching_since, out.now) > self.config.timing.failure_timeout {
+                        peer.forget_network();
+                    }
+                }
+            }
+        }
+        if matches!(turn, Turn::Follows | Turn::SteppedDown) {
+            for peer in self.peers.values_mut() {
+                peer.state = HostState::Unknown;
+                peer.since = out.now;
+                peer.heartbeat = None;
+            }
+        }
+    }
+
+    fn tick_election(&mut self, out: &mut Out<'_>) {
+        let rank = self.rank();
+        let owned = self.owned(out.now);
+        let members = self.peers.values().filter(|peer| peer.state == HostState::Connected);
+        let reached = members.filter_map(|peer| Some(peer.heartbeat.as_ref()?.datastores.len() as u32));
+        let best_member = reached.max().unwrap_or(0);
+        let outsiders: Vec<HostId> = self
+            .peers
+            .values()
+            .filter(|peer| peer.state != HostState::Connected)
+            .map(|peer| peer.host.clone())
+            .collect();
+        let timing = self.config.timing;
+        let turn = self.election.on_tick(&rank, best_member, owned, &outsiders, &timing, out);
+        self.on_turn(turn, out);
+    }
+
+    /// The peers that this host watches by itself: a secondary only its primary, others everybody.
+    fn watched(&self) -> impl Iterator<Item = &Peer> {
+        let only = match &self.election.standing {
+            Standing::Secondary { primary, .. } => Some(primary),
+            Standing::Candidate { .. } | Standing::Primary { .. } => None,
+        };
+        self.peers.values().filter(move |peer| only.is_none_or(|host| *host == peer.host))
+    }
+
+    /// Pings those of whom nothing was heard for a while.
+    fn ping_the_quiet(&mut self, out: &mut Out<'_>) {
+        let timing = self.config.timing;
+        let quiet: Vec<HostId> = self
+            .watched()
+            .filter(|peer| self.is_quiet(peer, out.now))
+            .map(|peer| peer.host.clone())
+            .collect();
+        for host in quiet {
+            let Some(peer) = self.peers.get_mut(&host) else { continue };
+            let known = match peer.state {
+                HostState::Connected | HostState::Unknown => false,
+                HostState::Partitioned
+                | HostState::Isolated
+                | HostState::AgentUnreachable
+                | HostState::Failed => true,
+            };
+            let interval = if known { timing.resync() } else { timing.heartbeat.scaled(1, 2) };
+            if peer.take_ping(interval, out.now) {
+                out.effects.push(Effect::Ping { host });
+            }
+        }
+    }
+
+    /// Says once that the agent has begun, when the first datastore has told whether the host rebooted.
+    fn announce(&mut self, out: &mut Out<'_>) {
+        let known = self.datastores.values().filter_map(|datastore| datastore.rebooted);
+        if let (false, Some(rebooted)) = (self.announced, known.max()) {
+            self.announced = true;
+            out.event(Event::AgentStarted { rebooted });
+        }
+    }
+
+    /// Judges everybody, as primary.
+    fn judge(&mut self, out: &mut Out<'_>) {
+        let timing = self.config.timing;
+        let watching_since = self.election.watching_since;
+        self.states.insert(self.config.me.clone(), HostState::Connected);
+        if !self.election.is_primary() {
+            let primary = self.election.primary().cloned();
+            for peer in self.peers.values_mut() {
+                let state = if Some(&peer.host) == primary.as_ref() {
+                    HostState::Connected
+                } else {
+                    HostState::Unknown
+                };
+                if peer.state != state {
+                    peer.state = state;
+                    peer.since = out.now;
+                }
+                self.states.insert(peer.host.clone(), state);
+            }
+            return;
+        }
+        let mut changed = false;
+        for peer in self.peers.values_mut() {
+            let mut disk = DiskEvidence::default();
+            for datastore in self.datastores.values() {
+                let Some(evidence) = datastore.evidence(&peer.host, out.now) else { continue };
+                disk.still = Some(disk.still.map_or(evidence.still, |still| Some(still).min(evidence.still)))
+                    .flatten();
+                disk.changed = disk.changed.max(evidence.changed);
+                disk.isolation_flag |= evidence.isolation_flag;
+            }
+            if let Some(state) = peer.judge(disk, watching_since, &timing, out.now)
+                && state != peer.state
+            {
+                let silent_since =
+                    peer.last_network.unwrap_or(watching_since).max(disk.changed.unwrap_or_default());
+                out.event(Event::HostStateChanged {
+                    host: peer.host.clone(),
+                    from: peer.state,
+                    to: state,
+                    last_evidence: out.now.since(silent_since),
+                });
+                peer.state = state;
+                peer.since = out.now;
+                changed = true;
+            }
+            self.states.insert(peer.host.clone(), peer.state);
+        }
+        if changed {
+            for datastore in self.datastores.values_mut() {
+                datastore.review_wanted = true;
+            }
+        }
+    }
+
+    /// Somebody is silent who was not judged for it yet, or a datastore is still to be owned.
+    fn is_suspicious(&self, now: Time) -> bool {
+        if self.election.is_primary() {
+            let unowned = self.datastores.values().any(|store| store.connected && store.list.is_none());
+            let unsettled = |peer: &Peer| matches!(peer.state, HostState::Connected | HostState::Unknown);
+            let silent = |peer: &&Peer| self.is_quiet(peer, now) && unsettled(peer);
+            return unowned || self.peers.values().find(silent).is_some();
+        }
+        let primary = self.election.primary().and_then(|host| self.peers.get(host));
+        primary.is_none_or(|peer| self.is_quiet(peer, now))
+    }
+
+    /// Runs `act` on a datastore with all that it needs to see of the host.
+    fn with_datastore<R>(
+        &mut self,
+        name: &DatastoreName,
+        now: Time,
+        act: impl FnOnce(&mut Datastore, &Around<'_>) -> R,
+    ) -> Option<R> {
+        let suspicious = self.is_suspicious(now);
+        let primary = self.election.is_primary() && !self.stopping;
+        let secondary = !primary && self.election.primary().is_some();
+        let datastore = self.datastores.get_mut(name)?;
+        let around = Around {
+            primary,
+            secondary,
+            suspicious,
+            host: HostSide {
+                domains: self.vms.domains(),
+                concurrent_starts: self.config.concurrent_starts,
+                stored: self.vms.stored(name),
+            },
+        };
+        Some(act(datastore, &around))
+    }
+
+    fn tick_datastores(&mut self, out: &mut Out<'_>) {
+        for name in self.config.datastores.clone() {
+            self.with_datastore(&name, out.now, |datastore, around| datastore.on_tick(around, out));
+        }
+    }
+
+    fn reconcile_all(&mut self, full: bool, out: &mut Out<'_>) {
+        for name in self.config.datastores.clone() {
+            self.with_datastore(&name, out.now, |datastore, around| {
+                let look = datastore.look.clone();
+                datastore.claims.reconcile(look.as_ref(), &around.host, full, out);
+            });
+        }
+    }
+
+    fn on_disk_done(&mut self, op: OpId, outcome: DiskOutcome, out: &mut Out<'_>) {
+        let waiting = self.datastores.values().find(|datastore| datastore.expects(op));
+        let Some(name) = waiting.map(|datastore| datastore.name.clone()) else { return };
+        let concerned = self
+            .with_datastore(&name, out.now, |datastore, around| {
+                datastore.on_disk_done(op, outcome, around, out)
+            })
+            .unwrap_or_default();
+        self.tell_of_list(&name, concerned, out);
+    }
+
+    fn tell_of_list(&mut self, name: &DatastoreName, concerned: BTreeSet<HostId>, out: &mut Out<'_>) {
+        let Some(list) = self.datastores.get(name).and_then(|datastore| datastore.list.as_ref()) else {
+            return;
+        };
+        let Some(stamp) = list.on_disk() else { return };
+        for host in concerned.into_iter().filter(|host| *host != self.config.me) {
+            out.send(&host, Body::ListChanged { datastore: name.clone(), stamp });
+        }
+    }
+
+    fn candidates(&self, name: &DatastoreName) -> Vec<Candidate> {
+        let mine = self.datastores.get(name).is_some_and(|datastore| datastore.connected);
+        let me = Candidate {
+            host: self.config.me.clone(),
+            unusable: unusable(true, self.vms.is_well(), mine),
+            memory_free_mib: self.vms.capacity.memory_free_mib,
+            domains: self.vms.capacity.domains,
+        };
+        let peers = self.peers.values().map(|peer| {
+            let heartbeat = peer.heartbeat.as_ref();
+            let reaches = heartbeat.is_some_and(|heartbeat| heartbeat.datastores.contains(name));
+            let well = heartbeat.is_some_and(|heartbeat| heartbeat.hypervisor_well);
+            let capacity = heartbeat.map(|heartbeat| heartbeat.capacity).unwrap_or_default();
+            Candidate {
+                host: peer.host.clone(),
+                unusable: unusable(peer.state == HostState::Connected, well, reaches),
+                memory_free_mib: capacity.memory_free_mib,
+                domains: capacity.domains,
+            }
+        });
+        [me].into_iter().chain(peers).collect()
+    }
+
+    /// The owner's decisions, where something may have changed.
+    fn review(&mut self, out: &mut Out<'_>) {
+        for name in self.config.datastores.clone() {
+            let Some(datastore) = self.datastores.get(&name) else { continue };
+            let overdue = datastore.list.as_ref().is_some_and(|list| {
+                list.deadline(&self.config.timing, self.last_review(&name)).is_some_and(|at| at <= out.now)
+            });
+            let owned = datastore.ownership.epoch(out.now).is_some();
+            if !owned || datastore.list.is_none() || !(datastore.review_wanted || overdue) {
+                continue;
+            }
+            let candidates = self.candidates(&name);
+            let Some(datastore) = self.datastores.get_mut(&name) else { continue };
+            datastore.review_wanted = false;
+            datastore.reviewed = out.now;
+            let power_on = datastore.power_on_lists(out.now);
+            let heartbeat_read = datastore.heartbeat_reads();
+            let side = OwnerSide {
+                me: &self.config.me,
+                timing: &self.config.timing,
+                power_on: &power_on,
+                states: &self.states,
+                heartbeat_read: &heartbeat_read,
+                candidates: &candidates,
+            };
+            if let Some(list) = &mut datastore.list {
+                list.review(&side, out);
+            }
+            datastore.write_list(out);
+        }
+    }
+
+    fn last_review(&self, name: &DatastoreName) -> Time {
+        self.datastores.get(name).map(|datastore| datastore.reviewed).unwrap_or_default()
+    }
+
+    fn send_heartbeat(&mut self, out: &mut Out<'_>) {
+        let mut news = false;
+        for datastore in self.datastores.values_mut() {
+            news |= core::mem::take(&mut datastore.power_on_changed);
+        }
+        let Some(primary) = self.election.primary().cloned() else { return };
+        if self.stopping || primary == self.config.me || !(news || out.now >= self.heartbeat_due) {
+            return;
+        }
+        if out.now >= self.heartbeat_due {
+            self.heartbeat_due = out.now + self.config.timing.heartbeat;
+        }
+        let connected = self.datastores.values().filter(|datastore| datastore.connected);
+        let heartbeat = Heartbeat {
+            sent: out.now,
+            datastores: connected.map(|datastore| datastore.name.clone()).collect(),
+            power_on: self
+                .datastores
+                .values()
+                .filter_map(|datastore| Some((datastore.name.clone(), datastore.power_on_version()?)))
+                .collect(),
+            capacity: self.vms.capacity,
+            hypervisor_well: self.vms.is_well(),
+        };
+        out.send(&primary, Body::Heartbeat(heartbeat));
+    }
+
+    fn on_operator(&mut self, request: u64, command: Command, out: &mut Out<'_>) {
+        let (wanted, unprotected) = match &command {
+            Command::Protect { vm } => (vm.clone(), false),
+            Command::Unprotect { vm } => (vm.clone(), true),
+        };
+        let result = self.try_protect(&wanted, unprotected, out);
+        match result {
+            Ok((datastore, vm, answer)) => {
+                self.pending.push(Pending { request, command, datastore, vm, answer });
+                for datastore in self.datastores.values_mut() {
+                    datastore.review_wanted = true;
+                }
+            }
+            Err(error) => out.effects.push(Effect::Reply { request, command, result: Err(error) }),
+        }
+    }
+
+    fn try_protect(
+        &mut self,
+        wanted: &str,
+        unprotected: bool,
+        out: &mut Out<'_>,
+    ) -> Result<(DatastoreName, crate::ids::VmId, String), String> {
+        if !self.election.is_primary() {
+            return Err(alloc::format!("{} is not the primary: ask the primary", self.config.me));
+        }
+        for (name, datastore) in &mut self.datastores {
+            let owned = datastore.ownership.epoch(out.now).is_some();
+            let Some(list) = datastore.list.as_mut().filter(|_| owned) else { continue };
+            if let Some(vm) = list.find(wanted) {
+                let answer = list.set_unprotected(vm, unprotected, out)?;
+                return Ok((name.clone(), vm, answer));
+            }
+        }
+        if let Some(reason) = self.vms.why_not(wanted) {
+            return Err(alloc::format!("{wanted} can't be protected: {reason}"));
+        }
+        Err(alloc::format!("no VM called {wanted} is known on a datastore that {} owns", self.config.me))
+    }
+
+    fn answer_operators(&mut self, out: &mut Out<'_>) {
+        let datastores = &self.datastores;
+        self.pending.retain(|pending| {
+            let list = datastores.get(&pending.datastore).and_then(|datastore| datastore.list.as_ref());
+            let result = match list {
+                None => Err(String::from("the ownership was lost before it was on disk: ask again")),
+                Some(list) if list.is_settled(pending.vm) => Ok(pending.answer.clone()),
+                Some(_) => return true,
+            };
+            let (request, command) = (pending.request, pending.command.clone());
+            out.effects.push(Effect::Reply { request, command, result });
+            false
+        });
+    }
+
+    fn on_stop(&mut self, out: &mut Out<'_>) {
+        self.stopping = true;
+        if self.election.is_primary() {
+            for peer in self.peers.keys() {
+                out.send(peer, Body::SteppingDown);
+            }
+        }
+        for datastore in self.datastores.values_mut() {
+            datastore.release("the agent stops", out);
+        }
+    }
+}
+
+fn unusable(connected: bool, hypervisor_well: bool, reaches: bool) -> Option<&'static str> {
+    match (connected, hypervisor_well, reaches) {
+        (false, _, _) => Some("not connected"),
+        (true, false, _) => Some("its libvirt does not answer"),
+        (true, true, false) => Some("it does not reach the datastore"),
+        (true, true, true) => None,
     }
 }

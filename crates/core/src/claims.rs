@@ -1,0 +1,515 @@
+//! A host's own word about the VMs homed on one datastore: its power-on list.
+//!
+//! Starting a VM (R30 to R33): the claim is written; when it is on disk, ownership blocks and protected list are read *again*;
+//! same epoch, same grant: QEMU is created paused; the same check again; then it is resumed. Whoever takes the VM away
+//! writes first and reads after, as this host does: at least one of the two sees the other.
+//!
+//! It does not: decide where a VM runs. Grants are the owner's.
+
+use crate::effect::VmAction;
+use crate::event::{Event, VmName};
+use crate::ids::{DatastoreName, HostId, OpId, VmId};
+use crate::input::{Domain, DomainState, VmOutcome};
+use crate::out::Out;
+use crate::register::{Claim, ClaimState, Desired, Entry, Priority, ProtectedList, StopCause, VmSpec};
+use crate::time::{Span, Time};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+/// How long to wait before a removal that failed is tried again.
+const REMOVAL_RETRY: Span = Span::from_secs(1);
+
+/// What this host is doing about a VM beyond what its claim says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing: the claim follows the domain.
+    Settled,
+    /// The claim `Starting` has to reach the disk.
+    Announcing,
+    /// On disk since then: a look at the protected list that starts later decides.
+    Checking { since: Time },
+    /// QEMU is being created, paused.
+    Preparing { op: OpId },
+    /// QEMU is there, paused: one more look decides.
+    Prepared { since: Time },
+    /// It is being resumed.
+    Resuming { op: OpId },
+    /// It may not run here: it is being removed; then the claim says so.
+    Removing { op: OpId, then: ClaimState },
+    /// Removing it failed; it is tried again at that time. The claim stands until somebody has seen it gone.
+    RemovalDue { at: Time, then: ClaimState },
+    /// Nobody knows whether the start happened: the next full picture of the domains tells.
+    Doubtful,
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    claim: Claim,
+    stage: Stage,
+}
+
+/// The protected list as a host last saw it, and since when it may be relied on.
+#[derive(Clone, Debug)]
+pub(crate) struct Look {
+    /// When the read was started.
+    pub(crate) started: Time,
+    /// The list of the highest epoch.
+    pub(crate) list: ProtectedList,
+    /// Somebody is about to own a later epoch: grants of this list can't be relied on now.
+    pub(crate) changing: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Claims {
+    datastore: DatastoreName,
+    me: HostId,
+    slots: BTreeMap<VmId, Slot>,
+    undefining: BTreeSet<VmId>,
+    /// Set when the power-on list has to be written.
+    pub(crate) dirty: bool,
+    /// A look at the protected list is wanted, started no sooner than this.
+    pub(crate) look_wanted: bool,
+}
+
+/// What the claims need to see of the host.
+pub(crate) struct HostSide<'a> {
+    /// All domains; `None` while libvirt does not answer.
+    pub(crate) domains: Option<&'a BTreeMap<VmId, Domain>>,
+    pub(crate) concurrent_starts: u32,
+    /// Versions of XML that are on the datastore.
+    pub(crate) stored: &'a BTreeMap<VmId, VmSpec>,
+}
+
+impl Claims {
+    /// Takes over what an earlier run left on disk. R35: claims of an earlier boot are dropped: those VMs are gone.
+    pub(crate) fn new(datastore: DatastoreName, me: HostId, found: Vec<Claim>, rebooted: bool) -> Claims {
+        let mut slots = BTreeMap::new();
+        for mut claim in found {
+            let mut stage = Stage::Settled;
+            if !claim.state.is_released() {
+                if rebooted {
+                    if claim.token.is_none() {
+                        continue;
+                    }
+                    claim.state = ClaimState::Stopped { cause: StopCause::HostFailed };
+                } else if claim.state == ClaimState::Starting {
+                    stage = Stage::Doubtful;
+                }
+            }
+            slots.insert(claim.vm, Slot { claim, stage });
+        }
+        Claims { datastore, me, slots, undefining: BTreeSet::new(), dirty: true, look_wanted: true }
+    }
+
+    /// The claims, for the power-on list.
+    pub(crate) fn snapshot(&self) -> Vec<Claim> {
+        self.slots.values().map(|slot| slot.claim.clone()).collect()
+    }
+
+    /// How many starts are under way.
+    pub(crate) fn starting(&self) -> u32 {
+        let busy = |slot: &&Slot| match slot.stage {
+            Stage::Preparing { .. } | Stage::Prepared { .. } | Stage::Resuming { .. } => true,
+            Stage::Settled
+            | Stage::Announcing
+            | Stage::Checking { .. }
+            | Stage::Removing { .. }
+            | Stage::RemovalDue { .. }
+            | Stage::Doubtful => false,
+        };
+        self.slots.values().filter(busy).count() as u32
+    }
+
+    /// Whether a look at the protected list is waited for.
+    pub(crate) fn waits_for_look(&self) -> bool {
+        self.slots.values().any(|slot| matches!(slot.stage, Stage::Checking { .. } | Stage::Prepared { .. }))
+    }
+
+    /// A power-on list with these claims is on disk.
+    pub(crate) fn on_durable(&mut self, claims: &[Claim], now: Time) {
+        for claim in claims {
+            if let Some(slot) = self.slots.get_mut(&claim.vm)
+                && slot.stage == Stage::Announcing
+                && slot.claim == *claim
+            {
+                slot.stage = Stage::Checking { since: now };
+                self.look_wanted = true;
+            }
+        }
+    }
+
+    /// Brings claims in line with the domains and the protected list.
+    pub(crate) fn reconcile(
+        &mut self,
+        look: Option<&Look>,
+        host: &HostSide<'_>,
+        full: bool,
+        out: &mut Out<'_>,
+    ) {
+        let mut vms: BTreeSet<VmId> = self.slots.keys().copied().collect();
+        if let Some(look) = look {
+            let mine = look.list.entries.iter().filter(|entry| entry.holder.as_ref() == Some(&self.me));
+            vms.extend(mine.map(|entry| entry.vm));
+        }
+        if let Some(domains) = host.domains {
+            let homed = domains.values().filter(|domain| domain.home.as_ref() == Some(&self.datastore));
+            vms.extend(homed.map(|domain| domain.vm));
+        }
+        for vm in vms {
+            self.reconcile_vm(vm, look, host, full, out);
+        }
+        self.advance_starts(look, host, out);
+    }
+
+    fn reconcile_vm(
+        &mut self,
+        vm: VmId,
+        look: Option<&Look>,
+        host: &HostSide<'_>,
+        full: bool,
+        out: &mut Out<'_>,
+    ) {
+        self.retry_removal(vm, out);
+        let Some(domains) = host.domains else { return };
+        let domain = domains.get(&vm);
+        let entry = look.and_then(|look| look.list.entry(vm));
+        let slot = self.slots.get(&vm);
+        let state = domain.map_or(DomainState::Stopped(StopCause::Unknown), |domain| domain.state);
+        if let Some(slot) = slot
+            && slot.stage != Stage::Settled
+        {
+            match &slot.stage {
+                Stage::Doubtful if full => self.settle_doubt(vm, state, out.now),
+                Stage::Doubtful
+                | Stage::RemovalDue { .. }
+                | Stage::Settled
+                | Stage::Announcing
+                | Stage::Checking { .. }
+                | Stage::Preparing { .. }
+                | Stage::Prepared { .. }
+                | Stage::Resuming { .. }
+                | Stage::Removing { .. } => {}
+            }
+            return;
+        }
+        match state {
+            DomainState::Running => {
+                if let Some(domain) = domain {
+                    self.follow_running(domain, entry, host, out);
+                }
+            }
+            DomainState::Prepared | DomainState::Incoming => {}
+            DomainState::Stopped(cause) => self.follow_stopped(vm, domain, cause, look, out),
+        }
+    }
+
+    fn retry_removal(&mut self, vm: VmId, out: &mut Out<'_>) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        if let Stage::RemovalDue { at, then } = slot.stage.clone()
+            && out.now >= at
+        {
+            let op = out.vm(VmAction::Destroy { vm });
+            slot.stage = Stage::Removing { op, then };
+        }
+    }
+
+    fn settle_doubt(&mut self, vm: VmId, state: DomainState, now: Time) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        match state {
+            DomainState::Running | DomainState::Prepared => {
+                slot.stage = Stage::Prepared { since: now };
+                self.look_wanted = true;
+            }
+            DomainState::Incoming => {}
+            DomainState::Stopped(_) => {
+                slot.stage = Stage::Settled;
+                slot.claim.state = ClaimState::StartFailed { reason: "the start did not happen".into() };
+                self.dirty = true;
+            }
+        }
+    }
+
+    fn follow_running(
+        &mut self,
+        domain: &Domain,
+        entry: Option<&Entry>,
+        host: &HostSide<'_>,
+        out: &mut Out<'_>,
+    ) {
+        let granted = entry
+            .filter(|entry| entry.holder.as_ref() == Some(&self.me) && entry.intent.is_none())
+            .map(|entry| entry.token);
+        let held = self.slots.get(&domain.vm).filter(|slot| !slot.claim.state.is_released());
+        let held_token = held.and_then(|slot| slot.claim.token);
+        let taken = entry.filter(|entry| {
+            entry.holder.as_ref().is_some_and(|holder| *holder != self.me)
+                && held_token.is_some_and(|token| token < entry.token)
+        });
+        if let Some(entry) = taken {
+            // Somebody was told to run it after this host: the later grant counts, this copy goes.
+            let op = out.vm(VmAction::Destroy { vm: domain.vm });
+            out.event(Event::VmActiveTwice {
+                vm: VmName { id: domain.vm, name: domain.name.clone() },
+                holder: entry.holder.clone().unwrap_or_else(|| self.me.clone()),
+                other: self.me.clone(),
+            });
+            if let Some(slot) = self.slots.get_mut(&domain.vm) {
+                slot.stage =
+                    Stage::Removing { op, then: ClaimState::Stopped { cause: StopCause::Withdrawn } };
+            }
+            return;
+        }
+        let spec =
+            host.stored.get(&domain.vm).cloned().or_else(|| held.and_then(|slot| slot.claim.spec.clone()));
+        let claim = Claim {
+            vm: domain.vm,
+            name: domain.name.clone(),
+            token: granted.or(held_token),
+            state: ClaimState::Running,
+            spec,
+        };
+        self.put(claim);
+    }
+
+    fn follow_stopped(
+        &mut self,
+        vm: VmId,
+        domain: Option<&Domain>,
+        cause: StopCause,
+        look: Option<&Look>,
+        out: &mut Out<'_>,
+    ) {
+        let entry = look.and_then(|look| look.list.entry(vm));
+        let granted = entry.filter(|entry| {
+            entry.holder.as_ref() == Some(&self.me) && entry.intent.is_none() && entry.desired == Desired::On
+        });
+        if let Some(slot) = self.slots.get_mut(&vm) {
+            if !slot.claim.state.is_released() {
+                if slot.claim.token.is_none() {
+                    self.slots.remove(&vm);
+                } else {
+                    slot.claim.state = ClaimState::Stopped { cause };
+                }
+                self.dirty = true;
+                return;
+            }
+            let processed = look.is_some()
+                && entry.is_none_or(|entry| {
+                    entry.holder.as_ref() != Some(&self.me) || Some(entry.token) != slot.claim.token
+                });
+            if !processed {
+                return;
+            }
+            self.slots.remove(&vm);
+            self.dirty = true;
+        }
+        if let (Some(entry), Some(look)) = (granted, look)
+            && !look.changing
+        {
+            let claim = Claim {
+                vm,
+                name: entry.name.clone(),
+                token: Some(entry.token),
+                state: ClaimState::Starting,
+                spec: Some(entry.spec.clone()),
+            };
+            self.slots.insert(vm, Slot { claim, stage: Stage::Announcing });
+            self.undefining.remove(&vm);
+            self.dirty = true;
+            return;
+        }
+        self.drop_definition(vm, domain, entry, out);
+    }
+
+    fn drop_definition(
+        &mut self,
+        vm: VmId,
+        domain: Option<&Domain>,
+        entry: Option<&Entry>,
+        out: &mut Out<'_>,
+    ) {
+        let (Some(domain), Some(entry)) = (domain, entry) else {
+            self.undefining.remove(&vm);
+            return;
+        };
+        let Some(holder) = entry.holder.as_ref().filter(|holder| **holder != self.me) else { return };
+        if domain.persistent && entry.desired == Desired::On && self.undefining.insert(vm) {
+            out.vm(VmAction::Undefine { vm });
+            let vm = VmName { id: vm, name: domain.name.clone() };
+            out.event(Event::DefinitionDropped { vm, holder: holder.clone() });
+        }
+    }
+
+    fn put(&mut self, claim: Claim) {
+        match self.slots.get_mut(&claim.vm) {
+            Some(slot) if slot.claim == claim => {}
+            Some(slot) => {
+                slot.claim = claim;
+                self.dirty = true;
+            }
+            None => {
+                self.slots.insert(claim.vm, Slot { claim, stage: Stage::Settled });
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// Takes starts that wait for a look one step further, higher priorities first.
+    fn advance_starts(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
+        let Some(look) = look else { return };
+        let mut waiting: Vec<(Priority, VmId, Time, bool)> = Vec::new();
+        for (vm, slot) in &self.slots {
+            let priority = slot.claim.spec.as_ref().map_or(Priority::Medium, |spec| spec.priority);
+            match slot.stage {
+                Stage::Checking { since } => waiting.push((priority, *vm, since, false)),
+                Stage::Prepared { since } => waiting.push((priority, *vm, since, true)),
+                Stage::Settled
+                | Stage::Announcing
+                | Stage::Preparing { .. }
+                | Stage::Resuming { .. }
+                | Stage::Removing { .. }
+                | Stage::RemovalDue { .. }
+                | Stage::Doubtful => {}
+            }
+        }
+        waiting.sort_by(|a, b| b.3.cmp(&a.3).then(b.0.cmp(&a.0)).then(a.1.cmp(&b.1)));
+        let mut room = host.concurrent_starts.saturating_sub(self.starting());
+        for (_, vm, since, prepared) in waiting {
+            if look.started < since || look.changing {
+                self.look_wanted = true;
+                continue;
+            }
+            if !prepared && room == 0 {
+                continue;
+            }
+            let entry = look.list.entry(vm);
+            let token = self.slots.get(&vm).and_then(|slot| slot.claim.token);
+            let good = entry.is_some_and(|entry| {
+                entry.holder.as_ref() == Some(&self.me)
+                    && Some(entry.token) == token
+                    && entry.intent.is_none()
+            });
+            match (good, prepared) {
+                (true, false) => {
+                    room -= 1;
+                    self.prepare(vm, out);
+                }
+                (true, true) => {
+                    let op = out.vm(VmAction::Resume { vm });
+                    self.set_stage(vm, Stage::Resuming { op });
+                }
+                (false, false) => self.release(vm, ClaimState::Stopped { cause: StopCause::Withdrawn }),
+                (false, true) => {
+                    let op = out.vm(VmAction::Destroy { vm });
+                    let then = ClaimState::Stopped { cause: StopCause::Withdrawn };
+                    self.set_stage(vm, Stage::Removing { op, then });
+                }
+            }
+        }
+    }
+
+    fn prepare(&mut self, vm: VmId, out: &mut Out<'_>) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let (Some(token), Some(spec)) = (slot.claim.token, slot.claim.spec.clone()) else { return };
+        let name = VmName { id: vm, name: slot.claim.name.clone() };
+        out.event(Event::VmClaimed { vm: name, token });
+        let action = VmAction::Prepare {
+            vm,
+            name: slot.claim.name.clone(),
+            datastore: self.datastore.clone(),
+            xml: spec.xml,
+            token,
+        };
+        slot.stage = Stage::Preparing { op: out.vm(action) };
+    }
+
+    fn set_stage(&mut self, vm: VmId, stage: Stage) {
+        if let Some(slot) = self.slots.get_mut(&vm) {
+            slot.stage = stage;
+        }
+    }
+
+    fn release(&mut self, vm: VmId, state: ClaimState) {
+        if let Some(slot) = self.slots.get_mut(&vm) {
+            slot.stage = Stage::Settled;
+            slot.claim.state = state;
+            self.dirty = true;
+        }
+    }
+
+    /// The VM of an operation under way here.
+    pub(crate) fn vm_of(&self, wanted: OpId) -> Option<VmName> {
+        let matches = |stage: &Stage| match stage {
+            Stage::Preparing { op } | Stage::Resuming { op } | Stage::Removing { op, .. } => *op == wanted,
+            Stage::Settled
+            | Stage::Announcing
+            | Stage::Checking { .. }
+            | Stage::Prepared { .. }
+            | Stage::RemovalDue { .. }
+            | Stage::Doubtful => false,
+        };
+        let slot = self.slots.values().find(|slot| matches(&slot.stage))?;
+        Some(VmName { id: slot.claim.vm, name: slot.claim.name.clone() })
+    }
+
+    /// An operation of ours on a VM is done. Returns whether it was one of these claims'.
+    pub(crate) fn on_vm_done(&mut self, op: OpId, outcome: &VmOutcome, out: &mut Out<'_>) -> bool {
+        let Some(name) = self.vm_of(op) else { return false };
+        let vm = name.id;
+        let Some(slot) = self.slots.get(&vm) else { return false };
+        match (slot.stage.clone(), outcome) {
+            (Stage::Preparing { .. }, VmOutcome::Done) => {
+                self.set_stage(vm, Stage::Prepared { since: out.now });
+                self.look_wanted = true;
+            }
+            (Stage::Resuming { .. }, VmOutcome::Done) => {
+                let token = slot.claim.token.unwrap_or_default();
+                out.event(Event::VmStarted { vm: name, token });
+                self.release(vm, ClaimState::Running);
+            }
+            (Stage::Preparing { .. }, VmOutcome::Failed(reason)) => {
+                out.event(Event::VmStartFailed { vm: name, reason: reason.clone() });
+                self.release(vm, ClaimState::StartFailed { reason: reason.clone() });
+            }
+            (Stage::Resuming { .. }, VmOutcome::Failed(reason)) => {
+                out.event(Event::VmStartFailed { vm: name, reason: reason.clone() });
+                let op = out.vm(VmAction::Destroy { vm });
+                let then = ClaimState::StartFailed { reason: reason.clone() };
+                self.set_stage(vm, Stage::Removing { op, then });
+            }
+            (Stage::Removing { then, .. }, VmOutcome::Done) => self.release(vm, then),
+            (Stage::Removing { then, .. }, VmOutcome::Failed(_) | VmOutcome::Unknown(_)) => {
+                self.set_stage(vm, Stage::RemovalDue { at: out.now + REMOVAL_RETRY, then });
+            }
+            (Stage::Preparing { .. } | Stage::Resuming { .. }, VmOutcome::Unknown(_)) => {
+                self.set_stage(vm, Stage::Doubtful);
+            }
+            (
+                Stage::Settled
+                | Stage::Announcing
+                | Stage::Checking { .. }
+                | Stage::Prepared { .. }
+                | Stage::RemovalDue { .. }
+                | Stage::Doubtful,
+                _,
+            ) => {}
+        }
+        true
+    }
+
+    /// When a removal is to be tried again.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let due = |slot: &Slot| match slot.stage {
+            Stage::RemovalDue { at, .. } => Some(at),
+            Stage::Settled
+            | Stage::Announcing
+            | Stage::Checking { .. }
+            | Stage::Preparing { .. }
+            | Stage::Prepared { .. }
+            | Stage::Resuming { .. }
+            | Stage::Removing { .. }
+            | Stage::Doubtful => None,
+        };
+        self.slots.values().filter_map(due).min()
+    }
+}

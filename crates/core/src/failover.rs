@@ -1,0 +1,159 @@
+//! What the owner of a datastore decides about one VM: a pure function of its entry on disk and of what was last read of
+//! the holder. The only place where "restart" is decided.
+//!
+//! Invariant: a VM leaves a holder only when the holder released it on disk, or when the holder is judged failed and its
+//! registers were read once more, unchanged, after the intent was on disk (R40, R41).
+
+use crate::host_liveness::HostState;
+use crate::ids::{HostId, Token};
+use crate::register::{Claim, ClaimState, Desired, Entry, StopCause};
+use alloc::sync::Arc;
+
+/// What is known of a VM's holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HolderSeen<'a> {
+    /// The owner's judgement of it.
+    pub state: HostState,
+    /// Its claim on the VM, whatever its token.
+    pub claim: Option<&'a Claim>,
+    /// Whether the power-on list was read at all.
+    pub known: bool,
+    /// Whether its power-on list was written after it had seen the present grant.
+    pub saw_grant: bool,
+    /// Whether its power-on list and heartbeat were read by a read that started after the intent was on disk.
+    pub read_after_intent: bool,
+    /// Whether the grant has been on disk, unclaimed, for longer than the claim time-out.
+    pub overdue: bool,
+}
+
+/// What is to be done about a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Keep,
+    /// It runs as granted.
+    Runs,
+    /// It is down and stays down.
+    SetOff(StopCause),
+    /// Nobody holds it: grant it to whichever host is best.
+    Grant {
+        /// Prefer the host that just lost it (QEMU crashed).
+        same_host: bool,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// The holder gave it up for a live migration: wait for the host on which it shows up.
+    AwaitMigration,
+    /// The holder failed: write the intent to move it.
+    Intend,
+    /// The intent stands, the holder was read again and is unchanged: move it.
+    Confirm,
+    /// The holder showed itself: it keeps the VM.
+    Cancel(Arc<str>),
+    /// It runs on that host without a grant: give it one.
+    Adopt(HostId),
+    /// It runs on that host although another holds it.
+    Twice(HostId),
+}
+
+/// The decision. `adopter`: a host on which the VM runs without a grant.
+pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&HostId>) -> Verdict {
+    let Some(seen) = holder else {
+        return match (adopter, entry.desired) {
+            (Some(host), _) => Verdict::Adopt(host.clone()),
+            (None, Desired::Off) => Verdict::Keep,
+            (None, Desired::On) if entry.unprotected => Verdict::Keep,
+            (None, Desired::On) => Verdict::Grant { same_host: false, reason: "no host holds it".into() },
+        };
+    };
+    let claim = seen.claim.filter(|claim| claim.token == Some(entry.token));
+    if entry.intent.is_some() {
+        return decide_intent(seen, claim);
+    }
+    if let Some(claim) = claim {
+        return decide_claimed(entry, seen, claim, adopter);
+    }
+    // The holder runs it under an older grant, or none: it lost track (its agent restarted), so it is granted again.
+    if seen.claim.is_some_and(|claim| claim.state == ClaimState::Running && claim.token < Some(entry.token)) {
+        return match &entry.holder {
+            Some(holder) if seen.saw_grant && seen.state == HostState::Connected => {
+                Verdict::Adopt(holder.clone())
+            }
+            Some(_) | None => Verdict::Keep,
+        };
+    }
+    if seen.known && seen.saw_grant {
+        return released(entry, adopter, StopCause::Withdrawn);
+    }
+    match seen.state {
+        HostState::Failed => intend(entry),
+        HostState::Connected | HostState::Partitioned if seen.overdue => intend(entry),
+        HostState::Connected
+        | HostState::Partitioned
+        | HostState::Isolated
+        | HostState::AgentUnreachable
+        | HostState::Unknown => Verdict::Keep,
+    }
+}
+
+fn intend(entry: &Entry) -> Verdict {
+    if entry.unprotected || entry.desired == Desired::Off { Verdict::Keep } else { Verdict::Intend }
+}
+
+fn decide_intent(seen: &HolderSeen<'_>, claim: Option<&Claim>) -> Verdict {
+    let failed = seen.state == HostState::Failed;
+    match claim {
+        Some(claim) if claim.state.is_released() => return Verdict::Confirm,
+        Some(_) if !failed => return Verdict::Cancel("it showed a sign of life".into()),
+        // Never claimed: safe to move once it is known that it was not claimed after the intent was on disk either.
+        None if !failed && seen.claim.is_some_and(|claim| !claim.state.is_released()) => {
+            return Verdict::Cancel("it runs there under an older grant".into());
+        }
+        Some(_) | None => {}
+    }
+    if seen.read_after_intent { Verdict::Confirm } else { Verdict::Keep }
+}
+
+fn decide_claimed(entry: &Entry, seen: &HolderSeen<'_>, claim: &Claim, adopter: Option<&HostId>) -> Verdict {
+    match &claim.state {
+        ClaimState::Stopped { cause } => released(entry, adopter, *cause),
+        ClaimState::StartFailed { reason } => match adopter {
+            Some(host) => Verdict::Adopt(host.clone()),
+            None if entry.unprotected || entry.desired == Desired::Off => Verdict::SetOff(StopCause::Unknown),
+            None => Verdict::Grant { same_host: false, reason: reason.clone() },
+        },
+        ClaimState::Starting
+        | ClaimState::Running
+        | ClaimState::Frozen
+        | ClaimState::Stopping
+        | ClaimState::Migrating => {
+            if seen.state == HostState::Failed {
+                return intend(entry);
+            }
+            match (adopter, &claim.state) {
+                (Some(host), ClaimState::Running | ClaimState::Frozen) => Verdict::Twice(host.clone()),
+                (_, ClaimState::Running) => Verdict::Runs,
+                (_, _) => Verdict::Keep,
+            }
+        }
+    }
+}
+
+fn released(entry: &Entry, adopter: Option<&HostId>, cause: StopCause) -> Verdict {
+    if let Some(host) = adopter {
+        return Verdict::Adopt(host.clone());
+    }
+    if cause == StopCause::Migrated {
+        return Verdict::AwaitMigration;
+    }
+    if cause.is_intended() || entry.unprotected || entry.desired == Desired::Off {
+        return Verdict::SetOff(cause);
+    }
+    let same_host = matches!(cause, StopCause::Crashed | StopCause::Unknown) && entry.attempts == 0;
+    Verdict::Grant { same_host, reason: alloc::format!("{cause}").into() }
+}
+
+/// Whether a claim of this token comes after the entry's grant: the former owner gave it, and this list did not see it.
+pub(crate) fn is_later(claim: &Claim, entry: &Entry) -> Option<Token> {
+    claim.token.filter(|token| *token > entry.token)
+}

@@ -1,0 +1,177 @@
+//! The domains of this host, as libvirt last showed them, and whose XML is where.
+//!
+//! Invariant: libvirt not answering changes nothing about a VM. While it is lost the domains are unknown, not absent.
+
+use crate::effect::Effect;
+use crate::event::{Event, VmName};
+use crate::ids::{DatastoreName, VmId, XmlId};
+use crate::input::{Domain, DomainState};
+use crate::message::Capacity;
+use crate::out::Out;
+use crate::register::VmSpec;
+use crate::time::Time;
+use crate::timing::Timing;
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Storing {
+    InFlight(XmlId),
+    RetryAt(Time),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct LocalVms {
+    domains: BTreeMap<VmId, Domain>,
+    well: bool,
+    pub(crate) capacity: Capacity,
+    stored: BTreeMap<DatastoreName, BTreeMap<VmId, VmSpec>>,
+    storing: BTreeMap<(DatastoreName, VmId), Storing>,
+    problems: BTreeMap<VmId, Arc<str>>,
+    nothing: BTreeMap<VmId, VmSpec>,
+}
+
+impl LocalVms {
+    pub(crate) fn new() -> LocalVms {
+        LocalVms {
+            domains: BTreeMap::new(),
+            well: false,
+            capacity: Capacity::default(),
+            stored: BTreeMap::new(),
+            storing: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            nothing: BTreeMap::new(),
+        }
+    }
+
+    /// All domains, while libvirt answers.
+    pub(crate) fn domains(&self) -> Option<&BTreeMap<VmId, Domain>> {
+        self.well.then_some(&self.domains)
+    }
+
+    pub(crate) fn is_well(&self) -> bool {
+        self.well
+    }
+
+    /// What the VMs need whose XML is on that datastore.
+    pub(crate) fn stored(&self, datastore: &DatastoreName) -> &BTreeMap<VmId, VmSpec> {
+        self.stored.get(datastore).unwrap_or(&self.nothing)
+    }
+
+    /// Why a VM of that name can't be protected, if it is here and can't.
+    pub(crate) fn why_not(&self, wanted: &str) -> Option<Arc<str>> {
+        let domain = self.domains.values().find(|domain| &*domain.name == wanted)?;
+        self.problems.get(&domain.vm).cloned()
+    }
+
+    /// VMs that run here and can't be protected, with the reason.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = (&Domain, &Arc<str>)> {
+        self.problems.iter().filter_map(|(vm, reason)| Some((self.domains.get(vm)?, reason)))
+    }
+
+    pub(crate) fn on_domains(&mut self, domains: Vec<Domain>, out: &mut Out<'_>) {
+        if !self.well {
+            self.well = true;
+            out.event(Event::HypervisorBack);
+        }
+        self.domains = domains.into_iter().map(|domain| (domain.vm, domain)).collect();
+        self.problems.retain(|vm, _| self.domains.contains_key(vm));
+    }
+
+    pub(crate) fn on_domain(&mut self, domain: Domain) {
+        if self.well {
+            self.domains.insert(domain.vm, domain);
+        }
+    }
+
+    pub(crate) fn on_lost(&mut self, out: &mut Out<'_>) {
+        if self.well {
+            self.well = false;
+            out.event(Event::HypervisorLost);
+        }
+    }
+
+    /// Sees to it that the XML of every running domain is on its home datastore.
+    pub(crate) fn on_tick(&mut self, datastores: &[DatastoreName], out: &mut Out<'_>) {
+        self.storing.retain(|_, storing| !matches!(storing, Storing::RetryAt(at) if *at <= out.now));
+        if !self.well {
+            return;
+        }
+        let mut homeless: Vec<(VmId, Arc<str>, Arc<str>)> = Vec::new();
+        for domain in self.domains.values() {
+            if domain.state != DomainState::Running {
+                continue;
+            }
+            let home = domain.home.as_ref().filter(|home| datastores.contains(home));
+            let (Some(home), Some(spec)) = (home, &domain.spec) else {
+                let reason = if domain.spec.is_none() {
+                    "its domain XML can't be read"
+                } else {
+                    "its first disk is on none of the cluster's datastores"
+                };
+                homeless.push((domain.vm, domain.name.clone(), reason.into()));
+                continue;
+            };
+            let stored = self.stored.entry(home.clone()).or_default();
+            if stored.get(&domain.vm).is_some_and(|known| known.xml == spec.xml) {
+                stored.insert(domain.vm, spec.clone());
+                continue;
+            }
+            let key = (home.clone(), domain.vm);
+            // Under way, or to be tried again later.
+            if let Entry::Vacant(vacant) = self.storing.entry(key) {
+                vacant.insert(Storing::InFlight(spec.xml));
+                out.effects.push(Effect::StoreXml { datastore: home.clone(), vm: domain.vm, xml: spec.xml });
+            }
+        }
+        for (vm, name, reason) in homeless {
+            self.tell_problem(vm, name, reason, out);
+        }
+    }
+
+    fn tell_problem(&mut self, vm: VmId, name: Arc<str>, reason: Arc<str>, out: &mut Out<'_>) {
+        if self.problems.insert(vm, reason.clone()).as_ref() != Some(&reason) {
+            out.event(Event::VmNotProtectable { vm: VmName { id: vm, name }, reason });
+        }
+    }
+
+    pub(crate) fn on_xml_stored(
+        &mut self,
+        datastore: &DatastoreName,
+        vm: VmId,
+        xml: XmlId,
+        error: Option<Arc<str>>,
+        timing: &Timing,
+        out: &mut Out<'_>,
+    ) {
+        let key = (datastore.clone(), vm);
+        if self.storing.get(&key) != Some(&Storing::InFlight(xml)) {
+            return;
+        }
+        let Some(reason) = error else {
+            self.storing.remove(&key);
+            self.problems.remove(&vm);
+            let spec = self.domains.get(&vm).and_then(|domain| domain.spec.clone());
+            if let Some(spec) = spec.filter(|spec| spec.xml == xml) {
+                self.stored.entry(datastore.clone()).or_default().insert(vm, spec);
+            }
+            return;
+        };
+        self.storing.insert(key, Storing::RetryAt(out.now + timing.resync()));
+        let name = self.domains.get(&vm).map(|domain| domain.name.clone());
+        if let Some(name) = name {
+            let reason = alloc::format!("its domain XML could not be stored on {datastore}: {reason}");
+            self.tell_problem(vm, name, reason.into(), out);
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Time {
+        let due = |storing: &Storing| match storing {
+            Storing::InFlight(_) => None,
+            Storing::RetryAt(at) => Some(*at),
+        };
+        self.storing.values().filter_map(due).min().unwrap_or(Time(u64::MAX))
+    }
+}

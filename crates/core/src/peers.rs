@@ -1,0 +1,163 @@
+//! The other hosts as this one has seen them: network heartbeats, pings, and the judgement from both and the datastore heartbeats.
+//!
+//! Invariant: evidence only ever moves forward; a judgement other than `Connected` is made only when the evidence is
+//! conclusive, so that a dying host goes from connected to failed without passing through states that it is not in.
+
+use crate::host_liveness::{HostState, Observations, classify};
+use crate::ids::{HostId, Incarnation};
+use crate::message::{Heartbeat, Message};
+use crate::time::{Span, Time};
+use crate::timing::Timing;
+use alloc::vec::Vec;
+
+/// How many former runs of a peer's agent are remembered, to drop messages of theirs that come late.
+const FORMER_RUNS: usize = 8;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) host: HostId,
+    incarnation: Option<Incarnation>,
+    former: Vec<Incarnation>,
+    sequence: u64,
+    /// When its last network heartbeat arrived here (or an answer, when it is the primary).
+    pub(crate) last_network: Option<Time>,
+    /// Its last network heartbeat.
+    pub(crate) heartbeat: Option<Heartbeat>,
+    ping_in_flight: bool,
+    ping_due: Time,
+    pub(crate) ping_answered: Option<Time>,
+    /// Pings in a row without an answer.
+    pub(crate) pings_missed: u32,
+    pub(crate) state: HostState,
+    pub(crate) since: Time,
+}
+
+/// What the datastores say of a host: over all that can be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DiskEvidence {
+    /// The shortest time for which a register of it was seen to stand still, from the answer of the first read that saw
+    /// its present value to the start of the last read that still did. `None`: no datastore could be read.
+    pub(crate) still: Option<Span>,
+    /// When a change was last seen.
+    pub(crate) changed: Option<Time>,
+    pub(crate) isolation_flag: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(host: HostId, now: Time) -> Peer {
+        Peer {
+            host,
+            incarnation: None,
+            former: Vec::new(),
+            sequence: 0,
+            last_network: None,
+            heartbeat: None,
+            ping_in_flight: false,
+            ping_due: now,
+            ping_answered: None,
+            pings_missed: 0,
+            state: HostState::Unknown,
+            since: now,
+        }
+    }
+
+    /// Whether to take the message: not doubled, not overtaken, not of a former run of that agent.
+    pub(crate) fn admits(&mut self, message: &Message) -> bool {
+        if self.incarnation == Some(message.incarnation) {
+            let newer = message.sequence > self.sequence;
+            self.sequence = self.sequence.max(message.sequence);
+            return newer;
+        }
+        if self.former.contains(&message.incarnation) {
+            return false;
+        }
+        if let Some(previous) = self.incarnation.replace(message.incarnation) {
+            self.former.push(previous);
+            if self.former.len() > FORMER_RUNS {
+                self.former.remove(0);
+            }
+        }
+        self.sequence = message.sequence;
+        true
+    }
+
+    pub(crate) fn on_heartbeat(&mut self, heartbeat: Heartbeat) {
+        self.heartbeat = Some(heartbeat);
+    }
+
+    /// Any message is a sign of life.
+    pub(crate) fn on_message(&mut self, now: Time) {
+        self.last_network = Some(now);
+        self.pings_missed = 0;
+    }
+
+    /// What was heard under another primary says nothing any more: this host does not get everybody's heartbeats then.
+    pub(crate) fn forget_network(&mut self) {
+        self.last_network = None;
+        self.heartbeat = None;
+    }
+
+    /// How long nothing has come from it. A watcher that has just begun counts from its beginning.
+    pub(crate) fn network_silence(&self, watching_since: Time, now: Time) -> Span {
+        now.since(self.last_network.unwrap_or(watching_since))
+    }
+
+    pub(crate) fn on_ping_done(&mut self, answered: bool, now: Time) {
+        self.ping_in_flight = false;
+        if answered {
+            self.ping_answered = Some(now);
+            self.pings_missed = 0;
+        } else {
+            self.pings_missed = self.pings_missed.saturating_add(1);
+        }
+    }
+
+    /// Whether to send a ping now (at most one is under way).
+    pub(crate) fn take_ping(&mut self, interval: Span, now: Time) -> bool {
+        if self.ping_in_flight || now < self.ping_due {
+            return false;
+        }
+        self.ping_in_flight = true;
+        self.ping_due = now + interval;
+        true
+    }
+
+    pub(crate) fn ping_deadline(&self) -> Option<Time> {
+        (!self.ping_in_flight).then_some(self.ping_due)
+    }
+
+    /// The judgement, or `None` while the evidence is not conclusive.
+    ///
+    /// R10: failed needs the failure time-out on both paths, counted from the last evidence *seen*, and two pings in a
+    /// row that were not answered.
+    pub(crate) fn judge(
+        &self,
+        disk: DiskEvidence,
+        watching_since: Time,
+        timing: &Timing,
+        now: Time,
+    ) -> Option<HostState> {
+        let silence = self.network_silence(watching_since, now);
+        if silence < timing.network_timeout() {
+            self.last_network?;
+            // Heard, but it does not follow this host (yet): certainly not failed, and no more can be said.
+            return Some(if self.heartbeat.is_some() { HostState::Connected } else { HostState::Unknown });
+        }
+        let silent_since = self.last_network.unwrap_or(watching_since);
+        let disk_since = silent_since + timing.heartbeat.scaled(2, 1);
+        let alive_on_disk = disk.changed.is_some_and(|at| at >= disk_since)
+            && disk.still.is_some_and(|still| still < timing.failure_timeout);
+        let dead_on_disk = disk.still.is_none_or(|still| still >= timing.failure_timeout);
+        let ping = self.ping_answered.is_some_and(|at| at >= disk_since) && self.pings_missed < 2;
+        let conclusive = alive_on_disk
+            || (silence >= timing.failure_timeout && dead_on_disk && (ping || self.pings_missed >= 2));
+        conclusive.then(|| {
+            classify(Observations {
+                network_heartbeat: false,
+                datastore_heartbeat: alive_on_disk,
+                ping,
+                isolation_flag: disk.isolation_flag,
+            })
+        })
+    }
+}

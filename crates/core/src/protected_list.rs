@@ -1,0 +1,653 @@
+//! The protected list of a datastore, in the hands of its owner: what is on disk, what is to be written, and the decisions
+//! in between.
+//!
+//! Invariant: decisions about a VM are made on its entry *as it is on disk*; while a change of it is being written, nothing
+//! further is decided about it. So every step of a take-over waits for the one before to be durable.
+
+use crate::event::{Event, VmName};
+use crate::failover::{HolderSeen, Verdict, decide, is_later};
+use crate::host_liveness::HostState;
+use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
+use crate::out::Out;
+use crate::register::{
+    Claim, ClaimState, Desired, Entry, ListStamp, PowerOnList, Priority, ProtectedList, StopCause,
+};
+use crate::time::{Span, Time};
+use crate::timing::Timing;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use mainstay_placement::{HostRoom, choose_spread};
+
+/// Waits between attempts to restart a VM: at once, then longer; the last one repeats without end (I8: never given up).
+const RETRY_DELAYS: [Span; 6] = [
+    Span::ZERO,
+    Span::ZERO,
+    Span::from_secs(2),
+    Span::from_secs(6),
+    Span::from_secs(14),
+    Span::from_secs(30),
+];
+
+/// A VM that ran for this long after a restart is well again: its attempts are forgotten.
+const RAN_WELL: Span = Span::from_secs(60);
+
+/// How long a VM that migrated away may take to show up elsewhere before it is restarted.
+const MIGRATION_GRACE: Span = Span::from_secs(10);
+
+/// Why a VM waits, host by host.
+type Refusals = Vec<(HostId, Arc<str>)>;
+
+/// A power-on list as last read.
+#[derive(Clone, Debug)]
+pub(crate) struct PowerOnSeen {
+    pub(crate) list: PowerOnList,
+    /// When the read was started.
+    pub(crate) started: Time,
+}
+
+/// A host that could take VMs, as the owner sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) host: HostId,
+    pub(crate) unusable: Option<&'static str>,
+    pub(crate) memory_free_mib: u64,
+    pub(crate) domains: u32,
+}
+
+/// What the owner sees when it decides.
+pub(crate) struct OwnerSide<'a> {
+    pub(crate) me: &'a HostId,
+    pub(crate) timing: &'a Timing,
+    pub(crate) power_on: &'a BTreeMap<HostId, PowerOnSeen>,
+    pub(crate) states: &'a BTreeMap<HostId, HostState>,
+    /// For each host: when the last read of its heartbeat register started.
+    pub(crate) heartbeat_read: &'a BTreeMap<HostId, Time>,
+    pub(crate) candidates: &'a [Candidate],
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    /// On disk.
+    durable: Option<Entry>,
+    /// To be written, or the same.
+    working: Entry,
+    /// When the present durable entry reached the disk, and in which version.
+    durable_since: Time,
+    stamp: ListStamp,
+    announced: bool,
+    running_since: Option<Time>,
+    next_try: Time,
+    migrating_since: Option<Time>,
+    waits: Option<Refusals>,
+    twice: Option<HostId>,
+    avoid: BTreeSet<HostId>,
+    reason: Arc<str>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct OwnerList {
+    datastore: DatastoreName,
+    epoch: Epoch,
+    version: u64,
+    tokens: u64,
+    slots: BTreeMap<VmId, Slot>,
+    writing: Option<ProtectedList>,
+    /// Set when something has to be written.
+    dirty: bool,
+    on_disk: Option<ListStamp>,
+}
+
+impl OwnerList {
+    /// The list of a new epoch, from the last list and all power-on lists, both read after the epoch was raised (R23).
+    ///
+    /// A claim with a later grant than the entry's shows a grant that the former owner confirmed and this list missed: it
+    /// stands. An intent without such a claim is void.
+    pub(crate) fn take_over(
+        datastore: DatastoreName,
+        epoch: Epoch,
+        former: Option<ProtectedList>,
+        power_on: &BTreeMap<HostId, PowerOnSeen>,
+        now: Time,
+    ) -> OwnerList {
+        let mut entries: BTreeMap<VmId, Entry> = BTreeMap::new();
+        for entry in former.into_iter().flat_map(|list| list.entries) {
+            entries.insert(entry.vm, Entry { intent: None, ..entry });
+        }
+        for (host, seen) in power_on {
+            for claim in &seen.list.claims {
+                adopt_claim(&mut entries, host, claim);
+            }
+        }
+        let stamp = ListStamp { epoch, version: 0 };
+        let slots = entries.into_iter().map(|(vm, entry)| (vm, Slot::new(entry, stamp, now))).collect();
+        OwnerList {
+            datastore,
+            epoch,
+            version: 0,
+            tokens: 0,
+            slots,
+            writing: None,
+            dirty: true,
+            on_disk: None,
+        }
+    }
+
+    /// The version on disk; `None` until the first write of this epoch is done: until then the owner decides nothing.
+    pub(crate) fn on_disk(&self) -> Option<ListStamp> {
+        self.on_disk
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The list to be written next, if one is due and none is under way.
+    pub(crate) fn take_write(&mut self, me: &HostId) -> Option<ProtectedList> {
+        if !self.dirty || self.writing.is_some() {
+            return None;
+        }
+        self.dirty = false;
+        self.version += 1;
+        let entries = self.slots.values().map(|slot| slot.working.clone()).collect();
+        let list = ProtectedList { epoch: self.epoch, version: self.version, owner: me.clone(), entries };
+        self.writing = Some(list.clone());
+        Some(list)
+    }
+
+    /// The write failed: what is on disk is not known; the same contents go out again under a new version.
+    pub(crate) fn on_write_failed(&mut self) {
+        self.writing = None;
+        self.dirty = true;
+    }
+
+    /// The write is on disk. Returns the hosts that should look at it.
+    pub(crate) fn on_written(&mut self, out: &mut Out<'_>) -> BTreeSet<HostId> {
+        let mut concerned = BTreeSet::new();
+        let Some(list) = self.writing.take() else { return concerned };
+        let stamp = list.stamp();
+        self.on_disk = Some(stamp);
+        for entry in list.entries {
+            let Some(slot) = self.slots.get_mut(&entry.vm) else { continue };
+            if slot.durable.as_ref() == Some(&entry) {
+                continue;
+            }
+            let before = slot.durable.as_ref();
+            concerned.extend(before.and_then(|entry| entry.holder.clone()));
+            concerned.extend(entry.holder.clone());
+            let vm = VmName { id: entry.vm, name: entry.name.clone() };
+            let granted_anew = before.is_none_or(|before| before.token != entry.token);
+            if let (Some(host), true, true) = (&entry.holder, granted_anew, entry.attempts > 0) {
+                out.event(Event::VmGranted {
+                    vm: vm.clone(),
+                    host: host.clone(),
+                    token: entry.token,
+                    attempt: entry.attempts,
+                    reason: slot.reason.clone(),
+                });
+            }
+            if let (Some(from), Some(to)) = (&entry.holder, &entry.intent) {
+                out.event(Event::TakeoverIntended { vm, from: from.clone(), to: to.clone() });
+            }
+            if granted_anew {
+                slot.announced = false;
+            }
+            slot.durable = Some(entry);
+            slot.durable_since = out.now;
+            slot.stamp = stamp;
+        }
+        concerned
+    }
+
+    /// Decides about every VM whose entry is settled on disk. R40: only the owner calls this, within its ownership.
+    pub(crate) fn review(&mut self, side: &OwnerSide<'_>, out: &mut Out<'_>) {
+        if self.on_disk.is_none() {
+            return;
+        }
+        self.admit_new(side, out);
+        let mut order: Vec<(Priority, VmId)> =
+            self.slots.iter().map(|(vm, slot)| (slot.working.spec.priority, *vm)).collect();
+        order.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut rooms = self.rooms(side);
+        for (_, vm) in order {
+            self.review_vm(vm, side, &mut rooms, out);
+        }
+    }
+
+    /// VMs that run somewhere without an entry get one.
+    fn admit_new(&mut self, side: &OwnerSide<'_>, out: &mut Out<'_>) {
+        for (host, seen) in side.power_on {
+            for claim in &seen.list.claims {
+                let Some(spec) = &claim.spec else { continue };
+                if claim.state != ClaimState::Running || self.slots.contains_key(&claim.vm) {
+                    continue;
+                }
+                self.tokens += 1;
+                let token = Token { epoch: self.epoch, number: self.tokens };
+                let entry = Entry {
+                    vm: claim.vm,
+                    name: claim.name.clone(),
+                    spec: spec.clone(),
+                    desired: Desired::On,
+                    unprotected: false,
+                    holder: Some(host.clone()),
+                    token,
+                    intent: None,
+                    attempts: 0,
+                    failed_over_from: None,
+                };
+                let stamp = ListStamp { epoch: self.epoch, version: self.version };
+                self.slots.insert(claim.vm, Slot::new(entry, stamp, out.now));
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// Room on each candidate, less what was granted to it and does not run yet.
+    fn rooms(&self, side: &OwnerSide<'_>) -> Vec<Candidate> {
+        let mut rooms = side.candidates.to_vec();
+        for slot in self.slots.values() {
+            let Some(holder) = &slot.working.holder else { continue };
+            let target = slot.working.intent.as_ref().unwrap_or(holder);
+            let pending =
+                slot.working.intent.is_some() || (slot.working.attempts > 0 && slot.running_since.is_none());
+            if pending && let Some(room) = rooms.iter_mut().find(|room| room.host == *target) {
+                room.take(slot.working.spec.memory_mib);
+            }
+        }
+        rooms
+    }
+
+    fn review_vm(&mut self, vm: VmId, side: &OwnerSide<'_>, rooms: &mut [Candidate], out: &mut Out<'_>) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let Some(entry) = slot.durable.clone() else { return };
+        if slot.working != entry {
+            return;
+        }
+        let seen = entry.holder.as_ref().map(|holder| slot.holder_seen(&entry, holder, side, out.now));
+        let adopter = side
+            .power_on
+            .iter()
+            .find(|(host, seen)| {
+                entry.holder.as_ref() != Some(host)
+                    && seen
+                        .list
+                        .claims
+                        .iter()
+                        .any(|claim| claim.vm == vm && claim.state == ClaimState::Running)
+            })
+            .map(|(host, _)| host);
+        let verdict = decide(&entry, seen.as_ref(), adopter);
+        slot.refresh_spec(seen.as_ref(), &mut self.dirty);
+        let name = VmName { id: vm, name: entry.name.clone() };
+        if !matches!(verdict, Verdict::Twice(_)) {
+            slot.twice = None;
+        }
+        if verdict != Verdict::AwaitMigration {
+            slot.migrating_since = None;
+        }
+        match verdict {
+            Verdict::Keep => slot.running_since = None,
+            Verdict::Runs => self.on_runs(vm, &entry, name, out),
+            Verdict::SetOff(cause) => self.set_off(vm, cause, name, out),
+            Verdict::Grant { same_host, reason } => {
+                self.grant_anew(vm, same_host, reason, side, rooms, name, out);
+            }
+            Verdict::AwaitMigration => {
+                let since = *slot.migrating_since.get_or_insert(out.now);
+                if out.now.since(since) >= MIGRATION_GRACE {
+                    let reason = "it migrated away but was not seen anywhere".into();
+                    self.grant_anew(vm, false, reason, side, rooms, name, out);
+                }
+            }
+            Verdict::Intend => self.intend(vm, rooms, name, out),
+            Verdict::Confirm => self.confirm(vm, &entry),
+            Verdict::Cancel(reason) => {
+                slot.working.intent = None;
+                self.dirty = true;
+                let host = entry.holder.clone().unwrap_or_else(|| side.me.clone());
+                out.event(Event::TakeoverCancelled { vm: name, host, reason });
+            }
+            Verdict::Adopt(host) => {
+                self.tokens += 1;
+                slot.working.token = Token { epoch: self.epoch, number: self.tokens };
+                slot.working.holder = Some(host);
+                slot.working.desired = Desired::On;
+                slot.working.attempts = 0;
+                slot.working.intent = None;
+                self.dirty = true;
+            }
+            Verdict::Twice(other) => {
+                if slot.twice.as_ref() != Some(&other) {
+                    slot.twice = Some(other.clone());
+                    let holder = entry.holder.clone().unwrap_or_else(|| side.me.clone());
+                    out.event(Event::VmActiveTwice { vm: name, holder, other });
+                }
+            }
+        }
+    }
+
+    fn on_runs(&mut self, vm: VmId, entry: &Entry, name: VmName, out: &mut Out<'_>) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let Some(host) = entry.holder.clone() else { return };
+        let since = *slot.running_since.get_or_insert(out.now);
+        slot.waits = None;
+        slot.avoid.clear();
+        if !slot.announced {
+            slot.announced = true;
+            if entry.attempts > 0 {
+                out.event(Event::VmRestarted {
+                    vm: name.clone(),
+                    from: entry.failed_over_from.clone(),
+                    to: host.clone(),
+                    attempts: entry.attempts,
+                });
+            }
+            if !entry.unprotected {
+                out.event(Event::VmProtected { vm: name, host, datastore: self.datastore.clone() });
+            }
+        }
+        if entry.attempts > 0 && out.now.since(since) >= RAN_WELL {
+            slot.working.attempts = 0;
+            slot.working.failed_over_from = None;
+            self.dirty = true;
+        }
+    }
+
+    fn set_off(&mut self, vm: VmId, cause: StopCause, name: VmName, out: &mut Out<'_>) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        if let Some(host) = slot.working.holder.take() {
+            out.event(Event::VmStopped { vm: name, host, cause, restart: false });
+        }
+        slot.working.desired = Desired::Off;
+        slot.working.attempts = 0;
+        slot.working.failed_over_from = None;
+        slot.running_since = None;
+        self.dirty = true;
+    }
+
+    /// The VM is held by nobody (any more): give it to the best host.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one review, passed on")]
+    fn grant_anew(
+        &mut self,
+        vm: VmId,
+        same_host: bool,
+        reason: Arc<str>,
+        side: &OwnerSide<'_>,
+        rooms: &mut [Candidate],
+        name: VmName,
+        out: &mut Out<'_>,
+    ) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let former = slot.working.holder.clone();
+        if let Some(host) = &former {
+            let claim = slot.holder_claim(host, side);
+            if let Some(ClaimState::Stopped { cause }) = claim.map(|claim| &claim.state)
+                && slot.running_since.take().is_some()
+            {
+                let (host, cause) = (host.clone(), *cause);
+                out.event(Event::VmStopped { vm: name.clone(), host, cause, restart: true });
+            }
+            if !same_host {
+                slot.avoid.insert(host.clone());
+            }
+        }
+        if slot.working.spec.priority == Priority::Disabled {
+            return self.set_off(vm, StopCause::Unknown, name, out);
+        }
+        if out.now < slot.next_try {
+            return;
+        }
+        let preferred = former.filter(|_| same_host);
+        let Some(host) = slot.choose(rooms, preferred.as_ref(), name, out) else { return };
+        self.tokens += 1;
+        slot.working.token = Token { epoch: self.epoch, number: self.tokens };
+        if slot.working.failed_over_from.is_none() && slot.working.holder.as_ref() != Some(&host) {
+            slot.working.failed_over_from = slot.working.holder.clone();
+        }
+        slot.working.holder = Some(host);
+        slot.count_attempt(out.now);
+        slot.reason = reason;
+        self.dirty = true;
+    }
+
+    fn intend(&mut self, vm: VmId, rooms: &mut [Candidate], name: VmName, out: &mut Out<'_>) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        if slot.working.spec.priority == Priority::Disabled || out.now < slot.next_try {
+            return;
+        }
+        slot.running_since = None;
+        if let Some(holder) = &slot.working.holder {
+            slot.avoid.insert(holder.clone());
+        }
+        let Some(host) = slot.choose(rooms, None, name, out) else { return };
+        slot.working.intent = Some(host);
+        self.dirty = true;
+    }
+
+    fn confirm(&mut self, vm: VmId, entry: &Entry) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let Some(to) = entry.intent.clone() else { return };
+        self.tokens += 1;
+        slot.working.token = Token { epoch: self.epoch, number: self.tokens };
+        slot.working.intent = None;
+        if slot.working.failed_over_from.is_none() {
+            slot.working.failed_over_from = entry.holder.clone();
+        }
+        slot.working.holder = Some(to);
+        slot.working.attempts += 1;
+        slot.reason = match &entry.holder {
+            Some(host) => alloc::format!("{host} failed").into(),
+            None => "its host failed".into(),
+        };
+        self.dirty = true;
+    }
+
+    /// A person's wish. The answer is for the person.
+    pub(crate) fn set_unprotected(
+        &mut self,
+        vm: VmId,
+        unprotected: bool,
+        out: &mut Out<'_>,
+    ) -> Result<String, String> {
+        let Some(slot) = self.slots.get_mut(&vm) else {
+            return Err(String::from("no such VM"));
+        };
+        let name = slot.working.name.clone();
+        if slot.working.unprotected == unprotected {
+            let word = if unprotected { "not protected" } else { "protected" };
+            return Ok(alloc::format!("{name} is already {word}"));
+        }
+        slot.working.unprotected = unprotected;
+        slot.announced = false;
+        self.dirty = true;
+        if unprotected {
+            out.event(Event::VmUnprotected { vm: VmName { id: vm, name: name.clone() } });
+            return Ok(alloc::format!("{name} is no longer protected; it runs on"));
+        }
+        Ok(alloc::format!("{name} is protected"))
+    }
+
+    /// Finds a VM by name or UUID.
+    pub(crate) fn find(&self, wanted: &str) -> Option<VmId> {
+        let by_id = VmId::parse(wanted).filter(|vm| self.slots.contains_key(vm));
+        by_id.or_else(|| self.slots.iter().find(|(_, slot)| &*slot.working.name == wanted).map(|(vm, _)| *vm))
+    }
+
+    /// Whether what the person asked for is on disk.
+    pub(crate) fn is_settled(&self, vm: VmId) -> bool {
+        self.slots.get(&vm).is_none_or(|slot| slot.durable.as_ref() == Some(&slot.working))
+    }
+
+    /// Entries on disk with why they wait.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&Entry, Option<&Refusals>)> {
+        self.slots.values().filter_map(|slot| Some((slot.durable.as_ref()?, slot.waits.as_ref())))
+    }
+
+    /// When to review again although nothing happened: retries, time-outs of grants.
+    pub(crate) fn deadline(&self, timing: &Timing, now: Time) -> Option<Time> {
+        let due = |slot: &Slot| {
+            let entry = slot.durable.as_ref()?;
+            if entry.desired == Desired::Off && entry.holder.is_none() {
+                return None;
+            }
+            let retry = (slot.next_try > now).then_some(slot.next_try);
+            let claim = slot.durable_since + timing.claim_timeout();
+            let claim = (slot.running_since.is_none() && claim > now).then_some(claim);
+            let well = slot.running_since.filter(|_| entry.attempts > 0).map(|since| since + RAN_WELL);
+            let grace = slot.migrating_since.map(|since| since + MIGRATION_GRACE);
+            [retry, claim, well, grace].into_iter().flatten().filter(|at| *at > now).min()
+        };
+        self.slots.values().filter_map(due).min()
+    }
+}
+
+/// Brings an entry in line with a claim that was found on disk when an epoch began.
+fn adopt_claim(entries: &mut BTreeMap<VmId, Entry>, host: &HostId, claim: &Claim) {
+    let Some(token) = claim.token else { return };
+    match entries.get_mut(&claim.vm) {
+        Some(entry) => {
+            if is_later(claim, entry).is_some() {
+                entry.token = token;
+                entry.holder = Some(host.clone());
+                entry.desired = Desired::On;
+            }
+        }
+        None => {
+            // The list was lost: the power-on lists are the truth about who runs what.
+            let Some(spec) = claim.spec.clone().filter(|_| !claim.state.is_released()) else { return };
+            let entry = Entry {
+                vm: claim.vm,
+                name: claim.name.clone(),
+                spec,
+                desired: Desired::On,
+                unprotected: false,
+                holder: Some(host.clone()),
+                token,
+                intent: None,
+                attempts: 0,
+                failed_over_from: None,
+            };
+            entries.insert(claim.vm, entry);
+        }
+    }
+}
+
+impl Candidate {
+    fn take(&mut self, memory_mib: u64) {
+        self.memory_free_mib = self.memory_free_mib.saturating_sub(memory_mib);
+        self.domains += 1;
+    }
+}
+
+impl Slot {
+    fn new(entry: Entry, stamp: ListStamp, now: Time) -> Slot {
+        Slot {
+            durable: None,
+            working: entry,
+            durable_since: now,
+            stamp,
+            announced: false,
+            running_since: None,
+            next_try: Time(0),
+            migrating_since: None,
+            waits: None,
+            twice: None,
+            avoid: BTreeSet::new(),
+            reason: "".into(),
+        }
+    }
+
+    fn holder_claim<'a>(&self, holder: &HostId, side: &OwnerSide<'a>) -> Option<&'a Claim> {
+        let seen = side.power_on.get(holder)?;
+        let claims = &seen.list.claims;
+        claims.binary_search_by_key(&self.working.vm, |claim| claim.vm).ok().map(|index| &claims[index])
+    }
+
+    fn holder_seen<'a>(
+        &self,
+        entry: &Entry,
+        holder: &HostId,
+        side: &OwnerSide<'a>,
+        now: Time,
+    ) -> HolderSeen<'a> {
+        let seen = side.power_on.get(holder);
+        let state = side.states.get(holder).copied().unwrap_or_default();
+        let after = |at: Option<Time>| at.is_some_and(|at| at >= self.durable_since);
+        let claim = self.holder_claim(holder, side);
+        let overdue = now.since(self.durable_since) >= side.timing.claim_timeout()
+            && claim.is_none_or(|claim| claim.token != Some(entry.token));
+        HolderSeen {
+            state,
+            claim,
+            known: seen.is_some(),
+            saw_grant: seen.and_then(|seen| seen.list.list_seen).is_some_and(|list| list >= self.stamp),
+            read_after_intent: after(seen.map(|seen| seen.started))
+                && (holder == side.me || after(side.heartbeat_read.get(holder).copied())),
+            overdue,
+        }
+    }
+
+    /// The VM's XML, memory or priority changed while it runs: the entry follows.
+    fn refresh_spec(&mut self, seen: Option<&HolderSeen<'_>>, dirty: &mut bool) {
+        let Some(claim) = seen.and_then(|seen| seen.claim) else { return };
+        if claim.token != Some(self.working.token) || claim.state != ClaimState::Running {
+            return;
+        }
+        if let Some(spec) = &claim.spec
+            && *spec != self.working.spec
+        {
+            self.working.spec = spec.clone();
+            *dirty = true;
+        }
+        if claim.name != self.working.name {
+            self.working.name = claim.name.clone();
+            *dirty = true;
+        }
+    }
+
+    fn choose(
+        &mut self,
+        rooms: &mut [Candidate],
+        preferred: Option<&HostId>,
+        name: VmName,
+        out: &mut Out<'_>,
+    ) -> Option<HostId> {
+        let picture: Vec<HostRoom> = rooms
+            .iter()
+            .map(|room| HostRoom {
+                unusable: room.unusable,
+                memory_free_mib: room.memory_free_mib,
+                domains: room.domains,
+                failed_recently: self.avoid.contains(&room.host),
+                preferred: preferred == Some(&room.host),
+            })
+            .collect();
+        let need = self.working.spec.memory_mib;
+        match choose_spread(&picture, need) {
+            Ok(index) => {
+                rooms[index].take(need);
+                self.waits = None;
+                Some(rooms[index].host.clone())
+            }
+            Err(reasons) => {
+                let hosts = rooms.iter().map(|room| room.host.clone());
+                let refusals: Refusals = hosts.zip(reasons.into_iter().map(Arc::from)).collect();
+                if self.waits.as_ref() != Some(&refusals) {
+                    if self.waits.is_none() {
+                        out.event(Event::VmWaitsForHost { vm: name, reasons: refusals.clone() });
+                    }
+                    self.waits = Some(refusals);
+                }
+                None
+            }
+        }
+    }
+
+    fn count_attempt(&mut self, now: Time) {
+        self.working.attempts = self.working.attempts.saturating_add(1);
+        let index = (self.working.attempts as usize).min(RETRY_DELAYS.len() - 1);
+        self.next_try = now + RETRY_DELAYS[index];
+    }
+}

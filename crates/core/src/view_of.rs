@@ -1,0 +1,192 @@
+//! Makes the [`View`] of a core.
+
+use crate::claims::Look;
+use crate::datastore::Datastore;
+use crate::election::Standing;
+use crate::host_liveness::HostState;
+use crate::ids::{Epoch, HostId};
+use crate::machine::Core;
+use crate::register::{ClaimState, Desired, Entry};
+use crate::time::{Span, Time};
+use crate::view::{DatastoreView, HostView, Role, View, VmState, VmView};
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+pub(crate) fn view_of(core: &Core, now: Time) -> View {
+    let (role, reason) = match &core.election.standing {
+        Standing::Candidate { .. } => (Role::Candidate, None),
+        Standing::Secondary { .. } => (Role::Secondary, None),
+        Standing::Primary { reason, .. } => (Role::Primary, Some(reason.clone())),
+    };
+    let mut hosts: Vec<HostView> = core.peers.keys().map(|host| peer_view(core, host, now)).collect();
+    hosts.push(own_view(core, now));
+    hosts.sort_by(|a, b| a.host.cmp(&b.host));
+    let mut vms: BTreeMap<_, VmView> = BTreeMap::new();
+    for datastore in core.datastores.values() {
+        for vm in vm_views(core, datastore, now) {
+            vms.insert((vm.name.clone(), vm.vm), vm);
+        }
+    }
+    for (domain, problem) in core.vms.problems() {
+        let view = VmView {
+            vm: domain.vm,
+            name: domain.name.clone(),
+            datastore: domain.home.clone().unwrap_or_else(|| "-".into()),
+            host: Some(core.config.me.clone()),
+            state: VmState::Running,
+            protected: false,
+            note: Some(problem.to_string()),
+            priority: domain.spec.as_ref().map(|spec| spec.priority).unwrap_or_default(),
+            token: None,
+            memory_mib: domain.spec.as_ref().map_or(0, |spec| spec.memory_mib),
+            vcpus: domain.spec.as_ref().map_or(0, |spec| spec.vcpus),
+        };
+        vms.entry((domain.name.clone(), domain.vm)).or_insert(view);
+    }
+    View {
+        host: core.config.me.clone(),
+        now,
+        role,
+        primary: core.election.primary().cloned(),
+        primary_reason: reason,
+        timing: core.config.timing,
+        hosts,
+        datastores: core.datastores.values().map(|datastore| datastore_view(datastore, now)).collect(),
+        vms: vms.into_values().collect(),
+        hypervisor_well: core.vms.is_well(),
+    }
+}
+
+fn own_view(core: &Core, now: Time) -> HostView {
+    let connected = core.datastores.values().filter(|datastore| datastore.connected);
+    HostView {
+        host: core.config.me.clone(),
+        state: HostState::Connected,
+        since: Span::ZERO,
+        network_heartbeat: None,
+        datastore_heartbeats: core
+            .datastores
+            .values()
+            .filter_map(|datastore| Some((datastore.name.clone(), datastore.heartbeat_age(now)?)))
+            .collect(),
+        ping: None,
+        datastores: connected.map(|datastore| datastore.name.clone()).collect(),
+        capacity: Some(core.vms.capacity),
+        hypervisor_well: Some(core.vms.is_well()),
+    }
+}
+
+fn peer_view(core: &Core, host: &HostId, now: Time) -> HostView {
+    let peer = &core.peers[host];
+    let evidence = core.datastores.values().filter_map(|datastore| {
+        let changed = datastore.evidence(host, now)?.changed?;
+        Some((datastore.name.clone(), now.since(changed)))
+    });
+    let heartbeat = peer.heartbeat.as_ref();
+    let recent = |at: Time| now.since(at) < core.config.timing.resync().scaled(2, 1);
+    let ping = match (peer.ping_answered.filter(|at| recent(*at)), peer.pings_missed) {
+        (_, missed) if missed >= 2 => Some(false),
+        (Some(_), _) => Some(true),
+        (None, _) => None,
+    };
+    HostView {
+        host: host.clone(),
+        state: peer.state,
+        since: now.since(peer.since),
+        network_heartbeat: peer.last_network.map(|at| now.since(at)),
+        datastore_heartbeats: evidence.collect(),
+        ping,
+        datastores: heartbeat.map(|heartbeat| heartbeat.datastores.clone()).unwrap_or_default(),
+        capacity: heartbeat.map(|heartbeat| heartbeat.capacity),
+        hypervisor_well: heartbeat.map(|heartbeat| heartbeat.hypervisor_well),
+    }
+}
+
+fn datastore_view(datastore: &Datastore, now: Time) -> DatastoreView {
+    let owner = datastore.present_owner();
+    let own_list = datastore.list.as_ref().and_then(|list| list.on_disk());
+    DatastoreView {
+        datastore: datastore.name.clone(),
+        connected: datastore.connected,
+        error: datastore.problem(),
+        epoch: owner.as_ref().map_or(Epoch(0), |(epoch, _)| *epoch),
+        owner: owner.map(|(_, host)| host),
+        list: own_list.or(datastore.look.as_ref().map(|look: &Look| look.list.stamp())),
+        ownership_left: datastore.ownership.left(now),
+        unreadable_registers: datastore.unreadable,
+    }
+}
+
+fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
+    let entries: Vec<(Entry, Option<String>)> = match &datastore.list {
+        Some(list) => {
+            list.entries().map(|(entry, waits)| (entry.clone(), waits.map(|waits| reasons(waits)))).collect()
+        }
+        None => {
+            let look = datastore.look.as_ref().map(|look| look.list.entries.as_slice());
+            look.unwrap_or_default().iter().map(|entry| (entry.clone(), None)).collect()
+        }
+    };
+    let power_on = datastore.power_on_lists(now);
+    let own = datastore.list.is_some();
+    entries
+        .into_iter()
+        .map(|(entry, waits)| {
+            let claims = entry.holder.as_ref().and_then(|holder| power_on.get(holder));
+            let claim = claims.and_then(|seen| {
+                let index = seen.list.claims.binary_search_by_key(&entry.vm, |claim| claim.vm).ok()?;
+                Some(&seen.list.claims[index]).filter(|claim| claim.token == Some(entry.token))
+            });
+            let holder_state = entry.holder.as_ref().map(|holder| {
+                if *holder == core.config.me {
+                    HostState::Connected
+                } else {
+                    core.peers.get(holder).map(|peer| peer.state).unwrap_or_default()
+                }
+            });
+            let state = vm_state(&entry, claim.map(|claim| &claim.state), holder_state, own);
+            let note = match (&entry.intent, waits) {
+                (Some(to), _) => Some(alloc::format!("is to go to {to}")),
+                (None, Some(waits)) => Some(waits),
+                (None, None) if entry.unprotected => Some(String::from("unprotected by its user")),
+                (None, None) => None,
+            };
+            VmView {
+                vm: entry.vm,
+                name: entry.name.clone(),
+                datastore: datastore.name.clone(),
+                host: entry.holder.clone(),
+                state,
+                protected: state == VmState::Running && !entry.unprotected && own,
+                note,
+                priority: entry.spec.priority,
+                token: Some(entry.token),
+                memory_mib: entry.spec.memory_mib,
+                vcpus: entry.spec.vcpus,
+            }
+        })
+        .collect()
+}
+
+fn reasons(waits: &[(HostId, alloc::sync::Arc<str>)]) -> String {
+    let each: Vec<String> = waits.iter().map(|(host, reason)| alloc::format!("{host}: {reason}")).collect();
+    alloc::format!("no host can take it ({})", each.join("; "))
+}
+
+fn vm_state(entry: &Entry, claim: Option<&ClaimState>, holder: Option<HostState>, own: bool) -> VmState {
+    if holder.is_none() {
+        return if entry.desired == Desired::Off { VmState::Off } else { VmState::Waiting };
+    }
+    if own && holder != Some(HostState::Connected) {
+        return VmState::Unknown;
+    }
+    match claim {
+        Some(ClaimState::Running | ClaimState::Migrating | ClaimState::Stopping) => VmState::Running,
+        Some(ClaimState::Frozen) => VmState::Frozen,
+        Some(ClaimState::Starting) => VmState::Starting,
+        Some(ClaimState::Stopped { .. } | ClaimState::StartFailed { .. }) => VmState::Waiting,
+        None if own => VmState::Starting,
+        None => VmState::Unknown,
+    }
+}
