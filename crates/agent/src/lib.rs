@@ -6,5 +6,8 @@ pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod journal;
+pub mod lock;
 pub mod net;
 pub mod ping;
+pub mod vms;
+pub mod wire;

@@ -1,0 +1,274 @@
+//! The VMs of this host, between core and libvirt: what libvirt shows becomes inputs, what the core wants becomes libvirt's
+//! operations.
+//!
+//! Invariants: every `Vm` effect is answered by exactly one `VmDone`; an error, a time-out or a lost connection never becomes
+//! "stopped"; a domain that is being prepared shows as `Prepared` until it has been resumed.
+//!
+//! No I/O here: what needs a datastore, libvirt or a timer comes out as an [`Errand`] and comes back as [`VmNews`].
+
+mod observe;
+mod prepare;
+
+use mainstay_core::ids::{DatastoreName, OpId, VmId, XmlId};
+use mainstay_core::{Capacity, Domain, DomainState, Input, VmAction, VmOutcome};
+use mainstay_hypervisor as hv;
+use prepare::Preparing;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the lock of an image is looked at while somebody holds it: a fifth of a second is little against what storages
+/// take to let go (seconds), and costs one open and close each.
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// When libvirt says "shut off" while QEMU still lives (a process that dies in a hung write), it is read again after this.
+const DYING_INTERVAL: Duration = Duration::from_millis(300);
+
+/// What has to be done elsewhere.
+#[derive(Debug)]
+pub enum Errand {
+    /// An operation of libvirt; comes back as [`VmNews::Hypervisor`].
+    Libvirt(u64, hv::Op),
+    /// Read the domain XML; comes back as [`VmNews::XmlLoaded`].
+    LoadXml {
+        /// For which preparation.
+        op: OpId,
+        /// Where it is.
+        datastore: DatastoreName,
+        /// Whose.
+        vm: VmId,
+        /// Which version.
+        xml: XmlId,
+    },
+    /// Look whether these images are free, on a datastore's thread; comes back as [`VmNews::Probed`].
+    Probe {
+        /// For which preparation.
+        op: OpId,
+        /// The VM's home: its thread does it.
+        datastore: DatastoreName,
+        /// The images.
+        images: Vec<PathBuf>,
+    },
+    /// Bring the news after that time.
+    Later(Duration, VmNews),
+}
+
+/// What comes back, and what libvirt tells by itself.
+#[derive(Debug)]
+pub enum VmNews {
+    /// From libvirt.
+    Hypervisor(hv::Event),
+    /// The domain XML, or why not.
+    XmlLoaded(OpId, Result<String, String>),
+    /// Whether the images are free, or why that can't be said.
+    Probed(OpId, Result<ImageState, String>),
+    /// It is time to look at the images again.
+    ProbeAgain(OpId),
+    /// It is time to read a domain again.
+    ReadAgain(hv::DomainUuid),
+}
+
+/// What a look at images has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageState {
+    /// Nobody holds them.
+    Free,
+    /// Somebody does; in words.
+    Held(String),
+}
+
+/// An operation of libvirt that is under way.
+#[derive(Debug)]
+enum Pending {
+    Start(OpId),
+    Resume(OpId, VmId),
+    Destroy(OpId),
+    Undefine(OpId),
+    ReadAgain,
+}
+
+/// A domain as it was last told to the core, with what it takes to store it.
+#[derive(Debug)]
+struct Known {
+    domain: Domain,
+    /// Its XML, under the name that `domain.spec` gives it.
+    xml: Option<(XmlId, Arc<str>)>,
+}
+
+/// The VMs of this host.
+#[derive(Debug)]
+pub struct Vms {
+    datastores: Vec<(PathBuf, DatastoreName)>,
+    known: BTreeMap<VmId, Known>,
+    /// What libvirt said when it stopped; the state that follows tells less.
+    causes: BTreeMap<VmId, hv::StopCause>,
+    /// Created paused by this agent and not resumed yet.
+    prepared: BTreeSet<VmId>,
+    /// Destroyed by this agent: not their user's will.
+    destroyed: BTreeSet<VmId>,
+    preparing: BTreeMap<OpId, Preparing>,
+    pending: BTreeMap<u64, Pending>,
+    next_pending: u64,
+    /// A complete snapshot has been seen: from then on, what is not known does not exist.
+    complete_once: bool,
+    /// Counts for the API.
+    pub counters: Counters,
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Snapshots of libvirt that were not complete.
+    pub incomplete_snapshots: u64,
+    /// Looks at images that found a lock.
+    pub images_held: u64,
+}
+
+impl Vms {
+    /// VMs whose disks lie on these datastores (path on this host, name).
+    pub fn new(datastores: Vec<(PathBuf, DatastoreName)>) -> Vms {
+        Vms {
+            datastores,
+            known: BTreeMap::new(),
+            causes: BTreeMap::new(),
+            prepared: BTreeSet::new(),
+            destroyed: BTreeSet::new(),
+            preparing: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            next_pending: 0,
+            complete_once: false,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The XML of that version, if the domain still has it.
+    pub fn xml(&self, vm: VmId, xml: XmlId) -> Option<Arc<str>> {
+        let (id, text) = self.known.get(&vm)?.xml.as_ref()?;
+        (*id == xml).then(|| Arc::clone(text))
+    }
+
+    /// Begins what the core wants.
+    pub fn act(&mut self, op: OpId, action: VmAction, inputs: &mut Vec<Input>, errands: &mut Vec<Errand>) {
+        match action {
+            VmAction::Prepare { vm, name, datastore, xml, token } => {
+                tracing::debug!(vm = &*name, %token, "preparing");
+                self.preparing.insert(op, Preparing::new(vm, datastore.clone()));
+                errands.push(Errand::LoadXml { op, datastore, vm, xml });
+            }
+            VmAction::Resume { vm } => {
+                let operation = hv::Op::Resume { uuid: uuid(vm) };
+                self.submit(Pending::Resume(op, vm), operation, errands);
+            }
+            VmAction::Destroy { vm } => {
+                self.cancel(vm, inputs);
+                self.destroyed.insert(vm);
+                self.submit(Pending::Destroy(op), hv::Op::Destroy { uuid: uuid(vm) }, errands);
+            }
+            VmAction::Undefine { vm } => {
+                self.submit(Pending::Undefine(op), hv::Op::Undefine { uuid: uuid(vm) }, errands);
+            }
+        }
+    }
+
+    /// Takes news.
+    pub fn on_news(&mut self, news: VmNews, inputs: &mut Vec<Input>, errands: &mut Vec<Errand>) {
+        match news {
+            VmNews::Hypervisor(event) => self.on_event(event, inputs, errands),
+            VmNews::XmlLoaded(op, result) => self.on_xml(op, result, inputs, errands),
+            VmNews::Probed(op, result) => self.on_probed(op, result, inputs, errands),
+            VmNews::ProbeAgain(op) => self.probe(op, errands),
+            VmNews::ReadAgain(uuid) => self.submit(Pending::ReadAgain, hv::Op::Read { uuid }, errands),
+        }
+    }
+
+    fn submit(&mut self, pending: Pending, operation: hv::Op, errands: &mut Vec<Errand>) {
+        self.next_pending += 1;
+        self.pending.insert(self.next_pending, pending);
+        errands.push(Errand::Libvirt(self.next_pending, operation));
+    }
+
+    fn on_event(&mut self, event: hv::Event, inputs: &mut Vec<Input>, errands: &mut Vec<Errand>) {
+        match event {
+            // The snapshot that follows is what counts.
+            hv::Event::Connected => {}
+            hv::Event::Lost { why } => {
+                tracing::warn!(why, "libvirt does not answer; VMs go on");
+                inputs.push(Input::HypervisorLost);
+            }
+            hv::Event::HostInfo(info) => inputs.push(Input::Capacity(self.capacity(&info))),
+            hv::Event::Snapshot { domains, unanswered, strays, complete } => {
+                for gone in &unanswered {
+                    tracing::debug!(vm = gone.name, why = gone.why, "libvirt does not tell about it");
+                }
+                let strays = strays.iter().map(|stray| VmId(stray.uuid.0)).collect();
+                self.on_snapshot(&domains, &strays, complete, inputs, errands);
+            }
+            hv::Event::Changed(domain) => self.on_changed(&domain, inputs, errands),
+            hv::Event::Removed { uuid, name: _ } => self.on_removed(VmId(uuid.0), inputs),
+            hv::Event::Stopped { uuid, name: _, cause } => drop(self.causes.insert(VmId(uuid.0), cause)),
+            hv::Event::Done { id, result } => {
+                if let Some(pending) = self.pending.remove(&id) {
+                    self.on_done(pending, result, inputs, errands);
+                }
+            }
+        }
+    }
+
+    fn on_done(
+        &mut self,
+        pending: Pending,
+        result: Result<hv::OpOutput, hv::OpError>,
+        inputs: &mut Vec<Input>,
+        errands: &mut Vec<Errand>,
+    ) {
+        match pending {
+            Pending::Start(op) => self.on_started(op, result, inputs, errands),
+            Pending::Resume(op, vm) => {
+                if result.is_ok() {
+                    self.prepared.remove(&vm);
+                }
+                inputs.push(done(op, result));
+            }
+            Pending::Destroy(op) | Pending::Undefine(op) => {
+                // What does not exist is destroyed and undefined.
+                let result = match result {
+                    Err(hv::OpError::NoSuchDomain { .. }) => Ok(hv::OpOutput::Done),
+                    other => other,
+                };
+                inputs.push(done(op, result));
+            }
+            Pending::ReadAgain => match result {
+                Ok(hv::OpOutput::Domain(domain)) => self.on_changed(&domain, inputs, errands),
+                // The next event or snapshot tells.
+                Ok(_) | Err(_) => {}
+            },
+        }
+    }
+
+    fn capacity(&self, info: &hv::HostInfo) -> Capacity {
+        let total = info.memory_bytes >> 20;
+        let running = |known: &&Known| !matches!(known.domain.state, DomainState::Stopped(_));
+        Capacity {
+            memory_mib: total,
+            memory_free_mib: observe::memory_available_mib()
+                .unwrap_or(info.memory_free_bytes >> 20)
+                .min(total),
+            cpus: info.cpus,
+            domains: u32::try_from(self.known.values().filter(running).count()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+fn uuid(vm: VmId) -> hv::DomainUuid {
+    hv::DomainUuid(vm.0)
+}
+
+fn done(op: OpId, result: Result<hv::OpOutput, hv::OpError>) -> Input {
+    let outcome = match result {
+        Ok(_) => VmOutcome::Done,
+        Err(error) if error.outcome_unknown() => VmOutcome::Unknown(error.to_string().into()),
+        Err(error) => VmOutcome::Failed(error.to_string().into()),
+    };
+    Input::VmDone { op, outcome }
+}
