@@ -6,9 +6,10 @@
 use crate::clock::Zone;
 use crate::exit::EXIT_CODES_HELP;
 use crate::style::ColourChoice;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mainstay_core::Severity;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -78,6 +79,9 @@ pub enum Command {
     /// Those that ask about the cluster.
     #[command(flatten)]
     Cluster(ClusterCommand),
+    /// Run the protocol of this build on virtual time, with faults, and check its promises
+    #[command(subcommand)]
+    Sim(SimCommand),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -190,6 +194,32 @@ pub enum DatastoreCommand {
     },
 }
 
+/// `mainstay sim ...`
+#[derive(Debug, Subcommand)]
+pub enum SimCommand {
+    /// Run one seed, or a scenario from a file
+    #[command(group(ArgGroup::new("what").required(true).args(["file", "seed"])))]
+    Run {
+        /// The scenario
+        file: Option<PathBuf>,
+        /// Draw cluster and faults from this seed
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+        /// Print everything that happens
+        #[arg(long)]
+        trace: bool,
+    },
+    /// Run many seeds
+    Soak {
+        /// From A up to, but without, B
+        #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
+        seeds: Range<u64>,
+        /// How many at a time [default: one for each processor]
+        #[arg(long, value_name = "N")]
+        threads: Option<usize>,
+    },
+}
+
 /// Arguments of `mainstay events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
@@ -235,6 +265,14 @@ impl From<SeverityArg> for Severity {
             SeverityArg::Alarm => Severity::Alarm,
         }
     }
+}
+
+/// Reads `A..B`.
+fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
+    let range = text.split_once("..").and_then(|(a, b)| Some(a.trim().parse().ok()?..b.trim().parse().ok()?));
+    range.filter(|range: &Range<u64>| !range.is_empty()).ok_or_else(|| {
+        format!("'{text}' is no range of seeds; write for example 0..1000 (the last one is not run)")
+    })
 }
 
 /// Reads `90s`, `10m`, `2h`, `1d`, and sums such as `1h30m`.
@@ -284,6 +322,14 @@ mod tests {
             ["", "10", "m", "5x", "-5m", "10m5", "99999999999999999999s", "999999999999999999d", "１０m"]
         {
             assert!(parse_age(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn seeds_are_a_range_that_is_not_empty() {
+        assert_eq!(parse_seeds("5..8"), Ok(5..8));
+        for wrong in ["5", "8..5", "5..5", "..", "a..b", "-1..5", "0..=5"] {
+            assert!(parse_seeds(wrong).is_err(), "{wrong}");
         }
     }
 

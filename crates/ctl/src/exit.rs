@@ -83,6 +83,14 @@ pub enum Failure {
         /// What is wrong with the answer.
         reason: String,
     },
+    /// A file on this machine can't be used.
+    #[error("{object} can't be used: {reason}")]
+    Local {
+        /// The file or folder.
+        object: String,
+        /// Why not.
+        reason: String,
+    },
     /// Stdout could not be written.
     #[error("cannot write to stdout: {0}")]
     Output(#[from] io::Error),
@@ -95,9 +103,11 @@ impl Failure {
             Failure::NoAgent { .. } => Exit::NoAgent,
             // A reader that has seen enough (`mainstay events | head -1`) is no failure.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
-            Failure::Refused(_) | Failure::Unknown { .. } | Failure::Answer { .. } | Failure::Output(_) => {
-                Exit::Failed
-            }
+            Failure::Refused(_)
+            | Failure::Unknown { .. }
+            | Failure::Answer { .. }
+            | Failure::Local { .. }
+            | Failure::Output(_) => Exit::Failed,
         }
     }
 
@@ -113,7 +123,7 @@ impl Failure {
                 "agent and command line may be of different versions; compare `mainstay --version` on both"
                     .to_owned(),
             ),
-            Failure::Refused(_) | Failure::Output(_) => None,
+            Failure::Refused(_) | Failure::Local { .. } | Failure::Output(_) => None,
         }
     }
 
@@ -124,7 +134,8 @@ impl Failure {
             Failure::NoAgent { .. }
             | Failure::Refused(_)
             | Failure::Unknown { .. }
-            | Failure::Answer { .. } => false,
+            | Failure::Answer { .. }
+            | Failure::Local { .. } => false,
         }
     }
 }

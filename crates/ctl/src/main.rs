@@ -13,6 +13,7 @@ mod events;
 mod exit;
 mod hosts;
 mod live;
+mod simulate;
 #[cfg(test)]
 mod snapshots;
 mod status;
@@ -56,6 +57,7 @@ fn report(failure: &Failure) {
 fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Completions { shell } => completions::print(*shell),
+        Command::Sim(command) => simulate::run(command, cli.global.json, &mut std::io::stdout().lock()),
         Command::Cluster(command) => ask_cluster(cli, command),
     }
 }

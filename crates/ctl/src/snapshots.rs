@@ -57,21 +57,21 @@ fn status_of_a_healthy_cluster() {
         Canned::healthy(),
         "mainstay status --check",
         expect![[r#"
-        Cluster   lab (c1)
-        Primary   h3 (host-3): reaches 2 datastores like h2, and has the larger id as text
-        VMs       3 (2 running, 1 off), 2 protected
+            Cluster   lab (c1)
+            Primary   h3 (host-3): reaches 2 datastore(s) like h2, and has the larger id as text
+            VMs       3 (2 running, 1 off), 2 protected
 
-        HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
-        h1 (host-1)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
-        h2 (host-2)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
-        h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
+            HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
+            h1 (host-1)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+            h2 (host-2)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+            h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
 
-        DATASTORE  OWNER        EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-        nfs1       h3 (host-3)  7      2.6 s       7.42  0           yes
-        nfs2       h3 (host-3)  7      2.6 s       7.42  0           yes
+            DATASTORE  OWNER        EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      2.6 s       7.42  0           yes
+            nfs2       h3 (host-3)  7      2.6 s       7.42  0           yes
 
-        No alarms stand.
-    "#]],
+            No alarms stand.
+        "#]],
     );
 }
 
@@ -81,25 +81,25 @@ fn status_with_a_failed_host() {
         Canned::host_failed(),
         "mainstay status --check",
         expect![[r#"
-        Cluster   lab (c1)
-        Primary   h3 (host-3): reaches 2 datastores like h2, and has the larger id as text
-        VMs       4 (1 running, 1 starting, 1 waiting, 1 off), 1 protected
+            Cluster   lab (c1)
+            Primary   h3 (host-3): reaches 2 datastore(s) like h2, and has the larger id as text
+            VMs       4 (1 running, 1 starting, 1 waiting, 1 off), 1 protected
 
-        HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
-        h1 (host-1)  failed     2.1 s  -          0    0 of 2      network 6.7 s, nfs1 7.2 s
-        h2 (host-2)  connected  5 min  secondary  2    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
-        h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
+            HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
+            h1 (host-1)  failed     2.1 s  -          0    0 of 2      network 6.7 s, nfs1 7.2 s
+            h2 (host-2)  connected  5 min  secondary  2    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+            h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
 
-        DATASTORE  OWNER        EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-        nfs1       h3 (host-3)  7      2.6 s       7.42  0           yes
-        nfs2       nobody       -      -           -     2           no: Stale file handle
+            DATASTORE  OWNER        EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      2.6 s       7.42  0           yes
+            nfs2       nobody       -      -           -     2           no: Stale file handle
 
-        Alarms (3)
-          2026-02-03 14:05:00.000Z  h3  datastore nfs2 is out of reach: Stale file handle
-          2026-02-03 14:05:04.612Z  h3  h1 was connected, is failed (last evidence 4.612 s ago)
-          2026-02-03 14:05:05.300Z  h3  big waits, no host can take it: h2: needs 96 GiB, 39 GiB are free;
-        exit 4
-    "#]],
+            Alarms (3)
+              2026-02-03 14:05:00.000Z  h3  datastore nfs2 is out of reach: Stale file handle
+              2026-02-03 14:05:04.612Z  h3  h1 was connected, is failed (last evidence 4.612 s ago)
+              2026-02-03 14:05:05.300Z  h3  big waits, no host can take it: h2: needs 96 GiB, 39 GiB are free;
+            exit 4
+        "#]],
     );
 }
 
@@ -137,21 +137,21 @@ fn status_with_ugly_names() {
         Canned::ugly(),
         "mainstay status",
         expect![[r#"
-        Cluster   Zürich-Süd (c1)
-        Primary   host-3: reaches 2 datastores like 日本語ホスト, and has the larger id as text
-        VMs       3 (2 running, 1 off), 2 protected
+            Cluster   Zürich-Süd (c1)
+            Primary   host-3: reaches 2 datastore(s) like 日本語ホスト, and has the larger id as text
+            VMs       3 (2 running, 1 off), 2 protected
 
-        HOST                                                           STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
-        kvm-node-with-a-rather-long-name.rack-17.example.org (host-1)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
-        日本語ホスト (host-2)                                          connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
-        host-3                                                         connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
+            HOST                                                           STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
+            kvm-node-with-a-rather-long-name.rack-17.example.org (host-1)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+            日本語ホスト (host-2)                                          connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+            host-3                                                         connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
 
-        DATASTORE  OWNER   EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-        nfs1       host-3  7      2.6 s       7.42  0           yes
-        nfs2       host-3  7      2.6 s       7.42  0           yes
+            DATASTORE  OWNER   EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+            nfs1       host-3  7      2.6 s       7.42  0           yes
+            nfs2       host-3  7      2.6 s       7.42  0           yes
 
-        No alarms stand.
-    "#]],
+            No alarms stand.
+        "#]],
     );
 }
 

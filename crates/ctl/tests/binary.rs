@@ -106,6 +106,9 @@ fn wrong_usage_exits_with_2() {
         "events --severity loud",
         "vm protect",
         "completions tcl",
+        "sim run",
+        "sim run --seed 1 file.toml",
+        "sim soak --seeds 9..1",
         "--color sometimes status",
     ] {
         let output = run(folder.path(), line);
@@ -199,4 +202,59 @@ fn completions_know_the_subcommands() {
             assert!(text(&output.stdout).contains(word), "{shell}: {word}");
         }
     }
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = run(folder.path(), "sim run --seed 3 --trace");
+    let second = run(folder.path(), "sim run --seed 3 --trace");
+    assert_eq!(text(&first.stdout), text(&second.stdout));
+    assert!(text(&first.stdout).contains("\nseed 3: "), "{}", text(&first.stderr));
+    let short = run(folder.path(), "sim run --seed 3");
+    assert!(text(&short.stdout).starts_with("seed 3: "), "{}", text(&short.stdout));
+    assert!(text(&first.stdout).ends_with(text(&short.stdout)), "a trace changes nothing in the run");
+}
+
+#[test]
+fn a_scenario_that_cannot_be_read_says_which_and_exits_with_1() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = run(folder.path(), "sim run /nowhere/partition.toml");
+    assert_eq!(output.status.code(), Some(1));
+    let message = text(&output.stderr);
+    assert!(message.starts_with("error: /nowhere/partition.toml can't be used: No such file"), "{message}");
+    let file = folder.path().join("partition.toml");
+    std::fs::write(&file, "about = 5").expect("a file");
+    let output = run(folder.path(), &format!("sim run {}", file.display()));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).starts_with("error: scenario partition can't be read"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn a_scenario_runs_from_its_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("calm.toml");
+    let scenario = r#"
+        about = "nothing happens"
+        hosts = ["host-1", "host-2"]
+        vm = [{ name = "web", host = "host-1" }]
+        expect = [{ that = "vm_runs", vm = "web", on = "host-1", within = 30.0 }]
+    "#;
+    std::fs::write(&file, scenario).expect("a file");
+    let output = run(folder.path(), &format!("sim run {}", file.display()));
+    assert_eq!(
+        text(&output.stdout),
+        "scenario calm went as expected: nothing happens\n",
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(output.status.code(), Some(0));
+    std::fs::write(&file, scenario.replace("on = \"host-1\"", "on = \"host-2\"")).expect("a file");
+    let output = run(folder.path(), &format!("sim run {}", file.display()));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("did not go as expected"), "{}", text(&output.stdout));
 }
