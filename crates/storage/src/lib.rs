@@ -1,1 +1,34 @@
-//! Datastores: registers read and written with O_DIRECT on a thread per datastore, image lock probes.
+//! Datastores on real files: registers read and written with O_DIRECT, domain XML, image lock probes.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`datastore`] | the handle that the agent uses; three threads per datastore |
+//! | [`image_lock`] | does some QEMU, anywhere, hold this disk image? |
+//! | [`host_lock`] | does another agent run under this host's id? |
+//! | [`inspect`] | a read-only walk over a datastore, for people |
+//! | [`contract`] | what every datastore must do, be it this one or a simulator's model |
+//!
+//! Architecture invariant: no async, no libvirt. A hung mount hangs the threads of its own datastore and nothing else;
+//! those threads are never joined, so the process can end without them.
+
+mod aligned;
+pub mod contract;
+mod counters;
+pub mod datastore;
+mod error;
+mod folder;
+pub mod host_lock;
+pub mod image_lock;
+pub mod inspect;
+mod mount;
+mod queue;
+mod register_file;
+mod registers;
+mod xml;
+
+pub use counters::Counters;
+pub use datastore::{Completion, Datastore, DatastoreConfig};
+pub use error::StorageError;
+pub use host_lock::{HostLock, lock_host};
+pub use image_lock::{ImageLock, Probe, Prober};
+pub use inspect::{ClusterFolder, RegisterReport, inspect};

@@ -1,0 +1,99 @@
+//! The real datastore against the contract.
+
+use crate::harness::{Client, config, directory};
+use mainstay_core::ids::HostId;
+use mainstay_core::register::RegisterId;
+use mainstay_core::{ReadRegister, RegisterValue};
+use mainstay_formats::layout::{locate, round_up};
+use mainstay_formats::{ClusterId, Slot, decode_slot, read_header};
+use mainstay_storage::contract::{DatastoreUnderTest, RULES};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::rc::Rc;
+use tempfile::TempDir;
+
+struct Real {
+    directory: Rc<TempDir>,
+    cluster: &'static str,
+    clients: BTreeMap<HostId, Client>,
+}
+
+impl Real {
+    fn new(directory: Rc<TempDir>, cluster: &'static str) -> Real {
+        Real { directory, cluster, clients: BTreeMap::new() }
+    }
+
+    fn client(&mut self, host: &HostId) -> &Client {
+        let start = || Client::start(config(self.directory.path(), self.cluster, host));
+        self.clients.entry(host.clone()).or_insert_with(start)
+    }
+
+    fn file(&self, id: &RegisterId) -> (PathBuf, [std::ops::Range<usize>; 2]) {
+        let at = locate(id).expect("a good name");
+        let folder = self.directory.path().join(format!(".mainstay/{}-test", self.cluster));
+        (folder.join(at.file), at.slots.map(|start| start as usize..start as usize + at.slot_size))
+    }
+
+    /// Damages those slots that `which` picks by their sequence numbers.
+    fn damage(&mut self, id: &RegisterId, which: impl Fn(u64, u64) -> bool) {
+        let (path, slots) = self.file(id);
+        let mut bytes = fs::read(&path).expect("the register's file");
+        let cluster = ClusterId::parse(self.cluster).expect("good");
+        let sequences = slots.clone().map(|slot| match decode_slot(&cluster, id, &bytes[slot]) {
+            Slot::Valid { sequence, .. } => sequence,
+            Slot::Empty | Slot::Unreadable { .. } => 0,
+        });
+        let best = sequences[0].max(sequences[1]);
+        for (slot, sequence) in slots.into_iter().zip(sequences) {
+            if which(sequence, best) {
+                let header = read_header(&bytes[slot.clone()]).expect("valid").expect("written");
+                // The last byte of the body, with all behind it: what a write that was cut short leaves.
+                let from = slot.start + header.total_length() - 1;
+                let to = slot.start + round_up(header.total_length());
+                bytes[from..to].fill(0);
+            }
+        }
+        fs::write(&path, bytes).expect("damaging the file");
+    }
+}
+
+impl DatastoreUnderTest for Real {
+    fn write(&mut self, host: &HostId, id: RegisterId, value: RegisterValue) -> Result<(), String> {
+        self.client(host).write(id, value)
+    }
+
+    fn read(&mut self, host: &HostId, ids: &[RegisterId]) -> Result<Vec<(RegisterId, ReadRegister)>, String> {
+        self.client(host).read_all(ids)
+    }
+
+    fn reopen(&mut self, host: &HostId) {
+        self.clients.remove(host);
+    }
+
+    fn tear_newest(&mut self, id: &RegisterId) -> bool {
+        self.damage(id, |sequence, best| sequence == best);
+        true
+    }
+
+    fn destroy(&mut self, id: &RegisterId) -> bool {
+        self.damage(id, |_, _| true);
+        true
+    }
+
+    fn second_cluster(&mut self) -> Option<Box<dyn DatastoreUnderTest>> {
+        Some(Box::new(Real::new(self.directory.clone(), "other")))
+    }
+}
+
+#[test]
+fn the_real_datastore_keeps_the_contract() {
+    for (name, rule) in RULES {
+        let mut real = Real::new(Rc::new(directory()), "lab");
+        match rule(&mut real) {
+            Ok(true) => {}
+            Ok(false) => panic!("\"{name}\" was not tried"),
+            Err(error) => panic!("broken: {name}: {error}"),
+        }
+    }
+}

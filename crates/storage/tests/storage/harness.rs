@@ -1,0 +1,89 @@
+//! A datastore on a directory of its own, with calls that wait for their answer.
+
+use mainstay_core::ids::*;
+use mainstay_core::register::*;
+use mainstay_core::{DiskAction, DiskOutcome, ReadRegister, RegisterValue};
+use mainstay_storage::{Completion, Datastore, DatastoreConfig};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Only so that a broken test ends.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Client {
+    pub datastore: Datastore,
+    answers: Receiver<Completion>,
+}
+
+/// A directory where O_DIRECT works as a rule (not a tmpfs).
+pub fn directory() -> TempDir {
+    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory for the test")
+}
+
+pub fn host(number: u32) -> HostId {
+    HostId::new(&format!("host-{number}"))
+}
+
+pub fn config(path: &Path, cluster: &str, me: &HostId) -> DatastoreConfig {
+    DatastoreConfig {
+        name: DatastoreName::new("ds1"),
+        path: path.to_path_buf(),
+        cluster_id: cluster.to_string(),
+        cluster_name: "test".to_string(),
+        me: me.clone(),
+        hosts: vec![host(1), host(2)],
+        allow_unmounted: true,
+    }
+}
+
+pub fn beat(counter: u64) -> RegisterValue {
+    let boot = BootId([1; 16]);
+    RegisterValue::Heartbeat(HeartbeatRegister {
+        boot,
+        incarnation: Incarnation(1),
+        counter,
+        agent_well: true,
+    })
+}
+
+impl Client {
+    pub fn start(config: DatastoreConfig) -> Client {
+        let (sender, answers) = channel();
+        let done = move |completion| drop(sender.send(completion));
+        Client { datastore: Datastore::start(config, Box::new(done)).expect("threads"), answers }
+    }
+
+    pub fn wait(&self) -> Completion {
+        self.answers.recv_timeout(PATIENCE).expect("an answer")
+    }
+
+    fn run(&self, action: DiskAction) -> DiskOutcome {
+        self.datastore.submit(OpId(7), action);
+        match self.wait() {
+            Completion::Disk { op: OpId(7), outcome } => outcome,
+            other => panic!("{other:?} in answer to a disk operation"),
+        }
+    }
+
+    pub fn write(&self, id: RegisterId, value: RegisterValue) -> Result<(), String> {
+        match self.run(DiskAction::Write(id, value)) {
+            DiskOutcome::Written => Ok(()),
+            DiskOutcome::Failed(why) => Err(why.to_string()),
+            DiskOutcome::Read(read) => panic!("{read:?} in answer to a write"),
+        }
+    }
+
+    pub fn read_all(&self, ids: &[RegisterId]) -> Result<Vec<(RegisterId, ReadRegister)>, String> {
+        match self.run(DiskAction::Read(ids.to_vec())) {
+            DiskOutcome::Read(values) => Ok(values),
+            DiskOutcome::Failed(why) => Err(why.to_string()),
+            DiskOutcome::Written => panic!("`Written` in answer to a read"),
+        }
+    }
+
+    pub fn read(&self, id: &RegisterId) -> Result<ReadRegister, String> {
+        Ok(self.read_all(std::slice::from_ref(id))?.remove(0).1)
+    }
+}

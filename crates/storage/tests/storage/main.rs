@@ -1,0 +1,8 @@
+//! Tests on real files, as one binary.
+
+mod concurrency;
+mod contract;
+mod files;
+mod harness;
+mod image_lock;
+mod locks_and_xml;
