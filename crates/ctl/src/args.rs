@@ -115,7 +115,9 @@ impl ClusterCommand {
             | ClusterCommand::Host(HostCommand::List { ask })
             | ClusterCommand::Vm(VmCommand::Protect { ask, .. } | VmCommand::Unprotect { ask, .. })
             | ClusterCommand::Datastore(DatastoreCommand::List { ask }) => ask,
-            ClusterCommand::Vm(VmCommand::List { .. }) | ClusterCommand::Events(_) => return None,
+            ClusterCommand::Vm(VmCommand::List { .. })
+            | ClusterCommand::Events(_)
+            | ClusterCommand::Datastore(DatastoreCommand::Show { .. }) => return None,
         };
         ask.host.as_deref()
     }
@@ -191,6 +193,14 @@ pub enum DatastoreCommand {
         /// Which agent to ask.
         #[command(flatten)]
         ask: AskArgs,
+    },
+    /// Show what lies on a datastore, register by register; needs no agent
+    Show {
+        /// Where the datastore is mounted
+        path: PathBuf,
+        /// Only this cluster's folder (id or name)
+        #[arg(long, value_name = "CLUSTER")]
+        cluster: Option<String>,
     },
 }
 

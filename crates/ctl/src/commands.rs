@@ -6,7 +6,7 @@ use crate::events::Filter;
 use crate::exit::{Exit, Failure};
 use crate::style::Style;
 use crate::words::{HostNames, clean};
-use crate::{datastores, events, hosts, status, vms};
+use crate::{datastores, events, hosts, show, status, vms};
 use mainstay_api::{EventPage, EventRecord};
 use mainstay_core::ids::HostId;
 use serde::Serialize;
@@ -98,6 +98,16 @@ pub fn run(
                 let names = HostNames(answer.host_names.clone());
                 let table = datastores::list(&answer.view, &names, &output.style);
                 output.table(answer.view.datastores.is_empty(), "No datastores are configured.", table)?;
+            }
+            Ok(Exit::Ok)
+        }
+        ClusterCommand::Datastore(DatastoreCommand::Show { path, cluster }) => {
+            let folders = show::read(path, cluster.as_deref())?;
+            if output.json {
+                output.json(&show::json(&folders))?;
+            } else {
+                let empty = format!("No cluster has a folder on {}.", path.display());
+                output.table(folders.is_empty(), &empty, show::render(&folders, &output.style))?;
             }
             Ok(Exit::Ok)
         }

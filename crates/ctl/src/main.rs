@@ -13,6 +13,7 @@ mod events;
 mod exit;
 mod hosts;
 mod live;
+mod show;
 mod simulate;
 #[cfg(test)]
 mod snapshots;

@@ -1,6 +1,8 @@
 //! Whole outputs of commands for canned answers. `UPDATE_EXPECT=1 cargo test -p mainstay-ctl` rewrites them.
 
 mod canned;
+mod canned_datastore;
+mod datastore_show;
 
 use crate::args::{Cli, ClusterCommand, Command};
 use crate::ask::Agent;
