@@ -1,7 +1,8 @@
 //! The acting thread: takes operations, runs each on a pool thread, and answers each exactly once.
 //!
-//! Operations on one domain run one after the other, in the order of submission; up to four domains at once. Its connection
-//! is its own, opened when it is needed, so that operations go on while the observer reconnects and the other way round.
+//! Operations on one domain run one after the other, in the order of submission; up to four domains at once. Each running
+//! operation has a connection to itself (see [`crate::libvirt`] for why), taken from the idle ones or opened. So operations
+//! go on while the observer reconnects, and one that hangs hinders no other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -17,18 +18,28 @@ use crate::event::{Config, Event, Op, OpOutput};
 use crate::libvirt::Connection;
 use crate::operations::{self, Ticket};
 
-/// As in the observer: libvirtd serves five requests per client, and keepalives need one.
+/// At most so many operations run at once: each occupies a thread of libvirtd, which has 20 by default for everybody.
 const IN_FLIGHT_MAX: usize = 4;
 
 /// What the actor can be told.
 pub(crate) enum Message {
-    Submit { id: u64, op: Op },
-    Finished { call: u64, result: Result<OpOutput, OpError> },
+    Submit {
+        id: u64,
+        op: Op,
+    },
+    Finished {
+        call: u64,
+        result: Result<OpOutput, OpError>,
+    },
+    /// The observer finds libvirtd silent or gone.
+    Lost {
+        why: String,
+    },
     Stop,
 }
 
-/// The connection that operations share. The lock is held for moments only, never during a call.
-type Shared = Arc<Mutex<Option<Arc<Connection>>>>;
+/// Connections that no operation uses. The lock is held for moments only, never during a call.
+type Idle = Arc<Mutex<Vec<Connection>>>;
 
 struct Waiting {
     id: u64,
@@ -49,11 +60,10 @@ struct Actor {
     pool: CallPool,
     news: News,
     messages: Sender<Message>,
-    shared: Shared,
+    idle: Idle,
     waiting: VecDeque<Waiting>,
     running: BTreeMap<u64, Running>,
     next_call: u64,
-    graveyard: Vec<Arc<Connection>>,
 }
 
 pub(crate) fn start(config: Config, pool: CallPool, news: News) -> Result<Sender<Message>, Error> {
@@ -63,11 +73,10 @@ pub(crate) fn start(config: Config, pool: CallPool, news: News) -> Result<Sender
         pool,
         news,
         messages: messages.clone(),
-        shared: Shared::default(),
+        idle: Idle::default(),
         waiting: VecDeque::new(),
         running: BTreeMap::new(),
         next_call: 0,
-        graveyard: Vec::new(),
     };
     let spawned = thread::Builder::new().name("hv-actor".into()).spawn(move || actor.run(&inbox));
     spawned.map(|_| messages).map_err(|source| Error::Thread { name: "hv-actor", source })
@@ -81,6 +90,7 @@ impl Actor {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Message::Submit { id, op }) => self.on_submit(id, op),
                 Ok(Message::Finished { call, result }) => self.on_finished(call, result),
+                Ok(Message::Lost { why }) => self.on_lost(&why),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.on_time(Instant::now());
@@ -88,13 +98,21 @@ impl Actor {
         for running in self.running.values() {
             running.ticket.give_up();
         }
-        self.replace_connection();
+        let idle = Arc::clone(&self.idle);
+        // Closing makes calls: on a thread of its own. Refused, the connections go with the last operation's thread.
+        let closing = self.pool.spawn(move || drop(take_all(&idle)));
+        if let Err(refusal) = closing {
+            tracing::debug!(why = refusal.text(), "idle connections are not closed");
+        }
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        let deadlines = self.running.values().map(|running| running.deadline).chain(self.waiting.iter().map(|waiting| waiting.deadline));
-        let burial = (!self.graveyard.is_empty()).then(|| Instant::now() + Duration::from_secs(1));
-        deadlines.chain(burial).min()
+        let deadlines = self
+            .running
+            .values()
+            .map(|running| running.deadline)
+            .chain(self.waiting.iter().map(|waiting| waiting.deadline));
+        deadlines.min()
     }
 
     fn done(&self, id: u64, result: Result<OpOutput, OpError>) {
@@ -103,7 +121,12 @@ impl Actor {
 
     fn on_submit(&mut self, id: u64, op: Op) {
         match operations::subject(&op) {
-            Ok(uuid) => self.waiting.push_back(Waiting { id, op, uuid, deadline: Instant::now() + self.config.op_timeout }),
+            Ok(uuid) => self.waiting.push_back(Waiting {
+                id,
+                op,
+                uuid,
+                deadline: Instant::now() + self.config.op_timeout,
+            }),
             Err(error) => self.done(id, Err(error)),
         }
     }
@@ -115,21 +138,27 @@ impl Actor {
         }
     }
 
-    fn on_time(&mut self, now: Instant) {
-        for connection in std::mem::take(&mut self.graveyard) {
-            self.bury(connection);
+    /// What runs now gets no answer any more, or none in time.
+    fn on_lost(&mut self, why: &str) {
+        for running in std::mem::take(&mut self.running).into_values() {
+            running.ticket.give_up();
+            self.done(running.id, Err(OpError::ConnectionLost { message: why.to_owned() }));
         }
-        let late: Vec<u64> = self.running.iter().filter(|(_, running)| running.deadline <= now).map(|(call, _)| *call).collect();
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        let late: Vec<u64> = self
+            .running
+            .iter()
+            .filter(|(_, running)| running.deadline <= now)
+            .map(|(call, _)| *call)
+            .collect();
         for call in &late {
             if let Some(running) = self.running.remove(call) {
                 running.ticket.give_up();
                 tracing::warn!(uuid = %running.uuid, "libvirtd did not finish an operation in time; its outcome is unknown");
                 self.done(running.id, Err(OpError::TimedOut { seconds: self.config.op_timeout.as_secs() }));
             }
-        }
-        if !late.is_empty() {
-            // What hangs uses up one of the few requests of its connection.
-            self.replace_connection();
         }
         while let Some(position) = self.waiting.iter().position(|waiting| waiting.deadline <= now) {
             if let Some(waiting) = self.waiting.remove(position) {
@@ -161,10 +190,14 @@ impl Actor {
         let call = self.next_call;
         self.next_call += 1;
         let ticket = Ticket::default();
-        let (messages, shared, uri) = (self.messages.clone(), Arc::clone(&self.shared), self.config.uri.clone());
+        let (messages, idle, uri) = (self.messages.clone(), Arc::clone(&self.idle), self.config.uri.clone());
         let job_ticket = ticket.clone();
         let spawned = self.pool.spawn(move || {
-            let result = connection_for_op(&shared, &uri).and_then(|connection| operations::perform(&connection, &op, uuid, &job_ticket));
+            let result = connection_for_op(&idle, &uri).and_then(|connection| {
+                let result = operations::perform(&connection, &op, uuid, &job_ticket);
+                give_back(&idle, connection);
+                result
+            });
             // Nobody receives after the end.
             let _ = messages.send(Message::Finished { call, result });
         });
@@ -175,36 +208,35 @@ impl Actor {
             Err(refusal) => self.done(id, Err(OpError::NotAttempted { why: refusal.text() })),
         }
     }
-
-    fn replace_connection(&mut self) {
-        let old = self.shared.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(connection) = old {
-            self.bury(connection);
-        }
-    }
-
-    /// Closing makes calls, too: on a thread of its own. See the observer's.
-    fn bury(&mut self, connection: Arc<Connection>) {
-        let spare = Arc::clone(&connection);
-        match self.pool.spawn(move || drop(connection)) {
-            Ok(()) => self.graveyard.extend(Arc::into_inner(spare).map(Arc::new)),
-            Err(_) => self.graveyard.push(spare),
-        }
-    }
 }
 
-/// On a pool thread: the shared connection if it is alive, else a new one, which is then shared.
-fn connection_for_op(shared: &Shared, uri: &str) -> Result<Arc<Connection>, OpError> {
-    let present = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if let Some(connection) = present
-        && connection.is_alive()
-    {
-        return Ok(connection);
+fn take_all(idle: &Idle) -> Vec<Connection> {
+    std::mem::take(&mut *idle.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// On a pool thread: an idle connection that is alive, else a new one.
+fn connection_for_op(idle: &Idle, uri: &str) -> Result<Connection, OpError> {
+    loop {
+        // The lock is released before a dead one is dropped.
+        let present = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match present {
+            Some(connection) if connection.is_alive() => return Ok(connection),
+            Some(dead) => drop(dead),
+            None => break,
+        }
     }
-    let opened = Connection::open(uri, None).map_err(|failure| OpError::NotAttempted { why: format!("cannot connect to {uri}: {}", failure.message) })?;
-    let opened = Arc::new(opened);
-    // The one that is replaced is closed here, after the lock is released.
-    let replaced = shared.lock().unwrap_or_else(PoisonError::into_inner).replace(Arc::clone(&opened));
-    drop(replaced);
-    Ok(opened)
+    Connection::open(uri, None).map_err(|failure| OpError::NotAttempted {
+        why: format!("cannot connect to {uri}: {}", failure.message),
+    })
+}
+
+/// On a pool thread, after an operation: keeps the connection for the next, or closes it.
+fn give_back(idle: &Idle, connection: Connection) {
+    let mut kept = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    if connection.is_alive() && kept.len() < IN_FLIGHT_MAX {
+        kept.push(connection);
+    } else {
+        drop(kept);
+        drop(connection);
+    }
 }

@@ -22,7 +22,9 @@ pub(crate) enum NoThread {
 impl NoThread {
     pub(crate) fn text(self) -> String {
         match self {
-            NoThread::TooManyHang => format!("{HUNG_CALLS_MAX} earlier calls to libvirt hang; restart libvirtd, or repair the storage that they wait for"),
+            NoThread::TooManyHang => format!(
+                "{HUNG_CALLS_MAX} earlier calls to libvirt hang; restart libvirtd, or repair the storage that they wait for"
+            ),
             NoThread::SpawnFailed => "no thread could be started; check the limits on threads".into(),
         }
     }

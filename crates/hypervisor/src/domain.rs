@@ -157,7 +157,9 @@ mod tests {
         let uuid: DomainUuid = text.parse().expect("a valid uuid");
         assert_eq!(uuid.to_string(), text);
         assert_eq!("44C9B1B5592E4D43B8105D0EB8D81C64".parse::<DomainUuid>().expect("no dashes"), uuid);
-        for bad in ["", "44c9b1b5", "44c9b1b5-592e-4d43-b810-5d0eb8d81c6g", "44c9b1b5-592e-4d43-b810-5d0eb8d81c640"] {
+        for bad in
+            ["", "44c9b1b5", "44c9b1b5-592e-4d43-b810-5d0eb8d81c6g", "44c9b1b5-592e-4d43-b810-5d0eb8d81c640"]
+        {
             assert!(bad.parse::<DomainUuid>().is_err(), "{bad:?}");
         }
     }

@@ -110,7 +110,9 @@ pub enum OpError {
     },
     /// The domain has a saved state on this host. Starting it would continue from an old memory image on disks that have
     /// changed since.
-    #[error("domain {uuid} has a saved state on this host that may be older than its disks; remove it with `virsh managedsave-remove {uuid}`")]
+    #[error(
+        "domain {uuid} has a saved state on this host that may be older than its disks; remove it with `virsh managedsave-remove {uuid}`"
+    )]
     SavedState {
         /// Which domain.
         uuid: DomainUuid,
@@ -179,9 +181,9 @@ impl CallFailure {
             virt_sys::VIR_ERR_NO_DOMAIN => OpError::NoSuchDomain { uuid },
             virt_sys::VIR_ERR_DOM_EXIST => OpError::Conflict { message: self.message },
             virt_sys::VIR_ERR_OPERATION_INVALID => OpError::WrongState { message: self.message },
-            virt_sys::VIR_ERR_NO_NETWORK | virt_sys::VIR_ERR_NO_STORAGE_POOL | virt_sys::VIR_ERR_NO_STORAGE_VOL => {
-                OpError::MissingResource { message: self.message }
-            }
+            virt_sys::VIR_ERR_NO_NETWORK
+            | virt_sys::VIR_ERR_NO_STORAGE_POOL
+            | virt_sys::VIR_ERR_NO_STORAGE_VOL => OpError::MissingResource { message: self.message },
             virt_sys::VIR_ERR_NO_MEMORY => OpError::NotEnoughMemory { message: self.message },
             _ => classify_message(self.message),
         }
@@ -195,7 +197,12 @@ fn classify_message(message: String) -> OpError {
     // "write" when another has it open for writing, "shared ..." and "consistent read" for the other permissions.
     if message.contains("Failed to get") && has(&["\" lock", "Is another process using the image"]) {
         OpError::ImageLocked { message }
-    } else if has(&["Cannot allocate memory", "cannot set up guest memory", "unable to map backing store", "out of memory"]) {
+    } else if has(&[
+        "Cannot allocate memory",
+        "cannot set up guest memory",
+        "unable to map backing store",
+        "out of memory",
+    ]) {
         OpError::NotEnoughMemory { message }
     } else if has(&["already exists with uuid", "is already defined with uuid", "already exists with name"]) {
         OpError::Conflict { message }
@@ -219,7 +226,11 @@ mod tests {
     use super::*;
 
     fn class(message: &str) -> OpError {
-        let failure = CallFailure { connection_lost: false, code: virt_sys::VIR_ERR_INTERNAL_ERROR, message: message.into() };
+        let failure = CallFailure {
+            connection_lost: false,
+            code: virt_sys::VIR_ERR_INTERNAL_ERROR,
+            message: message.into(),
+        };
         failure.into_op_error(DomainUuid([0; 16]))
     }
 
@@ -227,15 +238,25 @@ mod tests {
     fn texts_of_qemu_and_libvirt_are_classed() {
         let locked = "internal error: process exited while connecting to monitor: Failed to get \"write\" lock\nIs another process using the image [/srv/ds/vm1/disk.raw]?";
         assert!(matches!(class(locked), OpError::ImageLocked { .. }));
-        assert!(matches!(class("cannot set up guest memory 'pc.ram': Cannot allocate memory"), OpError::NotEnoughMemory { .. }));
-        assert!(matches!(class("Cannot access storage file '/x.img': No such file or directory"), OpError::MissingResource { .. }));
-        assert!(matches!(class("operation failed: domain 'a' already exists with uuid 1"), OpError::Conflict { .. }));
+        assert!(matches!(
+            class("cannot set up guest memory 'pc.ram': Cannot allocate memory"),
+            OpError::NotEnoughMemory { .. }
+        ));
+        assert!(matches!(
+            class("Cannot access storage file '/x.img': No such file or directory"),
+            OpError::MissingResource { .. }
+        ));
+        assert!(matches!(
+            class("operation failed: domain 'a' already exists with uuid 1"),
+            OpError::Conflict { .. }
+        ));
         assert!(matches!(class("something new"), OpError::Other { .. }));
     }
 
     #[test]
     fn lost_connection_is_an_unknown_outcome_whatever_the_code() {
-        let failure = CallFailure { connection_lost: true, code: virt_sys::VIR_ERR_NO_DOMAIN, message: "x".into() };
+        let failure =
+            CallFailure { connection_lost: true, code: virt_sys::VIR_ERR_NO_DOMAIN, message: "x".into() };
         assert!(!failure.is_no_domain());
         assert!(failure.into_op_error(DomainUuid([0; 16])).outcome_unknown());
     }

@@ -13,8 +13,8 @@ pub struct Config {
     pub uri: String,
     /// Time between two full snapshots. Shorter finds lost events earlier, and costs about four short calls per domain.
     pub resync_interval: Duration,
-    /// How long a reading call may take before its thread is abandoned. Must exceed the 4 s after which keepalives free
-    /// the calls to a libvirtd that hangs, else each hang abandons threads needlessly.
+    /// How long a reading call may take before its thread is abandoned, and how long libvirtd may leave a ping (one per
+    /// second) unanswered before it is called lost.
     pub call_timeout: Duration,
     /// How long an operation may take. Longer, since starting QEMU on slow storage takes long.
     pub op_timeout: Duration,
@@ -25,7 +25,7 @@ impl Default for Config {
         Config {
             uri: "qemu:///system".into(),
             resync_interval: Duration::from_secs(10),
-            call_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(4),
             op_timeout: Duration::from_secs(30),
         }
     }
@@ -34,7 +34,11 @@ impl Default for Config {
 impl Config {
     pub(crate) fn check(&self) -> Result<(), Error> {
         if self.uri.contains('\0') {
-            return Err(Error::Config { what: "uri", value: format!("{:?}", self.uri), remedy: "remove the NUL character" });
+            return Err(Error::Config {
+                what: "uri",
+                value: format!("{:?}", self.uri),
+                remedy: "remove the NUL character",
+            });
         }
         let spans = [
             ("resync_interval", self.resync_interval),
@@ -43,7 +47,11 @@ impl Config {
         ];
         for (what, span) in spans {
             if span < Duration::from_millis(100) || span > Duration::from_secs(3600) {
-                return Err(Error::Config { what, value: format!("{span:?}"), remedy: "use 100 ms to 1 hour" });
+                return Err(Error::Config {
+                    what,
+                    value: format!("{span:?}"),
+                    remedy: "use 100 ms to 1 hour",
+                });
             }
         }
         Ok(())

@@ -42,7 +42,8 @@ impl FakeStorage {
     fn take(&self, paths: &[String], holder: &str) -> Result<(), OpError> {
         let mut locks = locked(&self.locks);
         if let Some(path) = paths.iter().find(|path| locks.contains_key(*path)) {
-            let message = format!("Failed to get \"write\" lock\nIs another process using the image [{path}]?");
+            let message =
+                format!("Failed to get \"write\" lock\nIs another process using the image [{path}]?");
             return Err(OpError::ImageLocked { message });
         }
         locks.extend(paths.iter().map(|path| (path.clone(), holder.to_owned())));
@@ -91,8 +92,19 @@ impl FakeHypervisor {
         let (news, inbox) = mpsc::channel();
         let sink = News::new(sink);
         let deliver = move || inbox.iter().for_each(|event| sink.tell(event));
-        thread::Builder::new().name("hv-fake".into()).spawn(deliver).map_err(|source| Error::Thread { name: "hv-fake", source })?;
-        let state = State { host, storage, daemon: Daemon::Gone, domains: BTreeMap::new(), refusals: BTreeMap::new(), next_pid: 1000, news };
+        thread::Builder::new()
+            .name("hv-fake".into())
+            .spawn(deliver)
+            .map_err(|source| Error::Thread { name: "hv-fake", source })?;
+        let state = State {
+            host,
+            storage,
+            daemon: Daemon::Gone,
+            domains: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            next_pid: 1000,
+            news,
+        };
         let fake = FakeHypervisor { state: Arc::new(Mutex::new(state)) };
         fake.daemon_returns();
         Ok(fake)
@@ -254,11 +266,18 @@ impl State {
         if self.daemon != Daemon::Answers {
             return;
         }
-        let (answered, stuck): (Vec<_>, Vec<_>) = self.domains.keys().copied().partition(|uuid| self.answers_about(*uuid));
+        let (answered, stuck): (Vec<_>, Vec<_>) =
+            self.domains.keys().copied().partition(|uuid| self.answers_about(*uuid));
         let why = "libvirtd did not answer in time about it".to_owned();
         let unanswered: Vec<Unanswered> = stuck
             .into_iter()
-            .filter_map(|uuid| self.domains.get(&uuid).map(|domain| Unanswered { uuid, name: domain.spec.name.clone(), why: why.clone() }))
+            .filter_map(|uuid| {
+                self.domains.get(&uuid).map(|domain| Unanswered {
+                    uuid,
+                    name: domain.spec.name.clone(),
+                    why: why.clone(),
+                })
+            })
             .collect();
         self.tell(Event::HostInfo(self.host.clone()));
         let complete = unanswered.is_empty();
@@ -290,10 +309,15 @@ impl State {
     fn define(&mut self, xml: &str) -> Result<(DomainUuid, Option<String>), OpError> {
         let spec: Spec = xml.parse()?;
         let uuid = spec.uuid;
-        if let Some(other) = self.domains.iter().find(|(other, domain)| **other != uuid && domain.spec.name == spec.name) {
-            return Err(OpError::Conflict { message: format!("domain '{}' already exists with uuid {}", spec.name, other.0) });
+        if let Some(other) =
+            self.domains.iter().find(|(other, domain)| **other != uuid && domain.spec.name == spec.name)
+        {
+            return Err(OpError::Conflict {
+                message: format!("domain '{}' already exists with uuid {}", spec.name, other.0),
+            });
         }
-        let replaced = self.domains.get_mut(&uuid).map(|domain| std::mem::replace(&mut domain.xml, xml.to_owned()));
+        let replaced =
+            self.domains.get_mut(&uuid).map(|domain| std::mem::replace(&mut domain.xml, xml.to_owned()));
         let fresh = || FakeDomain {
             xml: xml.to_owned(),
             spec: spec.clone(),
@@ -316,7 +340,10 @@ impl State {
             .filter(|disk| !disk.readonly && !disk.shareable)
             .filter_map(|disk| match &disk.source {
                 DiskSource::File(path) | DiskSource::Block(path) => Some(path.clone()),
-                DiskSource::Network { .. } | DiskSource::Volume { .. } | DiskSource::Empty | DiskSource::Other(_) => None,
+                DiskSource::Network { .. }
+                | DiskSource::Volume { .. }
+                | DiskSource::Empty
+                | DiskSource::Other(_) => None,
             })
             .collect()
     }
@@ -332,7 +359,9 @@ impl State {
 
     fn stop(&mut self, uuid: DomainUuid, cause: StopCause) {
         let images = self.images(uuid);
-        let Some(domain) = self.domains.get_mut(&uuid).filter(|domain| domain.state.is_active()) else { return };
+        let Some(domain) = self.domains.get_mut(&uuid).filter(|domain| domain.state.is_active()) else {
+            return;
+        };
         let name = domain.spec.name.clone();
         domain.pid = None;
         domain.state = DomainState::ShutOff { cause };
@@ -349,7 +378,9 @@ impl State {
         let uuid = crate::operations::subject(op)?;
         match self.daemon {
             Daemon::Answers => {}
-            Daemon::Gone => return Err(OpError::NotAttempted { why: "cannot connect to the fake libvirtd".into() }),
+            Daemon::Gone => {
+                return Err(OpError::NotAttempted { why: "cannot connect to the fake libvirtd".into() });
+            }
             Daemon::Hangs => return Err(OpError::TimedOut { seconds: 0 }),
         }
         if !self.answers_about(uuid) {
@@ -363,7 +394,11 @@ impl State {
         }
         let Some(domain) = self.domains.get(&uuid) else { return Err(OpError::NoSuchDomain { uuid }) };
         let (active, deaf, name) = (domain.state.is_active(), domain.deaf, domain.spec.name.clone());
-        let wrong_state = || Err(OpError::WrongState { message: format!("domain {name} is {}", if active { "active" } else { "not running" }) });
+        let wrong_state = || {
+            Err(OpError::WrongState {
+                message: format!("domain {name} is {}", if active { "active" } else { "not running" }),
+            })
+        };
         match op {
             Op::Resume { .. } | Op::Suspend { .. } if !active => return wrong_state(),
             Op::Undefine { .. } if active => return wrong_state(),
@@ -376,7 +411,12 @@ impl State {
                 self.domains.remove(&uuid);
                 self.tell(Event::Removed { uuid, name });
             }
-            Op::Read { .. } => return self.read(uuid).map(|domain| OpOutput::Domain(Box::new(domain))).ok_or(OpError::NoSuchDomain { uuid }),
+            Op::Read { .. } => {
+                return self
+                    .read(uuid)
+                    .map(|domain| OpOutput::Domain(Box::new(domain)))
+                    .ok_or(OpError::NoSuchDomain { uuid });
+            }
             Op::StartPaused { .. } => {}
         }
         Ok(OpOutput::Done)
@@ -413,8 +453,12 @@ impl State {
 /// What can still be told of a state when the events were missed.
 fn without_events(state: DomainState) -> DomainState {
     match state {
-        DomainState::ShutOff { cause: StopCause::GuestShutdown | StopCause::HostSignal } => DomainState::ShutOff { cause: StopCause::Shutdown },
-        DomainState::ShutOff { cause: StopCause::QemuDied | StopCause::GuestPanicked } => DomainState::ShutOff { cause: StopCause::Crashed },
+        DomainState::ShutOff { cause: StopCause::GuestShutdown | StopCause::HostSignal } => {
+            DomainState::ShutOff { cause: StopCause::Shutdown }
+        }
+        DomainState::ShutOff { cause: StopCause::QemuDied | StopCause::GuestPanicked } => {
+            DomainState::ShutOff { cause: StopCause::Crashed }
+        }
         DomainState::ShutOff { .. }
         | DomainState::Running
         | DomainState::Paused { .. }

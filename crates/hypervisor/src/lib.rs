@@ -25,10 +25,9 @@
 //!
 //! # Threads
 //!
-//! Per [`Hypervisor`]: `hv-observer` (one connection, which observes) and `hv-actor` (another, which acts); neither ever
-//! calls libvirt itself. Each call runs on a short-lived thread `hv-call`; at most four per connection are in flight,
-//! because libvirtd stops reading from a client that has more, keepalives included. Per process: `hv-events`, libvirt's
-//! event loop.
+//! Per [`Hypervisor`]: `hv-observer` (one connection that observes, one that pings) and `hv-actor` (a connection per running
+//! operation, at most four); neither ever calls libvirt itself. Each call runs on a short-lived thread `hv-call`, one at a
+//! time per connection. Per process: `hv-events`, libvirt's event loop.
 
 mod actor;
 mod calls;
@@ -104,12 +103,12 @@ impl Hypervisor {
         libvirt::start_event_loop()?;
         let news = News::new(sink);
         let pool = calls::CallPool::new(HUNG_CALLS_MAX);
-        let observer = observer::start(config.clone(), pool.clone(), news.clone())?;
-        let actor = match actor::start(config, pool, news.clone()) {
-            Ok(actor) => actor,
+        let actor = actor::start(config.clone(), pool.clone(), news.clone())?;
+        let observer = match observer::start(config, pool, news.clone(), actor.clone()) {
+            Ok(observer) => observer,
             Err(error) => {
                 // A failed send means that the thread is gone already.
-                let _ = observer.send(observer::Message::Stop);
+                let _ = actor.send(actor::Message::Stop);
                 return Err(error);
             }
         };
@@ -120,7 +119,12 @@ impl Hypervisor {
     pub fn submit(&self, id: u64, op: Op) {
         if self.actor.send(actor::Message::Submit { id, op }).is_err() {
             // The actor's thread ended (a panic, which is a bug): nothing was done, and the caller must hear it.
-            self.news.tell(Event::Done { id, result: Err(OpError::NotAttempted { why: "the acting thread has ended; restart the agent".into() }) });
+            self.news.tell(Event::Done {
+                id,
+                result: Err(OpError::NotAttempted {
+                    why: "the acting thread has ended; restart the agent".into(),
+                }),
+            });
         }
     }
 

@@ -1,7 +1,14 @@
 //! One connection to libvirtd: opening, events, reading domains and the host.
 //!
 //! Everything here may block, except the callbacks: call it on a thread from the pool. The callbacks run on libvirt's
-//! event loop, on which keepalives and so all deadlines depend: they only put a message into a channel.
+//! event loop, which answers libvirtd's keepalives: they only put a message into a channel.
+//!
+//! Invariant: at most one call at a time on a connection, and no keepalives from our side. libvirt's client leaves a
+//! pointer into a finished thread's stack behind when a thread that waits for an answer is woken by another that sends on
+//! the same connection, and crashes on it later (CVE-2024-4418; open in Debian 12's 9.0.0-4+deb12u2). Other callers wake
+//! it, and so do keepalives, which the event loop's thread sends: with both, one hang of libvirtd in four killed the test
+//! process, with keepalives alone one in fourteen, without either none of forty. So deadlines and pings of our own (see the
+//! observer) take the place of keepalives.
 
 use std::ffi::{CStr, CString};
 use std::sync::mpsc::Sender;
@@ -22,10 +29,6 @@ use crate::processes;
 use crate::spec::Spec;
 use crate::stop_cause::StopCause;
 
-/// One keepalive per second, three of them missed: calls to a libvirtd that hangs end after 4 s.
-const KEEPALIVE_SECONDS: i32 = 1;
-const KEEPALIVE_COUNT: u32 = 3;
-
 /// Starts libvirt's event loop, once per process. It must be registered before the first connection is opened.
 pub(crate) fn start_event_loop() -> Result<(), Error> {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
@@ -33,7 +36,11 @@ pub(crate) fn start_event_loop() -> Result<(), Error> {
         // libvirt would print every error to stderr; ours go into results.
         virt::error::clear_error_callback();
         virt::event::event_register_default_impl().map_err(|error| error.to_string())?;
-        thread::Builder::new().name("hv-events".into()).spawn(run_event_loop).map(drop).map_err(|error| error.to_string())
+        thread::Builder::new()
+            .name("hv-events".into())
+            .spawn(run_event_loop)
+            .map(drop)
+            .map_err(|error| error.to_string())
     });
     outcome.clone().map_err(|message| Error::EventLoop { message })
 }
@@ -65,14 +72,8 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn open(uri: &str, listener: Option<Listener>) -> Result<Connection, CallFailure> {
         let connect = Connect::open(Some(uri)).map_err(|error| failure_of(&error, true))?;
-        let mut connection = Connection { connect, callbacks: Mutex::new(Vec::new()), has_close_callback: false };
-        if let Err(error) = connection.connect.set_keep_alive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT) {
-            // The test driver has none, and is not remote either. A remote one without them is refused: a libvirtd that
-            // hangs would then go unnoticed.
-            if error.code() != virt::error::ErrorNumber::NoSupport {
-                return Err(connection.failure(&error));
-            }
-        }
+        let mut connection =
+            Connection { connect, callbacks: Mutex::new(Vec::new()), has_close_callback: false };
         if let Some(listener) = listener {
             connection.listen(listener)?;
         }
@@ -83,7 +84,8 @@ impl Connection {
         self.has_close_callback = self.register_close(listener.clone());
         self.register(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle_callback(), listener.clone())?;
         // Older or other drivers may lack it; the resync finds changed metadata, too.
-        if let Err(failure) = self.register(sys::VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, metadata_callback(), listener)
+        if let Err(failure) =
+            self.register(sys::VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, metadata_callback(), listener)
             && failure.connection_lost
         {
             return Err(failure);
@@ -91,11 +93,23 @@ impl Connection {
         Ok(())
     }
 
-    fn register(&self, event: u32, callback: sys::virConnectDomainEventGenericCallback, listener: Listener) -> Result<(), CallFailure> {
+    fn register(
+        &self,
+        event: u32,
+        callback: sys::virConnectDomainEventGenericCallback,
+        listener: Listener,
+    ) -> Result<(), CallFailure> {
         let opaque = Box::into_raw(Box::new(listener)).cast::<c_void>();
         // Safety: the connection is open; `opaque` is a Listener, as both callbacks and `free_listener` expect.
         let id = unsafe {
-            sys::virConnectDomainEventRegisterAny(self.connect.as_ptr(), std::ptr::null_mut(), event as c_int, callback, opaque, Some(free_listener))
+            sys::virConnectDomainEventRegisterAny(
+                self.connect.as_ptr(),
+                std::ptr::null_mut(),
+                event as c_int,
+                callback,
+                opaque,
+                Some(free_listener),
+            )
         };
         if id < 0 {
             let error = virt::error::Error::last_error();
@@ -111,7 +125,14 @@ impl Connection {
     fn register_close(&self, listener: Listener) -> bool {
         let opaque = Box::into_raw(Box::new(listener)).cast::<c_void>();
         // Safety: as in `register`.
-        let result = unsafe { sys::virConnectRegisterCloseCallback(self.connect.as_ptr(), Some(on_close), opaque, Some(free_listener)) };
+        let result = unsafe {
+            sys::virConnectRegisterCloseCallback(
+                self.connect.as_ptr(),
+                Some(on_close),
+                opaque,
+                Some(free_listener),
+            )
+        };
         if result < 0 {
             // Safety: as in `register`.
             unsafe { free_listener(opaque) };
@@ -131,6 +152,11 @@ impl Connection {
     /// Classes an error of a call on this connection.
     pub(crate) fn failure(&self, error: &virt::error::Error) -> CallFailure {
         failure_of(error, !self.is_alive())
+    }
+
+    /// The cheapest question that libvirtd itself must answer.
+    pub(crate) fn ping(&self) -> Result<(), CallFailure> {
+        self.connect.get_lib_version().map(drop).map_err(|error| self.failure(&error))
     }
 
     pub(crate) fn lookup(&self, uuid: DomainUuid) -> Result<Handle, CallFailure> {
@@ -230,7 +256,10 @@ pub(crate) fn strays(active: &[DomainUuid]) -> Vec<Stray> {
         tracing::warn!(%error, "QEMU processes can't be looked up");
         Default::default()
     });
-    all.into_iter().filter(|(uuid, _)| !active.contains(uuid)).map(|(uuid, pid)| Stray { uuid, pid }).collect()
+    all.into_iter()
+        .filter(|(uuid, _)| !active.contains(uuid))
+        .map(|(uuid, pid)| Stray { uuid, pid })
+        .collect()
 }
 
 fn host_uuid(capabilities: &str) -> Option<DomainUuid> {
@@ -254,8 +283,12 @@ fn state_of(state: u32, reason: i32) -> DomainState {
 fn pause_reason(reason: i32) -> PauseReason {
     match u32::try_from(reason).unwrap_or(0) {
         sys::VIR_DOMAIN_PAUSED_USER => PauseReason::User,
-        sys::VIR_DOMAIN_PAUSED_MIGRATION | sys::VIR_DOMAIN_PAUSED_POSTCOPY | sys::VIR_DOMAIN_PAUSED_POSTCOPY_FAILED => PauseReason::Migration,
-        sys::VIR_DOMAIN_PAUSED_SAVE | sys::VIR_DOMAIN_PAUSED_DUMP | sys::VIR_DOMAIN_PAUSED_SNAPSHOT => PauseReason::Saving,
+        sys::VIR_DOMAIN_PAUSED_MIGRATION
+        | sys::VIR_DOMAIN_PAUSED_POSTCOPY
+        | sys::VIR_DOMAIN_PAUSED_POSTCOPY_FAILED => PauseReason::Migration,
+        sys::VIR_DOMAIN_PAUSED_SAVE | sys::VIR_DOMAIN_PAUSED_DUMP | sys::VIR_DOMAIN_PAUSED_SNAPSHOT => {
+            PauseReason::Saving
+        }
         sys::VIR_DOMAIN_PAUSED_IOERROR => PauseReason::IoError,
         sys::VIR_DOMAIN_PAUSED_WATCHDOG => PauseReason::Watchdog,
         sys::VIR_DOMAIN_PAUSED_CRASHED => PauseReason::Crashed,
@@ -266,14 +299,16 @@ fn pause_reason(reason: i32) -> PauseReason {
 }
 
 fn lifecycle_callback() -> sys::virConnectDomainEventGenericCallback {
-    type Lifecycle = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
+    type Lifecycle =
+        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
     type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
     // Safety: libvirt casts it back to the first type for this event (VIR_DOMAIN_EVENT_CALLBACK does the same in C).
     Some(unsafe { std::mem::transmute::<Lifecycle, Generic>(on_lifecycle) })
 }
 
 fn metadata_callback() -> sys::virConnectDomainEventGenericCallback {
-    type Metadata = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *const libc::c_char, *mut c_void);
+    type Metadata =
+        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *const libc::c_char, *mut c_void);
     type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
     // Safety: as in `lifecycle_callback`.
     Some(unsafe { std::mem::transmute::<Metadata, Generic>(on_metadata) })
@@ -294,17 +329,35 @@ unsafe fn identity(domain: sys::virDomainPtr) -> Option<(DomainUuid, String)> {
     }
 }
 
-unsafe extern "C" fn on_lifecycle(_: sys::virConnectPtr, domain: sys::virDomainPtr, event: c_int, detail: c_int, opaque: *mut c_void) -> c_int {
+unsafe extern "C" fn on_lifecycle(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    event: c_int,
+    detail: c_int,
+    opaque: *mut c_void,
+) -> c_int {
     // Safety: `opaque` is the Listener that was registered, alive until `free_listener`.
     let listener = unsafe { &*opaque.cast::<Listener>() };
     if let Some((uuid, name)) = unsafe { identity(domain) } {
         // A failed send means that the observer has ended.
-        let _ = listener.messages.send(Message::Lifecycle { generation: listener.generation, uuid, name, event, detail });
+        let _ = listener.messages.send(Message::Lifecycle {
+            generation: listener.generation,
+            uuid,
+            name,
+            event,
+            detail,
+        });
     }
     0
 }
 
-unsafe extern "C" fn on_metadata(_: sys::virConnectPtr, domain: sys::virDomainPtr, _: c_int, _: *const libc::c_char, opaque: *mut c_void) {
+unsafe extern "C" fn on_metadata(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _: c_int,
+    _: *const libc::c_char,
+    opaque: *mut c_void,
+) {
     // Safety: as in `on_lifecycle`.
     let listener = unsafe { &*opaque.cast::<Listener>() };
     if let Some((uuid, name)) = unsafe { identity(domain) } {

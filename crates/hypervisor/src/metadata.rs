@@ -99,13 +99,17 @@ mod tests {
     #[test]
     fn priority_and_protect_are_read() {
         let metadata = of(r#"<other/><m:vm xmlns:m="https://mainstay/1" priority="high" protect="no"/>"#);
-        assert_eq!(metadata, Metadata { priority: Some(Priority::High), protect: Some(false), not_understood: vec![] });
+        assert_eq!(
+            metadata,
+            Metadata { priority: Some(Priority::High), protect: Some(false), not_understood: vec![] }
+        );
         assert_eq!(of(r#"<m:vm xmlns:m="https://else/1" priority="high"/>"#), Metadata::default());
     }
 
     #[test]
     fn typing_errors_fall_back_and_are_reported() {
-        let metadata = of(r#"<m:vm xmlns:m="https://mainstay/1" priority="urgent" protect="never" colour="red"/>"#);
+        let metadata =
+            of(r#"<m:vm xmlns:m="https://mainstay/1" priority="urgent" protect="never" colour="red"/>"#);
         assert_eq!((metadata.priority, metadata.protect), (None, None));
         assert_eq!(metadata.not_understood.len(), 3);
     }

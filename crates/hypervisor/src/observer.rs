@@ -1,20 +1,21 @@
 //! The observing thread: keeps one connection, turns libvirt's events into levels, and tells when libvirtd is silent.
 //!
 //! It makes no call itself. Calls run on pool threads and come back as messages, each with a deadline here. A call that
-//! passes its deadline is *stuck*: the connection is replaced (a stuck call uses up one of the few requests that libvirtd
-//! serves per client, and with five of them keepalives stop), and the same thing is not asked again until the stuck call
-//! has returned, so that one VM whose QEMU hangs holds at most one thread.
+//! passes its deadline is *stuck*: its connection is replaced (one call at a time per connection), and the same thing is
+//! not asked again until the stuck call has returned, so that one VM whose QEMU hangs holds at most one thread. A second
+//! connection asks libvirtd a trifle every second: if that is stuck, libvirtd as a whole is silent.
 //!
 //! Invariant: a domain is reported as removed or shut off only from an answer of libvirt.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::News;
+use crate::actor;
 use crate::calls::CallPool;
 use crate::domain::{Domain, DomainState, DomainUuid};
 use crate::error::{CallFailure, Error};
@@ -22,8 +23,8 @@ use crate::event::{Config, Event, HostInfo, Stray, Unanswered};
 use crate::libvirt::{self, Connection, Listener};
 use crate::stop_cause::StopTracker;
 
-/// At most so many calls of the observer are in flight: libvirtd serves five per client, and keepalives need one.
-const IN_FLIGHT_MAX: usize = 4;
+/// Between the answer to a ping and the next one.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// libvirtd is back at most this long before we are.
 const BACKOFF_MAX: Duration = Duration::from_millis(800);
@@ -31,13 +32,20 @@ const BACKOFF_MAX: Duration = Duration::from_millis(800);
 /// A libvirtd that hangs lets so many attempts to connect hang before it is left alone until one of them returns.
 const STUCK_ATTEMPTS_MAX: usize = 3;
 
+/// The connection that observes, and the one that pings.
+pub(crate) struct Pair {
+    observing: Connection,
+    pinging: Connection,
+}
+
 /// What the observer can be told.
 pub(crate) enum Message {
-    Opened { call: u64, result: Result<Connection, CallFailure> },
+    Opened { call: u64, result: Result<Pair, CallFailure> },
     Listed { call: u64, result: Result<Vec<(DomainUuid, String)>, CallFailure> },
     Host { call: u64, result: Result<HostInfo, CallFailure> },
     Read { call: u64, result: Box<Result<Option<Domain>, CallFailure>> },
     Strays { call: u64, strays: Vec<Stray> },
+    Pinged { call: u64, result: Result<(), CallFailure> },
     Lifecycle { generation: u64, uuid: DomainUuid, name: String, event: i32, detail: i32 },
     Altered { generation: u64, uuid: DomainUuid, name: String },
     Closed { generation: u64, why: String },
@@ -51,8 +59,12 @@ enum What {
     List,
     Host,
     /// `announce`: tell the result as a change, at once.
-    Read { uuid: DomainUuid, announce: bool },
+    Read {
+        uuid: DomainUuid,
+        announce: bool,
+    },
     Strays,
+    Ping,
 }
 
 impl What {
@@ -64,6 +76,7 @@ impl What {
             What::Host => (2, None),
             What::Read { uuid, announce: _ } => (3, Some(uuid)),
             What::Strays => (4, None),
+            What::Ping => (5, None),
         }
     }
 }
@@ -89,13 +102,16 @@ struct Observer {
     pool: CallPool,
     news: News,
     messages: Sender<Message>,
+    actor: Sender<actor::Message>,
     connection: Option<Arc<Connection>>,
+    pinging: Option<Arc<Connection>>,
     generation: u64,
     /// Told `Connected` and not yet `Lost`. `None`: neither was told yet.
     connected: Option<bool>,
     backoff: Duration,
     next_attempt: Instant,
     next_resync: Instant,
+    next_ping: Instant,
     next_call: u64,
     calls: BTreeMap<u64, Call>,
     queue: VecDeque<What>,
@@ -104,10 +120,15 @@ struct Observer {
     stops: StopTracker,
     host_uuid: Option<DomainUuid>,
     /// Connections whose closing found no free thread.
-    graveyard: Vec<Arc<Connection>>,
+    graveyard: Vec<Connection>,
 }
 
-pub(crate) fn start(config: Config, pool: CallPool, news: News) -> Result<Sender<Message>, Error> {
+pub(crate) fn start(
+    config: Config,
+    pool: CallPool,
+    news: News,
+    actor: Sender<actor::Message>,
+) -> Result<Sender<Message>, Error> {
     let (messages, inbox) = mpsc::channel();
     let now = Instant::now();
     let observer = Observer {
@@ -115,12 +136,15 @@ pub(crate) fn start(config: Config, pool: CallPool, news: News) -> Result<Sender
         pool,
         news,
         messages: messages.clone(),
+        actor,
         connection: None,
+        pinging: None,
         generation: 0,
         connected: None,
         backoff: BACKOFF_MIN,
         next_attempt: now,
         next_resync: now,
+        next_ping: now,
         next_call: 0,
         calls: BTreeMap::new(),
         queue: VecDeque::new(),
@@ -145,21 +169,31 @@ impl Observer {
             }
         }
         self.queue.clear();
-        self.bury_connection();
+        self.bury_connections();
     }
 
     fn next_wake(&self) -> Instant {
         let deadlines = self.calls.values().filter(|call| !call.stuck).map(|call| call.deadline);
-        let next = if self.connection.is_none() { self.next_attempt } else { self.next_resync };
+        let next =
+            if self.connection.is_none() { self.next_attempt } else { self.next_resync.min(self.next_ping) };
         // Never later than a second, so that refused calls and buried connections are tried again.
-        deadlines.chain([next, Instant::now() + Duration::from_secs(1)]).min().unwrap_or(next).max(Instant::now() + Duration::from_millis(1))
+        deadlines
+            .chain([next, Instant::now() + Duration::from_secs(1)])
+            .min()
+            .unwrap_or(next)
+            .max(Instant::now() + Duration::from_millis(1))
     }
 
     fn on_time(&mut self, now: Instant) {
         for connection in mem::take(&mut self.graveyard) {
-            self.bury(connection);
+            self.bury(Arc::new(connection));
         }
-        let late: Vec<u64> = self.calls.iter().filter(|(_, call)| !call.stuck && call.deadline <= now).map(|(id, _)| *id).collect();
+        let late: Vec<u64> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| !call.stuck && call.deadline <= now)
+            .map(|(id, _)| *id)
+            .collect();
         for id in late {
             self.on_late(id);
         }
@@ -171,6 +205,9 @@ impl Observer {
             }
         } else if now >= self.next_resync && self.round.is_none() {
             self.start_round(now);
+        }
+        if self.pinging.is_some() && now >= self.next_ping && !self.is_busy(What::Ping) {
+            self.call(What::Ping);
         }
         self.pump();
         self.finish_round();
@@ -196,17 +233,26 @@ impl Observer {
             What::List | What::Host | What::Read { .. } => {
                 self.unresolve(what, "libvirtd did not answer in time about it");
                 if generation == self.generation {
-                    self.bury_connection();
+                    // Whether libvirtd as a whole is silent shows with the attempt to connect anew.
+                    self.bury_connections();
                     self.next_attempt = Instant::now();
                 }
             }
+            What::Ping if generation == self.generation => self.lose("libvirtd does not answer (it hangs)"),
             What::Strays => self.resolve_strays(Vec::new()),
+            What::Ping => {}
         }
     }
 
     fn start_round(&mut self, now: Instant) {
         self.next_resync = now + self.config.resync_interval;
-        self.round = Some(Round { expected: BTreeSet::new(), domains: BTreeMap::new(), unanswered: BTreeMap::new(), listed: None, strays: None });
+        self.round = Some(Round {
+            expected: BTreeSet::new(),
+            domains: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
+            listed: None,
+            strays: None,
+        });
         self.queue.push_back(What::Host);
         if self.is_busy(What::List) {
             // An earlier list hangs, as it does when one QEMU can't be ended: ask about each known domain.
@@ -217,7 +263,8 @@ impl Observer {
     }
 
     fn expect_known(&mut self) {
-        let known: Vec<(DomainUuid, String)> = self.names.iter().map(|(uuid, name)| (*uuid, name.clone())).collect();
+        let known: Vec<(DomainUuid, String)> =
+            self.names.iter().map(|(uuid, name)| (*uuid, name.clone())).collect();
         self.expect(known, false);
     }
 
@@ -239,7 +286,12 @@ impl Observer {
             return;
         }
         let mut later = VecDeque::new();
-        while self.calls.values().filter(|call| !call.stuck && call.generation == self.generation).count() < IN_FLIGHT_MAX {
+        // One call at a time on the connection; looking for strays does not use it.
+        while !self
+            .calls
+            .values()
+            .any(|call| !call.stuck && call.generation == self.generation && call.what != What::Ping)
+        {
             let Some(what) = self.queue.pop_front() else { break };
             let same = self.calls.values().find(|call| call.what.key() == what.key());
             match same.map(|call| call.stuck) {
@@ -257,7 +309,7 @@ impl Observer {
         let id = self.next_call;
         self.next_call += 1;
         let messages = self.messages.clone();
-        let connection = self.connection.clone();
+        let connection = if what == What::Ping { self.pinging.clone() } else { self.connection.clone() };
         let deadline = Instant::now() + self.config.call_timeout;
         let generation = if what == What::Open { self.generation + 1 } else { self.generation };
         let spawned = match (what, connection) {
@@ -267,7 +319,9 @@ impl Observer {
                 let uri = self.config.uri.clone();
                 self.pool.spawn(move || {
                     // Nobody receives after the end: then the connection is closed here, on this thread.
-                    let _ = messages.send(Message::Opened { call: id, result: Connection::open(&uri, Some(listener)) });
+                    let result = Connection::open(&uri, Some(listener))
+                        .and_then(|observing| Ok(Pair { observing, pinging: Connection::open(&uri, None)? }));
+                    let _ = messages.send(Message::Opened { call: id, result });
                 })
             }
             (What::List, Some(connection)) => self.pool.spawn(move || {
@@ -288,7 +342,10 @@ impl Observer {
                     let _ = messages.send(Message::Strays { call: id, strays: libvirt::strays(&active) });
                 })
             }
-            (What::List | What::Host | What::Read { .. } | What::Strays, None) => return,
+            (What::Ping, Some(connection)) => self.pool.spawn(move || {
+                let _ = messages.send(Message::Pinged { call: id, result: connection.ping() });
+            }),
+            (What::List | What::Host | What::Read { .. } | What::Strays | What::Ping, None) => return,
         };
         match spawned {
             Ok(()) => {
@@ -311,8 +368,12 @@ impl Observer {
         if call.stuck {
             // Too late to be believed, but it can be asked again now.
             match call.what {
-                What::Read { uuid, .. } if self.connection.is_some() => self.queue.push_back(What::Read { uuid, announce: true }),
-                What::List | What::Host | What::Strays | What::Open | What::Read { .. } => self.next_resync = Instant::now(),
+                What::Read { uuid, .. } if self.connection.is_some() => {
+                    self.queue.push_back(What::Read { uuid, announce: true })
+                }
+                What::List | What::Host | What::Strays | What::Open | What::Ping | What::Read { .. } => {
+                    self.next_resync = Instant::now()
+                }
             }
         }
         Some((call.what, !call.stuck))
@@ -351,13 +412,26 @@ impl Observer {
                     self.resolve_strays(strays);
                 }
             }
+            Message::Pinged { call, result } => {
+                self.next_ping = Instant::now() + PING_INTERVAL;
+                let generation = self.calls.get(&call).map(|call| call.generation);
+                let Some((_, true)) = self.end_call(call) else { return };
+                match result {
+                    Err(failure) if failure.connection_lost && generation == Some(self.generation) => {
+                        self.lose(&failure.message)
+                    }
+                    Ok(()) | Err(_) => {}
+                }
+            }
             Message::Lifecycle { generation, uuid, name, event, detail } if generation == self.generation => {
                 if let Some(cause) = self.stops.on_event(uuid, event, detail) {
                     self.news.tell(Event::Stopped { uuid, name: name.clone(), cause });
                 }
                 self.want_read(uuid, name);
             }
-            Message::Altered { generation, uuid, name } if generation == self.generation => self.want_read(uuid, name),
+            Message::Altered { generation, uuid, name } if generation == self.generation => {
+                self.want_read(uuid, name)
+            }
             Message::Closed { generation, why } if generation == self.generation => self.lose(&why),
             // Of a connection that was replaced.
             Message::Lifecycle { .. } | Message::Altered { .. } | Message::Closed { .. } => {}
@@ -374,12 +448,14 @@ impl Observer {
         }
     }
 
-    fn on_opened(&mut self, id: u64, result: Result<Connection, CallFailure>) {
+    fn on_opened(&mut self, id: u64, result: Result<Pair, CallFailure>) {
         let generation = self.calls.get(&id).map(|call| call.generation);
         let counts = self.end_call(id).is_some_and(|(_, counts)| counts);
         match result {
-            Ok(connection) if counts && generation == Some(self.generation) => {
-                self.connection = Some(Arc::new(connection));
+            Ok(pair) if counts && generation == Some(self.generation) => {
+                self.connection = Some(Arc::new(pair.observing));
+                self.pinging = Some(Arc::new(pair.pinging));
+                self.next_ping = Instant::now() + PING_INTERVAL;
                 self.backoff = BACKOFF_MIN;
                 self.next_resync = Instant::now();
                 self.round = None;
@@ -389,15 +465,22 @@ impl Observer {
                     self.news.tell(Event::Connected);
                 }
             }
-            Ok(connection) => self.bury(Arc::new(connection)),
-            Err(failure) if counts => self.lose(&format!("cannot connect to {}: {}", self.config.uri, failure.message)),
+            Ok(pair) => {
+                self.bury(Arc::new(pair.observing));
+                self.bury(Arc::new(pair.pinging));
+            }
+            Err(failure) if counts => {
+                self.lose(&format!("cannot connect to {}: {}", self.config.uri, failure.message))
+            }
             Err(_) => {}
         }
     }
 
     fn on_domain(&mut self, mut domain: Domain, announce: bool) {
         match domain.state {
-            DomainState::ShutOff { cause } => domain.state = DomainState::ShutOff { cause: self.stops.refine(domain.uuid, cause) },
+            DomainState::ShutOff { cause } => {
+                domain.state = DomainState::ShutOff { cause: self.stops.refine(domain.uuid, cause) }
+            }
             DomainState::Running
             | DomainState::Paused { .. }
             | DomainState::ShuttingDown
@@ -452,7 +535,7 @@ impl Observer {
                 }
             }
             What::Strays => self.resolve_strays(Vec::new()),
-            What::Open | What::Host | What::List => {}
+            What::Open | What::Host | What::List | What::Ping => {}
         }
     }
 
@@ -483,47 +566,57 @@ impl Observer {
         let unanswered: Vec<Unanswered> = round
             .unanswered
             .into_iter()
-            .map(|(uuid, why)| Unanswered { uuid, name: self.names.get(&uuid).cloned().unwrap_or_default(), why })
+            .map(|(uuid, why)| Unanswered {
+                uuid,
+                name: self.names.get(&uuid).cloned().unwrap_or_default(),
+                why,
+            })
             .collect();
         let complete = round.listed == Some(true) && unanswered.is_empty();
         let domains: Vec<Domain> = round.domains.into_values().collect();
         if complete {
             self.names = domains.iter().map(|domain| (domain.uuid, domain.name.clone())).collect();
         }
-        let strays = round.strays.unwrap_or_default().into_iter().filter(|stray| !active.contains(&stray.uuid)).collect();
+        let strays = round
+            .strays
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|stray| !active.contains(&stray.uuid))
+            .collect();
         self.news.tell(Event::Snapshot { domains, unanswered, strays, complete });
     }
 
     /// libvirtd is gone or silent.
     fn lose(&mut self, why: &str) {
-        self.bury_connection();
+        self.bury_connections();
         self.stops.connection_lost();
         self.round = None;
         self.queue.clear();
         if self.connected != Some(false) {
             self.connected = Some(false);
             self.news.tell(Event::Lost { why: why.to_owned() });
+            // A failed send means that the actor has ended.
+            let _ = self.actor.send(actor::Message::Lost { why: why.to_owned() });
         }
     }
 
-    fn bury_connection(&mut self) {
-        if let Some(connection) = self.connection.take() {
+    fn bury_connections(&mut self) {
+        for connection in [self.connection.take(), self.pinging.take()].into_iter().flatten() {
             self.bury(connection);
         }
     }
 
-    /// Closing makes calls, too: on a thread of its own.
+    /// Closing makes calls, too: on a thread of its own. While a call is under way on the connection, that call's thread
+    /// has a share in it, and closes it when the call returns.
     fn bury(&mut self, connection: Arc<Connection>) {
-        let spare = Arc::clone(&connection);
-        match self.pool.spawn(move || drop(connection)) {
-            Ok(()) => {
-                // The thread's is the last but for this moment; if this one turns out to be the last, the thread has
-                // dropped its own, and closing would happen here. So it is handed over as well.
-                if let Some(last) = Arc::into_inner(spare) {
-                    self.graveyard.push(Arc::new(last));
-                }
-            }
-            Err(_) => self.graveyard.push(spare),
+        let Some(last) = Arc::into_inner(connection) else { return };
+        // Kept aside, because a refused thread would drop it here.
+        let slot = Arc::new(Mutex::new(Some(last)));
+        let theirs = Arc::clone(&slot);
+        let take =
+            |slot: &Mutex<Option<Connection>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if self.pool.spawn(move || drop(take(&theirs))).is_err() {
+            self.graveyard.extend(take(&slot));
         }
     }
 }

@@ -49,7 +49,12 @@ pub(crate) fn subject(op: &Op) -> Result<DomainUuid, OpError> {
 }
 
 /// Carries out `op`, whose subject is `uuid`.
-pub(crate) fn perform(connection: &Connection, op: &Op, uuid: DomainUuid, ticket: &Ticket) -> Result<OpOutput, OpError> {
+pub(crate) fn perform(
+    connection: &Connection,
+    op: &Op,
+    uuid: DomainUuid,
+    ticket: &Ticket,
+) -> Result<OpOutput, OpError> {
     let act = Act { connection, uuid, ticket };
     match op {
         Op::StartPaused { xml } => act.start_paused(xml),
@@ -91,13 +96,16 @@ impl Act<'_> {
 
     fn start_paused(&self, xml: &str) -> Result<OpOutput, OpError> {
         let before = match self.look() {
-            Ok((_, state)) if state.is_active() => return Ok(OpOutput::AlreadyActive { uuid: self.uuid, pid: self.pid() }),
+            Ok((_, state)) if state.is_active() => {
+                return Ok(OpOutput::AlreadyActive { uuid: self.uuid, pid: self.pid() });
+            }
             Ok((handle, _)) => Some(self.definition(&handle)?),
             Err(OpError::NoSuchDomain { .. }) => None,
             Err(error) => return Err(error),
         };
         self.ticket.check()?;
-        let handle = Handle::define_xml(self.connection.connect(), xml).map_err(|error| self.failed(&error))?;
+        let handle =
+            Handle::define_xml(self.connection.connect(), xml).map_err(|error| self.failed(&error))?;
         let outcome = self.ticket.check().and_then(|()| self.start_defined(&handle, before.is_none()));
         match outcome {
             Err(ref error) if !error.outcome_unknown() => self.put_back(&handle, before.as_deref()),
@@ -112,7 +120,9 @@ impl Act<'_> {
         if handle.has_managed_save(0).map_err(|error| self.failed(&error))? {
             return Err(OpError::SavedState { uuid: self.uuid });
         }
-        handle.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE).map_err(|error| self.failed(&error))
+        handle
+            .get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE)
+            .map_err(|error| self.failed(&error))
     }
 
     fn start_defined(&self, handle: &Handle, made_here: bool) -> Result<OpOutput, OpError> {
@@ -138,7 +148,9 @@ impl Act<'_> {
         // If somebody has started it in the meantime, its definition is his now.
         let Ok((_, DomainState::ShutOff { .. })) = self.look() else { return };
         let result = match before {
-            Some(xml) => Handle::define_xml(self.connection.connect(), xml).map(drop).map_err(|error| self.failed(&error)),
+            Some(xml) => Handle::define_xml(self.connection.connect(), xml)
+                .map(drop)
+                .map_err(|error| self.failed(&error)),
             None => self.undefine_handle(handle),
         };
         if let Err(error) = result {
@@ -178,7 +190,9 @@ impl Act<'_> {
     fn unless_off(&self, result: Result<(), virt::error::Error>) -> Result<OpOutput, OpError> {
         let Err(error) = result else { return Ok(OpOutput::Done) };
         match self.failed(&error) {
-            OpError::WrongState { .. } if matches!(self.look(), Ok((_, DomainState::ShutOff { .. }))) => Ok(OpOutput::Done),
+            OpError::WrongState { .. } if matches!(self.look(), Ok((_, DomainState::ShutOff { .. }))) => {
+                Ok(OpOutput::Done)
+            }
             error => Err(error),
         }
     }
@@ -187,14 +201,20 @@ impl Act<'_> {
         let (handle, state) = self.look()?;
         if state.is_active() {
             // libvirt would make it transient: its definition would be lost with its QEMU.
-            return Err(OpError::WrongState { message: "it is active; only a domain that is shut off is undefined".into() });
+            return Err(OpError::WrongState {
+                message: "it is active; only a domain that is shut off is undefined".into(),
+            });
         }
         self.undefine_handle(&handle).map(|()| OpOutput::Done)
     }
 
     fn undefine_handle(&self, handle: &Handle) -> Result<(), OpError> {
         // NVRAM and TPM state are the VM's data. Older libvirt and other drivers know fewer flags, and refuse them.
-        let attempts = [sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | sys::VIR_DOMAIN_UNDEFINE_KEEP_TPM, sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM, 0];
+        let attempts = [
+            sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | sys::VIR_DOMAIN_UNDEFINE_KEEP_TPM,
+            sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM,
+            0,
+        ];
         let mut last = OpError::NoSuchDomain { uuid: self.uuid };
         for flags in attempts {
             self.ticket.check()?;

@@ -31,7 +31,9 @@ pub fn find_all_qemu() -> Result<BTreeMap<DomainUuid, Pid>, Error> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc").map_err(Error::Proc)? {
         let entry = entry.map_err(Error::Proc)?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<Pid>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<Pid>().ok()) else {
+            continue;
+        };
         if let Some(uuid) = uuid_of_process(&entry.path()) {
             found.entry(uuid).and_modify(|earlier: &mut Pid| *earlier = (*earlier).min(pid)).or_insert(pid);
         }
@@ -102,7 +104,13 @@ mod tests {
         let uuid: DomainUuid = "44c9b1b5-592e-4d43-b810-5d0eb8d81c64".parse().expect("valid");
         let line = b"qemu-system-x86_64\0-name\0guest=n\0-uuid\x0044c9b1b5-592e-4d43-b810-5d0eb8d81c64\0-S\0";
         assert_eq!(uuid_of_cmdline(line), Some(uuid));
-        for line in [&b"qemu\0-uuid\0"[..], b"qemu\0-uuid", b"qemu\0-uuid\0nonsense\0", b"", b"a -uuid 44c9b1b5-592e-4d43-b810-5d0eb8d81c64"] {
+        for line in [
+            &b"qemu\0-uuid\0"[..],
+            b"qemu\0-uuid",
+            b"qemu\0-uuid\0nonsense\0",
+            b"",
+            b"a -uuid 44c9b1b5-592e-4d43-b810-5d0eb8d81c64",
+        ] {
             assert_eq!(uuid_of_cmdline(line), None);
         }
     }
@@ -110,7 +118,11 @@ mod tests {
     #[test]
     fn a_process_is_found_while_it_lives_and_not_after() {
         let uuid = DomainUuid(*b"mainstay-test-p1");
-        let child = Command::new("sh").args(["-c", "read wait", "-uuid", &uuid.to_string()]).stdin(Stdio::piped()).spawn().expect("sh");
+        let child = Command::new("sh")
+            .args(["-c", "read wait", "-uuid", &uuid.to_string()])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("sh");
         let pid = child.id();
         let child = Reaped(child);
         wait_until("the process", || find_qemu(uuid).expect("/proc") == Some(pid));
@@ -137,7 +149,8 @@ mod tests {
             .expect("the test binary");
         let held = child.stdin.take();
         child.wait().expect("it forks and ends");
-        let zombie = || find_qemu(uuid).expect("/proc").filter(|pid| is_zombie(Path::new(&format!("/proc/{pid}"))));
+        let zombie =
+            || find_qemu(uuid).expect("/proc").filter(|pid| is_zombie(Path::new(&format!("/proc/{pid}"))));
         wait_until("a zombie leader that is found", || zombie().is_some());
         // Its thread reads the end of the input, and ends.
         drop(held);

@@ -134,7 +134,8 @@ impl FromStr for Spec {
     fn from_str(xml: &str) -> Result<Spec, XmlError> {
         // No DTD (the default), so no entity expansion. The limit on nodes bounds memory for hostile input.
         let options = roxmltree::ParsingOptions { nodes_limit: 100_000, ..Default::default() };
-        let document = Document::parse_with_options(xml, options).map_err(|error| XmlError::Malformed { message: error.to_string() })?;
+        let document = Document::parse_with_options(xml, options)
+            .map_err(|error| XmlError::Malformed { message: error.to_string() })?;
         let root = document.root_element();
         if root.tag_name().name() != "domain" {
             return Err(XmlError::Missing { what: "<domain> as its outermost element" });
@@ -149,7 +150,11 @@ fn parse_domain(root: Node<'_, '_>) -> Result<Spec, XmlError> {
     let vcpus = text_of(root, "vcpu").unwrap_or("1");
     let vcpus = vcpus.parse().map_err(|_| bad_value("vcpu", vcpus))?;
     let os_type = child(root, "os").and_then(|os| child(os, "type"));
-    let devices: Vec<Node<'_, '_>> = root.children().filter(|node| node.has_tag_name("devices")).flat_map(|node| node.children()).collect();
+    let devices: Vec<Node<'_, '_>> = root
+        .children()
+        .filter(|node| node.has_tag_name("devices"))
+        .flat_map(|node| node.children())
+        .collect();
     let named = |name: &'static str| devices.iter().copied().filter(move |node| node.has_tag_name(name));
     let interfaces: Vec<Interface> = named("interface").map(parse_interface).collect();
     Ok(Spec {
@@ -166,8 +171,11 @@ fn parse_domain(root: Node<'_, '_>) -> Result<Spec, XmlError> {
         arch: os_type.and_then(|node| node.attribute("arch")).map(str::to_owned),
         cpu: parse_cpu(root),
         nvram: child(root, "os").and_then(|os| text_of(os, "nvram")).map(str::to_owned),
-        tpm_emulator: named("tpm").any(|tpm| child(tpm, "backend").and_then(|node| node.attribute("type")) == Some("emulator")),
-        guest_agent: named("channel").any(|channel| child(channel, "target").and_then(|node| node.attribute("name")) == Some("org.qemu.guest_agent.0")),
+        tpm_emulator: named("tpm")
+            .any(|tpm| child(tpm, "backend").and_then(|node| node.attribute("type")) == Some("emulator")),
+        guest_agent: named("channel").any(|channel| {
+            child(channel, "target").and_then(|node| node.attribute("name")) == Some("org.qemu.guest_agent.0")
+        }),
         metadata: metadata::parse(root),
     })
 }
@@ -217,8 +225,10 @@ fn parse_disk(disk: Node<'_, '_>) -> Disk {
     let source = match kind {
         "file" => attribute("file").map(DiskSource::File),
         "block" => attribute("dev").map(DiskSource::Block),
-        "network" => attribute("protocol").map(|protocol| DiskSource::Network { protocol, name: attribute("name").unwrap_or_default() }),
-        "volume" => attribute("pool").map(|pool| DiskSource::Volume { pool, volume: attribute("volume").unwrap_or_default() }),
+        "network" => attribute("protocol")
+            .map(|protocol| DiskSource::Network { protocol, name: attribute("name").unwrap_or_default() }),
+        "volume" => attribute("pool")
+            .map(|pool| DiskSource::Volume { pool, volume: attribute("volume").unwrap_or_default() }),
         other => Some(DiskSource::Other(other.to_owned())),
     };
     Disk {
@@ -285,7 +295,10 @@ mod tests {
         assert_eq!(spec.disks[0].source, DiskSource::File("/srv/ds/db1/a.qcow2".into()));
         assert_eq!(spec.disks[0].format.as_deref(), Some("qcow2"));
         assert!(spec.disks[1].shareable && !spec.disks[1].readonly);
-        assert_eq!(spec.disks[2].source, DiskSource::Network { protocol: "rbd".into(), name: "pool/img".into() });
+        assert_eq!(
+            spec.disks[2].source,
+            DiskSource::Network { protocol: "rbd".into(), name: "pool/img".into() }
+        );
         assert!(spec.disks[2].readonly);
         assert_eq!((&spec.disks[3].source, spec.disks[3].readonly), (&DiskSource::Empty, true));
         assert_eq!(spec.interfaces[0].kind, InterfaceKind::Bridge("br0".into()));

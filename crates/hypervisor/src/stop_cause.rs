@@ -3,7 +3,7 @@
 //! This decides whether a VM may be restarted elsewhere (it failed) or must stay down (its user shut it down). libvirt
 //! has two sources: lifecycle *events* with details, and the *reason* beside the state "shut off", which can be read at
 //! any time but tells less. What both say was established by experiment, with libvirt 9.0 and QEMU 7.2 (the contract
-//! tests repeat the rows marked `*`):
+//! tests repeat the rows marked `*`; the rows marked `†` were not tried, they follow libvirt's documentation):
 //!
 //! | what happened | events (type: detail) | reason of "shut off" | class by events | class by reason alone |
 //! | --- | --- | --- | --- | --- |
@@ -18,14 +18,14 @@
 //! | guest panic, `on_crash=restart` | crashed: panicked; resumed | (running, crashed) | none | none |
 //! | `virsh suspend` | suspended: paused | (paused, user) | none | none |
 //! | started paused `*` | started: booted; suspended: paused | (paused, user) | none | none |
-//! | disk error, `error_policy=stop` | suspended: I/O error | (paused, I/O error) | none | none |
+//! | disk error, `error_policy=stop` `†` | suspended: I/O error | (paused, I/O error) | none | none |
 //! | `virsh save`, `managedsave` | suspended: paused; stopped: saved | saved | `Saved` | `Saved` |
-//! | live migration away | suspended: migrated; stopped: migrated | migrated | `Migrated` | `Migrated` |
+//! | live migration away `†` | suspended: migrated; stopped: migrated | migrated | `Migrated` | `Migrated` |
 //! | start failed before QEMU ran (file missing) | none | failed | none | `StartFailed` |
-//! | start failed in QEMU (image locked) `*` | stopped: failed, without a started | failed | `StartFailed` | `StartFailed` |
+//! | start failed in QEMU (image locked) `*` | none | failed | none | `StartFailed` |
 //! | QEMU killed while libvirtd was down `*` | none | crashed | none | `Crashed` |
 //! | guest powered off while libvirtd was down | none: QEMU waits (`-no-shutdown`) for libvirtd, which then ends it | shutdown | none | `Shutdown` |
-//! | host was rebooted | none | unknown | none | `Unknown` |
+//! | host was rebooted `†` | none | unknown | none | `Unknown` |
 //! | transient domain, any of these | as above, then it is gone | (no such domain) | as above | none |
 //!
 //! Three traps follow. `virsh shutdown` can't be told from a guest that powers itself off: both are the user's word.
@@ -84,8 +84,16 @@ impl StopCause {
     /// Whether somebody wanted this stop. `Destroyed` counts as wanted; the caller knows whether it was its own order.
     pub fn intent(self) -> Intent {
         match self {
-            StopCause::GuestShutdown | StopCause::Destroyed | StopCause::Migrated | StopCause::Saved | StopCause::Snapshot => Intent::Wanted,
-            StopCause::HostSignal | StopCause::QemuDied | StopCause::GuestPanicked | StopCause::Crashed | StopCause::StartFailed => Intent::Accident,
+            StopCause::GuestShutdown
+            | StopCause::Destroyed
+            | StopCause::Migrated
+            | StopCause::Saved
+            | StopCause::Snapshot => Intent::Wanted,
+            StopCause::HostSignal
+            | StopCause::QemuDied
+            | StopCause::GuestPanicked
+            | StopCause::Crashed
+            | StopCause::StartFailed => Intent::Accident,
             StopCause::Shutdown | StopCause::Daemon | StopCause::Unknown => Intent::Unclear,
         }
     }
@@ -219,7 +227,10 @@ mod tests {
     fn run(events: &[(u32, u32)]) -> Option<StopCause> {
         let mut tracker = StopTracker::default();
         let uuid = DomainUuid([7; 16]);
-        let causes: Vec<StopCause> = events.iter().filter_map(|(event, detail)| tracker.on_event(uuid, *event as i32, *detail as i32)).collect();
+        let causes: Vec<StopCause> = events
+            .iter()
+            .filter_map(|(event, detail)| tracker.on_event(uuid, *event as i32, *detail as i32))
+            .collect();
         causes.last().copied()
     }
 
@@ -252,8 +263,16 @@ mod tests {
         let mut tracker = StopTracker::default();
         let uuid = DomainUuid([7; 16]);
         tracker.on_event(uuid, STARTED.0 as i32, 0);
-        tracker.on_event(uuid, v::VIR_DOMAIN_EVENT_SHUTDOWN as i32, v::VIR_DOMAIN_EVENT_SHUTDOWN_GUEST as i32);
-        tracker.on_event(uuid, v::VIR_DOMAIN_EVENT_STOPPED as i32, v::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN as i32);
+        tracker.on_event(
+            uuid,
+            v::VIR_DOMAIN_EVENT_SHUTDOWN as i32,
+            v::VIR_DOMAIN_EVENT_SHUTDOWN_GUEST as i32,
+        );
+        tracker.on_event(
+            uuid,
+            v::VIR_DOMAIN_EVENT_STOPPED as i32,
+            v::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN as i32,
+        );
         assert_eq!(tracker.refine(uuid, StopCause::Shutdown), StopCause::GuestShutdown);
         assert_eq!(tracker.refine(uuid, StopCause::Crashed), StopCause::Crashed);
         tracker.connection_lost();

@@ -15,7 +15,14 @@ pub struct FakeWorld {
 impl FakeWorld {
     pub fn new() -> FakeWorld {
         let (news, storage) = (Recorder::default(), FakeStorage::default());
-        let host = HostInfo { hostname: "host-1".into(), uuid: None, cpus: 4, memory_bytes: 1 << 33, memory_free_bytes: 1 << 32, libvirt_version: 9_000_000 };
+        let host = HostInfo {
+            hostname: "host-1".into(),
+            uuid: None,
+            cpus: 4,
+            memory_bytes: 1 << 33,
+            memory_free_bytes: 1 << 32,
+            libvirt_version: 9_000_000,
+        };
         let fake = FakeHypervisor::start(host, storage.clone(), news.sink()).expect("a thread");
         FakeWorld { fake, storage, news }
     }

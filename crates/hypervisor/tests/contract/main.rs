@@ -8,7 +8,9 @@ mod suite;
 use std::time::{Duration, Instant};
 
 use fake_world::FakeWorld;
-use mainstay_hypervisor::{Config, DomainState, DomainUuid, Event, Hypervisor, Op, OpError, OpOutput, PauseReason, StopCause};
+use mainstay_hypervisor::{
+    Config, DomainState, DomainUuid, Event, Hypervisor, Op, OpError, OpOutput, PauseReason, StopCause,
+};
 use real_world::{RealWorld, inside};
 use recorder::Recorder;
 use suite::World;
@@ -44,13 +46,19 @@ fn real_qemu_passes_the_suite() {
 }
 
 fn lost(world: &RealWorld, mark: usize) -> String {
-    world.news.wait("lost", mark, |event| if let Event::Lost { why } = event { Some(why.clone()) } else { None })
+    world.news.wait(
+        "lost",
+        mark,
+        |event| if let Event::Lost { why } = event { Some(why.clone()) } else { None },
+    )
 }
 
 fn snapshot_of(world: &RealWorld, mark: usize, uuid: DomainUuid) -> DomainState {
     world.news.wait("connected", mark, |event| matches!(event, Event::Connected).then_some(()));
     world.news.wait("a complete snapshot", mark, |event| match event {
-        Event::Snapshot { domains, complete: true, .. } => domains.iter().find(|domain| domain.uuid == uuid).map(|domain| domain.state),
+        Event::Snapshot { domains, complete: true, .. } => {
+            domains.iter().find(|domain| domain.uuid == uuid).map(|domain| domain.state)
+        }
         _ => None,
     })
 }
@@ -62,7 +70,8 @@ fn assert_never_told_off(events: &[Event], uuid: DomainUuid) {
             Event::Changed(domain) => domain.uuid == uuid && !domain.state.is_active(),
             Event::Removed { uuid: gone, .. } | Event::Stopped { uuid: gone, .. } => *gone == uuid,
             Event::Snapshot { domains, complete, .. } => {
-                domains.iter().any(|domain| domain.uuid == uuid && !domain.state.is_active()) || *complete && !domains.iter().any(|domain| domain.uuid == uuid)
+                domains.iter().any(|domain| domain.uuid == uuid && !domain.state.is_active())
+                    || *complete && !domains.iter().any(|domain| domain.uuid == uuid)
             }
             Event::Connected | Event::Lost { .. } | Event::HostInfo(_) | Event::Done { .. } => false,
         };
@@ -129,7 +138,8 @@ fn real_transient_domain_ends_with_its_cause() {
         std::fs::write(file.path(), xml).expect("written");
         let mark = world.news.mark();
         world.virsh(&["create", file.path().to_str().expect("UTF-8")]);
-        let domain = world.news.wait_domain("running", mark, uuid, |domain| domain.state == DomainState::Running);
+        let domain =
+            world.news.wait_domain("running", mark, uuid, |domain| domain.state == DomainState::Running);
         assert!(!domain.persistent && domain.spec.is_ok());
         world.signal_qemu(uuid, libc::SIGKILL);
         let cause = world.news.wait("stopped", mark, |event| match event {
@@ -137,7 +147,9 @@ fn real_transient_domain_ends_with_its_cause() {
             _ => None,
         });
         assert_eq!(cause, StopCause::QemuDied);
-        world.news.wait("removed", mark, |event| matches!(event, Event::Removed { uuid: gone, .. } if *gone == uuid).then_some(()));
+        world.news.wait("removed", mark, |event| {
+            matches!(event, Event::Removed { uuid: gone, .. } if *gone == uuid).then_some(())
+        });
     });
 }
 
@@ -163,9 +175,13 @@ fn real_qemu_hangs_others_are_operated() {
         world.signal_qemu(stuck, libc::SIGSTOP);
         world.handle().submit(900, Op::Suspend { uuid: stuck });
         assert_eq!(world.news.run(world.handle(), 901, Op::Suspend { uuid: other }), Ok(OpOutput::Done));
-        world.news.wait_domain("paused", mark, other, |domain| domain.state == DomainState::Paused { reason: PauseReason::User });
+        world.news.wait_domain("paused", mark, other, |domain| {
+            domain.state == DomainState::Paused { reason: PauseReason::User }
+        });
         world.signal_qemu(stuck, libc::SIGCONT);
-        let result = world.news.wait("the stuck one's result", mark, |event| if let Event::Done { id: 900, result } = event { Some(result.clone()) } else { None });
+        let result = world.news.wait("the stuck one's result", mark, |event| {
+            if let Event::Done { id: 900, result } = event { Some(result.clone()) } else { None }
+        });
         assert_eq!(result, Ok(OpOutput::Done));
         assert_never_told_off(&world.news.since(mark), stuck);
     });
@@ -179,12 +195,16 @@ fn test_driver_is_observed() {
     let hypervisor = Hypervisor::start(config, news.sink()).expect("threads");
     news.wait("host", 0, |event| matches!(event, Event::HostInfo(host) if host.cpus > 0).then_some(()));
     let uuid = news.wait("snapshot", 0, |event| match event {
-        Event::Snapshot { domains, complete: true, .. } => domains.iter().find(|domain| domain.name == "test").map(|domain| domain.uuid),
+        Event::Snapshot { domains, complete: true, .. } => {
+            domains.iter().find(|domain| domain.name == "test").map(|domain| domain.uuid)
+        }
         _ => None,
     });
     let mark = news.mark();
     assert_eq!(news.run(&hypervisor, 1, Op::Suspend { uuid }), Ok(OpOutput::Done));
-    news.wait_domain("paused", mark, uuid, |domain| domain.state == DomainState::Paused { reason: PauseReason::User });
+    news.wait_domain("paused", mark, uuid, |domain| {
+        domain.state == DomainState::Paused { reason: PauseReason::User }
+    });
     assert_eq!(news.run(&hypervisor, 2, Op::Destroy { uuid }), Ok(OpOutput::Done));
     let off = news.wait_domain("off", mark, uuid, |domain| !domain.state.is_active());
     assert_eq!(off.state, DomainState::ShutOff { cause: StopCause::Destroyed });
@@ -193,7 +213,8 @@ fn test_driver_is_observed() {
 #[test]
 fn unreachable_libvirtd_is_lost_once_and_nothing_is_attempted() {
     let news = Recorder::default();
-    let config = Config { uri: "qemu+unix:///system?socket=/nonexistent/libvirt-sock".into(), ..Config::default() };
+    let config =
+        Config { uri: "qemu+unix:///system?socket=/nonexistent/libvirt-sock".into(), ..Config::default() };
     let hypervisor = Hypervisor::start(config, news.sink()).expect("threads");
     news.wait("lost", 0, |event| matches!(event, Event::Lost { .. }).then_some(()));
     let result = news.run(&hypervisor, 1, Op::Destroy { uuid: DomainUuid([1; 16]) });

@@ -103,7 +103,9 @@ fn what_is_missing() -> Option<String> {
     }
     let path = std::env::var("PATH").unwrap_or_default();
     let programs = ["libvirtd", "virsh", "qemu-system-x86_64", "unshare", "mount", "ip"];
-    let missing = programs.iter().find(|program| !path.split(':').chain(["/usr/sbin", "/sbin"]).any(|dir| Path::new(dir).join(program).exists()))?;
+    let missing = programs.iter().find(|program| {
+        !path.split(':').chain(["/usr/sbin", "/sbin"]).any(|dir| Path::new(dir).join(program).exists())
+    })?;
     Some(format!("{missing} is not installed"))
 }
 
@@ -126,14 +128,25 @@ impl RealWorld {
         let news = Recorder::default();
         let config = Config { resync_interval: Duration::from_secs(2), ..Config::default() };
         let hypervisor = Hypervisor::start(config, news.sink()).expect("threads");
-        let world = RealWorld { dir: dir.to_owned(), libvirtd: Mutex::new(None), hypervisor, news, locks: Mutex::new(Vec::new()) };
+        let world = RealWorld {
+            dir: dir.to_owned(),
+            libvirtd: Mutex::new(None),
+            hypervisor,
+            news,
+            locks: Mutex::new(Vec::new()),
+        };
         world.start_libvirtd();
         world.news.wait("connected", 0, |event| matches!(event, Event::Connected).then_some(()));
         world
     }
 
     pub fn start_libvirtd(&self) {
-        let child = Command::new("libvirtd").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("libvirtd");
+        let child = Command::new("libvirtd")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("libvirtd");
         *self.libvirtd.lock().expect("not poisoned") = Some(child);
     }
 
@@ -150,7 +163,11 @@ impl RealWorld {
     }
 
     pub fn virsh(&self, arguments: &[&str]) {
-        let output = Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).output().expect("virsh");
+        let output = Command::new("virsh")
+            .args(["-q", "-c", "qemu:///system"])
+            .args(arguments)
+            .output()
+            .expect("virsh");
         assert!(output.status.success(), "virsh {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 

@@ -50,10 +50,18 @@ impl Recorder {
     }
 
     /// The domain as told by a change or a snapshot, once `good` likes it.
-    pub fn wait_domain(&self, what: &str, mark: usize, uuid: DomainUuid, good: impl Fn(&Domain) -> bool) -> Domain {
+    pub fn wait_domain(
+        &self,
+        what: &str,
+        mark: usize,
+        uuid: DomainUuid,
+        good: impl Fn(&Domain) -> bool,
+    ) -> Domain {
         self.wait(what, mark, |event| match event {
             Event::Changed(domain) if domain.uuid == uuid && good(domain) => Some((**domain).clone()),
-            Event::Snapshot { domains, .. } => domains.iter().find(|domain| domain.uuid == uuid && good(domain)).cloned(),
+            Event::Snapshot { domains, .. } => {
+                domains.iter().find(|domain| domain.uuid == uuid && good(domain)).cloned()
+            }
             _ => None,
         })
     }
@@ -76,7 +84,8 @@ fn summary_of_op(op: &Op) -> String {
 fn summary(event: &Event) -> String {
     match event {
         Event::Snapshot { domains, unanswered, strays, complete } => {
-            let states: Vec<String> = domains.iter().map(|domain| format!("{}={:?}", domain.name, domain.state)).collect();
+            let states: Vec<String> =
+                domains.iter().map(|domain| format!("{}={:?}", domain.name, domain.state)).collect();
             format!("Snapshot complete={complete} {states:?} unanswered={unanswered:?} strays={strays:?}")
         }
         Event::Changed(domain) => format!("Changed {} {:?} pid={:?}", domain.name, domain.state, domain.pid),
