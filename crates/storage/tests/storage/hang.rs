@@ -1,0 +1,44 @@
+//! A datastore operation that never ends: nothing else waits for it.
+
+use crate::harness::{Client, beat, config, directory, host};
+use mainstay_core::ids::*;
+use mainstay_core::register::RegisterId;
+use mainstay_core::{DiskAction, DiskOutcome};
+use mainstay_storage::Completion;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use std::fs::OpenOptions;
+
+#[test]
+fn a_hanging_read_delays_neither_heartbeats_nor_xml_nor_the_end() {
+    let directory = directory();
+    let client = Client::start(config(directory.path(), "lab", &host(1)));
+    client.write(RegisterId::Heartbeat(host(1)), beat(1)).expect("written");
+    // Opening a pipe that nobody writes to waits forever, as an operation on a hung mount does.
+    let pipe = directory.path().join(".mainstay/lab-test/host-2-poweron");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("a pipe");
+    let hanging = DiskAction::Read(vec![RegisterId::PowerOn(host(2))]);
+    client.datastore.submit(OpId(100), hanging.clone());
+
+    for counter in 2..50 {
+        client.write(RegisterId::Heartbeat(host(1)), beat(counter)).expect("written");
+    }
+    client.datastore.store_xml(VmId([3; 16]), XmlId(1), "<domain/>".into());
+    assert!(matches!(client.wait(), Completion::XmlStored { error: None, .. }));
+
+    // What waits is bounded; what is too much is refused at once, with the reason.
+    for op in 101..300 {
+        client.datastore.submit(OpId(op), hanging.clone());
+    }
+    let Completion::Disk { op, outcome: DiskOutcome::Failed(why) } = client.wait() else {
+        panic!("an operation was done on a hung datastore");
+    };
+    assert!(op >= OpId(164), "{op:?} had room");
+    assert!(
+        why.contains("does not answer: 64 operations wait already; check its storage connection"),
+        "{why}"
+    );
+
+    // Returns although a thread hangs. Then let that thread go.
+    drop(client);
+    drop(OpenOptions::new().write(true).open(&pipe).expect("the hanging thread reads"));
+}
