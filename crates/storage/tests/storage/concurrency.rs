@@ -1,6 +1,6 @@
 //! One host writes, another reads at the same time: every read is whole, and none goes backwards.
 
-use crate::harness::{Client, beat, config, directory, host};
+use crate::harness::{Client, as_seen_by_others, beat, config, directory, host};
 use mainstay_core::ids::*;
 use mainstay_core::register::*;
 use mainstay_core::{ReadRegister, RegisterValue};
@@ -51,7 +51,7 @@ fn race(id: &RegisterId, value: fn(u64) -> RegisterValue) -> u64 {
                 written.store(round, Ordering::SeqCst);
             }
         });
-        let reader = Client::start(config(directory.path(), "lab", &host(2)));
+        let reader = Client::start(config(&as_seen_by_others(directory.path()), "lab", &host(2)));
         let mut reads = 0;
         let mut seen = 0;
         while seen < ROUNDS {

@@ -1,6 +1,6 @@
 //! The real datastore against the contract.
 
-use crate::harness::{Client, config, directory};
+use crate::harness::{Client, as_seen_by_others, config, directory};
 use mainstay_core::ids::HostId;
 use mainstay_core::register::RegisterId;
 use mainstay_core::{ReadRegister, RegisterValue};
@@ -25,7 +25,11 @@ impl Real {
     }
 
     fn client(&mut self, host: &HostId) -> &Client {
-        let start = || Client::start(config(self.directory.path(), self.cluster, host));
+        let path = match host.as_str() {
+            "host-1" => self.directory.path().to_path_buf(),
+            _ => as_seen_by_others(self.directory.path()),
+        };
+        let start = || Client::start(config(&path, self.cluster, host));
         self.clients.entry(host.clone()).or_insert_with(start)
     }
 

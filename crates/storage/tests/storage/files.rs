@@ -1,6 +1,6 @@
 //! What happens to the files: layout, races at layout, removal, refusals, `inspect`.
 
-use crate::harness::{Client, beat, config, directory, host};
+use crate::harness::{Client, as_seen_by_others, beat, config, directory, host};
 use mainstay_core::ids::*;
 use mainstay_core::register::*;
 use mainstay_core::{ReadRegister, RegisterValue};
@@ -46,7 +46,12 @@ fn hosts_that_lay_out_at_the_same_time_destroy_nothing() {
         let directory = directory();
         thread::scope(|scope| {
             for number in 1..=4u32 {
-                let config = config(directory.path(), "lab", &host(number));
+                let path = if number % 2 == 0 {
+                    directory.path().to_path_buf()
+                } else {
+                    as_seen_by_others(directory.path())
+                };
+                let config = config(&path, "lab", &host(number));
                 scope.spawn(move || {
                     let client = Client::start(config);
                     let epoch = u64::from(number);

@@ -4,7 +4,7 @@ use mainstay_core::ids::*;
 use mainstay_core::register::*;
 use mainstay_core::{DiskAction, DiskOutcome, ReadRegister, RegisterValue};
 use mainstay_storage::{Completion, Datastore, DatastoreConfig};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -17,9 +17,24 @@ pub struct Client {
     answers: Receiver<Completion>,
 }
 
+/// To run these tests on another file system: a directory on it.
+const DIRECTORY: &str = "MAINSTAY_TEST_DIRECTORY";
+
+/// The same file system mounted once more, as another host would see it.
+const SECOND_MOUNT: &str = "MAINSTAY_TEST_SECOND_MOUNT";
+
 /// A directory where O_DIRECT works as a rule (not a tmpfs).
 pub fn directory() -> TempDir {
-    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory for the test")
+    let parent = std::env::var_os(DIRECTORY).map_or(env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+    TempDir::new_in(parent).expect("a directory for the test")
+}
+
+/// The path by which another host sees that directory.
+pub fn as_seen_by_others(directory: &Path) -> PathBuf {
+    match (std::env::var_os(SECOND_MOUNT), directory.file_name()) {
+        (Some(mount), Some(name)) => Path::new(&mount).join(name),
+        (None, _) | (_, None) => directory.to_path_buf(),
+    }
 }
 
 pub fn host(number: u32) -> HostId {

@@ -1,6 +1,6 @@
 //! The lock probe against a real QEMU. Skipped, with a message, where there is none; in CI that is a failure.
 
-use crate::harness::directory;
+use crate::harness::{as_seen_by_others, directory};
 use mainstay_storage::image_lock::probe_image;
 use mainstay_storage::{ImageLock, Prober};
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -77,7 +77,7 @@ fn a_running_qemu_holds_its_image_and_a_killed_one_does_not() {
         assert!(created.success());
         assert_eq!(probe_image(&image), ImageLock::Free, "{format}");
         let qemu = Qemu::start(&image, format);
-        let held = probe_image(&image);
+        let held = probe_image(&as_seen_by_others(directory.path()).join(format!("disk.{format}")));
         assert_eq!(held, ImageLock::Held { by: "a QEMU writes to it".into() }, "{format}");
         drop(qemu);
         assert_eq!(probe_image(&image), ImageLock::Free, "{format}, QEMU killed");
