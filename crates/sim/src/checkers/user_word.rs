@@ -73,8 +73,13 @@ impl UserWord {
     }
 
     /// An operator asked for something, or was answered.
-    pub fn set_protection(&mut self, vm: usize, protection: Protection) {
-        self.vms[vm].protection = protection;
+    /// One that is down meanwhile (`runs` is false) need not come back.
+    pub fn set_protection(&mut self, vm: usize, protection: Protection, runs: bool) {
+        let truth = &mut self.vms[vm];
+        truth.protection = protection;
+        if !runs && protection != Protection::Yes && truth.wanted == Wanted::On {
+            truth.wanted = Wanted::Either;
+        }
     }
 
     /// A user or guest stopped it. `known`: libvirt saw how. `well`: nothing was wrong with the host.

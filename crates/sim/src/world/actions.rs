@@ -164,7 +164,8 @@ impl World {
         let (request, process) = (self.next_key + 1, agent.process);
         self.next_key = request;
         self.requests.insert(request, vm);
-        self.checks.user_word.set_protection(vm, Protection::Unanswered);
+        let runs = self.executing(vm).next().is_some();
+        self.checks.user_word.set_protection(vm, Protection::Unanswered, runs);
         let input = Input::Operator { request, command };
         self.queue.push(self.now, Happening::Deliver { host: owner, process, input });
     }
@@ -185,7 +186,8 @@ impl World {
                 Protection::No
             }
         };
-        self.checks.user_word.set_protection(vm, protection);
+        let runs = self.executing(vm).next().is_some();
+        self.checks.user_word.set_protection(vm, protection, runs);
     }
 
     fn power_off(&mut self, host: usize) {

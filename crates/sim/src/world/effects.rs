@@ -172,8 +172,8 @@ pub(super) fn fact_of_input(input: &Input) -> u64 {
             3 + (op.0 << 16) + (how << 8)
         }
         Input::PingDone { answered, .. } => 4 + (u64::from(*answered) << 8),
-        Input::Domains(domains) => 5 + ((domains.len() as u64) << 8),
-        Input::Domain(domain) => 6 + (u64::from(domain.vm.0[15]) << 8),
+        Input::Domains { domains, .. } => 5 + ((domains.len() as u64) << 8),
+        Input::Domain { domain, .. } => 6 + (u64::from(domain.vm.0[15]) << 8),
         Input::HypervisorLost => 7,
         Input::Capacity(capacity) => 8 + (capacity.memory_free_mib << 8),
         Input::VmDone { op, .. } => 9 + (op.0 << 8),

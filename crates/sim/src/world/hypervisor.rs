@@ -7,7 +7,7 @@ use super::World;
 use super::disk::Path;
 use super::queue::{DomainOp, DomainOpKind, Happening, Start};
 use mainstay_core::register::{StopCause, VmSpec};
-use mainstay_core::{Capacity, Domain, DomainState, Input, Token, VmId, VmOutcome, XmlId};
+use mainstay_core::{Capacity, Domain, DomainState, Input, Time, Token, VmId, VmOutcome, XmlId};
 use std::sync::Arc;
 
 /// A host's libvirtd.
@@ -37,7 +37,6 @@ pub(crate) enum QemuState {
 /// The image lock of a VM, held by a QEMU process or, after a crash, by what the storage remembers of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lock {
-    pub host: usize,
     pub qemu: u64,
 }
 
@@ -46,7 +45,7 @@ const MEMORY_MIB: u64 = 65_536;
 
 impl World {
     /// Whether the host's agent lives and is connected to libvirt.
-    fn watches(&self, host: usize) -> bool {
+    pub(super) fn watches(&self, host: usize) -> bool {
         self.hosts[host].agent.as_ref().is_some_and(|agent| agent.connected)
     }
 
@@ -97,7 +96,7 @@ impl World {
         let Some(agent) = &mut self.hosts[host].agent else { return };
         if up && !agent.connected {
             agent.connected = true;
-            self.feed_domains(host);
+            self.ask(host, None, None);
         } else if !up && (agent.connected || !agent.told_lost) {
             agent.connected = false;
             agent.told_lost = true;
@@ -105,9 +104,40 @@ impl World {
         }
     }
 
-    fn feed_domains(&mut self, host: usize) {
-        let known: Vec<Domain> = (0..self.setup.vms.len()).filter_map(|vm| self.domain(host, vm)).collect();
-        self.feed(host, Input::Domains(known));
+    /// The adapter asks libvirt about one domain, or all.
+    fn ask(&mut self, host: usize, vm: Option<usize>, gone: Option<StopCause>) {
+        let as_of = self.hosts[host].clock.local(self.now);
+        let Some(agent) = &self.hosts[host].agent else { return };
+        let process = agent.process;
+        let at = self.now + self.dice.between(50, 5_000);
+        self.queue.push(at, Happening::DomainLook { host, process, as_of, vm, gone });
+    }
+
+    /// Libvirt answers: what it knows now; the adapter will hear it a moment later.
+    pub(super) fn on_domain_look(
+        &mut self,
+        host: usize,
+        process: u64,
+        as_of: Time,
+        vm: Option<usize>,
+        gone: Option<StopCause>,
+    ) {
+        if self.hosts[host].libvirt != Libvirt::Up {
+            return;
+        }
+        let input = match vm {
+            None => {
+                let all = 0..self.setup.vms.len();
+                Input::Domains { as_of, domains: all.filter_map(|vm| self.domain(host, vm)).collect() }
+            }
+            Some(vm) => {
+                let stopped = || gone.map(|cause| self.domain_in(host, vm, DomainState::Stopped(cause)));
+                let Some(domain) = self.domain(host, vm).or_else(stopped) else { return };
+                Input::Domain { as_of, domain }
+            }
+        };
+        let at = self.now + self.dice.between(50, 20_000);
+        self.queue.push(at, Happening::Deliver { host, process, input });
     }
 
     /// Every ten seconds.
@@ -119,7 +149,7 @@ impl World {
         let capacity = self.capacity(host);
         self.feed(host, Input::Capacity(capacity));
         if self.watches(host) && self.hosts[host].libvirt == Libvirt::Up {
-            self.feed_domains(host);
+            self.ask(host, None, None);
         }
     }
 
@@ -128,18 +158,13 @@ impl World {
         if self.hosts[host].libvirt != Libvirt::Up || !self.watches(host) {
             return;
         }
-        let domain = self
-            .domain(host, vm)
-            .or_else(|| gone.map(|cause| self.domain_in(host, vm, DomainState::Stopped(cause))));
-        if let Some(domain) = domain {
-            self.feed(host, Input::Domain(domain));
-        }
+        self.ask(host, Some(vm), gone);
         let capacity = self.capacity(host);
         self.feed(host, Input::Capacity(capacity));
     }
 
     fn domain_changed(&mut self, host: usize, vm: usize, gone: Option<StopCause>) {
-        let at = self.now + self.dice.between(500, 30_000);
+        let at = self.now + self.dice.between(100, 20_000);
         self.queue.push(at, Happening::DomainNews { host, vm, gone });
     }
 
@@ -149,7 +174,7 @@ impl World {
         let id = self.next_key;
         self.hosts[host].domains.insert(vm, Qemu { id, state, token });
         if state != QemuState::Incoming {
-            self.vms[vm].locks.push(Lock { host, qemu: id });
+            self.vms[vm].locks.push(Lock { qemu: id });
         }
         self.trace.facts(&[self.now, 2, host as u64, vm as u64, state as u64]);
         self.say(host, |world| format!("  QEMU of {} is there, {state:?}", world.setup.vms[vm].name));
@@ -432,7 +457,7 @@ impl World {
             // --undefinesource
             self.hosts[from].definitions.remove(&vm);
         }
-        self.vms[vm].locks.push(Lock { host: to, qemu: target.id });
+        self.vms[vm].locks.push(Lock { qemu: target.id });
         self.vms[vm].migrated_to = Some(to);
         if self.dice.permille(700) {
             self.hosts[to].definitions.insert(vm, StopCause::Unknown);

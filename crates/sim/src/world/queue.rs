@@ -2,7 +2,7 @@
 
 use crate::action::Action;
 use mainstay_core::register::StopCause;
-use mainstay_core::{Input, Message, Token, XmlId};
+use mainstay_core::{Input, Message, Time, Token, XmlId};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
@@ -27,6 +27,8 @@ pub(crate) enum Happening {
     Domain { host: usize, key: u64 },
     /// The agent learns that a domain changed.
     DomainNews { host: usize, vm: usize, gone: Option<StopCause> },
+    /// Libvirt's answer to a question asked at `as_of` (the host's clock) is made up: about one domain, or all.
+    DomainLook { host: usize, process: u64, as_of: Time, vm: Option<usize>, gone: Option<StopCause> },
     /// The agent's connection to libvirt notices what libvirt does.
     HypervisorNews { host: usize },
     /// The agent lists all domains and says what the host offers.
