@@ -10,7 +10,7 @@ mod observe;
 mod prepare;
 
 use mainstay_core::ids::{DatastoreName, OpId, VmId, XmlId};
-use mainstay_core::{Capacity, Domain, DomainState, Input, VmAction, VmOutcome};
+use mainstay_core::{Capacity, Domain, DomainState, Input, Time, VmAction, VmOutcome};
 use mainstay_hypervisor as hv;
 use prepare::Preparing;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,11 @@ pub const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// When libvirt says "shut off" while QEMU still lives (a process that dies in a hung write), it is read again after this.
 const DYING_INTERVAL: Duration = Duration::from_millis(300);
+
+/// An answer of libvirt that comes now was asked for at most so long ago: the adapter gives up calls after 5 s and does not
+/// believe them later; a second is for threads that were not scheduled. What must be known better is read by an operation of
+/// our own, of which we know when it was asked for.
+pub const ANSWER_AGE_MAX: Span = Span::from_secs(6);
 
 /// What has to be done elsewhere.
 #[derive(Debug)]
@@ -41,12 +46,10 @@ pub enum Errand {
         /// Which version.
         xml: XmlId,
     },
-    /// Look whether these images are free, on a datastore's thread; comes back as [`VmNews::Probed`].
+    /// Look whether these images are free; comes back as [`VmNews::Probed`].
     Probe {
         /// For which preparation.
         op: OpId,
-        /// The VM's home: its thread does it.
-        datastore: DatastoreName,
         /// The images.
         images: Vec<PathBuf>,
     },
@@ -83,15 +86,18 @@ pub enum ImageState {
 enum Pending {
     Start(OpId),
     Resume(OpId, VmId),
-    Destroy(OpId),
+    Destroy(OpId, VmId),
     Undefine(OpId),
-    ReadAgain,
+    /// Asked for at that time. If the domain is gone, this is what it was.
+    Read(Time, Option<Domain>),
 }
 
 /// A domain as it was last told to the core, with what it takes to store it.
 #[derive(Debug)]
 struct Known {
     domain: Domain,
+    /// It is so as of then, at least.
+    as_of: Time,
     /// Its XML, under the name that `domain.spec` gives it.
     xml: Option<(XmlId, Arc<str>)>,
 }
@@ -112,6 +118,8 @@ pub struct Vms {
     next_pending: u64,
     /// A complete snapshot has been seen: from then on, what is not known does not exist.
     complete_once: bool,
+    /// When libvirt was asked what is being taken in.
+    as_of: Time,
     /// Counts for the API.
     pub counters: Counters,
 }
@@ -138,6 +146,7 @@ impl Vms {
             pending: BTreeMap::new(),
             next_pending: 0,
             complete_once: false,
+            as_of: Time(0),
             counters: Counters::default(),
         }
     }
@@ -153,7 +162,7 @@ impl Vms {
         match action {
             VmAction::Prepare { vm, name, datastore, xml, token } => {
                 tracing::debug!(vm = &*name, %token, "preparing");
-                self.preparing.insert(op, Preparing::new(vm, datastore.clone()));
+                self.preparing.insert(op, Preparing::new(vm));
                 errands.push(Errand::LoadXml { op, datastore, vm, xml });
             }
             VmAction::Resume { vm } => {
@@ -163,7 +172,7 @@ impl Vms {
             VmAction::Destroy { vm } => {
                 self.cancel(vm, inputs);
                 self.destroyed.insert(vm);
-                self.submit(Pending::Destroy(op), hv::Op::Destroy { uuid: uuid(vm) }, errands);
+                self.submit(Pending::Destroy(op, vm), hv::Op::Destroy { uuid: uuid(vm) }, errands);
             }
             VmAction::Undefine { vm } => {
                 self.submit(Pending::Undefine(op), hv::Op::Undefine { uuid: uuid(vm) }, errands);
@@ -172,14 +181,25 @@ impl Vms {
     }
 
     /// Takes news.
-    pub fn on_news(&mut self, news: VmNews, inputs: &mut Vec<Input>, errands: &mut Vec<Errand>) {
+    pub fn on_news(
+        &mut self,
+        now: Time,
+        news: VmNews,
+        inputs: &mut Vec<Input>,
+        errands: &mut Vec<Errand>,
+    ) {
         match news {
-            VmNews::Hypervisor(event) => self.on_event(event, inputs, errands),
+            VmNews::Hypervisor(event) => self.on_event(now, event, inputs, errands),
             VmNews::XmlLoaded(op, result) => self.on_xml(op, result, inputs, errands),
             VmNews::Probed(op, result) => self.on_probed(op, result, inputs, errands),
             VmNews::ProbeAgain(op) => self.probe(op, errands),
-            VmNews::ReadAgain(uuid) => self.submit(Pending::ReadAgain, hv::Op::Read { uuid }, errands),
+            VmNews::ReadAgain(uuid) => self.read(now, VmId(uuid.0), None, errands),
         }
+    }
+
+    /// Has a domain read, so that it is known as of now.
+    fn read(&mut self, now: Time, vm: VmId, was: Option<Domain>, errands: &mut Vec<Errand>) {
+        self.submit(Pending::Read(now, was), hv::Op::Read { uuid: uuid(vm) }, errands);
     }
 
     fn submit(&mut self, pending: Pending, operation: hv::Op, errands: &mut Vec<Errand>) {
@@ -188,7 +208,14 @@ impl Vms {
         errands.push(Errand::Libvirt(self.next_pending, operation));
     }
 
-    fn on_event(&mut self, event: hv::Event, inputs: &mut Vec<Input>, errands: &mut Vec<Errand>) {
+    fn on_event(
+        &mut self,
+        now: Time,
+        event: hv::Event,
+        inputs: &mut Vec<Input>,
+        errands: &mut Vec<Errand>,
+    ) {
+        let asked = Time(now.0.saturating_sub(ANSWER_AGE_MAX.0));
         match event {
             // The snapshot that follows is what counts.
             hv::Event::Connected => {}
@@ -202,14 +229,23 @@ impl Vms {
                     tracing::debug!(vm = gone.name, why = gone.why, "libvirt does not tell about it");
                 }
                 let strays = strays.iter().map(|stray| VmId(stray.uuid.0)).collect();
-                self.on_snapshot(&domains, &strays, complete, inputs, errands);
+                let as_of = Time(self.last_snapshot.0.saturating_sub(ANSWER_AGE_MAX.0));
+                self.last_snapshot = now;
+                self.on_snapshot(as_of, &domains, &strays, complete, inputs, errands);
             }
-            hv::Event::Changed(domain) => self.on_changed(&domain, inputs, errands),
-            hv::Event::Removed { uuid, name: _ } => self.on_removed(VmId(uuid.0), inputs),
+            hv::Event::Changed(domain) => {
+                self.on_shown(asked, &domain, inputs, errands);
+                self.read(now, VmId(domain.uuid.0), None, errands);
+            }
+            hv::Event::Removed { uuid, name: _ } => {
+                let was = self.known.get(&VmId(uuid.0)).map(|known| known.domain.clone());
+                self.on_removed(asked, VmId(uuid.0), inputs);
+                self.read(now, VmId(uuid.0), was, errands);
+            }
             hv::Event::Stopped { uuid, name: _, cause } => drop(self.causes.insert(VmId(uuid.0), cause)),
             hv::Event::Done { id, result } => {
                 if let Some(pending) = self.pending.remove(&id) {
-                    self.on_done(pending, result, inputs, errands);
+                    self.on_done(now, pending, result, inputs, errands);
                 }
             }
         }
@@ -217,29 +253,33 @@ impl Vms {
 
     fn on_done(
         &mut self,
+        now: Time,
         pending: Pending,
         result: Result<hv::OpOutput, hv::OpError>,
         inputs: &mut Vec<Input>,
         errands: &mut Vec<Errand>,
     ) {
         match pending {
-            Pending::Start(op) => self.on_started(op, result, inputs, errands),
+            Pending::Start(op) => {
+                if let Some(vm) = self.on_started(op, result, inputs, errands) {
+                    self.read(now, vm, None, errands);
+                }
+            }
             Pending::Resume(op, vm) => {
                 if result.is_ok() {
                     self.prepared.remove(&vm);
                 }
                 inputs.push(done(op, result));
+                self.read(now, vm, None, errands);
             }
-            Pending::Destroy(op) | Pending::Undefine(op) => {
-                // What does not exist is destroyed and undefined.
-                let result = match result {
-                    Err(hv::OpError::NoSuchDomain { .. }) => Ok(hv::OpOutput::Done),
-                    other => other,
-                };
-                inputs.push(done(op, result));
+            Pending::Destroy(op, vm) => {
+                inputs.push(done(op, or_not_there(result)));
+                self.read(now, vm, None, errands);
             }
-            Pending::ReadAgain => match result {
-                Ok(hv::OpOutput::Domain(domain)) => self.on_changed(&domain, inputs, errands),
+            Pending::Undefine(op) => inputs.push(done(op, or_not_there(result))),
+            Pending::Read(as_of, was) => match result {
+                Ok(hv::OpOutput::Domain(domain)) => self.on_shown(as_of, &domain, inputs, errands),
+                Err(hv::OpError::NoSuchDomain { uuid }) => self.on_gone(as_of, VmId(uuid.0), was, inputs),
                 // The next event or snapshot tells.
                 Ok(_) | Err(_) => {}
             },
@@ -262,6 +302,14 @@ impl Vms {
 
 fn uuid(vm: VmId) -> hv::DomainUuid {
     hv::DomainUuid(vm.0)
+}
+
+/// What does not exist is destroyed and undefined.
+fn or_not_there(result: Result<hv::OpOutput, hv::OpError>) -> Result<hv::OpOutput, hv::OpError> {
+    match result {
+        Err(hv::OpError::NoSuchDomain { .. }) => Ok(hv::OpOutput::Done),
+        other => other,
+    }
 }
 
 fn done(op: OpId, result: Result<hv::OpOutput, hv::OpError>) -> Input {

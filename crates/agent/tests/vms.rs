@@ -51,7 +51,7 @@ impl Bench {
         let datastores = roots.map(|(path, name)| (PathBuf::from(path), DatastoreName::new(name)));
         let vms = Vms::new(datastores.to_vec());
         let mut bench = Bench { vms, fake, events, inputs: Vec::new(), errands: Vec::new() };
-        bench.settle_until(|input| matches!(input, Input::Domains(_)));
+        bench.settle_until(|input| matches!(input, Input::Domains { .. }));
         bench
     }
 
@@ -92,8 +92,8 @@ impl Bench {
     }
 
     fn domain(&mut self, state: DomainState) -> Domain {
-        let wanted = |input: &Input| matches!(input, Input::Domain(domain) if domain.state == state);
-        let Input::Domain(domain) = self.settle_until(wanted) else { panic!("{state:?}") };
+        let wanted = |input: &Input| matches!(input, Input::Domain { domain, .. } if domain.state == state);
+        let Input::Domain { domain, .. } = self.settle_until(wanted) else { panic!("{state:?}") };
         domain
     }
 
@@ -168,8 +168,8 @@ fn a_prepared_vm_shows_as_prepared_until_it_is_resumed() {
     bench.domain(DomainState::Prepared);
     assert_eq!(bench.done(7), VmOutcome::Done);
     bench.fake.resync();
-    let all = bench.settle_until(|input| matches!(input, Input::Domains(_)));
-    assert!(matches!(&all, Input::Domains(list) if list[0].state == DomainState::Prepared), "{all:?}");
+    let all = bench.settle_until(|input| matches!(input, Input::Domains { .. }));
+    assert!(matches!(&all, Input::Domains { domains: list, .. } if list[0].state == DomainState::Prepared), "{all:?}");
     bench.act(8, VmAction::Resume { vm: vm() });
     bench.domain(DomainState::Running);
     assert_eq!(bench.done(8), VmOutcome::Done);
@@ -237,8 +237,8 @@ fn a_hanging_libvirt_stops_nothing_and_leaves_outcomes_unknown() {
     bench.act(9, VmAction::Undefine { vm: vm() });
     assert!(matches!(bench.done(9), VmOutcome::Unknown(_)));
     bench.fake.daemon_returns();
-    let all = bench.settle_until(|input| matches!(input, Input::Domains(_)));
-    assert!(matches!(&all, Input::Domains(list) if list[0].state == DomainState::Running), "{all:?}");
+    let all = bench.settle_until(|input| matches!(input, Input::Domains { .. }));
+    assert!(matches!(&all, Input::Domains { domains: list, .. } if list[0].state == DomainState::Running), "{all:?}");
 }
 
 #[test]
@@ -250,8 +250,8 @@ fn a_stuck_qemu_is_there_as_last_known() {
     bench.inputs.clear();
     bench.fake.qemu_is_stuck(uuid, true);
     bench.fake.resync();
-    let all = bench.settle_until(|input| matches!(input, Input::Domains(_)));
-    assert!(matches!(&all, Input::Domains(list) if list[0].state == DomainState::Running), "{all:?}");
+    let all = bench.settle_until(|input| matches!(input, Input::Domains { .. }));
+    assert!(matches!(&all, Input::Domains { domains: list, .. } if list[0].state == DomainState::Running), "{all:?}");
     assert_eq!(bench.vms.counters.incomplete_snapshots, 1);
 }
 
@@ -269,4 +269,14 @@ fn a_stored_xml_of_another_vm_is_refused() {
     bench.news(VmNews::XmlLoaded(OpId(7), Ok(xml("/srv/ds1/web.img", ""))));
     let expected = format!("the stored domain XML is of another VM ({VM})");
     assert_eq!(bench.done(7), VmOutcome::Failed(expected.as_str().into()));
+}
+
+#[test]
+fn an_image_that_can_not_be_looked_at_fails_the_start_after_a_while() {
+    let mut bench = Bench::new();
+    bench.prepare(7);
+    for _ in 0..5 {
+        bench.news(VmNews::Probed(OpId(7), Err("it does not exist".into())));
+    }
+    assert_eq!(bench.done(7), VmOutcome::Failed("it does not exist".into()));
 }

@@ -10,6 +10,7 @@ use crate::effect::VmAction;
 use crate::event::{Event, VmName};
 use crate::ids::{DatastoreName, HostId, OpId, VmId};
 use crate::input::{Domain, DomainState, VmOutcome};
+use crate::local_vms::Domains;
 use crate::out::Out;
 use crate::register::{Claim, ClaimState, Desired, Entry, Priority, ProtectedList, StopCause, VmSpec};
 use crate::time::{Span, Time};
@@ -39,13 +40,15 @@ enum Stage {
     /// Removing it failed; it is tried again at that time. The claim stands until somebody has seen it gone.
     RemovalDue { at: Time, then: ClaimState },
     /// Nobody knows whether the start happened: the next full picture of the domains tells.
-    Doubtful,
+    Doubtful { since: Time },
 }
 
 #[derive(Clone, Debug)]
 struct Slot {
     claim: Claim,
     stage: Stage,
+    /// This host's last own operation on the VM was done then: what libvirt said before says nothing about it.
+    acted: Time,
 }
 
 /// The protected list as a host last saw it, and since when it may be relied on.
@@ -74,7 +77,7 @@ pub(crate) struct Claims {
 /// What the claims need to see of the host.
 pub(crate) struct HostSide<'a> {
     /// All domains; `None` while libvirt does not answer.
-    pub(crate) domains: Option<&'a BTreeMap<VmId, Domain>>,
+    pub(crate) domains: Option<&'a Domains>,
     pub(crate) concurrent_starts: u32,
     /// Versions of XML that are on the datastore.
     pub(crate) stored: &'a BTreeMap<VmId, VmSpec>,
@@ -82,7 +85,13 @@ pub(crate) struct HostSide<'a> {
 
 impl Claims {
     /// Takes over what an earlier run left on disk. R35: claims of an earlier boot are dropped: those VMs are gone.
-    pub(crate) fn new(datastore: DatastoreName, me: HostId, found: Vec<Claim>, rebooted: bool) -> Claims {
+    pub(crate) fn new(
+        datastore: DatastoreName,
+        me: HostId,
+        found: Vec<Claim>,
+        rebooted: bool,
+        now: Time,
+    ) -> Claims {
         let mut slots = BTreeMap::new();
         for mut claim in found {
             let mut stage = Stage::Settled;
@@ -93,10 +102,10 @@ impl Claims {
                     }
                     claim.state = ClaimState::Stopped { cause: StopCause::HostFailed };
                 } else if claim.state == ClaimState::Starting {
-                    stage = Stage::Doubtful;
+                    stage = Stage::Doubtful { since: now };
                 }
             }
-            slots.insert(claim.vm, Slot { claim, stage });
+            slots.insert(claim.vm, Slot { claim, stage, acted: Time(0) });
         }
         Claims { datastore, me, slots, undefining: BTreeSet::new(), dirty: true, look_wanted: true }
     }
@@ -115,7 +124,7 @@ impl Claims {
             | Stage::Checking { .. }
             | Stage::Removing { .. }
             | Stage::RemovalDue { .. }
-            | Stage::Doubtful => false,
+            | Stage::Doubtful { .. } => false,
         };
         self.slots.values().filter(busy).count() as u32
     }
@@ -139,39 +148,26 @@ impl Claims {
     }
 
     /// Brings claims in line with the domains and the protected list.
-    pub(crate) fn reconcile(
-        &mut self,
-        look: Option<&Look>,
-        host: &HostSide<'_>,
-        full: bool,
-        out: &mut Out<'_>,
-    ) {
+    pub(crate) fn reconcile(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
         let mut vms: BTreeSet<VmId> = self.slots.keys().copied().collect();
         if let Some(look) = look {
             let mine = look.list.entries.iter().filter(|entry| entry.holder.as_ref() == Some(&self.me));
             vms.extend(mine.map(|entry| entry.vm));
         }
         if let Some(domains) = host.domains {
-            let homed = domains.values().filter(|domain| domain.home.as_ref() == Some(&self.datastore));
+            let homed = domains.iter().filter(|domain| domain.home.as_ref() == Some(&self.datastore));
             vms.extend(homed.map(|domain| domain.vm));
         }
         for vm in vms {
-            self.reconcile_vm(vm, look, host, full, out);
+            self.reconcile_vm(vm, look, host, out);
         }
         self.advance_starts(look, host, out);
     }
 
-    fn reconcile_vm(
-        &mut self,
-        vm: VmId,
-        look: Option<&Look>,
-        host: &HostSide<'_>,
-        full: bool,
-        out: &mut Out<'_>,
-    ) {
+    fn reconcile_vm(&mut self, vm: VmId, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
         self.retry_removal(vm, out);
         let Some(domains) = host.domains else { return };
-        let domain = domains.get(&vm);
+        let (domain, as_of) = domains.get(vm);
         let entry = look.and_then(|look| look.list.entry(vm));
         let slot = self.slots.get(&vm);
         let state = domain.map_or(DomainState::Stopped(StopCause::Unknown), |domain| domain.state);
@@ -179,8 +175,8 @@ impl Claims {
             && slot.stage != Stage::Settled
         {
             match &slot.stage {
-                Stage::Doubtful if full => self.settle_doubt(vm, state, out.now),
-                Stage::Doubtful
+                Stage::Doubtful { since } if as_of >= *since => self.settle_doubt(vm, state, out.now),
+                Stage::Doubtful { .. }
                 | Stage::RemovalDue { .. }
                 | Stage::Settled
                 | Stage::Announcing
@@ -199,6 +195,7 @@ impl Claims {
                 }
             }
             DomainState::Prepared | DomainState::Incoming => {}
+            DomainState::Stopped(_) if slot.is_some_and(|slot| as_of < slot.acted) => {}
             DomainState::Stopped(cause) => self.follow_stopped(vm, domain, cause, look, out),
         }
     }
@@ -313,7 +310,7 @@ impl Claims {
                 state: ClaimState::Starting,
                 spec: Some(entry.spec.clone()),
             };
-            self.slots.insert(vm, Slot { claim, stage: Stage::Announcing });
+            self.slots.insert(vm, Slot { claim, stage: Stage::Announcing, acted: Time(0) });
             self.undefining.remove(&vm);
             self.dirty = true;
             return;
@@ -348,7 +345,7 @@ impl Claims {
                 self.dirty = true;
             }
             None => {
-                self.slots.insert(claim.vm, Slot { claim, stage: Stage::Settled });
+                self.slots.insert(claim.vm, Slot { claim, stage: Stage::Settled, acted: Time(0) });
                 self.dirty = true;
             }
         }
@@ -369,7 +366,7 @@ impl Claims {
                 | Stage::Resuming { .. }
                 | Stage::Removing { .. }
                 | Stage::RemovalDue { .. }
-                | Stage::Doubtful => {}
+                | Stage::Doubtful { .. } => {}
             }
         }
         waiting.sort_by(|a, b| b.3.cmp(&a.3).then(b.0.cmp(&a.0)).then(a.1.cmp(&b.1)));
@@ -446,7 +443,7 @@ impl Claims {
             | Stage::Checking { .. }
             | Stage::Prepared { .. }
             | Stage::RemovalDue { .. }
-            | Stage::Doubtful => false,
+            | Stage::Doubtful { .. } => false,
         };
         let slot = self.slots.values().find(|slot| matches(&slot.stage))?;
         Some(VmName { id: slot.claim.vm, name: slot.claim.name.clone() })
@@ -456,7 +453,8 @@ impl Claims {
     pub(crate) fn on_vm_done(&mut self, op: OpId, outcome: &VmOutcome, out: &mut Out<'_>) -> bool {
         let Some(name) = self.vm_of(op) else { return false };
         let vm = name.id;
-        let Some(slot) = self.slots.get(&vm) else { return false };
+        let Some(slot) = self.slots.get_mut(&vm) else { return false };
+        slot.acted = out.now;
         match (slot.stage.clone(), outcome) {
             (Stage::Preparing { .. }, VmOutcome::Done) => {
                 self.set_stage(vm, Stage::Prepared { since: out.now });
@@ -482,7 +480,7 @@ impl Claims {
                 self.set_stage(vm, Stage::RemovalDue { at: out.now + REMOVAL_RETRY, then });
             }
             (Stage::Preparing { .. } | Stage::Resuming { .. }, VmOutcome::Unknown(_)) => {
-                self.set_stage(vm, Stage::Doubtful);
+                self.set_stage(vm, Stage::Doubtful { since: out.now });
             }
             (
                 Stage::Settled
@@ -490,7 +488,7 @@ impl Claims {
                 | Stage::Checking { .. }
                 | Stage::Prepared { .. }
                 | Stage::RemovalDue { .. }
-                | Stage::Doubtful,
+                | Stage::Doubtful { .. },
                 _,
             ) => {}
         }
@@ -508,7 +506,7 @@ impl Claims {
             | Stage::Prepared { .. }
             | Stage::Resuming { .. }
             | Stage::Removing { .. }
-            | Stage::Doubtful => None,
+            | Stage::Doubtful { .. } => None,
         };
         self.slots.values().filter_map(due).min()
     }

@@ -8,7 +8,7 @@ use crate::claims::{Claims, HostSide, Look};
 use crate::config::Config;
 use crate::effect::DiskAction;
 use crate::event::Event;
-use crate::ids::{DatastoreName, Epoch, HostId, OpId};
+use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, OpId};
 use crate::input::{DiskOutcome, ReadRegister};
 use crate::out::Out;
 use crate::ownership::{Blocks, Next, Ownership, Sighting, Stage};
@@ -160,7 +160,7 @@ impl Datastore {
             list: None,
             list_write: None,
             take_over_due: None,
-            claims: Claims::new(name, config.me.clone(), Vec::new(), false),
+            claims: Claims::new(name, config.me.clone(), Vec::new(), false, now),
             review_wanted: false,
             power_on_changed: false,
             unreadable: 0,
@@ -220,6 +220,12 @@ impl Datastore {
         Some(DiskEvidence { still: Some(still), changed, isolation_flag })
     }
 
+    /// The run of that host's agent that beats here.
+    pub(crate) fn heartbeat_incarnation(&self, host: &HostId) -> Option<Incarnation> {
+        let sighting = self.heartbeats.get(host)?.as_ref()?;
+        sighting.value.as_ref().map(|register| register.incarnation)
+    }
+
     /// For each peer: when the last answered read of its heartbeat register was started.
     pub(crate) fn heartbeat_reads(&self) -> BTreeMap<HostId, Time> {
         let read = |(host, sighting): (&HostId, &Option<Sighting<_>>)| {
@@ -271,7 +277,7 @@ impl Datastore {
         self.beat(out);
         self.scan(around, out);
         self.own(around, out);
-        self.claims.reconcile(self.look.as_ref(), &around.host, false, out);
+        self.claims.reconcile(self.look.as_ref(), &around.host, out);
         self.look_if_wanted(around, out);
         self.write_power_on(out);
         self.write_list(out);
@@ -781,7 +787,7 @@ impl Datastore {
         }
         self.open = true;
         self.rebooted = Some(rebooted);
-        self.claims = Claims::new(self.name.clone(), self.me.clone(), found, rebooted);
+        self.claims = Claims::new(self.name.clone(), self.me.clone(), found, rebooted, out.now);
     }
 
     fn on_look(
@@ -806,7 +812,7 @@ impl Datastore {
                         list.entries.iter().any(|entry| entry.holder.as_ref() == Some(&self.me));
                 }
                 self.look = Some(Look { started: read.started, list, changing: contended });
-                self.claims.reconcile(self.look.as_ref(), &around.host, false, out);
+                self.claims.reconcile(self.look.as_ref(), &around.host, out);
             }
             Some(_) | None => {
                 // The list of the present epoch is still to be written, or was looked for under a former epoch.

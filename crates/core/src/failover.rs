@@ -76,6 +76,8 @@ pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&H
     // The holder runs it under an older grant, or none: it lost track (its agent restarted), so it is granted again.
     if seen.claim.is_some_and(|claim| claim.state == ClaimState::Running && claim.token < Some(entry.token)) {
         return match &entry.holder {
+            // It went down before it had written the new token into its claim.
+            _ if seen.state == HostState::Failed => intend(entry),
             Some(holder) if seen.saw_grant && seen.state == HostState::Connected => {
                 Verdict::Adopt(holder.clone())
             }

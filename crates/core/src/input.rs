@@ -4,6 +4,7 @@
 use crate::ids::{DatastoreName, HostId, OpId, VmId, XmlId};
 use crate::message::{Capacity, Message};
 use crate::register::{RegisterId, RegisterValue, StopCause, VmSpec};
+use crate::time::Time;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -36,9 +37,19 @@ pub enum Input {
         answered: bool,
     },
     /// All domains that libvirt knows on this host: a domain that is not among them does not exist here.
-    Domains(Vec<Domain>),
-    /// One domain as it is now.
-    Domain(Domain),
+    Domains {
+        /// When libvirt was asked. What was asked before an operation was done says nothing about what it did.
+        as_of: Time,
+        /// The domains.
+        domains: Vec<Domain>,
+    },
+    /// One domain.
+    Domain {
+        /// When libvirt was asked.
+        as_of: Time,
+        /// As it was then.
+        domain: Domain,
+    },
     /// Libvirt does not answer: nothing is known about domains until the next `Domains`. Never means that one is off.
     HypervisorLost,
     /// What the host has to offer.

@@ -11,8 +11,8 @@ use crate::out::Out;
 use crate::register::VmSpec;
 use crate::time::Time;
 use crate::timing::Timing;
-use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -22,9 +22,47 @@ enum Storing {
     RetryAt(Time),
 }
 
+/// The domains, each as of the last time that libvirt was asked about it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Domains {
+    known: BTreeMap<VmId, (Domain, Time)>,
+    /// When libvirt was last asked for all of them: what is not known did not exist then.
+    complete_as_of: Time,
+}
+
+impl Domains {
+    /// The domain, and as of when that is so. `None` in the first place: it did not exist then.
+    pub(crate) fn get(&self, vm: VmId) -> (Option<&Domain>, Time) {
+        match self.known.get(&vm) {
+            Some((domain, as_of)) => (Some(domain), (*as_of).max(self.complete_as_of)),
+            None => (None, self.complete_as_of),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Domain> {
+        self.known.values().map(|(domain, _)| domain)
+    }
+
+    fn take_one(&mut self, as_of: Time, domain: Domain) {
+        // Libvirt's answers may come in another order than they were asked for: time never goes back.
+        if self.known.get(&domain.vm).is_none_or(|(_, known)| *known <= as_of) {
+            self.known.insert(domain.vm, (domain, as_of));
+        }
+    }
+
+    fn take_all(&mut self, as_of: Time, domains: Vec<Domain>) {
+        let listed: BTreeSet<VmId> = domains.iter().map(|domain| domain.vm).collect();
+        self.known.retain(|vm, (_, known)| listed.contains(vm) || *known > as_of);
+        for domain in domains {
+            self.take_one(as_of, domain);
+        }
+        self.complete_as_of = self.complete_as_of.max(as_of);
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct LocalVms {
-    domains: BTreeMap<VmId, Domain>,
+    domains: Domains,
     well: bool,
     pub(crate) capacity: Capacity,
     stored: BTreeMap<DatastoreName, BTreeMap<VmId, VmSpec>>,
@@ -36,7 +74,7 @@ pub(crate) struct LocalVms {
 impl LocalVms {
     pub(crate) fn new() -> LocalVms {
         LocalVms {
-            domains: BTreeMap::new(),
+            domains: Domains::default(),
             well: false,
             capacity: Capacity::default(),
             stored: BTreeMap::new(),
@@ -47,7 +85,7 @@ impl LocalVms {
     }
 
     /// All domains, while libvirt answers.
-    pub(crate) fn domains(&self) -> Option<&BTreeMap<VmId, Domain>> {
+    pub(crate) fn domains(&self) -> Option<&Domains> {
         self.well.then_some(&self.domains)
     }
 
@@ -62,27 +100,27 @@ impl LocalVms {
 
     /// Why a VM of that name can't be protected, if it is here and can't.
     pub(crate) fn why_not(&self, wanted: &str) -> Option<Arc<str>> {
-        let domain = self.domains.values().find(|domain| &*domain.name == wanted)?;
+        let domain = self.domains.iter().find(|domain| &*domain.name == wanted)?;
         self.problems.get(&domain.vm).cloned()
     }
 
     /// VMs that run here and can't be protected, with the reason.
     pub(crate) fn problems(&self) -> impl Iterator<Item = (&Domain, &Arc<str>)> {
-        self.problems.iter().filter_map(|(vm, reason)| Some((self.domains.get(vm)?, reason)))
+        self.problems.iter().filter_map(|(vm, reason)| Some((self.domains.get(*vm).0?, reason)))
     }
 
-    pub(crate) fn on_domains(&mut self, domains: Vec<Domain>, out: &mut Out<'_>) {
+    pub(crate) fn on_domains(&mut self, as_of: Time, domains: Vec<Domain>, out: &mut Out<'_>) {
         if !self.well {
             self.well = true;
             out.event(Event::HypervisorBack);
         }
-        self.domains = domains.into_iter().map(|domain| (domain.vm, domain)).collect();
-        self.problems.retain(|vm, _| self.domains.contains_key(vm));
+        self.domains.take_all(as_of, domains);
+        self.problems.retain(|vm, _| self.domains.get(*vm).0.is_some());
     }
 
-    pub(crate) fn on_domain(&mut self, domain: Domain) {
+    pub(crate) fn on_domain(&mut self, as_of: Time, domain: Domain) {
         if self.well {
-            self.domains.insert(domain.vm, domain);
+            self.domains.take_one(as_of, domain);
         }
     }
 
@@ -100,7 +138,7 @@ impl LocalVms {
             return;
         }
         let mut homeless: Vec<(VmId, Arc<str>, Arc<str>)> = Vec::new();
-        for domain in self.domains.values() {
+        for domain in self.domains.iter() {
             if domain.state != DomainState::Running {
                 continue;
             }
@@ -153,14 +191,14 @@ impl LocalVms {
         let Some(reason) = error else {
             self.storing.remove(&key);
             self.problems.remove(&vm);
-            let spec = self.domains.get(&vm).and_then(|domain| domain.spec.clone());
+            let spec = self.domains.get(vm).0.and_then(|domain| domain.spec.clone());
             if let Some(spec) = spec.filter(|spec| spec.xml == xml) {
                 self.stored.entry(datastore.clone()).or_default().insert(vm, spec);
             }
             return;
         };
         self.storing.insert(key, Storing::RetryAt(out.now + timing.resync()));
-        let name = self.domains.get(&vm).map(|domain| domain.name.clone());
+        let name = self.domains.get(vm).0.map(|domain| domain.name.clone());
         if let Some(name) = name {
             let reason = alloc::format!("its domain XML could not be stored on {datastore}: {reason}");
             self.tell_problem(vm, name, reason.into(), out);

@@ -91,11 +91,10 @@ impl Core {
                     peer.on_ping_done(answered, now);
                 }
             }
-            Input::Domains(domains) => {
-                self.vms.on_domains(domains, &mut out);
-                self.reconcile_all(true, &mut out);
+            Input::Domains { as_of, domains } => {
+                self.vms.on_domains(as_of, domains, &mut out);
             }
-            Input::Domain(domain) => self.vms.on_domain(domain),
+            Input::Domain { as_of, domain } => self.vms.on_domain(as_of, domain),
             Input::HypervisorLost => self.vms.on_lost(&mut out),
             Input::Capacity(capacity) => self.vms.capacity = capacity,
             Input::VmDone { op, outcome } => {
@@ -441,15 +440,6 @@ impl Core {
         }
     }
 
-    fn reconcile_all(&mut self, full: bool, out: &mut Out<'_>) {
-        for name in self.config.datastores.clone() {
-            self.with_datastore(&name, out.now, |datastore, around| {
-                let look = datastore.look.clone();
-                datastore.claims.reconcile(look.as_ref(), &around.host, full, out);
-            });
-        }
-    }
-
     fn on_disk_done(&mut self, op: OpId, outcome: DiskOutcome, out: &mut Out<'_>) {
         let waiting = self.datastores.values().find(|datastore| datastore.expects(op));
         let Some(name) = waiting.map(|datastore| datastore.name.clone()) else { return };
@@ -511,6 +501,18 @@ impl Core {
             datastore.reviewed = out.now;
             let power_on = datastore.power_on_lists(out.now);
             let heartbeat_read = datastore.heartbeat_reads();
+            let mut current: BTreeSet<HostId> = BTreeSet::from([self.config.me.clone()]);
+            for (host, seen) in &power_on {
+                let Some(peer) = self.peers.get(host) else { continue };
+                let alive = match peer.state {
+                    HostState::Connected => peer.incarnation(),
+                    HostState::Partitioned | HostState::Isolated => datastore.heartbeat_incarnation(host),
+                    HostState::Unknown | HostState::AgentUnreachable | HostState::Failed => None,
+                };
+                if alive == Some(seen.list.incarnation) {
+                    current.insert(host.clone());
+                }
+            }
             let side = OwnerSide {
                 me: &self.config.me,
                 timing: &self.config.timing,
@@ -518,6 +520,7 @@ impl Core {
                 states: &self.states,
                 heartbeat_read: &heartbeat_read,
                 candidates: &candidates,
+                current: &current,
             };
             if let Some(list) = &mut datastore.list {
                 list.review(&side, out);

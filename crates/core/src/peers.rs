@@ -81,6 +81,11 @@ impl Peer {
         true
     }
 
+    /// The run of its agent that was last heard.
+    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
+        self.incarnation
+    }
+
     pub(crate) fn on_heartbeat(&mut self, heartbeat: Heartbeat) {
         self.heartbeat = Some(heartbeat);
     }

@@ -65,6 +65,9 @@ pub(crate) struct OwnerSide<'a> {
     /// For each host: when the last read of its heartbeat register started.
     pub(crate) heartbeat_read: &'a BTreeMap<HostId, Time>,
     pub(crate) candidates: &'a [Candidate],
+    /// Hosts that are alive and whose power-on list was written by the run of their agent that is alive: only these show
+    /// what runs there *now*. What a dead host left behind shows what ran there once (R42).
+    pub(crate) current: &'a BTreeSet<HostId>,
 }
 
 #[derive(Clone, Debug)]
@@ -217,7 +220,7 @@ impl OwnerList {
 
     /// VMs that run somewhere without an entry get one.
     fn admit_new(&mut self, side: &OwnerSide<'_>, out: &mut Out<'_>) {
-        for (host, seen) in side.power_on {
+        for (host, seen) in side.power_on.iter().filter(|(host, _)| side.current.contains(*host)) {
             for claim in &seen.list.claims {
                 let Some(spec) = &claim.spec else { continue };
                 if claim.state != ClaimState::Running || self.slots.contains_key(&claim.vm) {
@@ -271,6 +274,7 @@ impl OwnerList {
             .iter()
             .find(|(host, seen)| {
                 entry.holder.as_ref() != Some(host)
+                    && side.current.contains(*host)
                     && seen
                         .list
                         .claims
@@ -315,6 +319,7 @@ impl OwnerList {
                 slot.working.holder = Some(host);
                 slot.working.desired = Desired::On;
                 slot.working.attempts = 0;
+                slot.working.failed_over_from = None;
                 slot.working.intent = None;
                 self.dirty = true;
             }

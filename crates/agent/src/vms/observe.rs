@@ -3,7 +3,7 @@
 use super::{DYING_INTERVAL, Errand, Known, VmNews, Vms};
 use mainstay_core::ids::{DatastoreName, VmId, XmlId};
 use mainstay_core::register::{Priority, StopCause, VmSpec};
-use mainstay_core::{Domain, DomainState, Input};
+use mainstay_core::{Domain, DomainState, Input, Time};
 use mainstay_hypervisor as hv;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ pub fn xml_id(xml: &str) -> XmlId {
 impl Vms {
     pub(super) fn on_snapshot(
         &mut self,
+        as_of: Time,
         domains: &[hv::Domain],
         strays: &BTreeSet<VmId>,
         complete: bool,
@@ -26,60 +27,88 @@ impl Vms {
     ) {
         let mut seen: BTreeSet<VmId> = BTreeSet::new();
         for domain in domains {
-            let vm = self.learn(domain, strays.contains(&VmId(domain.uuid.0)), errands);
-            seen.insert(vm);
+            seen.insert(self.learn(as_of, domain, strays.contains(&VmId(domain.uuid.0)), errands));
         }
         if complete {
-            self.complete_once = true;
             // A stray is a QEMU that libvirt has forgotten: it may write, so it stays as it was last known.
             let gone: Vec<VmId> =
                 self.known.keys().filter(|vm| !seen.contains(vm) && !strays.contains(vm)).copied().collect();
             for vm in gone {
-                self.on_removed(vm, inputs);
+                self.on_removed(as_of, vm, inputs);
             }
+            self.complete_once = true;
         } else {
             self.counters.incomplete_snapshots += 1;
         }
+        // No answer never means "off": those that did not answer are there, as of the last time that something was known.
+        let oldest = self.known.values().map(|known| known.as_of).min().unwrap_or(as_of).min(as_of);
+        // As long as not everything has been seen in this run, absence must not be concluded.
         if self.complete_once {
-            // Those that did not answer are there as last known: no answer never means "off".
-            inputs.push(Input::Domains(self.known.values().map(|known| known.domain.clone()).collect()));
-        } else {
-            // Not everything has been seen yet in this run: absence must not be concluded from this.
-            inputs.extend(self.known.values().map(|known| Input::Domain(known.domain.clone())));
+            let domains = self.known.values().map(|known| known.domain.clone()).collect();
+            inputs.push(Input::Domains { as_of: if complete { as_of } else { oldest }, domains });
+        }
+        if !complete {
+            let told = self.known.values().map(|known| (known.as_of, known.domain.clone()));
+            inputs.extend(told.map(|(as_of, domain)| Input::Domain { as_of, domain }));
         }
     }
 
-    pub(super) fn on_changed(
+    /// One domain was shown, by itself.
+    pub(super) fn on_shown(
         &mut self,
+        as_of: Time,
         domain: &hv::Domain,
         inputs: &mut Vec<Input>,
         errands: &mut Vec<Errand>,
     ) {
-        let before = self.known.get(&VmId(domain.uuid.0)).map(|known| known.domain.clone());
-        let vm = self.learn(domain, false, errands);
-        if let Some(known) = self.known.get(&vm)
-            && before.as_ref() != Some(&known.domain)
-        {
-            inputs.push(Input::Domain(known.domain.clone()));
+        let vm = self.learn(as_of, domain, false, errands);
+        if let Some(known) = self.known.get(&vm) {
+            inputs.push(Input::Domain { as_of: known.as_of, domain: known.domain.clone() });
         }
     }
 
     /// libvirt does not know it any more. One that was active has stopped.
-    pub(super) fn on_removed(&mut self, vm: VmId, inputs: &mut Vec<Input>) {
+    pub(super) fn on_removed(&mut self, as_of: Time, vm: VmId, inputs: &mut Vec<Input>) {
         self.prepared.remove(&vm);
         let cause = self.causes.remove(&vm);
-        let Some(mut known) = self.known.remove(&vm) else { return };
-        if !matches!(known.domain.state, DomainState::Stopped(_)) {
+        let Some(known) = self.known.remove(&vm) else { return };
+        let mut domain = known.domain;
+        if !matches!(domain.state, DomainState::Stopped(_)) {
             let cause = self.cause(vm, cause.unwrap_or(hv::StopCause::Unknown));
-            known.domain.state = DomainState::Stopped(cause);
-            inputs.push(Input::Domain(known.domain));
+            domain.state = DomainState::Stopped(cause);
+            inputs.push(Input::Domain { as_of: as_of.max(known.as_of), domain });
         }
         self.destroyed.remove(&vm);
     }
 
+    /// Asked about it, libvirt said that it does not know it.
+    pub(super) fn on_gone(
+        &mut self,
+        as_of: Time,
+        vm: VmId,
+        was: Option<Domain>,
+        inputs: &mut Vec<Input>,
+    ) {
+        self.on_removed(as_of, vm, inputs);
+        // It was told as of an earlier time: now it is known better. The cause is in the core already.
+        if let Some(domain) = was.filter(|was| matches!(was.state, DomainState::Stopped(_))) {
+            inputs.push(Input::Domain { as_of, domain });
+        }
+    }
+
     /// Takes note of a domain.
-    fn learn(&mut self, shown: &hv::Domain, stray: bool, errands: &mut Vec<Errand>) -> VmId {
+    fn learn(
+        &mut self,
+        as_of: Time,
+        shown: &hv::Domain,
+        stray: bool,
+        errands: &mut Vec<Errand>,
+    ) -> VmId {
         let vm = VmId(shown.uuid.0);
+        // Answers may come in another order than they were asked for: an older one changes nothing.
+        if self.known.get(&vm).is_some_and(|known| known.as_of > as_of) {
+            return vm;
+        }
         let was = self.known.get(&vm).map(|known| known.domain.state);
         let state = self.state(vm, shown, stray, was);
         if matches!(shown.state, hv::DomainState::ShutOff { .. }) && !matches!(state, DomainState::Stopped(_))
@@ -101,7 +130,7 @@ impl Vms {
             spec: spec.map(|spec| vm_spec(id, spec)),
             persistent: shown.persistent,
         };
-        self.known.insert(vm, Known { domain, xml: Some(xml) });
+        self.known.insert(vm, Known { domain, as_of, xml: Some(xml) });
         vm
     }
 
