@@ -162,29 +162,99 @@ impl RegisterFile {
         at: &Location,
         counters: &SharedCounters,
     ) -> Result<Chosen, StorageError> {
-        let mut look = self.look(at, counters)?;
-        let mut chosen;
-        for _ in 1..LOOKS_MAX {
-            let slots = [decode_slot(cluster, id, &look[0]), decode_slot(cluster, id, &look[1])];
-            let whole = slots.iter().all(|slot| match slot {
-                Slot::Valid { .. } => true,
-                Slot::Empty | Slot::Unreadable { .. } => false,
-            });
-            let [first, second] = slots;
-            chosen = choose(first, second);
-            if whole {
-                return Ok(chosen);
-            }
-            if chosen != Chosen::Missing {
-                add(&counters.second_looks, 1);
-                std::thread::sleep(LOOK_AGAIN_AFTER);
-            }
-            let again = self.look(at, counters)?;
-            if again == look {
-                return Ok(chosen);
-            }
-            look = again;
+        settle(cluster, id, counters, || self.look(at, counters))
+    }
+}
+
+/// Looks until what was seen is conclusive: see [`RegisterFile::read_register`].
+fn settle(
+    cluster: &ClusterId,
+    id: &RegisterId,
+    counters: &SharedCounters,
+    mut look: impl FnMut() -> Result<Look, StorageError>,
+) -> Result<Chosen, StorageError> {
+    let mut seen = look()?;
+    for _ in 1..LOOKS_MAX {
+        let slots = [decode_slot(cluster, id, &seen[0]), decode_slot(cluster, id, &seen[1])];
+        let whole = slots.iter().all(|slot| match slot {
+            Slot::Valid { .. } => true,
+            Slot::Empty | Slot::Unreadable { .. } => false,
+        });
+        let [first, second] = slots;
+        let chosen = choose(first, second);
+        if whole {
+            return Ok(chosen);
         }
-        Ok(choose(decode_slot(cluster, id, &look[0]), decode_slot(cluster, id, &look[1])))
+        if chosen != Chosen::Missing {
+            add(&counters.second_looks, 1);
+            std::thread::sleep(LOOK_AGAIN_AFTER);
+        }
+        let again = look()?;
+        if again == seen {
+            return Ok(chosen);
+        }
+        seen = again;
+    }
+    Ok(choose(decode_slot(cluster, id, &seen[0]), decode_slot(cluster, id, &seen[1])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_core::ids::{BootId, HostId, Incarnation};
+    use mainstay_core::{RegisterValue, register::HeartbeatRegister};
+    use mainstay_formats::encode_slot;
+
+    fn cluster() -> ClusterId {
+        ClusterId::parse("lab").expect("good")
+    }
+
+    fn id() -> RegisterId {
+        RegisterId::Heartbeat(HostId::new("host-1"))
+    }
+
+    fn slot(sequence: u64) -> Vec<u8> {
+        let boot = BootId([1; 16]);
+        let value =
+            HeartbeatRegister { boot, incarnation: Incarnation(1), counter: sequence, agent_well: true };
+        encode_slot(&cluster(), &id(), sequence, &RegisterValue::Heartbeat(value)).expect("it fits")
+    }
+
+    fn torn(sequence: u64) -> Vec<u8> {
+        let mut bytes = slot(sequence);
+        bytes[150] ^= 1;
+        bytes
+    }
+
+    /// The sequence number that comes out when the looks show these slots, one pair after the other.
+    fn settled(looks: Vec<Look>) -> Option<u64> {
+        let mut looks = looks.into_iter();
+        let look = || Ok(looks.next().expect("it looks no more often"));
+        let chosen = settle(&cluster(), &id(), &SharedCounters::default(), look).expect("looks succeed");
+        assert_eq!(looks.next(), None, "it looks as often as needed");
+        match chosen {
+            Chosen::Value { sequence, .. } => Some(sequence),
+            Chosen::Missing | Chosen::Unreadable { .. } => None,
+        }
+    }
+
+    #[test]
+    fn two_whole_slots_are_conclusive_at_once() {
+        assert_eq!(settled(vec![[slot(5), slot(6)]]), Some(6));
+    }
+
+    #[test]
+    fn an_overtaken_slot_is_not_taken_for_the_present_value() {
+        // 6 was on disk when the read began; the writer wrote 7 over 5 and began 8 over 6 between the reads of the two slots.
+        assert_eq!(settled(vec![[slot(5), torn(8)], [slot(7), slot(8)]]), Some(8));
+        assert_eq!(settled(vec![[slot(5), torn(8)], [slot(7), torn(8)], [slot(7), torn(8)]]), Some(7));
+        let unwritten = || vec![0; BLOCK];
+        assert_eq!(settled(vec![[unwritten(), unwritten()], [slot(1000), slot(1001)]]), Some(1001));
+    }
+
+    #[test]
+    fn damage_that_stays_falls_back() {
+        assert_eq!(settled(vec![[slot(5), torn(6)], [slot(5), torn(6)]]), Some(5));
+        assert_eq!(settled(vec![[torn(5), torn(6)], [torn(5), torn(6)]]), None);
     }
 }

@@ -166,18 +166,13 @@ impl Registers {
                 used = used.max(header.sequence);
             }
         }
-        let mut better = None;
-        let mut is_fresh = [false; SLOTS];
-        for (index, bytes) in look.iter().enumerate() {
-            match decode_slot(&self.cluster, id, bytes) {
-                Slot::Empty => is_fresh[index] = true,
-                Slot::Valid { sequence, .. } => better = better.max(Some((sequence, index))),
-                Slot::Unreadable { reason } => self.check_occupant(id, reason)?,
-            }
-        }
-        let first = better.map_or(0, |(_, index)| 1 - index);
+        let slots = look.map(|bytes| decode_slot(&self.cluster, id, &bytes));
+        let Plan { order, is_fresh } = plan_first_write(&slots).map_err(|reason| StorageError::Occupied {
+            register: register_name(id),
+            reason: reason.to_string(),
+        })?;
         let mut sequence = used.saturating_add(SEQUENCE_JUMP);
-        for slot in [first, 1 - first] {
+        for slot in order {
             let bytes = encode_slot(&self.cluster, id, sequence, value)?;
             let file = self.writer(at)?;
             // What fits into the atomically written sector can't be torn.
@@ -193,14 +188,6 @@ impl Registers {
             sequence = sequence.saturating_add(1);
         }
         Ok(())
-    }
-
-    /// Damaged slots may be overwritten; intact ones that belong to somebody else, or to a newer program, may not.
-    fn check_occupant(&self, id: &RegisterId, reason: SlotError) -> Result<(), StorageError> {
-        if reason.is_damage() {
-            return Ok(());
-        }
-        Err(StorageError::Occupied { register: register_name(id), reason: reason.to_string() })
     }
 
     fn advance(&mut self, id: &RegisterId, slot: usize, sequence: u64) {
@@ -262,5 +249,59 @@ impl Registers {
         } else {
             Err(StorageError::NotTheWriter { me: me.clone(), register: register_name(id) })
         }
+    }
+}
+
+/// How the first write of a run goes about it.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan {
+    /// Which slot first.
+    order: [usize; SLOTS],
+    /// Which slots hold nothing of this register.
+    is_fresh: [bool; SLOTS],
+}
+
+/// The worse slot first, so that the better one stays until there is a newer one. Damaged slots may be overwritten; intact ones that
+/// belong to somebody else, or to a newer program, may not.
+fn plan_first_write(slots: &[Slot; SLOTS]) -> Result<Plan, SlotError> {
+    let mut better = None;
+    let mut is_fresh = [false; SLOTS];
+    for (index, slot) in slots.iter().enumerate() {
+        match slot {
+            Slot::Empty => is_fresh[index] = true,
+            Slot::Valid { sequence, .. } => better = better.max(Some((*sequence, index))),
+            Slot::Unreadable { reason } if reason.is_damage() => {}
+            Slot::Unreadable { reason } => return Err(reason.clone()),
+        }
+    }
+    let first = better.map_or(0, |(_, index)| 1 - index);
+    Ok(Plan { order: [first, 1 - first], is_fresh })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_core::ids::{BootId, Incarnation};
+    use mainstay_core::register::HeartbeatRegister;
+
+    fn valid(sequence: u64) -> Slot {
+        let boot = BootId([1; 16]);
+        let value = HeartbeatRegister { boot, incarnation: Incarnation(1), counter: 1, agent_well: true };
+        Slot::Valid { sequence, value: RegisterValue::Heartbeat(value) }
+    }
+
+    #[test]
+    fn the_better_slot_is_overwritten_last() {
+        let damaged = || Slot::Unreadable { reason: SlotError::BadChecksum { sequence: 9 } };
+        let order = |slots: [Slot; 2]| plan_first_write(&slots).map(|plan| plan.order);
+        assert_eq!(order([valid(5), valid(6)]), Ok([0, 1]));
+        assert_eq!(order([valid(6), valid(5)]), Ok([1, 0]));
+        assert_eq!(order([valid(5), damaged()]), Ok([1, 0]));
+        assert_eq!(order([damaged(), valid(5)]), Ok([0, 1]));
+        assert_eq!(order([valid(5), Slot::Empty]), Ok([1, 0]));
+        let fresh = plan_first_write(&[Slot::Empty, valid(5)]).map(|plan| plan.is_fresh);
+        assert_eq!(fresh, Ok([true, false]));
+        let foreign = SlotError::ForeignCluster { found: "x".into() };
+        assert_eq!(order([valid(5), Slot::Unreadable { reason: foreign.clone() }]), Err(foreign));
     }
 }
