@@ -163,7 +163,8 @@ fn status_fits_eighty_columns() {
     let table = text.split("\n\n").nth(1).expect("the hosts table");
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{text}");
     expect![[r#"
-        HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
+        HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST
+                                                                   HEARTBEATS
         h1 (host-1)  failed     2.1 s  -          0    0 of 2      network 6.7 s,
                                                                    nfs1 7.2 s
         h2 (host-2)  connected  5 min  secondary  2    2 of 2      network 0.4 s,

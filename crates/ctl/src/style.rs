@@ -1,7 +1,7 @@
 //! How output looks: colour, width, tables. Nothing here knows what is shown.
 
 use crate::clock::Zone;
-use comfy_table::{Cell, Color, ContentArrangement, Table};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, Width};
 use std::io::IsTerminal;
 
 /// How a command's output is to look.
@@ -20,7 +20,7 @@ pub struct Style {
 pub enum ColourChoice {
     /// On terminals, unless NO_COLOR is set.
     Auto,
-    /// Always.
+    /// Also into files and pipes; NO_COLOR still wins.
     Always,
     /// Never.
     Never,
@@ -53,7 +53,8 @@ impl Style {
         let terminal = std::io::stdout().is_terminal();
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let colour = match choice {
-            ColourChoice::Always => true,
+            // The tables' library obeys NO_COLOR by itself: half of the output in colour would be worse than none.
+            ColourChoice::Always => !no_color,
             ColourChoice::Never => false,
             ColourChoice::Auto => terminal && !no_color,
         };
@@ -105,9 +106,11 @@ impl Style {
             table.enforce_styling();
             table.style_text_only();
         }
-        // Two spaces between columns, none at the left.
-        for column in table.column_iter_mut() {
+        // Two spaces between columns, none at the left; words are not broken, rather may a line be too long for the terminal.
+        let widest_words = widest_words(headings, &table);
+        for (column, word) in table.column_iter_mut().zip(widest_words) {
             column.set_padding((0, 2));
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(word + 2)));
         }
         let mut text = String::new();
         for line in table.lines() {
@@ -116,6 +119,20 @@ impl Style {
         }
         text
     }
+}
+
+/// A word longer than this may be broken after all.
+const WHOLE_WORD_MAX: usize = 40;
+
+/// The width of each column's longest word.
+fn widest_words(headings: &[&str], table: &Table) -> Vec<u16> {
+    let longest = |text: &str| text.split(' ').map(|word| word.chars().count()).max().unwrap_or(0);
+    let width = |index: usize, heading: &str| {
+        let cells = table.column_cells_iter(index).flatten().map(|cell| longest(&cell.content()));
+        let widest = cells.max().unwrap_or(0).max(longest(heading)).min(WHOLE_WORD_MAX);
+        u16::try_from(widest).unwrap_or(u16::MAX)
+    };
+    headings.iter().enumerate().map(|(index, heading)| width(index, heading)).collect()
 }
 
 fn terminal_width() -> Option<u16> {
