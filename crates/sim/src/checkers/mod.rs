@@ -1,14 +1,16 @@
 //! What must hold, in files of their own. They look at the world (who executes, what landed on disk) and never at what a core
 //! believes; they share no code with the core.
 //!
-//! Always: [`single_runner`] (I1), [`single_owner`] (I3), [`user_word`] (I4). In the end, in a healed world: [`liveness`] (I5).
+//! Always: [`single_runner`] (I1), [`single_owner`] (I3), [`user_word`] (I4), [`calm`]. In the end, in a healed world: [`liveness`] (I5).
 
+pub mod calm;
 pub mod liveness;
 pub mod single_owner;
 pub mod single_runner;
 pub mod user_word;
 
 use crate::setup::Setup;
+use calm::Calm;
 use mainstay_core::{RegisterId, RegisterValue, Token};
 use single_owner::SingleOwner;
 use single_runner::SingleRunner;
@@ -33,6 +35,8 @@ impl fmt::Display for Violation {
 /// The checkers that run all the time.
 #[derive(Clone, Debug)]
 pub struct Checkers {
+    /// Nobody storms.
+    pub calm: Calm,
     /// I1.
     pub single_runner: SingleRunner,
     /// I3.
@@ -45,6 +49,7 @@ impl Checkers {
     /// Checkers of an empty world.
     pub fn new(setup: &Setup) -> Checkers {
         Checkers {
+            calm: Calm::new(setup),
             single_runner: SingleRunner::new(setup.vms.len()),
             single_owner: SingleOwner::new(setup.datastores.len()),
             user_word: UserWord::new(setup),
@@ -65,7 +70,7 @@ impl Checkers {
     ) -> Option<Violation> {
         let found = self.single_owner.on_land(at, store, host, register, value, setup);
         self.user_word.on_land(started, store, host, value, self.single_owner.list(store), setup);
-        found
+        found.or_else(|| self.calm.on_land(at, store, register, setup))
     }
 
     /// A core has a VM prepared or resumed under that grant.
