@@ -1,13 +1,35 @@
 //! The agent of a host: runs the core on real clocks, sockets, datastores and libvirt.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`config`] | the configuration file, checked |
+//! | [`agent`] | what is started in which order, and how it stops; [`run`] is the whole process |
+//! | [`driver`] | owns the core: inputs in, effects out |
+//! | [`outside`] | gives each effect to the adapter whose matter it is |
+//! | [`disk`], [`vms`], [`wire`], [`ping`], [`net`] | the adapters: datastores, libvirt, messages, pings, transport |
+//! | [`journal`], [`alarms`] | events, and the alarms that stand |
+//! | [`api`], [`client`] | what people ask, and how the command line asks it |
+//! | [`lock`], [`clock`] | one agent per host; the two clocks |
+//!
+//! Architecture invariant: this is the only crate with an event loop. One thread runs it, and never waits for a datastore, for
+//! libvirt or for another host.
+
+pub mod agent;
 pub mod alarms;
 pub mod api;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod driver;
 pub mod journal;
 pub mod lock;
 pub mod net;
+pub mod outside;
 pub mod ping;
+mod process;
 pub mod vms;
 pub mod wire;
+
+pub use agent::StartError;
+pub use process::run;

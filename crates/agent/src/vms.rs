@@ -10,8 +10,9 @@ mod observe;
 mod prepare;
 
 use mainstay_core::ids::{DatastoreName, OpId, VmId, XmlId};
-use mainstay_core::{Capacity, Domain, DomainState, Input, Time, VmAction, VmOutcome};
+use mainstay_core::{Capacity, Domain, DomainState, Input, Span, Time, VmAction, VmOutcome};
 use mainstay_hypervisor as hv;
+use observe::Snapshot;
 use prepare::Preparing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -109,8 +110,8 @@ pub struct Vms {
     known: BTreeMap<VmId, Known>,
     /// What libvirt said when it stopped; the state that follows tells less.
     causes: BTreeMap<VmId, hv::StopCause>,
-    /// Created paused by this agent and not resumed yet.
-    prepared: BTreeSet<VmId>,
+    /// Created paused by this agent and not resumed yet, and when that was ordered.
+    prepared: BTreeMap<VmId, Time>,
     /// Destroyed by this agent: not their user's will.
     destroyed: BTreeSet<VmId>,
     preparing: BTreeMap<OpId, Preparing>,
@@ -118,8 +119,8 @@ pub struct Vms {
     next_pending: u64,
     /// A complete snapshot has been seen: from then on, what is not known does not exist.
     complete_once: bool,
-    /// When libvirt was asked what is being taken in.
-    as_of: Time,
+    /// When the last snapshot came: what is in the next one was asked for after that, save for one answer's age.
+    last_snapshot: Time,
     /// Counts for the API.
     pub counters: Counters,
 }
@@ -140,13 +141,13 @@ impl Vms {
             datastores,
             known: BTreeMap::new(),
             causes: BTreeMap::new(),
-            prepared: BTreeSet::new(),
+            prepared: BTreeMap::new(),
             destroyed: BTreeSet::new(),
             preparing: BTreeMap::new(),
             pending: BTreeMap::new(),
             next_pending: 0,
             complete_once: false,
-            as_of: Time(0),
+            last_snapshot: Time(0),
             counters: Counters::default(),
         }
     }
@@ -181,17 +182,11 @@ impl Vms {
     }
 
     /// Takes news.
-    pub fn on_news(
-        &mut self,
-        now: Time,
-        news: VmNews,
-        inputs: &mut Vec<Input>,
-        errands: &mut Vec<Errand>,
-    ) {
+    pub fn on_news(&mut self, now: Time, news: VmNews, inputs: &mut Vec<Input>, errands: &mut Vec<Errand>) {
         match news {
             VmNews::Hypervisor(event) => self.on_event(now, event, inputs, errands),
             VmNews::XmlLoaded(op, result) => self.on_xml(op, result, inputs, errands),
-            VmNews::Probed(op, result) => self.on_probed(op, result, inputs, errands),
+            VmNews::Probed(op, result) => self.on_probed(now, op, result, inputs, errands),
             VmNews::ProbeAgain(op) => self.probe(op, errands),
             VmNews::ReadAgain(uuid) => self.read(now, VmId(uuid.0), None, errands),
         }
@@ -208,13 +203,7 @@ impl Vms {
         errands.push(Errand::Libvirt(self.next_pending, operation));
     }
 
-    fn on_event(
-        &mut self,
-        now: Time,
-        event: hv::Event,
-        inputs: &mut Vec<Input>,
-        errands: &mut Vec<Errand>,
-    ) {
+    fn on_event(&mut self, now: Time, event: hv::Event, inputs: &mut Vec<Input>, errands: &mut Vec<Errand>) {
         let asked = Time(now.0.saturating_sub(ANSWER_AGE_MAX.0));
         match event {
             // The snapshot that follows is what counts.
@@ -231,15 +220,14 @@ impl Vms {
                 let strays = strays.iter().map(|stray| VmId(stray.uuid.0)).collect();
                 let as_of = Time(self.last_snapshot.0.saturating_sub(ANSWER_AGE_MAX.0));
                 self.last_snapshot = now;
-                self.on_snapshot(as_of, &domains, &strays, complete, inputs, errands);
+                self.on_snapshot(now, &Snapshot { as_of, domains, strays, complete }, inputs, errands);
             }
             hv::Event::Changed(domain) => {
                 self.on_shown(asked, &domain, inputs, errands);
                 self.read(now, VmId(domain.uuid.0), None, errands);
             }
             hv::Event::Removed { uuid, name: _ } => {
-                let was = self.known.get(&VmId(uuid.0)).map(|known| known.domain.clone());
-                self.on_removed(asked, VmId(uuid.0), inputs);
+                let was = self.on_removed(asked, VmId(uuid.0), inputs);
                 self.read(now, VmId(uuid.0), was, errands);
             }
             hv::Event::Stopped { uuid, name: _, cause } => drop(self.causes.insert(VmId(uuid.0), cause)),

@@ -3,7 +3,7 @@
 use mainstay_agent::vms::{Errand, ImageState, VmNews, Vms};
 use mainstay_core::ids::{DatastoreName, OpId, Token, VmId, XmlId};
 use mainstay_core::register::{Priority, StopCause};
-use mainstay_core::{Domain, DomainState, Input, VmAction, VmOutcome};
+use mainstay_core::{Domain, DomainState, Input, Span, Time, VmAction, VmOutcome};
 use mainstay_hypervisor as hv;
 use mainstay_hypervisor::Handle;
 use mainstay_hypervisor::fake::{FakeHypervisor, FakeStorage};
@@ -28,6 +28,8 @@ fn vm() -> VmId {
 /// Vms over a fake; each call of `settle` takes all that libvirt has told.
 struct Bench {
     vms: Vms,
+    /// A second later with each event.
+    now: Time,
     fake: FakeHypervisor,
     events: Receiver<hv::Event>,
     inputs: Vec<Input>,
@@ -50,7 +52,8 @@ impl Bench {
         let roots = [("/srv/ds1", "ds1"), ("/srv", "outer"), ("/srv/ds10", "ds10")];
         let datastores = roots.map(|(path, name)| (PathBuf::from(path), DatastoreName::new(name)));
         let vms = Vms::new(datastores.to_vec());
-        let mut bench = Bench { vms, fake, events, inputs: Vec::new(), errands: Vec::new() };
+        let mut bench =
+            Bench { vms, now: Time(100_000_000), fake, events, inputs: Vec::new(), errands: Vec::new() };
         bench.settle_until(|input| matches!(input, Input::Domains { .. }));
         bench
     }
@@ -67,8 +70,9 @@ impl Bench {
 
     fn take_event(&mut self) {
         let patience = std::time::Duration::from_secs(10);
+        self.now += Span::from_secs(1);
         let event = self.events.recv_timeout(patience).expect("libvirt tells something");
-        self.vms.on_news(VmNews::Hypervisor(event), &mut self.inputs, &mut self.errands);
+        self.vms.on_news(self.now, VmNews::Hypervisor(event), &mut self.inputs, &mut self.errands);
         self.run_libvirt_errands();
     }
 
@@ -82,7 +86,7 @@ impl Bench {
     }
 
     fn news(&mut self, news: VmNews) {
-        self.vms.on_news(news, &mut self.inputs, &mut self.errands);
+        self.vms.on_news(self.now, news, &mut self.inputs, &mut self.errands);
         self.run_libvirt_errands();
     }
 
@@ -144,7 +148,8 @@ fn a_vm_on_no_datastore_has_no_home() {
 
 #[test]
 fn causes_tell_users_and_guests_from_accidents() {
-    let table: [(fn(&FakeHypervisor, hv::DomainUuid), StopCause); 4] = [
+    type Stop = fn(&FakeHypervisor, hv::DomainUuid);
+    let table: [(Stop, StopCause); 4] = [
         (FakeHypervisor::guest_powers_off, StopCause::GuestShutdown),
         (FakeHypervisor::user_destroys, StopCause::UserDestroyed),
         (FakeHypervisor::qemu_dies, StopCause::Crashed),
@@ -169,7 +174,10 @@ fn a_prepared_vm_shows_as_prepared_until_it_is_resumed() {
     assert_eq!(bench.done(7), VmOutcome::Done);
     bench.fake.resync();
     let all = bench.settle_until(|input| matches!(input, Input::Domains { .. }));
-    assert!(matches!(&all, Input::Domains { domains: list, .. } if list[0].state == DomainState::Prepared), "{all:?}");
+    assert!(
+        matches!(&all, Input::Domains { domains: list, .. } if list[0].state == DomainState::Prepared),
+        "{all:?}"
+    );
     bench.act(8, VmAction::Resume { vm: vm() });
     bench.domain(DomainState::Running);
     assert_eq!(bench.done(8), VmOutcome::Done);
@@ -238,7 +246,10 @@ fn a_hanging_libvirt_stops_nothing_and_leaves_outcomes_unknown() {
     assert!(matches!(bench.done(9), VmOutcome::Unknown(_)));
     bench.fake.daemon_returns();
     let all = bench.settle_until(|input| matches!(input, Input::Domains { .. }));
-    assert!(matches!(&all, Input::Domains { domains: list, .. } if list[0].state == DomainState::Running), "{all:?}");
+    assert!(
+        matches!(&all, Input::Domains { domains: list, .. } if list[0].state == DomainState::Running),
+        "{all:?}"
+    );
 }
 
 #[test]
@@ -251,7 +262,10 @@ fn a_stuck_qemu_is_there_as_last_known() {
     bench.fake.qemu_is_stuck(uuid, true);
     bench.fake.resync();
     let all = bench.settle_until(|input| matches!(input, Input::Domains { .. }));
-    assert!(matches!(&all, Input::Domains { domains: list, .. } if list[0].state == DomainState::Running), "{all:?}");
+    assert!(
+        matches!(&all, Input::Domains { domains: list, .. } if list[0].state == DomainState::Running),
+        "{all:?}"
+    );
     assert_eq!(bench.vms.counters.incomplete_snapshots, 1);
 }
 
@@ -279,4 +293,61 @@ fn an_image_that_can_not_be_looked_at_fails_the_start_after_a_while() {
         bench.news(VmNews::Probed(OpId(7), Err("it does not exist".into())));
     }
     assert_eq!(bench.done(7), VmOutcome::Failed("it does not exist".into()));
+}
+
+#[test]
+fn what_was_asked_before_an_operation_never_counts_as_of_after_it() {
+    let mut bench = Bench::new();
+    bench.prepare(7);
+    bench.news(VmNews::Probed(OpId(7), Ok(ImageState::Free)));
+    let began = bench.now;
+    assert_eq!(bench.done(7), VmOutcome::Done);
+    let ended = bench.now;
+    let fresh = |input: &Input| matches!(input, Input::Domain { as_of, .. } if *as_of >= ended);
+    let Input::Domain { domain, .. } = bench.settle_until(fresh) else { panic!() };
+    assert_eq!(domain.state, DomainState::Prepared, "it is read again once the operation is done");
+    // The news that libvirt sends by itself may be old: they are never told as newer than they can be.
+    bench.inputs.clear();
+    bench.fake.resync();
+    let snapshot = bench.settle_until(|input| matches!(input, Input::Domains { .. }));
+    assert!(matches!(snapshot, Input::Domains { as_of, .. } if as_of < began), "{snapshot:?}");
+}
+
+#[test]
+fn a_stop_is_known_as_of_after_it_at_once() {
+    let mut bench = Bench::new();
+    let uuid = bench.fake.user_defines(&xml("/srv/ds1/web.img", "")).expect("defined");
+    bench.fake.user_starts(uuid).expect("started");
+    bench.domain(DomainState::Running);
+    let before = bench.now;
+    bench.fake.qemu_dies(uuid);
+    let stopped = DomainState::Stopped(StopCause::Crashed);
+    bench.settle_until(
+        |input| matches!(input, Input::Domain { as_of, domain } if *as_of > before && domain.state == stopped),
+    );
+}
+
+#[test]
+fn old_news_of_a_stopped_domain_do_not_undo_its_preparation() {
+    let mut bench = Bench::new();
+    let uuid = bench.fake.user_defines(&xml("/srv/ds1/web.img", "")).expect("defined");
+    bench.domain(DomainState::Stopped(StopCause::Unknown));
+    bench.now += Span::from_secs(60);
+    // libvirt is asked for all domains, and the answer is still on its way when the start is ordered.
+    bench.fake.resync();
+    let mut late = Vec::new();
+    while !matches!(late.last(), Some(hv::Event::Snapshot { .. })) {
+        late.push(bench.events.recv_timeout(std::time::Duration::from_secs(10)).expect("a snapshot"));
+    }
+    bench.prepare(7);
+    bench.news(VmNews::Probed(OpId(7), Ok(ImageState::Free)));
+    for event in late {
+        bench.news(VmNews::Hypervisor(event));
+    }
+    assert_eq!(bench.done(7), VmOutcome::Done);
+    bench.domain(DomainState::Prepared);
+    let running =
+        |input: &Input| matches!(input, Input::Domain { domain, .. } if domain.state == DomainState::Running);
+    assert!(!bench.inputs.iter().any(running));
+    assert!(bench.fake.state_of(uuid).is_some_and(hv::DomainState::is_active));
 }

@@ -15,26 +15,44 @@ pub fn xml_id(xml: &str) -> XmlId {
     XmlId(u64::from(crc32c::crc32c(xml.as_bytes())) << 32 | (xml.len() as u64 & 0xffff_ffff))
 }
 
+/// All that libvirt told about domains at once.
+pub(super) struct Snapshot {
+    /// It is so as of then, at least.
+    pub(super) as_of: Time,
+    pub(super) domains: Vec<hv::Domain>,
+    /// QEMU processes of which libvirt knows no active domain.
+    pub(super) strays: BTreeSet<VmId>,
+    /// Whether this is everything.
+    pub(super) complete: bool,
+}
+
 impl Vms {
     pub(super) fn on_snapshot(
         &mut self,
-        as_of: Time,
-        domains: &[hv::Domain],
-        strays: &BTreeSet<VmId>,
-        complete: bool,
+        now: Time,
+        snapshot: &Snapshot,
         inputs: &mut Vec<Input>,
         errands: &mut Vec<Errand>,
     ) {
+        let Snapshot { as_of, domains, strays, complete } = snapshot;
+        let (as_of, complete) = (*as_of, *complete);
         let mut seen: BTreeSet<VmId> = BTreeSet::new();
         for domain in domains {
-            seen.insert(self.learn(as_of, domain, strays.contains(&VmId(domain.uuid.0)), errands));
+            let vm = self.learn(as_of, domain, strays.contains(&VmId(domain.uuid.0)), errands);
+            seen.insert(vm);
+            self.ask_if_it_differs(now, vm, domain, errands);
         }
         if complete {
             // A stray is a QEMU that libvirt has forgotten: it may write, so it stays as it was last known.
-            let gone: Vec<VmId> =
-                self.known.keys().filter(|vm| !seen.contains(vm) && !strays.contains(vm)).copied().collect();
+            let unseen = |vm: &VmId| !seen.contains(vm) && !strays.contains(vm);
+            let gone: Vec<VmId> = self.known.keys().copied().filter(unseen).collect();
             for vm in gone {
-                self.on_removed(as_of, vm, inputs);
+                if self.known.get(&vm).is_some_and(|known| known.as_of <= as_of) {
+                    self.on_removed(as_of, vm, inputs);
+                } else {
+                    // It came, or was seen, after the list was asked for.
+                    self.read(now, vm, None, errands);
+                }
             }
             self.complete_once = true;
         } else {
@@ -53,6 +71,16 @@ impl Vms {
         }
     }
 
+    /// A snapshot may be older than what is known and still be right (an event was lost): then libvirt is asked once more.
+    fn ask_if_it_differs(&mut self, now: Time, vm: VmId, shown: &hv::Domain, errands: &mut Vec<Errand>) {
+        let Some(known) = self.known.get(&vm) else { return };
+        let stopped = matches!(known.domain.state, DomainState::Stopped(_));
+        let other_xml = known.xml.as_ref().is_none_or(|(id, _)| *id != xml_id(&shown.xml));
+        if stopped == shown.state.is_active() || other_xml {
+            self.read(now, vm, None, errands);
+        }
+    }
+
     /// One domain was shown, by itself.
     pub(super) fn on_shown(
         &mut self,
@@ -67,50 +95,39 @@ impl Vms {
         }
     }
 
-    /// libvirt does not know it any more. One that was active has stopped.
-    pub(super) fn on_removed(&mut self, as_of: Time, vm: VmId, inputs: &mut Vec<Input>) {
+    /// libvirt does not know it any more. One that was active has stopped. Gives the domain as it ended.
+    pub(super) fn on_removed(&mut self, as_of: Time, vm: VmId, inputs: &mut Vec<Input>) -> Option<Domain> {
         self.prepared.remove(&vm);
         let cause = self.causes.remove(&vm);
-        let Some(known) = self.known.remove(&vm) else { return };
+        let known = self.known.remove(&vm)?;
         let mut domain = known.domain;
         if !matches!(domain.state, DomainState::Stopped(_)) {
             let cause = self.cause(vm, cause.unwrap_or(hv::StopCause::Unknown));
             domain.state = DomainState::Stopped(cause);
-            inputs.push(Input::Domain { as_of: as_of.max(known.as_of), domain });
+            inputs.push(Input::Domain { as_of: as_of.max(known.as_of), domain: domain.clone() });
         }
         self.destroyed.remove(&vm);
+        Some(domain)
     }
 
     /// Asked about it, libvirt said that it does not know it.
-    pub(super) fn on_gone(
-        &mut self,
-        as_of: Time,
-        vm: VmId,
-        was: Option<Domain>,
-        inputs: &mut Vec<Input>,
-    ) {
+    pub(super) fn on_gone(&mut self, as_of: Time, vm: VmId, was: Option<Domain>, inputs: &mut Vec<Input>) {
         self.on_removed(as_of, vm, inputs);
-        // It was told as of an earlier time: now it is known better. The cause is in the core already.
-        if let Some(domain) = was.filter(|was| matches!(was.state, DomainState::Stopped(_))) {
+        // It was told as of an earlier time: now it is known better.
+        if let Some(domain) = was {
             inputs.push(Input::Domain { as_of, domain });
         }
     }
 
     /// Takes note of a domain.
-    fn learn(
-        &mut self,
-        as_of: Time,
-        shown: &hv::Domain,
-        stray: bool,
-        errands: &mut Vec<Errand>,
-    ) -> VmId {
+    fn learn(&mut self, as_of: Time, shown: &hv::Domain, stray: bool, errands: &mut Vec<Errand>) -> VmId {
         let vm = VmId(shown.uuid.0);
         // Answers may come in another order than they were asked for: an older one changes nothing.
         if self.known.get(&vm).is_some_and(|known| known.as_of > as_of) {
             return vm;
         }
         let was = self.known.get(&vm).map(|known| known.domain.state);
-        let state = self.state(vm, shown, stray, was);
+        let state = self.state(as_of, vm, shown, stray, was);
         if matches!(shown.state, hv::DomainState::ShutOff { .. }) && !matches!(state, DomainState::Stopped(_))
         {
             errands.push(Errand::Later(DYING_INTERVAL, VmNews::ReadAgain(shown.uuid)));
@@ -134,7 +151,14 @@ impl Vms {
         vm
     }
 
-    fn state(&mut self, vm: VmId, shown: &hv::Domain, stray: bool, was: Option<DomainState>) -> DomainState {
+    fn state(
+        &mut self,
+        as_of: Time,
+        vm: VmId,
+        shown: &hv::Domain,
+        stray: bool,
+        was: Option<DomainState>,
+    ) -> DomainState {
         match shown.state {
             // A process that is dying may still write.
             hv::DomainState::ShutOff { .. } if shown.pid.is_some() || stray => DomainState::Running,
@@ -144,13 +168,16 @@ impl Vms {
                     // It was told already, by its event; the state alone says less.
                     return DomainState::Stopped(cause);
                 }
-                self.prepared.remove(&vm);
+                // What was asked before a start was ordered does not end it.
+                if self.prepared.get(&vm).is_some_and(|ordered| *ordered < as_of) {
+                    self.prepared.remove(&vm);
+                }
                 let cause = told.unwrap_or(cause);
                 let cause = self.cause(vm, cause);
                 self.destroyed.remove(&vm);
                 DomainState::Stopped(cause)
             }
-            hv::DomainState::Paused { .. } if self.prepared.contains(&vm) => DomainState::Prepared,
+            hv::DomainState::Paused { .. } if self.prepared.contains_key(&vm) => DomainState::Prepared,
             // Its source looks the same for a moment, but was seen running before.
             hv::DomainState::Paused { reason: hv::PauseReason::Migration }
                 if was != Some(DomainState::Running) =>

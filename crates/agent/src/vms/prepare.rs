@@ -3,29 +3,34 @@
 //! Why wait instead of trying: each failed attempt costs a QEMU, and the log would be full of errors that are none.
 
 use super::{Errand, ImageState, PROBE_INTERVAL, Pending, VmNews, Vms, done};
-use mainstay_core::ids::{DatastoreName, OpId, VmId};
-use mainstay_core::{Input, VmOutcome};
+use mainstay_core::ids::{OpId, VmId};
+use mainstay_core::{Input, Time, VmOutcome};
 use mainstay_hypervisor as hv;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// After so many looks that brought nothing (a missing image, a broken mount) the start has failed: another host may reach
+/// what this one does not. A second's worth, for what passes by itself.
+const FAILURES_MAX: u32 = 5;
 
 /// A start that is under way.
 #[derive(Debug)]
 pub(super) struct Preparing {
     vm: VmId,
-    datastore: DatastoreName,
     /// Once it has been read.
     xml: Option<String>,
     images: Vec<PathBuf>,
     /// What the core has been told that is waited for.
     told: Option<Arc<str>>,
+    /// Looks at the images in a row that brought nothing.
+    failures: u32,
     /// libvirt is at it: from here on it can't be called off, only destroyed.
     submitted: bool,
 }
 
 impl Preparing {
-    pub(super) fn new(vm: VmId, datastore: DatastoreName) -> Preparing {
-        Preparing { vm, datastore, xml: None, images: Vec::new(), told: None, submitted: false }
+    pub(super) fn new(vm: VmId) -> Preparing {
+        Preparing { vm, xml: None, images: Vec::new(), told: None, failures: 0, submitted: false }
     }
 }
 
@@ -67,26 +72,34 @@ impl Vms {
     /// Looks whether the images are free.
     pub(super) fn probe(&mut self, op: OpId, errands: &mut Vec<Errand>) {
         if let Some(preparing) = self.preparing.get(&op) {
-            let (datastore, images) = (preparing.datastore.clone(), preparing.images.clone());
-            errands.push(Errand::Probe { op, datastore, images });
+            errands.push(Errand::Probe { op, images: preparing.images.clone() });
         }
     }
 
     pub(super) fn on_probed(
         &mut self,
+        now: Time,
         op: OpId,
         result: Result<ImageState, String>,
         inputs: &mut Vec<Input>,
         errands: &mut Vec<Errand>,
     ) {
+        let Some(preparing) = self.preparing.get_mut(&op) else { return };
         match result {
-            Ok(ImageState::Free) => self.start(op, errands),
+            Ok(ImageState::Free) => self.start(now, op, errands),
             Ok(ImageState::Held(why)) => {
+                preparing.failures = 0;
                 self.counters.images_held += 1;
                 self.wait(op, why, inputs, errands);
             }
-            // A datastore that does not answer now may do so later: this is waited for like a lock.
-            Err(why) => self.wait(op, why, inputs, errands),
+            Err(why) => {
+                preparing.failures += 1;
+                if preparing.failures < FAILURES_MAX {
+                    self.wait(op, why, inputs, errands);
+                } else {
+                    self.fail(op, &why, inputs);
+                }
+            }
         }
     }
 
@@ -100,24 +113,25 @@ impl Vms {
         errands.push(Errand::Later(PROBE_INTERVAL, VmNews::ProbeAgain(op)));
     }
 
-    fn start(&mut self, op: OpId, errands: &mut Vec<Errand>) {
+    fn start(&mut self, now: Time, op: OpId, errands: &mut Vec<Errand>) {
         let Some(preparing) = self.preparing.get_mut(&op) else { return };
         let Some(xml) = preparing.xml.clone() else { return };
         preparing.submitted = true;
-        self.prepared.insert(preparing.vm);
+        self.prepared.insert(preparing.vm, now);
         self.destroyed.remove(&preparing.vm);
         self.causes.remove(&preparing.vm);
         self.submit(Pending::Start(op), hv::Op::StartPaused { xml }, errands);
     }
 
+    /// The start has come to an end, or waits again. Gives the VM when it ended.
     pub(super) fn on_started(
         &mut self,
         op: OpId,
         result: Result<hv::OpOutput, hv::OpError>,
         inputs: &mut Vec<Input>,
         errands: &mut Vec<Errand>,
-    ) {
-        let Some(preparing) = self.preparing.get_mut(&op) else { return };
+    ) -> Option<VmId> {
+        let preparing = self.preparing.get_mut(&op)?;
         let vm = preparing.vm;
         match result {
             // Somebody was faster than us, or another client keeps a lock that the probe can't see.
@@ -125,6 +139,7 @@ impl Vms {
                 preparing.submitted = false;
                 self.prepared.remove(&vm);
                 self.wait(op, format!("QEMU finds an image locked: {message}"), inputs, errands);
+                None
             }
             result => {
                 self.preparing.remove(&op);
@@ -133,6 +148,7 @@ impl Vms {
                     self.prepared.remove(&vm);
                 }
                 inputs.push(done(op, result));
+                Some(vm)
             }
         }
     }

@@ -1,0 +1,144 @@
+//! Everything outside the core, put together: each effect goes to the adapter whose matter it is, and what the adapters have
+//! to say becomes inputs.
+//!
+//! Invariant: nothing here waits. Datastores and libvirt answer by callbacks from their own threads; pings and timers are
+//! tasks; all of them put what they have into the driver's queue.
+
+use crate::clock;
+use crate::disk::Disks;
+use crate::driver::{Outside, Queue, Request};
+use crate::ping::{PingResult, Pinger};
+use crate::vms::{Errand, VmNews, Vms};
+use crate::wire::Outgoing;
+use mainstay_core::ids::{DatastoreName, HostId, VmId, XmlId};
+use mainstay_core::{Effect, Input};
+use mainstay_hypervisor::Handle;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// This host's adapters.
+pub struct Adapters {
+    /// The datastores.
+    pub disks: Disks,
+    /// libvirt.
+    pub hypervisor: Box<dyn Handle>,
+    /// What is known of VMs.
+    pub vms: Vms,
+    /// Messages to other agents.
+    pub outgoing: Outgoing,
+    /// Messages of other agents that could not be read.
+    pub undecodable: Arc<AtomicU64>,
+    /// Pings.
+    pub pinger: Pinger,
+    /// Whom to ping where.
+    pub addresses: BTreeMap<HostId, IpAddr>,
+    /// How long a ping may take.
+    pub ping_patience: Duration,
+    /// Where news go.
+    pub queue: Queue<VmNews>,
+    /// Kept for its allocation; empty between calls.
+    pub errands: Vec<Errand>,
+}
+
+impl Adapters {
+    fn ping(&self, host: HostId) {
+        let (pinger, patience, queue) = (self.pinger.clone(), self.ping_patience, self.queue.clone());
+        let address = self.addresses.get(&host).copied();
+        tokio::spawn(async move {
+            let answered = match address {
+                Some(address) => match pinger.ping(address, patience).await {
+                    PingResult::Answered { rtt } => {
+                        tracing::debug!(%host, ?rtt, "answers pings");
+                        true
+                    }
+                    PingResult::NoAnswer => false,
+                    PingResult::CannotSend { why } => {
+                        tracing::debug!(%host, why, "no ping could be sent");
+                        false
+                    }
+                },
+                None => false,
+            };
+            tell(&queue, Request::Input(Input::PingDone { host, answered }));
+        });
+    }
+
+    fn store_xml(&mut self, datastore: DatastoreName, vm: VmId, xml: XmlId, inputs: &mut Vec<Input>) {
+        let Some(text) = self.vms.xml(vm, xml) else {
+            // Its user changed it meanwhile: the core will hear of the new version and ask for that.
+            let error = Some("the VM has another definition by now".into());
+            inputs.push(Input::XmlStored { datastore, vm, xml, error });
+            return;
+        };
+        self.disks.store_xml(datastore, vm, xml, &text, inputs);
+    }
+
+    fn run_errands(&mut self) {
+        let mut errands = std::mem::take(&mut self.errands);
+        for errand in errands.drain(..) {
+            let queue = self.queue.clone();
+            match errand {
+                Errand::Libvirt(id, operation) => self.hypervisor.submit(id, operation),
+                Errand::LoadXml { op, datastore, vm, xml } => {
+                    let done =
+                        Box::new(move |result| tell(&queue, Request::News(VmNews::XmlLoaded(op, result))));
+                    self.disks.load_xml(&datastore, vm, xml, done);
+                }
+                Errand::Probe { op, images } => {
+                    let done =
+                        Box::new(move |result| tell(&queue, Request::News(VmNews::Probed(op, result))));
+                    self.disks.probe(images, done);
+                }
+                Errand::Later(after, news) => {
+                    tokio::spawn(async move {
+                        tokio::time::sleep(after).await;
+                        tell(&queue, Request::News(news));
+                    });
+                }
+            }
+        }
+        self.errands = errands;
+    }
+}
+
+impl Outside for Adapters {
+    type News = VmNews;
+
+    fn carry_out(&mut self, effect: Effect, inputs: &mut Vec<Input>) {
+        match effect {
+            Effect::Send { to, message } => self.outgoing.send(&to, &message),
+            Effect::Disk { op, datastore, action } => {
+                self.disks.submit(op, &datastore, action, inputs);
+            }
+            Effect::Ping { host } => self.ping(host),
+            Effect::Vm { op, action } => {
+                self.vms.act(op, action, inputs, &mut self.errands);
+                self.run_errands();
+            }
+            Effect::StoreXml { datastore, vm, xml } => self.store_xml(datastore, vm, xml, inputs),
+            // The driver keeps these.
+            Effect::Event(_) | Effect::Reply { .. } => {}
+        }
+    }
+
+    fn on_news(&mut self, news: VmNews, inputs: &mut Vec<Input>) {
+        self.vms.on_news(clock::now(), news, inputs, &mut self.errands);
+        self.run_errands();
+    }
+
+    fn count(&self, counters: &mut BTreeMap<String, u64>) {
+        self.disks.count(counters);
+        self.outgoing.count(counters);
+        counters.insert("wire.decode_errors".into(), self.undecodable.load(Ordering::Relaxed));
+        counters.insert("vms.incomplete_snapshots".into(), self.vms.counters.incomplete_snapshots);
+        counters.insert("vms.images_held".into(), self.vms.counters.images_held);
+    }
+}
+
+/// Fails only when the driver has ended: then nobody wants to know.
+pub fn tell(queue: &Queue<VmNews>, request: Request<VmNews>) {
+    let _ = queue.send(request);
+}

@@ -1,0 +1,322 @@
+//! The API over a real socket and the real transport, with a scripted core behind it.
+
+use mainstay_agent::api::{self, Service};
+use mainstay_agent::client::{Client, ClientError};
+use mainstay_agent::config::Member;
+use mainstay_agent::driver::{Looked, Question};
+use mainstay_agent::journal::Journal;
+use mainstay_agent::net::{Net, NetConfig, NetEvent, Peer};
+use mainstay_api::{Done, EventPage, Local, Status};
+use mainstay_core::host_liveness::HostState;
+use mainstay_core::ids::{DatastoreName, HostId, Incarnation};
+use mainstay_core::view::{HostView, Role, View};
+use mainstay_core::{Command, Event, Span, Time, Timing};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Two hosts, h1 and h2, in a runtime on a thread of their own: the client blocks.
+struct Cluster {
+    dir: tempfile::TempDir,
+    journals: Vec<Journal>,
+    _stop: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Cluster {
+    /// `primary`: who that is, as both hosts see it.
+    fn start(primary: Option<u32>) -> Cluster {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let root = dir.path().to_path_buf();
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let addresses = [free_address(), free_address()];
+                let mut journals = Vec::new();
+                for n in 1..=2 {
+                    journals.push(start_host(&root, n, addresses, primary).await);
+                }
+                ready.send(journals).expect("the test waits");
+                // Ends with the test, which drops the other side.
+                let _ = stopped.await;
+            });
+        });
+        let journals = is_ready.recv_timeout(Duration::from_secs(20)).expect("hosts");
+        Cluster { dir, journals, _stop: stop }
+    }
+
+    fn client(&self, n: u32) -> Client {
+        Client::new(self.dir.path().join(format!("h{n}.sock")))
+    }
+
+    fn journal(&self, n: usize) -> &Journal {
+        &self.journals[n - 1]
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_address() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.local_addr().expect("its address")
+}
+
+fn member(n: u32, addresses: [SocketAddr; 2]) -> Member {
+    Member {
+        id: HostId::new(&format!("host-{n}")),
+        name: format!("h{n}"),
+        address: addresses[n as usize - 1],
+    }
+}
+
+async fn start_host(root: &Path, n: u32, addresses: [SocketAddr; 2], primary: Option<u32>) -> Journal {
+    let (me, peer) = (member(n, addresses), member(3 - n, addresses));
+    let state_dir = root.join(format!("state{n}"));
+    std::fs::create_dir(&state_dir).expect("a state directory");
+    let journal = Journal::open(&state_dir, me.id.clone(), Incarnation(n.into())).expect("a journal");
+    let net = NetConfig {
+        me: me.id.as_str().into(),
+        cluster_id: "1ab0001a".into(),
+        listen: me.address,
+        peers: vec![Peer { id: peer.id.as_str().into(), address: peer.address }],
+        key: [7; 32],
+        heartbeat: Duration::from_millis(250),
+    };
+    let (net, mut events) = Net::start(net).await.expect("a transport");
+    let (questions, asked) = mpsc::channel(8);
+    tokio::spawn(scripted_core(n, primary, asked));
+    let service = Arc::new(Service {
+        me,
+        peers: vec![peer],
+        cluster_id: "1ab0001a".into(),
+        cluster_name: "lab".into(),
+        questions,
+        journal: journal.clone(),
+        net,
+        started: Instant::now(),
+    });
+    let listener = api::bind(&root.join(format!("h{n}.sock"))).expect("a socket");
+    tokio::spawn(api::serve(Arc::clone(&service), listener));
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if let NetEvent::Request { from: _, body, reply } = event {
+                let service = Arc::clone(&service);
+                tokio::spawn(async move { reply.send(service.serve_peer(&body).await) });
+            }
+        }
+    });
+    journal
+}
+
+async fn scripted_core(n: u32, primary: Option<u32>, mut asked: mpsc::Receiver<Question>) {
+    let me = HostId::new(&format!("host-{n}"));
+    while let Some(question) = asked.recv().await {
+        match question {
+            Question::Look(answer) => {
+                let counters = BTreeMap::from([("core.steps".to_owned(), 17)]);
+                // A client that went away is not this script's business.
+                let _ = answer.send(Looked { view: view(&me, n, primary), counters });
+            }
+            Question::Operate(Command::Protect { vm }, answer) => {
+                let _ = answer.send(Ok(format!("{vm} is protected, says {me}")));
+            }
+            Question::Operate(Command::Unprotect { vm }, answer) => {
+                let _ = answer.send(Err(format!("there is no VM {vm}")));
+            }
+        }
+    }
+}
+
+fn view(me: &HostId, n: u32, primary: Option<u32>) -> View {
+    let peer = HostView {
+        host: HostId::new(&format!("host-{}", 3 - n)),
+        state: HostState::Connected,
+        since: Span::ZERO,
+        network_heartbeat: None,
+        datastore_heartbeats: vec![],
+        ping: None,
+        datastores: vec![],
+        capacity: None,
+        hypervisor_well: None,
+    };
+    View {
+        host: me.clone(),
+        now: Time(1),
+        role: if primary == Some(n) { Role::Primary } else { Role::Secondary },
+        primary: primary.map(|primary| HostId::new(&format!("host-{primary}"))),
+        primary_reason: None,
+        timing: Timing::STANDARD,
+        hosts: vec![peer],
+        datastores: vec![],
+        vms: vec![],
+        hypervisor_well: true,
+    }
+}
+
+fn lost(datastore: &str) -> Event {
+    Event::DatastoreLost { datastore: DatastoreName::new(datastore), reason: "stale".into() }
+}
+
+#[test]
+fn status_is_the_primarys_from_any_host_with_the_alarms_of_all() {
+    let cluster = Cluster::start(Some(2));
+    cluster.journal(1).record(Time(1), lost("ds1"));
+    cluster.journal(2).record(Time(1), lost("ds2"));
+    for n in 1..=2 {
+        let status: Status = cluster.client(n).get("/v1/status").expect("a status");
+        assert_eq!((status.complete, status.note), (true, None));
+        assert_eq!(status.view.host, HostId::new("host-2"));
+        assert_eq!(status.host_names[&HostId::new("host-1")], "h1");
+        let alarms: Vec<&str> = status.alarms.iter().map(|alarm| alarm.host.as_str()).collect();
+        assert_eq!(alarms, ["host-1", "host-2"]);
+    }
+}
+
+#[test]
+fn status_without_a_primary_says_what_it_is() {
+    let cluster = Cluster::start(None);
+    let status: Status = cluster.client(1).get("/v1/status").expect("a status");
+    assert!(!status.complete);
+    assert_eq!(
+        status.note.as_deref(),
+        Some("no primary is elected at the moment; this is only what h1 itself knows")
+    );
+}
+
+#[test]
+fn status_of_a_primary_that_is_gone_is_the_hosts_own() {
+    let cluster = Cluster::start(Some(3));
+    let status: Status = cluster.client(1).get("/v1/status").expect("a status");
+    let note = status.note.expect("a note");
+    assert!(note.starts_with("the primary host-3 could not be asked: "), "{note}");
+    assert_eq!((status.complete, status.view.host), (false, HostId::new("host-1")));
+}
+
+#[test]
+fn orders_go_to_the_primary_and_come_back_with_its_words() {
+    let cluster = Cluster::start(Some(2));
+    for n in 1..=2 {
+        let done: Done = cluster.client(n).post("/v1/vms/web%201/protect").expect("done");
+        assert_eq!(done.message, "web 1 is protected, says host-2");
+        let refusal = cluster.client(n).post::<Done>("/v1/vms/web/unprotect").expect_err("refused");
+        assert!(
+            matches!(&refusal, ClientError::Refused { status: 409, error } if error == "there is no VM web"),
+            "{refusal:?}"
+        );
+    }
+}
+
+#[test]
+fn orders_without_a_primary_are_refused_with_the_remedy() {
+    let cluster = Cluster::start(None);
+    let refusal = cluster.client(1).post::<Done>("/v1/vms/web/protect").expect_err("refused");
+    assert_eq!(refusal.to_string(), "no primary is elected at the moment: try again in a few seconds");
+}
+
+#[test]
+fn the_header_sends_a_request_to_a_host_by_name_or_id() {
+    let cluster = Cluster::start(Some(2));
+    for name in ["h2", "host-2"] {
+        let local: Local = cluster.client(1).on_host(name).get("/v1/local").expect("an answer");
+        assert_eq!((local.host, local.counters["core.steps"]), (HostId::new("host-2"), 17));
+    }
+    let local: Local = cluster.client(1).on_host("h1").get("/v1/local").expect("an answer");
+    assert_eq!(local.host, HostId::new("host-1"));
+    let refusal = cluster.client(1).on_host("h9").get::<Local>("/v1/local").expect_err("no such host");
+    assert_eq!(refusal.to_string(), "there is no host h9 in this cluster: its hosts are h1, h2");
+}
+
+#[test]
+fn events_of_all_hosts_are_merged_by_time() {
+    let cluster = Cluster::start(Some(2));
+    for (n, datastore) in [(1, "a"), (2, "b"), (1, "c"), (2, "d")] {
+        cluster.journal(n).record(Time(1), lost(datastore));
+    }
+    let page: EventPage = cluster.client(1).get("/v1/events").expect("a page");
+    let texts: Vec<&str> = page.events.iter().map(|event| event.text.as_str()).collect();
+    let expected = ["a", "b", "c", "d"].map(|name| format!("datastore {name} is out of reach: stale"));
+    assert_eq!(texts, expected);
+    assert!(page.missing.is_empty());
+    let after = page.events[1].at_unix_us;
+    let page: EventPage =
+        cluster.client(2).get(&format!("/v1/events?after={after}&limit=1")).expect("a page");
+    assert_eq!(page.events.len(), 1);
+    assert_eq!(page.events[0].text, expected[3]);
+}
+
+#[test]
+fn a_follower_gets_events_of_all_hosts() {
+    let cluster = Cluster::start(Some(2));
+    cluster.journal(1).record(Time(1), lost("before"));
+    let journals = cluster.journals.clone();
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    // A follower says nowhere that it is ready for a peer's events, so they are repeated until it has seen both hosts'.
+    let recorder = std::thread::spawn(move || {
+        while is_done
+            .recv_timeout(Duration::from_millis(20))
+            .is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout)
+        {
+            journals.iter().for_each(|journal| journal.record(Time(1), lost("now")));
+        }
+    });
+    let mut seen = std::collections::BTreeSet::new();
+    cluster
+        .client(1)
+        .follow("/v1/events?follow=true", |record| {
+            assert!(!record.text.contains("before"), "only new ones were asked for");
+            seen.insert(record.host);
+            seen.len() < 2
+        })
+        .expect("events");
+    drop(done);
+    recorder.join().expect("no panic");
+    assert_eq!(seen.len(), 2);
+}
+
+#[test]
+fn what_is_not_there_is_refused() {
+    let cluster = Cluster::start(Some(1));
+    let refusal = cluster.client(1).get::<Status>("/v1/nothing").expect_err("nothing there");
+    assert!(matches!(refusal, ClientError::Refused { status: 404, .. }), "{refusal:?}");
+}
+
+#[test]
+fn the_socket_is_for_its_owner_and_a_live_one_is_not_replaced() {
+    let cluster = Cluster::start(Some(1));
+    let path = cluster.dir.path().join("h1.sock");
+    let mode = std::fs::metadata(&path).expect("a socket").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    let refusal = api::bind(&path).expect_err("a live socket").to_string();
+    let expected = format!(
+        "another agent already answers at {}: stop it first, or give this one another [api] socket",
+        path.display()
+    );
+    assert_eq!(refusal, expected);
+}
+
+#[test]
+fn a_socket_that_a_crashed_agent_left_is_replaced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path: PathBuf = dir.path().join("run/agent.sock");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let _inside = runtime.enter();
+    drop(api::bind(&path).expect("a socket"));
+    assert!(path.exists(), "left as after a crash");
+    let refusal = Client::new(&path).get::<Status>("/v1/status").expect_err("nobody answers");
+    assert!(refusal.to_string().starts_with("no agent runs here (nothing answers at "), "{refusal}");
+    api::bind(&path).expect("a socket again");
+}
+
+#[test]
+fn without_a_socket_the_client_says_how_to_start_the_agent() {
+    let refusal = Client::new("/nowhere/agent.sock").get::<Status>("/v1/status").expect_err("no agent");
+    assert_eq!(
+        refusal.to_string(),
+        "no agent runs here (nothing answers at /nowhere/agent.sock): start it with \"systemctl start mainstay\" or \"mainstay agent --config FILE\""
+    );
+}
