@@ -263,11 +263,11 @@ impl OwnerList {
     }
 
     fn review_vm(&mut self, vm: VmId, side: &OwnerSide<'_>, rooms: &mut [Candidate], out: &mut Out<'_>) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let Some(entry) = slot.durable.clone() else { return };
-        if slot.working != entry {
+        if !self.is_settled(vm) {
             return;
         }
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let Some(entry) = slot.durable.clone() else { return };
         let seen = entry.holder.as_ref().map(|holder| slot.holder_seen(&entry, holder, side, out.now));
         let adopter = side
             .power_on
@@ -480,9 +480,11 @@ impl OwnerList {
         by_id.or_else(|| self.slots.iter().find(|(_, slot)| &*slot.working.name == wanted).map(|(vm, _)| *vm))
     }
 
-    /// Whether what the person asked for is on disk.
+    /// Whether the entry is on disk as it is meant to be, and no write under way says anything else about it.
     pub(crate) fn is_settled(&self, vm: VmId) -> bool {
-        self.slots.get(&vm).is_none_or(|slot| slot.durable.as_ref() == Some(&slot.working))
+        let Some(slot) = self.slots.get(&vm) else { return true };
+        let written = self.writing.as_ref().and_then(|list| list.entry(vm));
+        slot.durable.as_ref() == Some(&slot.working) && written.is_none_or(|entry| *entry == slot.working)
     }
 
     /// Entries on disk with why they wait.
