@@ -76,6 +76,15 @@ pub struct AskArgs {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run this host's agent, until SIGTERM or Ctrl-C; this is what the service does
+    Agent {
+        /// Its configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only check the configuration
+        #[arg(long)]
+        check: bool,
+    },
     /// Those that ask about the cluster.
     #[command(flatten)]
     Cluster(ClusterCommand),

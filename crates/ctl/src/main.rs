@@ -29,6 +29,7 @@ use commands::Output;
 use exit::{Exit, Failure};
 use live::Live;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use style::Style;
 
@@ -57,10 +58,18 @@ fn report(failure: &Failure) {
 
 fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
+        Command::Agent { config, check } => run_agent(config, *check),
         Command::Completions { shell } => completions::print(*shell),
         Command::Sim(command) => simulate::run(command, cli.global.json, &mut std::io::stdout().lock()),
         Command::Cluster(command) => ask_cluster(cli, command),
     }
+}
+
+fn run_agent(config: &Path, check: bool) -> Result<Exit, Failure> {
+    mainstay_agent::run(config, check).map_err(|error| Failure::Refused(error.to_string()))?;
+    // Only a check comes back.
+    let _ = writeln!(std::io::stderr(), "{} is good", config.display());
+    Ok(Exit::Ok)
 }
 
 fn ask_cluster(cli: &Cli, command: &ClusterCommand) -> Result<Exit, Failure> {

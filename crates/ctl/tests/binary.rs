@@ -106,6 +106,7 @@ fn wrong_usage_exits_with_2() {
         "events --severity loud",
         "vm protect",
         "completions tcl",
+        "agent",
         "sim run",
         "sim run --seed 1 file.toml",
         "sim soak --seeds 9..1",
@@ -257,4 +258,15 @@ fn a_scenario_runs_from_its_file() {
     let output = run(folder.path(), &format!("sim run {}", file.display()));
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("did not go as expected"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn an_agent_without_its_configuration_exits_with_1_and_names_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for line in ["agent --config /nowhere/agent.toml", "agent --config /nowhere/agent.toml --check"] {
+        let output = run(folder.path(), line);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        assert_eq!(text(&output.stdout), "", "{line}");
+        assert!(text(&output.stderr).contains("/nowhere/agent.toml"), "{}", text(&output.stderr));
+    }
 }
