@@ -82,6 +82,18 @@ impl Service {
         let answer = match host.map(|name| self.find(name)) {
             None => self.answer(method, target, true).await,
             Some(Ok(member)) if member.id == self.me.id => self.answer(method, target, true).await,
+            // A stream can't be passed on, and needs not be: any agent's has the events of all hosts.
+            Some(Ok(_))
+                if matches!(
+                    ApiRequest::parse(method, target),
+                    Ok(ApiRequest::Events { follow: true, .. })
+                ) =>
+            {
+                Err(Refusal::new(
+                    400,
+                    "events can't be followed through another host: leave the host out, events of all hosts come anyway",
+                ))
+            }
             Some(Ok(member)) => self.pass_on(method, target, member).await,
             Some(Err(refusal)) => Err(refusal),
         };

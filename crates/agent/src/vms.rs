@@ -209,7 +209,8 @@ impl Vms {
             // The snapshot that follows is what counts.
             hv::Event::Connected => {}
             hv::Event::Lost { why } => {
-                tracing::warn!(why, "libvirt does not answer; VMs go on");
+                // The core makes the event of it; this is only the reason.
+                tracing::info!(why, "libvirt is lost");
                 inputs.push(Input::HypervisorLost);
             }
             hv::Event::HostInfo(info) => inputs.push(Input::Capacity(self.capacity(&info))),

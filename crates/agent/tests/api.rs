@@ -279,6 +279,17 @@ fn a_follower_gets_events_of_all_hosts() {
 }
 
 #[test]
+fn following_through_another_host_is_refused_with_the_remedy() {
+    let cluster = Cluster::start(Some(1));
+    let client = cluster.client(1).on_host("h2");
+    let refusal = client.follow("/v1/events?follow=true", |_| true).expect_err("refused").to_string();
+    assert_eq!(
+        refusal,
+        "events can't be followed through another host: leave the host out, events of all hosts come anyway"
+    );
+}
+
+#[test]
 fn what_is_not_there_is_refused() {
     let cluster = Cluster::start(Some(1));
     let refusal = cluster.client(1).get::<Status>("/v1/nothing").expect_err("nothing there");

@@ -9,6 +9,7 @@ use hyper::body::{Bytes, Frame};
 use mainstay_api::EventRecord;
 use mainstay_core::ids::HostId;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -46,33 +47,48 @@ impl hyper::body::Body for Lines {
 pub(super) fn body(service: Arc<Service>, after: u64, limit: usize) -> Body {
     let (out, lines) = mpsc::channel(LINES_MAX);
     let mut gatherers = JoinSet::new();
+    // From here on nothing of this host's is missed.
     let news = service.journal.follow();
-    for peer in &service.peers {
-        gatherers.spawn(follow_peer(service.net.clone(), peer.id.clone(), out.clone()));
-    }
-    gatherers.spawn(follow_own(service, after, limit, news, out));
+    gatherers.spawn(gather(service, after, limit, news, out));
     Body::new(Lines { lines, _gatherers: gatherers })
 }
 
-async fn follow_own(
+/// First the page, then what is new after it, host by host, so that nothing falls in between.
+async fn gather(
     service: Arc<Service>,
     after: u64,
     limit: usize,
-    mut news: broadcast::Receiver<Arc<EventRecord>>,
+    news: broadcast::Receiver<Arc<EventRecord>>,
     out: mpsc::Sender<Bytes>,
 ) {
-    let mut told = service.journal.newest();
+    let mut told: BTreeMap<HostId, u64> = BTreeMap::new();
+    told.insert(service.me.id.clone(), service.journal.newest());
     if after > 0 {
         let (_, page) = service.serve("GET", &format!("/v1/events?after={after}&limit={limit}"), None).await;
         for record in forward::records(page.get("events").cloned().unwrap_or_default()) {
-            if record.host == service.me.id {
-                told = told.max(record.sequence);
-            }
+            let newest = told.entry(record.host.clone()).or_default();
+            *newest = record.sequence.max(*newest);
             if tell(&out, &record).await.is_err() {
                 return;
             }
         }
     }
+    // Ends with this task.
+    let mut peers = JoinSet::new();
+    for peer in &service.peers {
+        let told = told.get(&peer.id).copied();
+        peers.spawn(follow_peer(service.net.clone(), peer.id.clone(), told, out.clone()));
+    }
+    let told = told.get(&service.me.id).copied().unwrap_or(0);
+    follow_own(&service, told, news, out).await;
+}
+
+async fn follow_own(
+    service: &Service,
+    mut told: u64,
+    mut news: broadcast::Receiver<Arc<EventRecord>>,
+    out: mpsc::Sender<Bytes>,
+) {
     loop {
         match news.recv().await {
             Ok(record) if record.sequence <= told => {}
@@ -97,8 +113,7 @@ async fn follow_own(
 }
 
 /// A host that can't be asked is asked again; what happened there meanwhile comes then.
-async fn follow_peer(net: Net, peer: HostId, out: mpsc::Sender<Bytes>) {
-    let mut told = None;
+async fn follow_peer(net: Net, peer: HostId, mut told: Option<u64>, out: mpsc::Sender<Bytes>) {
     loop {
         let path = format!(
             "/peer/tail?after={}&limit={}",

@@ -62,9 +62,8 @@ async fn handle(State(service): State<Arc<Service>>, request: Request<Body>) -> 
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let method = request.method().as_str();
     let host = request.headers().get("mainstay-host").map(|host| host.to_str().unwrap_or("?"));
-    if host.is_none()
-        && let Ok(ApiRequest::Events { after, limit, follow: true }) = ApiRequest::parse(method, target)
-    {
+    let here = host.is_none_or(|host| host == service.me.name || host == service.me.id.as_str());
+    if here && let Ok(ApiRequest::Events { after, limit, follow: true }) = ApiRequest::parse(method, target) {
         return respond(200, "application/jsonlines", follow::body(service, after, limit));
     }
     let (status, json) = service.serve(method, target, host).await;
