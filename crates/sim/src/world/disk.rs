@@ -13,6 +13,9 @@ use mainstay_core::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The longest that an operation on a slow datastore takes.
+const SLOWEST: u64 = 15_000_000;
+
 /// How a datastore behaves towards a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Path {
@@ -102,7 +105,8 @@ impl World {
     ) {
         let mut time = self.dice.latency(self.setup.disk);
         if let Path::Slow(factor) = self.stores[store].paths[host] {
-            time *= factor;
+            // Slower than that is a hang, which is a fault of its own.
+            time = (time * factor).min(SLOWEST);
         }
         self.next_key += 1;
         let key = self.next_key;
