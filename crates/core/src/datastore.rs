@@ -101,6 +101,10 @@ pub(crate) struct Datastore {
     pub(crate) power_on_changed: bool,
     pub(crate) unreadable: u64,
     unreadable_told: BTreeMap<RegisterId, Arc<str>>,
+    /// When this run of the agent began.
+    begun: Time,
+    /// People know that the datastore is out of reach.
+    lost_told: bool,
     /// When the owner's decisions were last made.
     pub(crate) reviewed: Time,
     /// Whether the host has booted since its power-on list was last written; `None` while that is not read.
@@ -165,6 +169,8 @@ impl Datastore {
             power_on_changed: false,
             unreadable: 0,
             unreadable_told: BTreeMap::new(),
+            begun: now,
+            lost_told: false,
             reviewed: now,
             rebooted: None,
         }
@@ -261,6 +267,13 @@ impl Datastore {
 
     /// Time has passed, or something happened elsewhere.
     pub(crate) fn on_tick(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
+        if !self.connected && out.now.since(self.begun) >= self.config.timing.lease {
+            let reason = self
+                .error
+                .clone()
+                .unwrap_or_else(|| "nothing has come back from it since the agent started".into());
+            self.tell_lost(reason, out);
+        }
         if !self.open {
             if out.now >= self.open_due && self.reads.is_empty() {
                 self.open_due = out.now + self.config.timing.heartbeat;
@@ -307,12 +320,18 @@ impl Datastore {
             return;
         }
         self.connected = connected;
-        let datastore = self.name.clone();
-        out.event(if connected {
-            Event::DatastoreBack { datastore }
+        if connected {
+            self.lost_told = false;
+            out.event(Event::DatastoreBack { datastore: self.name.clone() });
         } else {
-            Event::DatastoreLost { datastore, reason: error.unwrap_or_else(|| "unknown".into()) }
-        });
+            self.tell_lost(error.unwrap_or_else(|| "unknown".into()), out);
+        }
+    }
+
+    fn tell_lost(&mut self, reason: Arc<str>, out: &mut Out<'_>) {
+        if !core::mem::replace(&mut self.lost_told, true) {
+            out.event(Event::DatastoreLost { datastore: self.name.clone(), reason });
+        }
     }
 
     /// Reads what has to be watched: everybody for a primary or a candidate, else only the owner.
@@ -831,10 +850,12 @@ impl Datastore {
     /// When to tick next, for this datastore.
     pub(crate) fn deadline(&self, now: Time) -> Time {
         if !self.open {
-            return if self.reads.is_empty() { self.open_due } else { Time(u64::MAX) };
+            let told = if self.lost_told { Time(u64::MAX) } else { self.begun + self.config.timing.lease };
+            return if self.reads.is_empty() { self.open_due.min(told) } else { told };
         }
         let timing = self.config.timing;
-        let mut due = Time(u64::MAX);
+        let mut due =
+            if self.connected || self.lost_told { Time(u64::MAX) } else { self.begun + timing.lease };
         let mut at = |time: Time| due = due.min(time);
         if self.heartbeat.in_flight.is_none() {
             at(self.heartbeat.due);

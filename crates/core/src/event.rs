@@ -373,8 +373,8 @@ impl fmt::Display for Event {
             }
             Event::VmWaitsForHost { vm, reasons } => {
                 write!(f, "{vm} waits, no host can take it:")?;
-                for (host, reason) in reasons {
-                    write!(f, " {host}: {reason};")?;
+                for (index, (host, reason)) in reasons.iter().enumerate() {
+                    write!(f, "{} {host}: {reason}", if index == 0 { "" } else { ";" })?;
                 }
                 Ok(())
             }

@@ -181,7 +181,8 @@ impl OwnerList {
             concerned.extend(entry.holder.clone());
             let vm = VmName { id: entry.vm, name: entry.name.clone() };
             let granted_anew = before.is_none_or(|before| before.token != entry.token);
-            if let (Some(host), true, true) = (&entry.holder, granted_anew, entry.attempts > 0) {
+            let told = before.is_none() && slot.reason.is_empty();
+            if let (Some(host), true, true) = (&entry.holder, granted_anew && !told, entry.attempts > 0) {
                 out.event(Event::VmGranted {
                     vm: vm.clone(),
                     host: host.clone(),
@@ -239,6 +240,7 @@ impl OwnerList {
                     intent: None,
                     attempts: 0,
                     failed_over_from: None,
+                    verified: false,
                 };
                 let stamp = ListStamp { epoch: self.epoch, version: self.version };
                 self.slots.insert(claim.vm, Slot::new(entry, stamp, out.now));
@@ -306,7 +308,7 @@ impl OwnerList {
                 }
             }
             Verdict::Intend => self.intend(vm, rooms, name, out),
-            Verdict::Confirm => self.confirm(vm, &entry),
+            Verdict::Confirm => self.confirm(vm, &entry, out.now),
             Verdict::Cancel(reason) => {
                 slot.working.intent = None;
                 self.dirty = true;
@@ -341,13 +343,17 @@ impl OwnerList {
         slot.avoid.clear();
         if !slot.announced {
             slot.announced = true;
-            if entry.attempts > 0 {
+            if entry.attempts > 0 && !entry.verified {
                 out.event(Event::VmRestarted {
                     vm: name.clone(),
                     from: entry.failed_over_from.clone(),
                     to: host.clone(),
                     attempts: entry.attempts,
                 });
+                // On disk, so that a next owner does not report it again.
+                slot.working.verified = true;
+                slot.working.failed_over_from = None;
+                self.dirty = true;
             }
             if !entry.unprotected {
                 out.event(Event::VmProtected { vm: name, host, datastore: self.datastore.clone() });
@@ -355,7 +361,6 @@ impl OwnerList {
         }
         if entry.attempts > 0 && out.now.since(since) >= RAN_WELL {
             slot.working.attempts = 0;
-            slot.working.failed_over_from = None;
             self.dirty = true;
         }
     }
@@ -431,7 +436,7 @@ impl OwnerList {
         self.dirty = true;
     }
 
-    fn confirm(&mut self, vm: VmId, entry: &Entry) {
+    fn confirm(&mut self, vm: VmId, entry: &Entry, now: Time) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         let Some(to) = entry.intent.clone() else { return };
         self.tokens += 1;
@@ -441,7 +446,7 @@ impl OwnerList {
             slot.working.failed_over_from = entry.holder.clone();
         }
         slot.working.holder = Some(to);
-        slot.working.attempts += 1;
+        slot.count_attempt(now);
         slot.reason = match &entry.holder {
             Some(host) => alloc::format!("{host} failed").into(),
             None => "its host failed".into(),
@@ -535,6 +540,7 @@ fn adopt_claim(entries: &mut BTreeMap<VmId, Entry>, host: &HostId, claim: &Claim
                 intent: None,
                 attempts: 0,
                 failed_over_from: None,
+                verified: false,
             };
             entries.insert(claim.vm, entry);
         }
@@ -654,6 +660,7 @@ impl Slot {
 
     fn count_attempt(&mut self, now: Time) {
         self.working.attempts = self.working.attempts.saturating_add(1);
+        self.working.verified = false;
         let index = (self.working.attempts as usize).min(RETRY_DELAYS.len() - 1);
         self.next_try = now + RETRY_DELAYS[index];
     }

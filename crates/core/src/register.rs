@@ -333,6 +333,9 @@ pub struct Entry {
     pub attempts: u32,
     /// The host whose failure made it be moved, for as long as it has not been seen running since.
     pub failed_over_from: Option<HostId>,
+    /// The owner has seen it running after the last grant of a restart.
+    #[serde(default)]
+    pub verified: bool,
 }
 
 /// Whether a VM is to run.

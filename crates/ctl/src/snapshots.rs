@@ -99,7 +99,7 @@ fn status_with_a_failed_host() {
             Alarms (3)
               2026-02-03 14:05:00.000Z  h3  datastore nfs2 is out of reach: Stale file handle
               2026-02-03 14:05:04.612Z  h3  h1 was connected, is failed (last evidence 4.612 s ago)
-              2026-02-03 14:05:05.300Z  h3  big waits, no host can take it: h2: needs 96 GiB, 39 GiB are free;
+              2026-02-03 14:05:05.300Z  h3  big waits, no host can take it: h2: needs 96 GiB, 39 GiB are free
             exit 4
         "#]],
     );
@@ -304,14 +304,14 @@ fn events_of_a_failover() {
         Canned::host_failed(),
         "mainstay events",
         expect![[r#"
-        2026-02-03 14:05:00.000Z  h3  alarm    datastore nfs2 is out of reach: Stale file handle
-        2026-02-03 14:05:04.612Z  h3  alarm    h1 was connected, is failed (last evidence 4.612 s ago)
-        2026-02-03 14:05:04.700Z  h3  info     web granted to h2 (grant 7.4, attempt 1): h1 has failed
-        2026-02-03 14:05:05.100Z  h2  info     web claimed (grant 7.4), starting it
-        2026-02-03 14:05:05.300Z  h3  alarm    big waits, no host can take it: h2: needs 96 GiB, 39 GiB are free;
-        2026-02-03 14:05:05.400Z  h3  info     db stopped on h2: its user shut it down; it stays down
-        stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
-    "#]],
+            2026-02-03 14:05:00.000Z  h3  alarm    datastore nfs2 is out of reach: Stale file handle
+            2026-02-03 14:05:04.612Z  h3  alarm    h1 was connected, is failed (last evidence 4.612 s ago)
+            2026-02-03 14:05:04.700Z  h3  info     web granted to h2 (grant 7.4, attempt 1): h1 has failed
+            2026-02-03 14:05:05.100Z  h2  info     web claimed (grant 7.4), starting it
+            2026-02-03 14:05:05.300Z  h3  alarm    big waits, no host can take it: h2: needs 96 GiB, 39 GiB are free
+            2026-02-03 14:05:05.400Z  h3  info     db stopped on h2: its user shut it down; it stays down
+            stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
+        "#]],
     );
 }
 
@@ -355,11 +355,11 @@ fn events_as_they_happen() {
         Canned::host_failed(),
         "mainstay events --follow --limit 2",
         expect![[r#"
-        2026-02-03 14:05:05.300Z  h3  alarm    big waits, no host can take it: h2: needs 96 GiB, 39 GiB are free;
-        2026-02-03 14:05:05.400Z  h3  info     db stopped on h2: its user shut it down; it stays down
-        2026-02-03 14:05:06.000Z  h3  warning  web of h1 runs again on h2 (attempts: 1)
-        stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
-    "#]],
+            2026-02-03 14:05:05.300Z  h3  alarm    big waits, no host can take it: h2: needs 96 GiB, 39 GiB are free
+            2026-02-03 14:05:05.400Z  h3  info     db stopped on h2: its user shut it down; it stays down
+            2026-02-03 14:05:06.000Z  h3  warning  web of h1 runs again on h2 (attempts: 1)
+            stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
+        "#]],
     );
 }
 
@@ -373,12 +373,12 @@ fn events_go_on_when_the_names_of_hosts_are_not_to_be_had() {
         canned,
         "mainstay events --severity alarm",
         expect![[r#"
-        2026-02-03 14:05:00.000Z  host-3  alarm    datastore nfs2 is out of reach: Stale file handle
-        2026-02-03 14:05:04.612Z  host-3  alarm    host-1 was connected, is failed (last evidence 4.612 s ago)
-        2026-02-03 14:05:05.300Z  host-3  alarm    big waits, no host can take it: host-2: needs 96 GiB, 39 GiB are free;
-        stderr| warning: host names are not known: the primary does not answer; try again in a few seconds
-        stderr| warning: events of host-1 are missing: no answer within 2 s
-    "#]],
+            2026-02-03 14:05:00.000Z  host-3  alarm    datastore nfs2 is out of reach: Stale file handle
+            2026-02-03 14:05:04.612Z  host-3  alarm    host-1 was connected, is failed (last evidence 4.612 s ago)
+            2026-02-03 14:05:05.300Z  host-3  alarm    big waits, no host can take it: host-2: needs 96 GiB, 39 GiB are free
+            stderr| warning: host names are not known: the primary does not answer; try again in a few seconds
+            stderr| warning: events of host-1 are missing: no answer within 2 s
+        "#]],
     );
 }
 

@@ -112,6 +112,7 @@ impl Fake {
             intent: None,
             attempts: 0,
             failed_over_from: None,
+            verified: false,
         };
         let list = ProtectedList {
             epoch: Epoch(1),

@@ -34,6 +34,7 @@ fn entry(number: u8, name: &str, holder: Option<&str>) -> Entry {
         intent: None,
         attempts: 0,
         failed_over_from: None,
+        verified: false,
     }
 }
 

@@ -29,6 +29,7 @@ fn list(epoch: u64, entries: usize) -> (RegisterId, RegisterValue) {
         intent: None,
         attempts: 0,
         failed_over_from: None,
+        verified: false,
     };
     let entries = (0..entries).map(entry).collect();
     let value = ProtectedList { epoch: Epoch(epoch), version: 1, owner: HostId::new("host-2"), entries };

@@ -113,6 +113,7 @@ fn protected_list() {
         intent: None,
         attempts: 0,
         failed_over_from: None,
+        verified: false,
     };
     let value =
         ProtectedList { epoch: Epoch(3), version: 4, owner: host(1), entries: vec![entry(1), entry(2)] };
@@ -120,11 +121,11 @@ fn protected_list() {
         RegisterId::ProtectedList(Epoch(3)),
         RegisterValue::ProtectedList(value),
         expect![[r#"
-        {"mainstay":1,"kind":"protected-list","cluster":"lab","epoch":3,"sequence":1042,"length":581,"body_crc32c":"9275914a","crc32c":"4b5d4070"}
-        {"epoch":3,"version":4,"owner":"host-1","entries":[
-        {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","unprotected":false,"holder":"host-1","token":{"epoch":3,"number":1},"intent":null,"attempts":0,"failed_over_from":null},
-        {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","unprotected":false,"holder":"host-1","token":{"epoch":3,"number":2},"intent":null,"attempts":0,"failed_over_from":null}]}
-    "#]],
+            {"mainstay":1,"kind":"protected-list","cluster":"lab","epoch":3,"sequence":1042,"length":615,"body_crc32c":"75d356d2","crc32c":"af6023fa"}
+            {"epoch":3,"version":4,"owner":"host-1","entries":[
+            {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","unprotected":false,"holder":"host-1","token":{"epoch":3,"number":1},"intent":null,"attempts":0,"failed_over_from":null,"verified":false},
+            {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","unprotected":false,"holder":"host-1","token":{"epoch":3,"number":2},"intent":null,"attempts":0,"failed_over_from":null,"verified":false}]}
+        "#]],
     );
 }
 

@@ -97,10 +97,25 @@ fn claim() -> impl Strategy<Value = Claim> {
 fn entry() -> impl Strategy<Value = Entry> {
     let desired = prop::sample::select(vec![Desired::On, Desired::Off]);
     let first = (vm(), text(), spec(), desired, any::<bool>());
-    let second = (of(host()), token(), of(host()), any::<u32>(), of(host()));
+    let second = (of(host()), token(), of(host()), any::<u32>(), (of(host()), any::<bool>()));
     (first, second).prop_map(
-        |((vm, name, spec, desired, unprotected), (holder, token, intent, attempts, failed_over_from))| {
-            Entry { vm, name, spec, desired, unprotected, holder, token, intent, attempts, failed_over_from }
+        |(
+            (vm, name, spec, desired, unprotected),
+            (holder, token, intent, attempts, (failed_over_from, verified)),
+        )| {
+            Entry {
+                vm,
+                name,
+                spec,
+                desired,
+                unprotected,
+                holder,
+                token,
+                intent,
+                attempts,
+                failed_over_from,
+                verified,
+            }
         },
     )
 }

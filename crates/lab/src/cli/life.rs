@@ -1,13 +1,12 @@
 //! `up`, `down`, `status`, `check`.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use mainstay_lab::{DatastoreConfig, Lab, LabConfig, LabError, VmOptions};
 
-use super::print_data;
+use super::{ending, print_data};
 
 /// Arguments of `up`.
 #[derive(Debug, Args)]
@@ -38,24 +37,6 @@ pub struct Up {
     wait: u64,
 }
 
-/// Set by SIGINT, SIGTERM and SIGHUP.
-static ENDING: AtomicBool = AtomicBool::new(false);
-
-extern "C" fn on_signal(_: i32) {
-    ENDING.store(true, Ordering::Relaxed);
-}
-
-/// Notes the signals instead of dying of them. A handler, and not a blocked mask, because hosts would inherit the mask.
-fn note_signals() -> anyhow::Result<()> {
-    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-    let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: the handler only stores to an atomic, which is allowed in a signal handler.
-        unsafe { sigaction(signal, &action) }?;
-    }
-    Ok(())
-}
-
 /// Brings a lab up.
 pub fn up(args: &Up) -> anyhow::Result<ExitCode> {
     let datastores = (1..=args.datastores)
@@ -71,7 +52,7 @@ pub fn up(args: &Up) -> anyhow::Result<ExitCode> {
         keep: args.keep,
         ..LabConfig::default()
     };
-    note_signals()?;
+    ending::note_signals()?;
     let start = Instant::now();
     eprintln!("Bringing up {} hosts …", args.hosts);
     let lab = Lab::new_for_cli(config)?;
@@ -84,12 +65,12 @@ pub fn up(args: &Up) -> anyhow::Result<ExitCode> {
     }
     eprintln!("The lab stands after {:.1} s. Files: {}", start.elapsed().as_secs_f64(), lab.dir().display());
     print_data(&lab.overview());
-    if args.keep && !ENDING.load(Ordering::Relaxed) {
+    if args.keep && !ending::is_ending() {
         eprintln!("Try `mainstay-lab host sh h1`; remove it all with `mainstay-lab down`.");
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("In another shell, try `mainstay-lab host off h1`. Ctrl-C removes it all.");
-    while !ENDING.load(Ordering::Relaxed) && lab.state().is_ok() {
+    while !ending::is_ending() && lab.state().is_ok() {
         std::thread::sleep(Duration::from_millis(100));
     }
     eprintln!("Removing the lab …");

@@ -1,9 +1,14 @@
 //! The commands. Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage,
-//! 3 this machine can't run a lab, 4 another lab is in the way, 5 no lab is standing.
+//! 3 this machine can't run a lab, 4 another lab is in the way, 5 no lab is standing, 130 ended by ctrl-C.
 
+mod bench;
+mod demo;
+mod drill;
+mod ending;
 mod faults;
 mod hosts;
 mod life;
+mod table;
 mod vms;
 
 use std::process::ExitCode;
@@ -21,6 +26,10 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the main job: a host loses power, and its VMs run again elsewhere
+    Demo(demo::DemoArgs),
+    /// Measure: how long a failover takes and what the agents use at rest
+    Bench(bench::BenchArgs),
     /// Bring a lab up. It stays until ctrl-C, or until `down` with --keep
     Up(life::Up),
     /// Remove the lab that is standing or was left behind
@@ -47,6 +56,8 @@ enum Command {
 /// Runs a command; the process's exit code.
 pub fn run(args: Args) -> ExitCode {
     let result = match args.command {
+        Command::Demo(demo) => demo::demo(&demo),
+        Command::Bench(bench) => bench::bench(&bench),
         Command::Up(up) => life::up(&up),
         Command::Down => life::down(),
         Command::Status => life::status(),
@@ -61,6 +72,9 @@ pub fn run(args: Args) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("mainstay-lab: {error:#}");
+            if error.is::<ending::Ended>() {
+                return ExitCode::from(130);
+            }
             ExitCode::from(error.downcast_ref::<LabError>().map_or(1, exit_code))
         }
     }
