@@ -2,7 +2,8 @@
 //! operations.
 //!
 //! Invariants: every `Vm` effect is answered by exactly one `VmDone`; an error, a time-out or a lost connection never becomes
-//! "stopped"; a domain that is being prepared shows as `Prepared` until it has been resumed.
+//! "stopped"; a domain that is being prepared shows as `Prepared` until it has been resumed; of what is known of a domain, an
+//! older answer changes nothing.
 //!
 //! No I/O here: what needs a datastore, libvirt or a timer comes out as an [`Errand`] and comes back as [`VmNews`].
 
@@ -10,11 +11,10 @@ mod observe;
 mod prepare;
 
 use mainstay_core::ids::{DatastoreName, OpId, VmId, XmlId};
-use mainstay_core::{Capacity, Domain, DomainState, Input, Span, Time, VmAction, VmOutcome};
+use mainstay_core::{Capacity, Domain, DomainState, Input, Time, VmAction, VmOutcome};
 use mainstay_hypervisor as hv;
-use observe::Snapshot;
 use prepare::Preparing;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +25,6 @@ pub const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// When libvirt says "shut off" while QEMU still lives (a process that dies in a hung write), it is read again after this.
 const DYING_INTERVAL: Duration = Duration::from_millis(300);
-
-/// An answer of libvirt that comes now was asked for at most so long ago: the adapter gives up calls after 5 s and does not
-/// believe them later; a second is for threads that were not scheduled. What must be known better is read by an operation of
-/// our own, of which we know when it was asked for.
-pub const ANSWER_AGE_MAX: Span = Span::from_secs(6);
 
 /// What has to be done elsewhere.
 #[derive(Debug)]
@@ -89,38 +84,42 @@ enum Pending {
     Resume(OpId, VmId),
     Destroy(OpId, VmId),
     Undefine(OpId),
-    /// Asked for at that time. If the domain is gone, this is what it was.
-    Read(Time, Option<Domain>),
+    /// Ordered at that time, asked later.
+    Read(Time),
 }
 
 /// A domain as it was last told to the core, with what it takes to store it.
 #[derive(Debug)]
 struct Known {
     domain: Domain,
-    /// It is so as of then, at least.
+    /// When libvirt was asked.
     as_of: Time,
+    /// libvirt does not know it any more. Kept until the next complete snapshot: answers that were asked for earlier may
+    /// still come, and the core may have to be told as of a later time.
+    gone: bool,
     /// Its XML, under the name that `domain.spec` gives it.
     xml: Option<(XmlId, Arc<str>)>,
 }
+
+/// When an operation of this agent ended; `None` while it is under way. What libvirt was asked before says nothing about it.
+type Ended = Option<Time>;
 
 /// The VMs of this host.
 #[derive(Debug)]
 pub struct Vms {
     datastores: Vec<(PathBuf, DatastoreName)>,
     known: BTreeMap<VmId, Known>,
-    /// What libvirt said when it stopped; the state that follows tells less.
-    causes: BTreeMap<VmId, hv::StopCause>,
-    /// Created paused by this agent and not resumed yet, and when that was ordered.
-    prepared: BTreeMap<VmId, Time>,
+    /// What libvirt said when it stopped, and when that came; the state that follows tells less.
+    causes: BTreeMap<VmId, (hv::StopCause, Time)>,
+    /// Created paused by this agent and not resumed yet, and when the start ended.
+    prepared: BTreeMap<VmId, Ended>,
     /// Destroyed by this agent: not their user's will.
-    destroyed: BTreeSet<VmId>,
+    destroyed: BTreeMap<VmId, Ended>,
     preparing: BTreeMap<OpId, Preparing>,
     pending: BTreeMap<u64, Pending>,
     next_pending: u64,
-    /// A complete snapshot has been seen: from then on, what is not known does not exist.
-    complete_once: bool,
-    /// When the last snapshot came: what is in the next one was asked for after that, save for one answer's age.
-    last_snapshot: Time,
+    /// When libvirt was last asked for everything, and answered: what was not known then did not exist.
+    complete: Option<Time>,
     /// Counts for the API.
     pub counters: Counters,
 }
@@ -142,12 +141,11 @@ impl Vms {
             known: BTreeMap::new(),
             causes: BTreeMap::new(),
             prepared: BTreeMap::new(),
-            destroyed: BTreeSet::new(),
+            destroyed: BTreeMap::new(),
             preparing: BTreeMap::new(),
             pending: BTreeMap::new(),
             next_pending: 0,
-            complete_once: false,
-            last_snapshot: Time(0),
+            complete: None,
             counters: Counters::default(),
         }
     }
@@ -172,7 +170,7 @@ impl Vms {
             }
             VmAction::Destroy { vm } => {
                 self.cancel(vm, inputs);
-                self.destroyed.insert(vm);
+                self.destroyed.insert(vm, None);
                 self.submit(Pending::Destroy(op, vm), hv::Op::Destroy { uuid: uuid(vm) }, errands);
             }
             VmAction::Undefine { vm } => {
@@ -186,15 +184,10 @@ impl Vms {
         match news {
             VmNews::Hypervisor(event) => self.on_event(now, event, inputs, errands),
             VmNews::XmlLoaded(op, result) => self.on_xml(op, result, inputs, errands),
-            VmNews::Probed(op, result) => self.on_probed(now, op, result, inputs, errands),
+            VmNews::Probed(op, result) => self.on_probed(op, result, inputs, errands),
             VmNews::ProbeAgain(op) => self.probe(op, errands),
-            VmNews::ReadAgain(uuid) => self.read(now, VmId(uuid.0), None, errands),
+            VmNews::ReadAgain(uuid) => self.submit(Pending::Read(now), hv::Op::Read { uuid }, errands),
         }
-    }
-
-    /// Has a domain read, so that it is known as of now.
-    fn read(&mut self, now: Time, vm: VmId, was: Option<Domain>, errands: &mut Vec<Errand>) {
-        self.submit(Pending::Read(now, was), hv::Op::Read { uuid: uuid(vm) }, errands);
     }
 
     fn submit(&mut self, pending: Pending, operation: hv::Op, errands: &mut Vec<Errand>) {
@@ -204,7 +197,6 @@ impl Vms {
     }
 
     fn on_event(&mut self, now: Time, event: hv::Event, inputs: &mut Vec<Input>, errands: &mut Vec<Errand>) {
-        let asked = Time(now.0.saturating_sub(ANSWER_AGE_MAX.0));
         match event {
             // The snapshot that follows is what counts.
             hv::Event::Connected => {}
@@ -214,24 +206,22 @@ impl Vms {
                 inputs.push(Input::HypervisorLost);
             }
             hv::Event::HostInfo(info) => inputs.push(Input::Capacity(self.capacity(&info))),
-            hv::Event::Snapshot { domains, unanswered, strays, complete } => {
-                for gone in &unanswered {
-                    tracing::debug!(vm = gone.name, why = gone.why, "libvirt does not tell about it");
+            hv::Event::Snapshot { as_of, domains, unanswered, strays, complete } => {
+                for silent in &unanswered {
+                    tracing::debug!(vm = silent.name, why = silent.why, "libvirt does not tell about it");
                 }
                 let strays = strays.iter().map(|stray| VmId(stray.uuid.0)).collect();
-                let as_of = Time(self.last_snapshot.0.saturating_sub(ANSWER_AGE_MAX.0));
-                self.last_snapshot = now;
-                self.on_snapshot(now, &Snapshot { as_of, domains, strays, complete }, inputs, errands);
+                if complete {
+                    self.on_complete_snapshot(as_of, &domains, &strays, inputs, errands);
+                } else {
+                    self.on_partial_snapshot(&domains, &strays, inputs, errands);
+                }
             }
-            hv::Event::Changed(domain) => {
-                self.on_shown(asked, &domain, inputs, errands);
-                self.read(now, VmId(domain.uuid.0), None, errands);
+            hv::Event::Changed(domain) => self.on_shown(&domain, inputs, errands),
+            hv::Event::Removed { as_of, uuid, name: _ } => self.on_gone(as_of, VmId(uuid.0), inputs),
+            hv::Event::Stopped { uuid, name: _, cause } => {
+                self.causes.insert(VmId(uuid.0), (cause, now));
             }
-            hv::Event::Removed { uuid, name: _ } => {
-                let was = self.on_removed(asked, VmId(uuid.0), inputs);
-                self.read(now, VmId(uuid.0), was, errands);
-            }
-            hv::Event::Stopped { uuid, name: _, cause } => drop(self.causes.insert(VmId(uuid.0), cause)),
             hv::Event::Done { id, result } => {
                 if let Some(pending) = self.pending.remove(&id) {
                     self.on_done(now, pending, result, inputs, errands);
@@ -250,8 +240,8 @@ impl Vms {
     ) {
         match pending {
             Pending::Start(op) => {
-                if let Some(vm) = self.on_started(op, result, inputs, errands) {
-                    self.read(now, vm, None, errands);
+                if let Some(vm) = self.on_started(now, op, result, inputs, errands) {
+                    look_afresh(vm, errands);
                 }
             }
             Pending::Resume(op, vm) => {
@@ -259,16 +249,22 @@ impl Vms {
                     self.prepared.remove(&vm);
                 }
                 inputs.push(done(op, result));
-                self.read(now, vm, None, errands);
+                look_afresh(vm, errands);
             }
             Pending::Destroy(op, vm) => {
-                inputs.push(done(op, or_not_there(result)));
-                self.read(now, vm, None, errands);
+                let result = or_not_there(result);
+                if result.as_ref().is_err_and(|error| !error.outcome_unknown()) {
+                    self.destroyed.remove(&vm);
+                } else if let Some(ended) = self.destroyed.get_mut(&vm) {
+                    *ended = Some(now);
+                }
+                inputs.push(done(op, result));
+                look_afresh(vm, errands);
             }
             Pending::Undefine(op) => inputs.push(done(op, or_not_there(result))),
-            Pending::Read(as_of, was) => match result {
-                Ok(hv::OpOutput::Domain(domain)) => self.on_shown(as_of, &domain, inputs, errands),
-                Err(hv::OpError::NoSuchDomain { uuid }) => self.on_gone(as_of, VmId(uuid.0), was, inputs),
+            Pending::Read(ordered) => match result {
+                Ok(hv::OpOutput::Domain(domain)) => self.on_shown(&domain, inputs, errands),
+                Err(hv::OpError::NoSuchDomain { uuid }) => self.on_gone(ordered, VmId(uuid.0), inputs),
                 // The next event or snapshot tells.
                 Ok(_) | Err(_) => {}
             },
@@ -287,6 +283,12 @@ impl Vms {
             domains: u32::try_from(self.known.values().filter(running).count()).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// Has a VM read after an operation, so that the core soon knows what became of it. By way of the queue: the core counts only
+/// what was asked for after it heard that the operation is done.
+fn look_afresh(vm: VmId, errands: &mut Vec<Errand>) {
+    errands.push(Errand::Later(Duration::ZERO, VmNews::ReadAgain(uuid(vm))));
 }
 
 fn uuid(vm: VmId) -> hv::DomainUuid {

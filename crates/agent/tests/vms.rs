@@ -1,9 +1,10 @@
 //! What the core hears of VMs, and what libvirt is asked for, over the hypervisor in memory.
 
+use mainstay_agent::clock;
 use mainstay_agent::vms::{Errand, ImageState, VmNews, Vms};
 use mainstay_core::ids::{DatastoreName, OpId, Token, VmId, XmlId};
 use mainstay_core::register::{Priority, StopCause};
-use mainstay_core::{Domain, DomainState, Input, Span, Time, VmAction, VmOutcome};
+use mainstay_core::{Domain, DomainState, Input, Time, VmAction, VmOutcome};
 use mainstay_hypervisor as hv;
 use mainstay_hypervisor::Handle;
 use mainstay_hypervisor::fake::{FakeHypervisor, FakeStorage};
@@ -28,8 +29,8 @@ fn vm() -> VmId {
 /// Vms over a fake; each call of `settle` takes all that libvirt has told.
 struct Bench {
     vms: Vms,
-    /// A second later with each event.
-    now: Time,
+    /// When the core took the last inputs.
+    stepped: Time,
     fake: FakeHypervisor,
     events: Receiver<hv::Event>,
     inputs: Vec<Input>,
@@ -53,7 +54,7 @@ impl Bench {
         let datastores = roots.map(|(path, name)| (PathBuf::from(path), DatastoreName::new(name)));
         let vms = Vms::new(datastores.to_vec());
         let mut bench =
-            Bench { vms, now: Time(100_000_000), fake, events, inputs: Vec::new(), errands: Vec::new() };
+            Bench { vms, stepped: clock::now(), fake, events, inputs: Vec::new(), errands: Vec::new() };
         bench.settle_until(|input| matches!(input, Input::Domains { .. }));
         bench
     }
@@ -69,30 +70,44 @@ impl Bench {
     }
 
     fn take_event(&mut self) {
-        let patience = std::time::Duration::from_secs(10);
-        self.now += Span::from_secs(1);
-        let event = self.events.recv_timeout(patience).expect("libvirt tells something");
-        self.vms.on_news(self.now, VmNews::Hypervisor(event), &mut self.inputs, &mut self.errands);
-        self.run_libvirt_errands();
+        let event = self.next_event();
+        self.news(VmNews::Hypervisor(event));
     }
 
-    fn run_libvirt_errands(&mut self) {
+    fn next_event(&mut self) -> hv::Event {
+        self.events.recv_timeout(std::time::Duration::from_secs(10)).expect("libvirt tells something")
+    }
+
+    /// Everything that libvirt has to say up to its answer to a question that is asked now.
+    fn events_up_to_a_snapshot(&mut self) -> Vec<hv::Event> {
+        self.fake.resync();
+        let mut late = Vec::new();
+        while !matches!(late.last(), Some(hv::Event::Snapshot { .. })) {
+            late.push(self.next_event());
+        }
+        late
+    }
+
+    /// As the driver does it: errands that go by way of the queue come after the core took the inputs.
+    fn run_errands(&mut self) {
+        self.stepped = clock::now();
         for errand in std::mem::take(&mut self.errands) {
             match errand {
                 Errand::Libvirt(id, op) => self.fake.submit(id, op),
+                Errand::Later(after, news) if after.is_zero() => self.news(news),
                 other => self.errands.push(other),
             }
         }
     }
 
     fn news(&mut self, news: VmNews) {
-        self.vms.on_news(self.now, news, &mut self.inputs, &mut self.errands);
-        self.run_libvirt_errands();
+        self.vms.on_news(clock::now(), news, &mut self.inputs, &mut self.errands);
+        self.run_errands();
     }
 
     fn act(&mut self, op: u64, action: VmAction) {
         self.vms.act(OpId(op), action, &mut self.inputs, &mut self.errands);
-        self.run_libvirt_errands();
+        self.run_errands();
     }
 
     fn domain(&mut self, state: DomainState) -> Domain {
@@ -296,53 +311,101 @@ fn an_image_that_can_not_be_looked_at_fails_the_start_after_a_while() {
 }
 
 #[test]
-fn what_was_asked_before_an_operation_never_counts_as_of_after_it() {
+fn after_an_operation_the_vm_is_read_again() {
     let mut bench = Bench::new();
     bench.prepare(7);
     bench.news(VmNews::Probed(OpId(7), Ok(ImageState::Free)));
-    let began = bench.now;
-    assert_eq!(bench.done(7), VmOutcome::Done);
-    let ended = bench.now;
-    let fresh = |input: &Input| matches!(input, Input::Domain { as_of, .. } if *as_of >= ended);
-    let Input::Domain { domain, .. } = bench.settle_until(fresh) else { panic!() };
-    assert_eq!(domain.state, DomainState::Prepared, "it is read again once the operation is done");
-    // The news that libvirt sends by itself may be old: they are never told as newer than they can be.
-    bench.inputs.clear();
-    bench.fake.resync();
-    let snapshot = bench.settle_until(|input| matches!(input, Input::Domains { .. }));
-    assert!(matches!(snapshot, Input::Domains { as_of, .. } if as_of < began), "{snapshot:?}");
+    for (op, action, state) in [
+        (7, None, DomainState::Prepared),
+        (8, Some(VmAction::Resume { vm: vm() }), DomainState::Running),
+        (9, Some(VmAction::Destroy { vm: vm() }), DomainState::Stopped(StopCause::Withdrawn)),
+    ] {
+        if let Some(action) = action {
+            bench.act(op, action);
+        }
+        while !bench
+            .inputs
+            .iter()
+            .any(|input| matches!(input, Input::VmDone { op: done, .. } if done.0 == op))
+        {
+            bench.take_event();
+        }
+        let (ended, heard) = (bench.stepped, bench.inputs.len());
+        bench.inputs.drain(..heard);
+        let fresh = |input: &Input| matches!(input, Input::Domain { as_of, .. } if *as_of >= ended);
+        let Input::Domain { domain, .. } = bench.settle_until(fresh) else { panic!() };
+        assert_eq!(domain.state, state);
+    }
 }
 
 #[test]
-fn a_stop_is_known_as_of_after_it_at_once() {
+fn answers_count_as_of_when_they_were_asked_for() {
     let mut bench = Bench::new();
     let uuid = bench.fake.user_defines(&xml("/srv/ds1/web.img", "")).expect("defined");
     bench.fake.user_starts(uuid).expect("started");
     bench.domain(DomainState::Running);
-    let before = bench.now;
+    let before = clock::now();
+    let late = bench.events_up_to_a_snapshot();
+    let asked = clock::now();
     bench.fake.qemu_dies(uuid);
     let stopped = DomainState::Stopped(StopCause::Crashed);
-    bench.settle_until(
-        |input| matches!(input, Input::Domain { as_of, domain } if *as_of > before && domain.state == stopped),
+    let after = bench.settle_until(
+        |input| matches!(input, Input::Domain { as_of, domain } if *as_of >= asked && domain.state == stopped),
     );
+    for event in late {
+        bench.news(VmNews::Hypervisor(event));
+    }
+    let all = bench.settle_until(|input| matches!(input, Input::Domains { .. }));
+    let Input::Domains { as_of, domains } = all else { panic!() };
+    assert!(before <= as_of && as_of <= asked);
+    let Input::Domain { domain, .. } = after else { panic!() };
+    assert_eq!(domains, [domain], "the older answer changes nothing");
 }
 
 #[test]
-fn old_news_of_a_stopped_domain_do_not_undo_its_preparation() {
+fn an_older_answer_brings_nothing_back() {
+    let mut bench = Bench::new();
+    let uuid = bench.fake.user_defines(&xml("/srv/ds1/web.img", "")).expect("defined");
+    bench.fake.user_starts(uuid).expect("started");
+    let running = loop {
+        match bench.next_event() {
+            hv::Event::Changed(domain) if domain.state == hv::DomainState::Running => break domain,
+            event => bench.news(VmNews::Hypervisor(event)),
+        }
+    };
+    bench.fake.user_destroys(uuid);
+    bench.fake.submit(1_000, hv::Op::Undefine { uuid });
+    bench.inputs.clear();
+    let stopped = DomainState::Stopped(StopCause::UserDestroyed);
+    bench.domain(stopped);
+    let gone = bench.settle_until(|input| matches!(input, Input::Domain { .. }));
+    assert!(matches!(gone, Input::Domain { domain, .. } if domain.state == stopped));
+    // Once as long as it is remembered, once when only the list tells that there is none.
+    bench.news(VmNews::Hypervisor(hv::Event::Changed(running.clone())));
+    bench.fake.resync();
+    let all = bench.settle_until(|input| matches!(input, Input::Domains { .. }));
+    assert!(matches!(&all, Input::Domains { domains, .. } if domains.is_empty()), "{all:?}");
+    bench.news(VmNews::Hypervisor(hv::Event::Changed(running)));
+    let back =
+        |input: &Input| matches!(input, Input::Domain { domain, .. } if domain.state == DomainState::Running);
+    assert!(!bench.inputs.iter().any(back));
+}
+
+#[test]
+fn what_is_seen_while_a_start_is_under_way_does_not_undo_its_preparation() {
     let mut bench = Bench::new();
     let uuid = bench.fake.user_defines(&xml("/srv/ds1/web.img", "")).expect("defined");
     bench.domain(DomainState::Stopped(StopCause::Unknown));
-    bench.now += Span::from_secs(60);
-    // libvirt is asked for all domains, and the answer is still on its way when the start is ordered.
-    bench.fake.resync();
-    let mut late = Vec::new();
-    while !matches!(late.last(), Some(hv::Event::Snapshot { .. })) {
-        late.push(bench.events.recv_timeout(std::time::Duration::from_secs(10)).expect("a snapshot"));
-    }
+    let late = bench.events_up_to_a_snapshot();
     bench.prepare(7);
     bench.news(VmNews::Probed(OpId(7), Ok(ImageState::Free)));
+    // libvirt was asked before the start was ordered, and again between its definition and its QEMU.
     for event in late {
+        let hv::Event::Snapshot { domains, .. } = &event else { continue };
+        let mut defined = domains[0].clone();
         bench.news(VmNews::Hypervisor(event));
+        defined.as_of = clock::now();
+        bench.news(VmNews::Hypervisor(hv::Event::Changed(Box::new(defined))));
     }
     assert_eq!(bench.done(7), VmOutcome::Done);
     bench.domain(DomainState::Prepared);
@@ -350,4 +413,19 @@ fn old_news_of_a_stopped_domain_do_not_undo_its_preparation() {
         |input: &Input| matches!(input, Input::Domain { domain, .. } if domain.state == DomainState::Running);
     assert!(!bench.inputs.iter().any(running));
     assert!(bench.fake.state_of(uuid).is_some_and(hv::DomainState::is_active));
+}
+
+#[test]
+fn a_partial_snapshot_says_nothing_new_about_absence() {
+    let mut bench = Bench::new();
+    let uuid = bench.fake.user_defines(&xml("/srv/ds1/web.img", "")).expect("defined");
+    bench.fake.user_starts(uuid).expect("started");
+    bench.domain(DomainState::Running);
+    bench.fake.resync();
+    let all = bench.settle_until(|input| matches!(input, Input::Domains { .. }));
+    let Input::Domains { as_of: complete, .. } = all else { panic!() };
+    bench.fake.qemu_is_stuck(uuid, true);
+    bench.fake.resync();
+    let some = bench.settle_until(|input| matches!(input, Input::Domains { .. }));
+    assert!(matches!(some, Input::Domains { as_of, .. } if as_of == complete), "{some:?}");
 }

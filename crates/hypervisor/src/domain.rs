@@ -5,6 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use mainstay_core::Time;
+
 use crate::error::XmlError;
 use crate::metadata::Metadata;
 use crate::spec::Spec;
@@ -116,6 +118,8 @@ impl DomainState {
 /// One domain of this host, as read at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
+    /// When libvirt was asked for it.
+    pub as_of: Time,
     /// Its identity.
     pub uuid: DomainUuid,
     /// Its name on this host.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mainstay_core::Time;
+
 use crate::domain::{Domain, DomainUuid};
 use crate::error::{Error, OpError};
 use crate::stop_cause::StopCause;
@@ -95,7 +97,7 @@ pub enum Op {
         /// Which domain.
         uuid: DomainUuid,
     },
-    /// Reads the domain now.
+    /// Reads the domain, after it was submitted and never before.
     Read {
         /// Which domain.
         uuid: DomainUuid,
@@ -177,6 +179,9 @@ pub enum Event {
     HostInfo(HostInfo),
     /// All domains: after connecting and at every interval.
     Snapshot {
+        /// When libvirt was asked for the list: a domain that came later may be missing. Each domain was read after that,
+        /// and has its own `as_of`.
+        as_of: Time,
         /// Those that were read.
         domains: Vec<Domain>,
         /// Those that could not be read. They may well be running.
@@ -190,6 +195,8 @@ pub enum Event {
     Changed(Box<Domain>),
     /// libvirt was asked and answered that it does not know the domain any more (undefined, or transient and ended).
     Removed {
+        /// When libvirt was asked.
+        as_of: Time,
         /// Which domain.
         uuid: DomainUuid,
         /// Its name.

@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use crate::clock;
 use crate::domain::{Domain, DomainState, DomainUuid, PauseReason};
 use crate::error::{Error, OpError};
 use crate::event::{Event, HostInfo, Op, OpOutput, Unanswered};
@@ -266,6 +267,7 @@ impl State {
         if self.daemon != Daemon::Answers {
             return;
         }
+        let as_of = clock::now();
         let (answered, stuck): (Vec<_>, Vec<_>) =
             self.domains.keys().copied().partition(|uuid| self.answers_about(*uuid));
         let why = "libvirtd did not answer in time about it".to_owned();
@@ -282,11 +284,12 @@ impl State {
         self.tell(Event::HostInfo(self.host.clone()));
         let complete = unanswered.is_empty();
         let domains = answered.into_iter().filter_map(|uuid| self.read(uuid)).collect();
-        self.tell(Event::Snapshot { domains, unanswered, strays: Vec::new(), complete });
+        self.tell(Event::Snapshot { as_of, domains, unanswered, strays: Vec::new(), complete });
     }
 
     fn read(&self, uuid: DomainUuid) -> Option<Domain> {
         self.domains.get(&uuid).map(|domain| Domain {
+            as_of: clock::now(),
             uuid,
             name: domain.spec.name.clone(),
             state: domain.state,
@@ -409,7 +412,7 @@ impl State {
             Op::Destroy { .. } => self.stop(uuid, StopCause::Destroyed),
             Op::Undefine { .. } => {
                 self.domains.remove(&uuid);
-                self.tell(Event::Removed { uuid, name });
+                self.tell(Event::Removed { as_of: clock::now(), uuid, name });
             }
             Op::Read { .. } => {
                 return self

@@ -17,6 +17,9 @@
 //! * News are levels: [`Event::Changed`] and [`Event::Snapshot`] carry the present state, re-read after each libvirt
 //!   event and every [`Config::resync_interval`]. [`Event::Stopped`] is the one edge, because libvirt tells some causes
 //!   in no other way (see [`StopCause`]).
+//! * Whatever is told of a domain carries when libvirt was asked for it (`as_of`, CLOCK_BOOTTIME), taken before the first
+//!   call. It was so at some moment between then and the telling, so what was done before `as_of` shows in it. News of
+//!   several threads may arrive in another order than they were asked for: the later `as_of` counts.
 //!
 //! # What it does not do
 //!
@@ -31,6 +34,7 @@
 
 mod actor;
 mod calls;
+mod clock;
 mod domain;
 mod error;
 mod event;

@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use libc::{c_int, c_void};
+use mainstay_core::Time;
 use virt::connect::Connect;
 use virt::domain::Domain as Handle;
 use virt_sys as sys;
@@ -173,16 +174,16 @@ impl Connection {
             .map_err(|error| self.failure(&error))
     }
 
-    /// `None`: libvirt answered that it does not know the domain.
-    pub(crate) fn read(&self, uuid: DomainUuid) -> Result<Option<Domain>, CallFailure> {
-        match self.lookup(uuid).and_then(|handle| self.read_handle(&handle, uuid)) {
+    /// `None`: libvirt answered that it does not know the domain. `as_of` is now, as its caller needs it in that case, too.
+    pub(crate) fn read(&self, as_of: Time, uuid: DomainUuid) -> Result<Option<Domain>, CallFailure> {
+        match self.lookup(uuid).and_then(|handle| self.read_handle(as_of, &handle, uuid)) {
             Ok(domain) => Ok(Some(domain)),
             Err(failure) if failure.is_no_domain() => Ok(None),
             Err(failure) => Err(failure),
         }
     }
 
-    fn read_handle(&self, handle: &Handle, uuid: DomainUuid) -> Result<Domain, CallFailure> {
+    fn read_handle(&self, as_of: Time, handle: &Handle, uuid: DomainUuid) -> Result<Domain, CallFailure> {
         let failed = |error: virt::error::Error| self.failure(&error);
         let flags = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
         let xml = handle.get_xml_desc(flags).map_err(failed)?;
@@ -193,7 +194,7 @@ impl Connection {
         // The state last, and the process after it: "shut off" together with a process then means that it is still there.
         let state = self.state(handle)?;
         let pid = find_pid(uuid);
-        Ok(Domain { uuid, name, state, persistent, autostart, pid, spec: xml.parse::<Spec>(), xml })
+        Ok(Domain { as_of, uuid, name, state, persistent, autostart, pid, spec: xml.parse::<Spec>(), xml })
     }
 
     pub(crate) fn state(&self, handle: &Handle) -> Result<DomainState, CallFailure> {

@@ -7,20 +7,28 @@
 //!
 //! Invariant: a domain is reported as removed or shut off only from an answer of libvirt.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod question;
+mod round;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mainstay_core::Time;
+
+use self::question::{Call, What};
+use self::round::Round;
 use crate::News;
 use crate::actor;
 use crate::calls::CallPool;
+use crate::clock;
 use crate::domain::{Domain, DomainState, DomainUuid};
 use crate::error::{CallFailure, Error};
-use crate::event::{Config, Event, HostInfo, Stray, Unanswered};
-use crate::libvirt::{self, Connection, Listener};
+use crate::event::{Config, Event, HostInfo, Stray};
+use crate::libvirt::Connection;
 use crate::stop_cause::StopTracker;
 
 /// Between the answer to a ping and the next one.
@@ -28,9 +36,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// libvirtd is back at most this long before we are.
 const BACKOFF_MAX: Duration = Duration::from_millis(800);
-
-/// A libvirtd that hangs lets so many attempts to connect hang before it is left alone until one of them returns.
-const STUCK_ATTEMPTS_MAX: usize = 3;
 
 /// The connection that observes, and the one that pings.
 pub(crate) struct Pair {
@@ -41,9 +46,9 @@ pub(crate) struct Pair {
 /// What the observer can be told.
 pub(crate) enum Message {
     Opened { call: u64, result: Result<Pair, CallFailure> },
-    Listed { call: u64, result: Result<Vec<(DomainUuid, String)>, CallFailure> },
+    Listed { call: u64, as_of: Time, result: Result<Vec<(DomainUuid, String)>, CallFailure> },
     Host { call: u64, result: Result<HostInfo, CallFailure> },
-    Read { call: u64, result: Box<Result<Option<Domain>, CallFailure>> },
+    Read { call: u64, as_of: Time, result: Box<Result<Option<Domain>, CallFailure>> },
     Strays { call: u64, strays: Vec<Stray> },
     Pinged { call: u64, result: Result<(), CallFailure> },
     Lifecycle { generation: u64, uuid: DomainUuid, name: String, event: i32, detail: i32 },
@@ -51,50 +56,6 @@ pub(crate) enum Message {
     Closed { generation: u64, why: String },
     Resync,
     Stop,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum What {
-    Open,
-    List,
-    Host,
-    /// `announce`: tell the result as a change, at once.
-    Read {
-        uuid: DomainUuid,
-        announce: bool,
-    },
-    Strays,
-    Ping,
-}
-
-impl What {
-    /// Of each of these, one call at a time.
-    fn key(self) -> (u8, Option<DomainUuid>) {
-        match self {
-            What::Open => (0, None),
-            What::List => (1, None),
-            What::Host => (2, None),
-            What::Read { uuid, announce: _ } => (3, Some(uuid)),
-            What::Strays => (4, None),
-            What::Ping => (5, None),
-        }
-    }
-}
-
-struct Call {
-    what: What,
-    generation: u64,
-    deadline: Instant,
-    stuck: bool,
-}
-
-/// A snapshot in the making.
-struct Round {
-    expected: BTreeSet<DomainUuid>,
-    domains: BTreeMap<DomainUuid, Domain>,
-    unanswered: BTreeMap<DomainUuid, String>,
-    listed: Option<bool>,
-    strays: Option<Vec<Stray>>,
 }
 
 struct Observer {
@@ -213,15 +174,6 @@ impl Observer {
         self.finish_round();
     }
 
-    fn is_busy(&self, what: What) -> bool {
-        let mut same = self.calls.values().filter(|call| call.what.key() == what.key());
-        if what == What::Open {
-            // An attempt that is stuck does not keep from the next, which may reach a restarted libvirtd; a few do.
-            return same.clone().any(|call| !call.stuck) || same.count() >= STUCK_ATTEMPTS_MAX;
-        }
-        same.next().is_some()
-    }
-
     /// A call passed its deadline.
     fn on_late(&mut self, id: u64) {
         let Some(call) = self.calls.get_mut(&id) else { return };
@@ -246,13 +198,7 @@ impl Observer {
 
     fn start_round(&mut self, now: Instant) {
         self.next_resync = now + self.config.resync_interval;
-        self.round = Some(Round {
-            expected: BTreeSet::new(),
-            domains: BTreeMap::new(),
-            unanswered: BTreeMap::new(),
-            listed: None,
-            strays: None,
-        });
+        self.round = Some(Round::default());
         self.queue.push_back(What::Host);
         if self.is_busy(What::List) {
             // An earlier list hangs, as it does when one QEMU can't be ended: ask about each known domain.
@@ -265,127 +211,25 @@ impl Observer {
     fn expect_known(&mut self) {
         let known: Vec<(DomainUuid, String)> =
             self.names.iter().map(|(uuid, name)| (*uuid, name.clone())).collect();
-        self.expect(known, false);
+        self.expect(clock::now(), false, known);
     }
 
-    fn expect(&mut self, domains: Vec<(DomainUuid, String)>, complete: bool) {
+    fn expect(&mut self, as_of: Time, answered: bool, domains: Vec<(DomainUuid, String)>) {
         let Some(round) = self.round.as_mut() else { return };
-        round.listed = Some(complete);
+        round.expect(as_of, answered, domains.iter().map(|(uuid, _)| *uuid));
         for (uuid, name) in domains {
             self.names.insert(uuid, name);
-            if !round.domains.contains_key(&uuid) {
-                round.expected.insert(uuid);
-                self.queue.push_back(What::Read { uuid, announce: false });
-            }
+            self.queue.push_back(What::Read { uuid, announce: false });
         }
-    }
-
-    /// Starts queued calls, as many as may be in flight.
-    fn pump(&mut self) {
-        if self.connection.is_none() {
-            return;
-        }
-        let mut later = VecDeque::new();
-        // One call at a time on the connection; looking for strays does not use it.
-        while !self
-            .calls
-            .values()
-            .any(|call| !call.stuck && call.generation == self.generation && call.what != What::Ping)
-        {
-            let Some(what) = self.queue.pop_front() else { break };
-            let same = self.calls.values().find(|call| call.what.key() == what.key());
-            match same.map(|call| call.stuck) {
-                None => self.call(what),
-                // Results of one domain must not overtake each other.
-                Some(false) => later.push_back(what),
-                Some(true) => self.unresolve(what, "an earlier question about it still hangs in libvirtd"),
-            }
-        }
-        later.append(&mut self.queue);
-        self.queue = later;
-    }
-
-    fn call(&mut self, what: What) {
-        let id = self.next_call;
-        self.next_call += 1;
-        let messages = self.messages.clone();
-        let connection = if what == What::Ping { self.pinging.clone() } else { self.connection.clone() };
-        let deadline = Instant::now() + self.config.call_timeout;
-        let generation = if what == What::Open { self.generation + 1 } else { self.generation };
-        let spawned = match (what, connection) {
-            (What::Open, _) => {
-                self.generation = generation;
-                let listener = Listener { generation, messages: messages.clone() };
-                let uri = self.config.uri.clone();
-                self.pool.spawn(move || {
-                    // Nobody receives after the end: then the connection is closed here, on this thread.
-                    let result = Connection::open(&uri, Some(listener))
-                        .and_then(|observing| Ok(Pair { observing, pinging: Connection::open(&uri, None)? }));
-                    let _ = messages.send(Message::Opened { call: id, result });
-                })
-            }
-            (What::List, Some(connection)) => self.pool.spawn(move || {
-                let _ = messages.send(Message::Listed { call: id, result: connection.list() });
-            }),
-            (What::Host, Some(connection)) => {
-                let known = self.host_uuid;
-                self.pool.spawn(move || {
-                    let _ = messages.send(Message::Host { call: id, result: connection.host_info(known) });
-                })
-            }
-            (What::Read { uuid, .. }, Some(connection)) => self.pool.spawn(move || {
-                let _ = messages.send(Message::Read { call: id, result: Box::new(connection.read(uuid)) });
-            }),
-            (What::Strays, Some(_)) => {
-                let active: Vec<DomainUuid> = self.round.iter().flat_map(Round::active).collect();
-                self.pool.spawn(move || {
-                    let _ = messages.send(Message::Strays { call: id, strays: libvirt::strays(&active) });
-                })
-            }
-            (What::Ping, Some(connection)) => self.pool.spawn(move || {
-                let _ = messages.send(Message::Pinged { call: id, result: connection.ping() });
-            }),
-            (What::List | What::Host | What::Read { .. } | What::Strays | What::Ping, None) => return,
-        };
-        match spawned {
-            Ok(()) => {
-                self.calls.insert(id, Call { what, generation, deadline, stuck: false });
-            }
-            Err(refusal) => {
-                let why = refusal.text();
-                if what == What::Open {
-                    self.lose(&why);
-                } else {
-                    self.unresolve(what, &why);
-                }
-            }
-        }
-    }
-
-    /// A call is over: gives what it was, and whether its result still counts.
-    fn end_call(&mut self, id: u64) -> Option<(What, bool)> {
-        let call = self.calls.remove(&id)?;
-        if call.stuck {
-            // Too late to be believed, but it can be asked again now.
-            match call.what {
-                What::Read { uuid, .. } if self.connection.is_some() => {
-                    self.queue.push_back(What::Read { uuid, announce: true })
-                }
-                What::List | What::Host | What::Strays | What::Open | What::Ping | What::Read { .. } => {
-                    self.next_resync = Instant::now()
-                }
-            }
-        }
-        Some((call.what, !call.stuck))
     }
 
     fn on_message(&mut self, message: Message) {
         match message {
             Message::Opened { call, result } => self.on_opened(call, result),
-            Message::Listed { call, result } => {
+            Message::Listed { call, as_of, result } => {
                 let Some((_, true)) = self.end_call(call) else { return };
                 match result {
-                    Ok(domains) => self.expect(domains, true),
+                    Ok(domains) => self.expect(as_of, true, domains),
                     Err(failure) => self.on_failure(What::List, &failure),
                 }
             }
@@ -399,11 +243,11 @@ impl Observer {
                     Err(failure) => self.on_failure(What::Host, &failure),
                 }
             }
-            Message::Read { call, result } => {
+            Message::Read { call, as_of, result } => {
                 let Some((what @ What::Read { uuid, announce }, true)) = self.end_call(call) else { return };
                 match *result {
                     Ok(Some(domain)) => self.on_domain(domain, announce),
-                    Ok(None) => self.on_no_domain(uuid),
+                    Ok(None) => self.on_no_domain(as_of, uuid),
                     Err(failure) => self.on_failure(what, &failure),
                 }
             }
@@ -493,21 +337,17 @@ impl Observer {
             self.news.tell(Event::Changed(Box::new(domain.clone())));
         }
         if let Some(round) = self.round.as_mut() {
-            round.expected.remove(&domain.uuid);
-            round.unanswered.remove(&domain.uuid);
-            round.domains.insert(domain.uuid, domain);
+            round.on_domain(domain);
         }
     }
 
-    fn on_no_domain(&mut self, uuid: DomainUuid) {
+    fn on_no_domain(&mut self, as_of: Time, uuid: DomainUuid) {
         self.stops.forget(uuid);
         if let Some(round) = self.round.as_mut() {
-            round.expected.remove(&uuid);
-            round.unanswered.remove(&uuid);
-            round.domains.remove(&uuid);
+            round.on_no_domain(as_of, uuid);
         }
         if let Some(name) = self.names.remove(&uuid) {
-            self.news.tell(Event::Removed { uuid, name });
+            self.news.tell(Event::Removed { as_of, uuid, name });
         }
     }
 
@@ -530,8 +370,7 @@ impl Observer {
             What::List if self.round.is_some() => self.expect_known(),
             What::Read { uuid, .. } => {
                 if let Some(round) = self.round.as_mut() {
-                    round.expected.remove(&uuid);
-                    round.unanswered.insert(uuid, why.to_owned());
+                    round.on_no_answer(uuid, why);
                 }
             }
             What::Strays => self.resolve_strays(Vec::new()),
@@ -541,16 +380,16 @@ impl Observer {
 
     fn resolve_strays(&mut self, strays: Vec<Stray>) {
         if let Some(round) = self.round.as_mut() {
-            round.strays = Some(strays);
+            round.on_strays(strays);
         }
     }
 
     fn finish_round(&mut self) {
         let Some(round) = self.round.as_ref() else { return };
-        if self.connection.is_none() || round.listed.is_none() || !round.expected.is_empty() {
+        if self.connection.is_none() || !round.has_all_domains() {
             return;
         }
-        if round.strays.is_none() {
+        if !round.has_strays() {
             // Asked last: a domain that was started during the round is not taken for a stray, unless it is that new.
             if !self.queue.contains(&What::Strays) && !self.is_busy(What::Strays) {
                 self.queue.push_back(What::Strays);
@@ -560,30 +399,9 @@ impl Observer {
             }
             return;
         }
-        let Some(round) = self.round.take() else { return };
-        // A stray that became an active domain since is none.
-        let active: BTreeSet<DomainUuid> = round.active().collect();
-        let unanswered: Vec<Unanswered> = round
-            .unanswered
-            .into_iter()
-            .map(|(uuid, why)| Unanswered {
-                uuid,
-                name: self.names.get(&uuid).cloned().unwrap_or_default(),
-                why,
-            })
-            .collect();
-        let complete = round.listed == Some(true) && unanswered.is_empty();
-        let domains: Vec<Domain> = round.domains.into_values().collect();
-        if complete {
-            self.names = domains.iter().map(|domain| (domain.uuid, domain.name.clone())).collect();
+        if let Some(snapshot) = self.round.take().and_then(|round| round.finish(&mut self.names)) {
+            self.news.tell(snapshot);
         }
-        let strays = round
-            .strays
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|stray| !active.contains(&stray.uuid))
-            .collect();
-        self.news.tell(Event::Snapshot { domains, unanswered, strays, complete });
     }
 
     /// libvirtd is gone or silent.
@@ -618,11 +436,5 @@ impl Observer {
         if self.pool.spawn(move || drop(take(&theirs))).is_err() {
             self.graveyard.extend(take(&slot));
         }
-    }
-}
-
-impl Round {
-    fn active(&self) -> impl Iterator<Item = DomainUuid> + '_ {
-        self.domains.values().filter(|domain| domain.state.is_active()).map(|domain| domain.uuid)
     }
 }

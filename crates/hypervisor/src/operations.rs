@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use virt::domain::Domain as Handle;
 use virt_sys as sys;
 
+use crate::clock;
 use crate::domain::{DomainState, DomainUuid};
 use crate::error::{CallFailure, OpError, XmlError};
 use crate::event::{Op, OpOutput};
@@ -233,7 +234,7 @@ impl Act<'_> {
     }
 
     fn read(&self) -> Result<OpOutput, OpError> {
-        match self.connection.read(self.uuid) {
+        match self.connection.read(clock::now(), self.uuid) {
             Ok(Some(domain)) => Ok(OpOutput::Domain(Box::new(domain))),
             Ok(None) => Err(OpError::NoSuchDomain { uuid: self.uuid }),
             Err(failure) => Err(self.refused(failure)),

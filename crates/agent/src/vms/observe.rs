@@ -1,6 +1,6 @@
 //! What libvirt shows, as the core understands it.
 
-use super::{DYING_INTERVAL, Errand, Known, VmNews, Vms};
+use super::{DYING_INTERVAL, Ended, Errand, Known, VmNews, Vms};
 use mainstay_core::ids::{DatastoreName, VmId, XmlId};
 use mainstay_core::register::{Priority, StopCause, VmSpec};
 use mainstay_core::{Domain, DomainState, Input, Time};
@@ -15,126 +15,118 @@ pub fn xml_id(xml: &str) -> XmlId {
     XmlId(u64::from(crc32c::crc32c(xml.as_bytes())) << 32 | (xml.len() as u64 & 0xffff_ffff))
 }
 
-/// All that libvirt told about domains at once.
-pub(super) struct Snapshot {
-    /// It is so as of then, at least.
-    pub(super) as_of: Time,
-    pub(super) domains: Vec<hv::Domain>,
-    /// QEMU processes of which libvirt knows no active domain.
-    pub(super) strays: BTreeSet<VmId>,
-    /// Whether this is everything.
-    pub(super) complete: bool,
-}
-
 impl Vms {
-    pub(super) fn on_snapshot(
+    /// libvirt told of every domain there is.
+    pub(super) fn on_complete_snapshot(
         &mut self,
-        now: Time,
-        snapshot: &Snapshot,
+        as_of: Time,
+        domains: &[hv::Domain],
+        strays: &BTreeSet<VmId>,
         inputs: &mut Vec<Input>,
         errands: &mut Vec<Errand>,
     ) {
-        let Snapshot { as_of, domains, strays, complete } = snapshot;
-        let (as_of, complete) = (*as_of, *complete);
-        let mut seen: BTreeSet<VmId> = BTreeSet::new();
-        for domain in domains {
-            let vm = self.learn(as_of, domain, strays.contains(&VmId(domain.uuid.0)), errands);
-            seen.insert(vm);
-            self.ask_if_it_differs(now, vm, domain, errands);
+        let listed: BTreeSet<VmId> =
+            domains.iter().map(|domain| self.learn(domain, strays, errands)).collect();
+        // A stray is a QEMU that libvirt has forgotten: it may write, so it stays as it was last known.
+        let missing = |vm: &VmId| !listed.contains(vm) && !strays.contains(vm);
+        let missing: Vec<VmId> = self.known.keys().copied().filter(missing).collect();
+        for vm in missing {
+            self.on_gone(as_of, vm, inputs);
         }
-        if complete {
-            // A stray is a QEMU that libvirt has forgotten: it may write, so it stays as it was last known.
-            let unseen = |vm: &VmId| !seen.contains(vm) && !strays.contains(vm);
-            let gone: Vec<VmId> = self.known.keys().copied().filter(unseen).collect();
-            for vm in gone {
-                if self.known.get(&vm).is_some_and(|known| known.as_of <= as_of) {
-                    self.on_removed(as_of, vm, inputs);
-                } else {
-                    // It came, or was seen, after the list was asked for.
-                    self.read(now, vm, None, errands);
-                }
-            }
-            self.complete_once = true;
-        } else {
-            self.counters.incomplete_snapshots += 1;
-        }
-        // No answer never means "off": those that did not answer are there, as of the last time that something was known.
-        let oldest = self.known.values().map(|known| known.as_of).min().unwrap_or(as_of).min(as_of);
-        // As long as not everything has been seen in this run, absence must not be concluded.
-        if self.complete_once {
-            let domains = self.known.values().map(|known| known.domain.clone()).collect();
-            inputs.push(Input::Domains { as_of: if complete { as_of } else { oldest }, domains });
-        }
-        if !complete {
-            let told = self.known.values().map(|known| (known.as_of, known.domain.clone()));
-            inputs.extend(told.map(|(as_of, domain)| Input::Domain { as_of, domain }));
-        }
+        self.known.retain(|_, known| !known.gone || known.as_of > as_of);
+        self.complete = self.complete.max(Some(as_of));
+        inputs.push(Input::Domains { as_of, domains: self.present() });
     }
 
-    /// A snapshot may be older than what is known and still be right (an event was lost): then libvirt is asked once more.
-    fn ask_if_it_differs(&mut self, now: Time, vm: VmId, shown: &hv::Domain, errands: &mut Vec<Errand>) {
-        let Some(known) = self.known.get(&vm) else { return };
-        let stopped = matches!(known.domain.state, DomainState::Stopped(_));
-        let other_xml = known.xml.as_ref().is_none_or(|(id, _)| *id != xml_id(&shown.xml));
-        if stopped == shown.state.is_active() || other_xml {
-            self.read(now, vm, None, errands);
+    /// libvirt did not tell about some. No answer never means "off": they are there as they were last known.
+    pub(super) fn on_partial_snapshot(
+        &mut self,
+        domains: &[hv::Domain],
+        strays: &BTreeSet<VmId>,
+        inputs: &mut Vec<Input>,
+        errands: &mut Vec<Errand>,
+    ) {
+        for domain in domains {
+            self.learn(domain, strays, errands);
         }
+        self.counters.incomplete_snapshots += 1;
+        // As long as not everything has been seen in this run, absence must not be concluded; later, as of then only.
+        if let Some(as_of) = self.complete {
+            inputs.push(Input::Domains { as_of, domains: self.present() });
+        }
+        let each = self.known.values().map(|known| (known.as_of, known.domain.clone()));
+        inputs.extend(each.map(|(as_of, domain)| Input::Domain { as_of, domain }));
+    }
+
+    fn present(&self) -> Vec<Domain> {
+        self.known.values().filter(|known| !known.gone).map(|known| known.domain.clone()).collect()
     }
 
     /// One domain was shown, by itself.
     pub(super) fn on_shown(
         &mut self,
-        as_of: Time,
         domain: &hv::Domain,
         inputs: &mut Vec<Input>,
         errands: &mut Vec<Errand>,
     ) {
-        let vm = self.learn(as_of, domain, false, errands);
+        let vm = self.learn(domain, &BTreeSet::new(), errands);
         if let Some(known) = self.known.get(&vm) {
             inputs.push(Input::Domain { as_of: known.as_of, domain: known.domain.clone() });
         }
     }
 
-    /// libvirt does not know it any more. One that was active has stopped. Gives the domain as it ended.
-    pub(super) fn on_removed(&mut self, as_of: Time, vm: VmId, inputs: &mut Vec<Input>) -> Option<Domain> {
-        self.prepared.remove(&vm);
-        let cause = self.causes.remove(&vm);
-        let known = self.known.remove(&vm)?;
-        let mut domain = known.domain;
-        if !matches!(domain.state, DomainState::Stopped(_)) {
-            let cause = self.cause(vm, cause.unwrap_or(hv::StopCause::Unknown));
-            domain.state = DomainState::Stopped(cause);
-            inputs.push(Input::Domain { as_of: as_of.max(known.as_of), domain: domain.clone() });
+    /// libvirt does not know it. One that was active has stopped.
+    pub(super) fn on_gone(&mut self, as_of: Time, vm: VmId, inputs: &mut Vec<Input>) {
+        let Some(mut known) = self.known.remove(&vm) else {
+            self.operations_are_over(as_of, vm);
+            return;
+        };
+        if known.as_of <= as_of {
+            known.as_of = as_of;
+            known.gone = true;
+            known.xml = None;
+            if !matches!(known.domain.state, DomainState::Stopped(_)) {
+                let cause = self.causes.remove(&vm).map_or(hv::StopCause::Unknown, |(cause, _)| cause);
+                known.domain.state = DomainState::Stopped(self.cause(vm, cause));
+            }
+            self.operations_are_over(as_of, vm);
+            inputs.push(Input::Domain { as_of, domain: known.domain.clone() });
         }
-        self.destroyed.remove(&vm);
-        Some(domain)
+        self.known.insert(vm, known);
     }
 
-    /// Asked about it, libvirt said that it does not know it.
-    pub(super) fn on_gone(&mut self, as_of: Time, vm: VmId, was: Option<Domain>, inputs: &mut Vec<Input>) {
-        self.on_removed(as_of, vm, inputs);
-        // It was told as of an earlier time: now it is known better.
-        if let Some(domain) = was {
-            inputs.push(Input::Domain { as_of, domain });
+    /// It does not run, as of then: what this agent did to it before has had its effect.
+    fn operations_are_over(&mut self, as_of: Time, vm: VmId) {
+        let is_over = |ended: &Ended| ended.is_some_and(|ended| ended < as_of);
+        if self.prepared.get(&vm).is_some_and(is_over) {
+            self.prepared.remove(&vm);
+        }
+        if self.destroyed.get(&vm).is_some_and(is_over) {
+            self.destroyed.remove(&vm);
         }
     }
 
     /// Takes note of a domain.
-    fn learn(&mut self, as_of: Time, shown: &hv::Domain, stray: bool, errands: &mut Vec<Errand>) -> VmId {
-        let vm = VmId(shown.uuid.0);
+    fn learn(&mut self, shown: &hv::Domain, strays: &BTreeSet<VmId>, errands: &mut Vec<Errand>) -> VmId {
+        let (vm, as_of) = (VmId(shown.uuid.0), shown.as_of);
         // Answers may come in another order than they were asked for: an older one changes nothing.
-        if self.known.get(&vm).is_some_and(|known| known.as_of > as_of) {
+        let newest = self.known.get(&vm).map(|known| known.as_of).or(self.complete);
+        if newest.is_some_and(|newest| newest > as_of) {
             return vm;
         }
-        let was = self.known.get(&vm).map(|known| known.domain.state);
-        let state = self.state(as_of, vm, shown, stray, was);
+        // A cause that was told before it was seen active belongs to an earlier run.
+        if shown.state.is_active() && self.causes.get(&vm).is_some_and(|(_, told)| *told < as_of) {
+            self.causes.remove(&vm);
+        }
+        let former = self.known.remove(&vm);
+        let state = self.state(vm, shown, strays, former.as_ref().map(|known| known.domain.state));
         if matches!(shown.state, hv::DomainState::ShutOff { .. }) && !matches!(state, DomainState::Stopped(_))
         {
             errands.push(Errand::Later(DYING_INTERVAL, VmNews::ReadAgain(shown.uuid)));
         }
-        let former = self.known.remove(&vm).and_then(|known| known.xml);
         let id = xml_id(&shown.xml);
-        let xml = former.filter(|(former, _)| *former == id).unwrap_or_else(|| {
+        let same = former.and_then(|known| known.xml).filter(|(former, _)| *former == id);
+        let xml = same.unwrap_or_else(|| {
             complain(shown);
             (id, Arc::from(shown.xml.as_str()))
         });
@@ -147,35 +139,35 @@ impl Vms {
             spec: spec.map(|spec| vm_spec(id, spec)),
             persistent: shown.persistent,
         };
-        self.known.insert(vm, Known { domain, as_of, xml: Some(xml) });
+        self.known.insert(vm, Known { domain, as_of, gone: false, xml: Some(xml) });
         vm
     }
 
     fn state(
         &mut self,
-        as_of: Time,
         vm: VmId,
         shown: &hv::Domain,
-        stray: bool,
+        strays: &BTreeSet<VmId>,
         was: Option<DomainState>,
     ) -> DomainState {
         match shown.state {
             // A process that is dying may still write.
-            hv::DomainState::ShutOff { .. } if shown.pid.is_some() || stray => DomainState::Running,
+            hv::DomainState::ShutOff { .. } if shown.pid.is_some() || strays.contains(&vm) => {
+                DomainState::Running
+            }
             hv::DomainState::ShutOff { cause } => {
-                let told = self.causes.remove(&vm);
-                if let (Some(DomainState::Stopped(cause)), None) = (was, told) {
+                let told = self.causes.remove(&vm).map(|(cause, _)| cause);
+                let state = match (was, told) {
                     // It was told already, by its event; the state alone says less.
-                    return DomainState::Stopped(cause);
-                }
-                // What was asked before a start was ordered does not end it.
-                if self.prepared.get(&vm).is_some_and(|ordered| *ordered < as_of) {
-                    self.prepared.remove(&vm);
-                }
-                let cause = told.unwrap_or(cause);
-                let cause = self.cause(vm, cause);
-                self.destroyed.remove(&vm);
-                DomainState::Stopped(cause)
+                    (Some(DomainState::Stopped(cause)), None) => cause,
+                    // The event of what was withdrawn came later than the look at it.
+                    (Some(DomainState::Stopped(StopCause::Withdrawn)), Some(hv::StopCause::Destroyed)) => {
+                        StopCause::Withdrawn
+                    }
+                    (_, told) => self.cause(vm, told.unwrap_or(cause)),
+                };
+                self.operations_are_over(shown.as_of, vm);
+                DomainState::Stopped(state)
             }
             hv::DomainState::Paused { .. } if self.prepared.contains_key(&vm) => DomainState::Prepared,
             // Its source looks the same for a moment, but was seen running before.
@@ -195,7 +187,7 @@ impl Vms {
 
     fn cause(&self, vm: VmId, cause: hv::StopCause) -> StopCause {
         match cause {
-            hv::StopCause::Destroyed if self.destroyed.contains(&vm) => StopCause::Withdrawn,
+            hv::StopCause::Destroyed if self.destroyed.contains_key(&vm) => StopCause::Withdrawn,
             hv::StopCause::Destroyed => StopCause::UserDestroyed,
             // Without the event a SIGTERM to QEMU looks the same as a shutdown. A host that goes down sends one, but then
             // its boot id changes and releases its VMs anyway; so this is the user's word (I4).

@@ -78,7 +78,6 @@ impl Vms {
 
     pub(super) fn on_probed(
         &mut self,
-        now: Time,
         op: OpId,
         result: Result<ImageState, String>,
         inputs: &mut Vec<Input>,
@@ -86,7 +85,7 @@ impl Vms {
     ) {
         let Some(preparing) = self.preparing.get_mut(&op) else { return };
         match result {
-            Ok(ImageState::Free) => self.start(now, op, errands),
+            Ok(ImageState::Free) => self.start(op, errands),
             Ok(ImageState::Held(why)) => {
                 preparing.failures = 0;
                 self.counters.images_held += 1;
@@ -113,11 +112,11 @@ impl Vms {
         errands.push(Errand::Later(PROBE_INTERVAL, VmNews::ProbeAgain(op)));
     }
 
-    fn start(&mut self, now: Time, op: OpId, errands: &mut Vec<Errand>) {
+    fn start(&mut self, op: OpId, errands: &mut Vec<Errand>) {
         let Some(preparing) = self.preparing.get_mut(&op) else { return };
         let Some(xml) = preparing.xml.clone() else { return };
         preparing.submitted = true;
-        self.prepared.insert(preparing.vm, now);
+        self.prepared.insert(preparing.vm, None);
         self.destroyed.remove(&preparing.vm);
         self.causes.remove(&preparing.vm);
         self.submit(Pending::Start(op), hv::Op::StartPaused { xml }, errands);
@@ -126,6 +125,7 @@ impl Vms {
     /// The start has come to an end, or waits again. Gives the VM when it ended.
     pub(super) fn on_started(
         &mut self,
+        now: Time,
         op: OpId,
         result: Result<hv::OpOutput, hv::OpError>,
         inputs: &mut Vec<Input>,
@@ -135,7 +135,7 @@ impl Vms {
         let vm = preparing.vm;
         match result {
             // Somebody was faster than us, or another client keeps a lock that the probe can't see.
-            Err(hv::OpError::ImageLocked { message }) if !self.destroyed.contains(&vm) => {
+            Err(hv::OpError::ImageLocked { message }) if !self.destroyed.contains_key(&vm) => {
                 preparing.submitted = false;
                 self.prepared.remove(&vm);
                 self.wait(op, format!("QEMU finds an image locked: {message}"), inputs, errands);
@@ -146,6 +146,8 @@ impl Vms {
                 // When nobody knows whether it happened, a paused domain that shows up later is still ours.
                 if result.as_ref().is_err_and(|error| !error.outcome_unknown()) {
                     self.prepared.remove(&vm);
+                } else if let Some(ended) = self.prepared.get_mut(&vm) {
+                    *ended = Some(now);
                 }
                 inputs.push(done(op, result));
                 Some(vm)

@@ -83,7 +83,7 @@ fn summary_of_op(op: &Op) -> String {
 
 fn summary(event: &Event) -> String {
     match event {
-        Event::Snapshot { domains, unanswered, strays, complete } => {
+        Event::Snapshot { as_of: _, domains, unanswered, strays, complete } => {
             let states: Vec<String> =
                 domains.iter().map(|domain| format!("{}={:?}", domain.name, domain.state)).collect();
             format!("Snapshot complete={complete} {states:?} unanswered={unanswered:?} strays={strays:?}")

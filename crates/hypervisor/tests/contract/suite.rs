@@ -6,6 +6,9 @@ use mainstay_hypervisor::{
     DomainState, DomainUuid, Event, Handle, Op, OpError, OpOutput, PauseReason, StopCause,
 };
 
+use mainstay_core::Time;
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::recorder::Recorder;
 
 /// A hypervisor and the people around it.
@@ -63,6 +66,7 @@ pub fn run_all(world: &dyn World) {
     operations_on_nothing_say_so(world);
     stop_causes_are_told(world);
     domains_of_two_are_in_one_snapshot(world);
+    news_say_when_they_were_asked_for(world);
 }
 
 fn connecting_tells_the_host_and_a_complete_snapshot(world: &dyn World) {
@@ -225,4 +229,51 @@ fn domains_of_two_are_in_one_snapshot(world: &dyn World) {
     assert!(complete && found.contains(&one) && found.contains(&two), "{found:?}");
     remove(world, one);
     remove(world, two);
+}
+
+fn boottime() -> Time {
+    let at = clock_gettime(ClockId::Boottime);
+    Time(at.tv_sec.unsigned_abs() * 1_000_000 + at.tv_nsec.unsigned_abs() / 1_000)
+}
+
+fn news_say_when_they_were_asked_for(world: &dyn World) {
+    let news = world.news();
+    let begun = boottime();
+    let uuid = running(world, "dated");
+    let before = boottime();
+    let Ok(OpOutput::Domain(read)) = op(world, Op::Read { uuid }) else { panic!("it is there") };
+    assert!(before <= read.as_of && read.as_of <= boottime());
+
+    let mark = news.mark();
+    done(world, Op::Suspend { uuid });
+    let after = boottime();
+    let paused = news.wait_domain("suspended", mark, uuid, |domain| domain.state == PAUSED);
+    assert!(before <= paused.as_of && paused.as_of <= boottime());
+
+    world.resync();
+    // A round that was under way may come first.
+    let told = news.wait("a snapshot of now", mark, |event| match event {
+        Event::Snapshot { as_of, domains, complete: true, .. } if *as_of >= after => {
+            Some((*as_of, domains.clone()))
+        }
+        _ => None,
+    });
+    assert!(told.0 <= boottime() && told.1.iter().all(|domain| domain.as_of >= told.0));
+    assert!(told.1.iter().any(|domain| domain.uuid == uuid && domain.state == PAUSED));
+
+    done(world, Op::Destroy { uuid });
+    let before = boottime();
+    done(world, Op::Undefine { uuid });
+    let gone = news.wait("removed", mark, |event| match event {
+        Event::Removed { as_of, uuid: gone, .. } if *gone == uuid => Some(*as_of),
+        _ => None,
+    });
+    assert!(before <= gone && gone <= boottime());
+    // No time goes back: what comes later in the news of one domain was asked for later.
+    let dates = news.since(0).into_iter().filter_map(|event| match event {
+        Event::Changed(domain) if domain.uuid == uuid => Some(domain.as_of),
+        _ => None,
+    });
+    let dates: Vec<Time> = dates.collect();
+    assert!(dates.is_sorted() && dates.first().is_some_and(|first| *first >= begun), "{dates:?}");
 }
