@@ -174,7 +174,14 @@ impl Claims {
         if let Some(slot) = slot
             && slot.stage != Stage::Settled
         {
+            let called_off = look.is_some_and(|look| !self.is_granted(look, vm));
             match &slot.stage {
+                Stage::Preparing { .. } if called_off && look.is_some_and(|look| !look.changing) => {
+                    // It may wait for the storage for ever, and somebody else is to have the VM.
+                    let op = out.vm(VmAction::Destroy { vm });
+                    let then = ClaimState::Stopped { cause: StopCause::Withdrawn };
+                    self.set_stage(vm, Stage::Removing { op, then });
+                }
                 Stage::Doubtful { since } if as_of >= *since => self.settle_doubt(vm, state, out.now),
                 Stage::Doubtful { .. }
                 | Stage::RemovalDue { .. }
@@ -194,6 +201,10 @@ impl Claims {
                     self.follow_running(domain, entry, host, out);
                 }
             }
+            // Left behind by a start that was called off, or by a former run of the agent: nobody will resume it.
+            DomainState::Prepared if slot.is_none_or(|slot| slot.claim.state.is_released()) => {
+                self.remove_orphan(vm, domain, out);
+            }
             DomainState::Prepared | DomainState::Incoming => {}
             DomainState::Stopped(_) if slot.is_some_and(|slot| as_of < slot.acted) => {}
             DomainState::Stopped(cause) => self.follow_stopped(vm, domain, cause, look, out),
@@ -208,6 +219,32 @@ impl Claims {
             let op = out.vm(VmAction::Destroy { vm });
             slot.stage = Stage::Removing { op, then };
         }
+    }
+
+    fn is_granted(&self, look: &Look, vm: VmId) -> bool {
+        let token = self.slots.get(&vm).and_then(|slot| slot.claim.token);
+        look.list.entry(vm).is_some_and(|entry| {
+            entry.holder.as_ref() == Some(&self.me) && Some(entry.token) == token && entry.intent.is_none()
+        })
+    }
+
+    fn remove_orphan(&mut self, vm: VmId, domain: Option<&Domain>, out: &mut Out<'_>) {
+        let Some(domain) = domain.filter(|domain| domain.home.as_ref() == Some(&self.datastore)) else {
+            return;
+        };
+        let claim = match self.slots.get(&vm) {
+            Some(slot) => slot.claim.clone(),
+            None => Claim {
+                vm,
+                name: domain.name.clone(),
+                token: None,
+                state: ClaimState::Stopped { cause: StopCause::Withdrawn },
+                spec: None,
+            },
+        };
+        let then = claim.state.clone();
+        let op = out.vm(VmAction::Destroy { vm });
+        self.slots.insert(vm, Slot { claim, stage: Stage::Removing { op, then }, acted: Time(0) });
     }
 
     fn settle_doubt(&mut self, vm: VmId, state: DomainState, now: Time) {
@@ -379,14 +416,7 @@ impl Claims {
             if !prepared && room == 0 {
                 continue;
             }
-            let entry = look.list.entry(vm);
-            let token = self.slots.get(&vm).and_then(|slot| slot.claim.token);
-            let good = entry.is_some_and(|entry| {
-                entry.holder.as_ref() == Some(&self.me)
-                    && Some(entry.token) == token
-                    && entry.intent.is_none()
-            });
-            match (good, prepared) {
+            match (self.is_granted(look, vm), prepared) {
                 (true, false) => {
                     room -= 1;
                     self.prepare(vm, out);

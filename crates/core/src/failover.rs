@@ -46,6 +46,8 @@ pub enum Verdict {
     AwaitMigration,
     /// The holder failed: write the intent to move it.
     Intend,
+    /// Its user has started it on that host while the holder was still about to: ask the holder to withdraw.
+    IntendTo(HostId),
     /// The intent stands, the holder was read again and is unchanged: move it.
     Confirm,
     /// The holder showed itself: it keeps the VM.
@@ -68,21 +70,14 @@ pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&H
     };
     let claim = seen.claim.filter(|claim| claim.token == Some(entry.token));
     if entry.intent.is_some() {
-        return decide_intent(seen, claim);
+        return decide_intent(entry, seen, claim, adopter);
     }
     if let Some(claim) = claim {
         return decide_claimed(entry, seen, claim, adopter);
     }
-    // The holder runs it under an older grant, or none: it lost track (its agent restarted), so it is granted again.
+    // The holder runs it under an older grant, or none: it takes up the new one when its libvirt has shown it the VM.
     if seen.claim.is_some_and(|claim| claim.state == ClaimState::Running && claim.token < Some(entry.token)) {
-        return match &entry.holder {
-            // It went down before it had written the new token into its claim.
-            _ if seen.state == HostState::Failed => intend(entry),
-            Some(holder) if seen.saw_grant && seen.state == HostState::Connected => {
-                Verdict::Adopt(holder.clone())
-            }
-            Some(_) | None => Verdict::Keep,
-        };
+        return if seen.state == HostState::Failed { intend(entry) } else { Verdict::Keep };
     }
     if seen.known && seen.saw_grant {
         return released(entry, adopter, StopCause::Withdrawn);
@@ -102,8 +97,20 @@ fn intend(entry: &Entry) -> Verdict {
     if entry.unprotected || entry.desired == Desired::Off { Verdict::Keep } else { Verdict::Intend }
 }
 
-fn decide_intent(seen: &HolderSeen<'_>, claim: Option<&Claim>) -> Verdict {
+fn decide_intent(
+    entry: &Entry,
+    seen: &HolderSeen<'_>,
+    claim: Option<&Claim>,
+    adopter: Option<&HostId>,
+) -> Verdict {
     let failed = seen.state == HostState::Failed;
+    if let Some(host) = adopter.filter(|host| entry.intent.as_ref() == Some(host)) {
+        match claim.map(|claim| &claim.state) {
+            Some(ClaimState::Starting) if !failed => return Verdict::Keep,
+            Some(state) if state.is_released() => return Verdict::Adopt(host.clone()),
+            Some(_) | None => {}
+        }
+    }
     match claim {
         Some(claim) if claim.state.is_released() => return Verdict::Confirm,
         Some(_) if !failed => return Verdict::Cancel("it showed a sign of life".into()),
@@ -134,6 +141,7 @@ fn decide_claimed(entry: &Entry, seen: &HolderSeen<'_>, claim: &Claim, adopter: 
             }
             match (adopter, &claim.state) {
                 (Some(host), ClaimState::Running | ClaimState::Frozen) => Verdict::Twice(host.clone()),
+                (Some(host), ClaimState::Starting) => Verdict::IntendTo(host.clone()),
                 (_, ClaimState::Running) => Verdict::Runs,
                 (_, _) => Verdict::Keep,
             }

@@ -308,6 +308,10 @@ impl OwnerList {
                 }
             }
             Verdict::Intend => self.intend(vm, rooms, name, out),
+            Verdict::IntendTo(host) => {
+                slot.working.intent = Some(host);
+                self.dirty = true;
+            }
             Verdict::Confirm => self.confirm(vm, &entry, out.now),
             Verdict::Cancel(reason) => {
                 slot.working.intent = None;

@@ -363,6 +363,7 @@ impl World {
             }
             (DomainOpKind::Resume, None) => VmOutcome::Failed("there is no such domain".into()),
             (DomainOpKind::Destroy, _) => {
+                self.call_off(host, op);
                 // That is what libvirt calls it, whoever asked.
                 self.end_qemu(host, vm, StopCause::UserDestroyed);
                 VmOutcome::Done
@@ -372,6 +373,16 @@ impl World {
                 self.hosts[host].definitions.remove(&vm);
                 VmOutcome::Done
             }
+        }
+    }
+
+    /// A start that still waits for the storage ends; one that has reached libvirt goes on.
+    fn call_off(&mut self, host: usize, op: &DomainOp) {
+        let waiting = |start: &Start| start.process == op.process && start.vm == op.vm && !start.creating;
+        let keys: Vec<u64> =
+            self.starts.iter().filter(|(_, start)| waiting(start)).map(|(key, _)| *key).collect();
+        for start in keys.iter().filter_map(|key| self.starts.remove(key)).collect::<Vec<_>>() {
+            self.vm_done(host, start.process, start.op, VmOutcome::Failed("called off".into()));
         }
     }
 
