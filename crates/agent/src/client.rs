@@ -1,6 +1,5 @@
 //! The command line's side of the API: blocking calls to the agent of this host. No threads, no state.
 
-use crate::journal::parse_record;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response};
@@ -102,8 +101,8 @@ impl Client {
                 rest.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
                 while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                     let line: Vec<u8> = rest.drain(..=end).collect();
-                    let record = std::str::from_utf8(&line).ok().and_then(parse_record);
-                    let record = record.ok_or_else(|| ClientError::Unreadable("an event".into()))?;
+                    let record = serde_json::from_slice(&line)
+                        .map_err(|error| ClientError::Unreadable(format!("an event: {error}")))?;
                     if !take(record) {
                         return Ok(());
                     }

@@ -18,8 +18,6 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
-pub use file::parse_record;
-
 /// Events kept in memory: at about half a kilobyte each, a megabyte.
 pub const RING_MAX: usize = 2_000;
 

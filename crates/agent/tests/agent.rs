@@ -3,7 +3,6 @@
 use mainstay_agent::agent::Agent;
 use mainstay_agent::client::Client;
 use mainstay_agent::config::AgentConfig;
-use mainstay_agent::journal::parse_record;
 use mainstay_api::{Done, EventRecord, Local, Status};
 use mainstay_core::Event;
 use mainstay_core::view::{Role, VmState};
@@ -147,7 +146,7 @@ async fn run(config: AgentConfig, report: Sender<Result<FakeHypervisor, String>>
 
 fn events(state_dir: PathBuf) -> Vec<EventRecord> {
     let text = std::fs::read_to_string(state_dir.join("events.jsonl")).expect("events");
-    text.lines().map(|line| parse_record(line).expect("an event")).collect()
+    text.lines().map(|line| serde_json::from_str(line).expect("an event")).collect()
 }
 
 #[test]

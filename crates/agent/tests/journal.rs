@@ -1,7 +1,7 @@
 //! The journal: continues over restarts, tolerates torn and strange lines, stays bounded; and the alarms that stand.
 
 use mainstay_agent::alarms::StandingAlarms;
-use mainstay_agent::journal::{Journal, RING_MAX, parse_record};
+use mainstay_agent::journal::{Journal, RING_MAX};
 use mainstay_api::EventRecord;
 use mainstay_core::event::VmName;
 use mainstay_core::host_liveness::HostState;
@@ -54,15 +54,6 @@ fn sequence_and_memory_continue_after_a_restart_with_a_torn_line() {
     assert_eq!(told, [(1, 1), (2, 1), (3, 2)]);
     drop(journal);
     assert_eq!(open(dir.path(), 3).newest(), 3, "the line after the torn one is whole");
-}
-
-#[test]
-fn an_event_of_a_newer_version_keeps_its_text() {
-    let line = r#"{"host":"host-1","at_unix_us":1,"at":2,"incarnation":3,"sequence":4,"severity":"info","text":"new","event":{"kind":"from_the_future"}}"#;
-    let record = parse_record(line).expect("a record");
-    assert_eq!((record.text.as_str(), record.event), ("new", None));
-    assert_eq!(parse_record("{}"), None);
-    assert_eq!(parse_record("no json"), None);
 }
 
 #[test]

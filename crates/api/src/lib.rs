@@ -15,7 +15,7 @@
 
 use mainstay_core::ids::{HostId, Incarnation};
 use mainstay_core::{Event, Severity, Time, View};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
 /// The cluster, as its primary sees it.
@@ -71,8 +71,15 @@ pub struct EventRecord {
     pub severity: Severity,
     /// The event in words.
     pub text: String,
-    /// The event. `None` when it was written by a newer version that knows more kinds.
+    /// The event. `None` when it was written by a newer version that knows more kinds: that is never an error.
+    #[serde(default, deserialize_with = "event_if_known")]
     pub event: Option<Event>,
+}
+
+/// An event that this version can't read leaves nothing but its record, which says it in words.
+fn event_if_known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Event>, D::Error> {
+    let json = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(json).ok())
 }
 
 /// A page of events.
@@ -96,4 +103,50 @@ pub struct Done {
 pub struct Problem {
     /// What is wrong and what to do, in words.
     pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn record(event: &Value) -> Value {
+        json!({"host": "host-1", "at_unix_us": 1, "at": 2, "incarnation": 3, "sequence": 4, "severity": "info",
+            "text": "said in words", "event": event})
+    }
+
+    #[test]
+    fn events_of_a_newer_version_keep_their_text_and_those_around_them() {
+        let known = Event::AgentStarted { rebooted: true };
+        let unknown = [
+            json!({"kind": "from_the_future", "why": ["new"]}),
+            json!({"kind": "agent_started", "rebooted": "in another way"}),
+            json!("from the future"),
+            Value::Null,
+        ];
+        for unknown in unknown {
+            let events = [record(&unknown), record(&serde_json::to_value(&known).expect("JSON"))];
+            let page = json!({"events": events, "missing": {}});
+            // Both ways: as text, and as the tree that one agent takes from another's answer.
+            let read: EventPage = serde_json::from_str(&page.to_string()).expect("a page");
+            assert_eq!(serde_json::from_value::<EventPage>(page).expect("a page"), read);
+            let told: Vec<_> = read.events.iter().map(|record| (&*record.text, &record.event)).collect();
+            assert_eq!(told, [("said in words", &None), ("said in words", &Some(known.clone()))]);
+            let again = serde_json::to_string(&read).expect("JSON");
+            assert_eq!(serde_json::from_str::<EventPage>(&again).expect("a page"), read);
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_is_an_error() {
+        let mut without_text = record(&Value::Null);
+        without_text.as_object_mut().expect("an object").remove("text");
+        for json in [without_text, json!({}), json!("text")] {
+            assert!(serde_json::from_value::<EventRecord>(json).is_err());
+        }
+        let mut without_event = record(&Value::Null);
+        without_event.as_object_mut().expect("an object").remove("event");
+        let read: EventRecord = serde_json::from_value(without_event).expect("a record");
+        assert_eq!(read.event, None);
+    }
 }

@@ -3,12 +3,7 @@
 use crate::ask::{Agent, NoAnswer, Route};
 use crate::exit::Failure;
 use mainstay_agent::client::{Client, ClientError, encode_segment};
-use mainstay_agent::journal::parse_record;
 use mainstay_api::{Done, EventPage, EventRecord, Status};
-use mainstay_core::ids::HostId;
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// How many events are fetched for the filters to choose from: more than an agent keeps at hand, so all of them.
@@ -19,13 +14,6 @@ pub struct Live {
     client: Client,
     route: Route,
     host_sockets: PathBuf,
-}
-
-/// An [`EventPage`] whose events may be of kinds that only a newer agent knows.
-#[derive(Deserialize)]
-struct AnyEventPage {
-    events: Vec<Box<RawValue>>,
-    missing: BTreeMap<HostId, String>,
 }
 
 impl Live {
@@ -61,11 +49,7 @@ impl Agent for Live {
 
     fn events(&mut self) -> Result<EventPage, Failure> {
         let path = format!("/v1/events?limit={EVENTS_FETCHED}");
-        let page: AnyEventPage = self.client.get(&path).map_err(|error| self.failure(&path, error))?;
-        let unreadable =
-            || Failure::Answer { request: path.clone(), reason: "an event makes no sense".to_owned() };
-        let events = page.events.iter().map(|event| parse_record(event.get()).ok_or_else(unreadable));
-        Ok(EventPage { events: events.collect::<Result<_, _>>()?, missing: page.missing })
+        self.client.get(&path).map_err(|error| self.failure(&path, error))
     }
 
     fn follow(

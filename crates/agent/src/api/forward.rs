@@ -1,7 +1,6 @@
 //! Requests from agent to agent: a small JSON envelope each way.
 
 use super::Answer;
-use crate::journal::parse_record;
 use crate::net::Net;
 use mainstay_api::EventRecord;
 use mainstay_core::ids::HostId;
@@ -56,5 +55,5 @@ pub(super) async fn ask(
 /// The events in an answer; those that can't be read at all are left out.
 pub(super) fn records(list: Value) -> Vec<EventRecord> {
     let Value::Array(list) = list else { return Vec::new() };
-    list.into_iter().filter_map(|record| parse_record(&record.to_string())).collect()
+    list.into_iter().filter_map(|record| serde_json::from_value(record).ok()).collect()
 }

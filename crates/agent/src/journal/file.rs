@@ -84,21 +84,11 @@ impl EventFile {
 fn read_events(path: &Path, history: &mut VecDeque<EventRecord>) -> bool {
     let Ok(bytes) = std::fs::read(path) else { return false };
     for line in bytes.split(|byte| *byte == b'\n') {
-        let Some(record) = std::str::from_utf8(line).ok().and_then(parse_record) else { continue };
+        let Ok(record) = serde_json::from_slice(line) else { continue };
         if history.len() == RING_MAX {
             history.pop_front();
         }
         history.push_back(record);
     }
     !bytes.is_empty() && !bytes.ends_with(b"\n")
-}
-
-/// Reads an event that may come from a newer version: an unknown kind leaves `event` empty. `None`: not a record at all.
-pub fn parse_record(line: &str) -> Option<EventRecord> {
-    if let Ok(record) = serde_json::from_str(line) {
-        return Some(record);
-    }
-    let mut json: serde_json::Value = serde_json::from_str(line).ok()?;
-    *json.get_mut("event")? = serde_json::Value::Null;
-    serde_json::from_value(json).ok()
 }
