@@ -6,6 +6,8 @@
 //!
 //! It does not: decide where a VM runs. Grants are the owner's.
 
+mod starts;
+
 use crate::effect::VmAction;
 use crate::event::{Event, VmName};
 use crate::ids::{DatastoreName, HostId, OpId, VmId};
@@ -115,38 +117,6 @@ impl Claims {
         self.slots.values().map(|slot| slot.claim.clone()).collect()
     }
 
-    /// How many starts are under way.
-    pub(crate) fn starting(&self) -> u32 {
-        let busy = |slot: &&Slot| match slot.stage {
-            Stage::Preparing { .. } | Stage::Prepared { .. } | Stage::Resuming { .. } => true,
-            Stage::Settled
-            | Stage::Announcing
-            | Stage::Checking { .. }
-            | Stage::Removing { .. }
-            | Stage::RemovalDue { .. }
-            | Stage::Doubtful { .. } => false,
-        };
-        self.slots.values().filter(busy).count() as u32
-    }
-
-    /// Whether a look at the protected list is waited for.
-    pub(crate) fn waits_for_look(&self) -> bool {
-        self.slots.values().any(|slot| matches!(slot.stage, Stage::Checking { .. } | Stage::Prepared { .. }))
-    }
-
-    /// A power-on list with these claims is on disk.
-    pub(crate) fn on_durable(&mut self, claims: &[Claim], now: Time) {
-        for claim in claims {
-            if let Some(slot) = self.slots.get_mut(&claim.vm)
-                && slot.stage == Stage::Announcing
-                && slot.claim == *claim
-            {
-                slot.stage = Stage::Checking { since: now };
-                self.look_wanted = true;
-            }
-        }
-    }
-
     /// Brings claims in line with the domains and the protected list.
     pub(crate) fn reconcile(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
         let mut vms: BTreeSet<VmId> = self.slots.keys().copied().collect();
@@ -208,58 +178,6 @@ impl Claims {
             DomainState::Prepared | DomainState::Incoming => {}
             DomainState::Stopped(_) if slot.is_some_and(|slot| as_of < slot.acted) => {}
             DomainState::Stopped(cause) => self.follow_stopped(vm, domain, cause, look, out),
-        }
-    }
-
-    fn retry_removal(&mut self, vm: VmId, out: &mut Out<'_>) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        if let Stage::RemovalDue { at, then } = slot.stage.clone()
-            && out.now >= at
-        {
-            let op = out.vm(VmAction::Destroy { vm });
-            slot.stage = Stage::Removing { op, then };
-        }
-    }
-
-    fn is_granted(&self, look: &Look, vm: VmId) -> bool {
-        let token = self.slots.get(&vm).and_then(|slot| slot.claim.token);
-        look.list.entry(vm).is_some_and(|entry| {
-            entry.holder.as_ref() == Some(&self.me) && Some(entry.token) == token && entry.intent.is_none()
-        })
-    }
-
-    fn remove_orphan(&mut self, vm: VmId, domain: Option<&Domain>, out: &mut Out<'_>) {
-        let Some(domain) = domain.filter(|domain| domain.home.as_ref() == Some(&self.datastore)) else {
-            return;
-        };
-        let claim = match self.slots.get(&vm) {
-            Some(slot) => slot.claim.clone(),
-            None => Claim {
-                vm,
-                name: domain.name.clone(),
-                token: None,
-                state: ClaimState::Stopped { cause: StopCause::Withdrawn },
-                spec: None,
-            },
-        };
-        let then = claim.state.clone();
-        let op = out.vm(VmAction::Destroy { vm });
-        self.slots.insert(vm, Slot { claim, stage: Stage::Removing { op, then }, acted: Time(0) });
-    }
-
-    fn settle_doubt(&mut self, vm: VmId, state: DomainState, now: Time) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        match state {
-            DomainState::Running | DomainState::Prepared => {
-                slot.stage = Stage::Prepared { since: now };
-                self.look_wanted = true;
-            }
-            DomainState::Incoming => {}
-            DomainState::Stopped(_) => {
-                slot.stage = Stage::Settled;
-                slot.claim.state = ClaimState::StartFailed { reason: "the start did not happen".into() };
-                self.dirty = true;
-            }
         }
     }
 
@@ -388,82 +306,6 @@ impl Claims {
         }
     }
 
-    /// Takes starts that wait for a look one step further, higher priorities first.
-    fn advance_starts(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
-        let Some(look) = look else { return };
-        let mut waiting: Vec<(Priority, VmId, Time, bool)> = Vec::new();
-        for (vm, slot) in &self.slots {
-            let priority = slot.claim.spec.as_ref().map_or(Priority::Medium, |spec| spec.priority);
-            match slot.stage {
-                Stage::Checking { since } => waiting.push((priority, *vm, since, false)),
-                Stage::Prepared { since } => waiting.push((priority, *vm, since, true)),
-                Stage::Settled
-                | Stage::Announcing
-                | Stage::Preparing { .. }
-                | Stage::Resuming { .. }
-                | Stage::Removing { .. }
-                | Stage::RemovalDue { .. }
-                | Stage::Doubtful { .. } => {}
-            }
-        }
-        waiting.sort_by(|a, b| b.3.cmp(&a.3).then(b.0.cmp(&a.0)).then(a.1.cmp(&b.1)));
-        let mut room = host.concurrent_starts.saturating_sub(self.starting());
-        for (_, vm, since, prepared) in waiting {
-            if look.started < since || look.changing {
-                self.look_wanted = true;
-                continue;
-            }
-            if !prepared && room == 0 {
-                continue;
-            }
-            match (self.is_granted(look, vm), prepared) {
-                (true, false) => {
-                    room -= 1;
-                    self.prepare(vm, out);
-                }
-                (true, true) => {
-                    let op = out.vm(VmAction::Resume { vm });
-                    self.set_stage(vm, Stage::Resuming { op });
-                }
-                (false, false) => self.release(vm, ClaimState::Stopped { cause: StopCause::Withdrawn }),
-                (false, true) => {
-                    let op = out.vm(VmAction::Destroy { vm });
-                    let then = ClaimState::Stopped { cause: StopCause::Withdrawn };
-                    self.set_stage(vm, Stage::Removing { op, then });
-                }
-            }
-        }
-    }
-
-    fn prepare(&mut self, vm: VmId, out: &mut Out<'_>) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let (Some(token), Some(spec)) = (slot.claim.token, slot.claim.spec.clone()) else { return };
-        let name = VmName { id: vm, name: slot.claim.name.clone() };
-        out.event(Event::VmClaimed { vm: name, token });
-        let action = VmAction::Prepare {
-            vm,
-            name: slot.claim.name.clone(),
-            datastore: self.datastore.clone(),
-            xml: spec.xml,
-            token,
-        };
-        slot.stage = Stage::Preparing { op: out.vm(action) };
-    }
-
-    fn set_stage(&mut self, vm: VmId, stage: Stage) {
-        if let Some(slot) = self.slots.get_mut(&vm) {
-            slot.stage = stage;
-        }
-    }
-
-    fn release(&mut self, vm: VmId, state: ClaimState) {
-        if let Some(slot) = self.slots.get_mut(&vm) {
-            slot.stage = Stage::Settled;
-            slot.claim.state = state;
-            self.dirty = true;
-        }
-    }
-
     /// The VM of an operation under way here.
     pub(crate) fn vm_of(&self, wanted: OpId) -> Option<VmName> {
         let matches = |stage: &Stage| match stage {
@@ -477,52 +319,6 @@ impl Claims {
         };
         let slot = self.slots.values().find(|slot| matches(&slot.stage))?;
         Some(VmName { id: slot.claim.vm, name: slot.claim.name.clone() })
-    }
-
-    /// An operation of ours on a VM is done. Returns whether it was one of these claims'.
-    pub(crate) fn on_vm_done(&mut self, op: OpId, outcome: &VmOutcome, out: &mut Out<'_>) -> bool {
-        let Some(name) = self.vm_of(op) else { return false };
-        let vm = name.id;
-        let Some(slot) = self.slots.get_mut(&vm) else { return false };
-        slot.acted = out.now;
-        match (slot.stage.clone(), outcome) {
-            (Stage::Preparing { .. }, VmOutcome::Done) => {
-                self.set_stage(vm, Stage::Prepared { since: out.now });
-                self.look_wanted = true;
-            }
-            (Stage::Resuming { .. }, VmOutcome::Done) => {
-                let token = slot.claim.token.unwrap_or_default();
-                out.event(Event::VmStarted { vm: name, token });
-                self.release(vm, ClaimState::Running);
-            }
-            (Stage::Preparing { .. }, VmOutcome::Failed(reason)) => {
-                out.event(Event::VmStartFailed { vm: name, reason: reason.clone() });
-                self.release(vm, ClaimState::StartFailed { reason: reason.clone() });
-            }
-            (Stage::Resuming { .. }, VmOutcome::Failed(reason)) => {
-                out.event(Event::VmStartFailed { vm: name, reason: reason.clone() });
-                let op = out.vm(VmAction::Destroy { vm });
-                let then = ClaimState::StartFailed { reason: reason.clone() };
-                self.set_stage(vm, Stage::Removing { op, then });
-            }
-            (Stage::Removing { then, .. }, VmOutcome::Done) => self.release(vm, then),
-            (Stage::Removing { then, .. }, VmOutcome::Failed(_) | VmOutcome::Unknown(_)) => {
-                self.set_stage(vm, Stage::RemovalDue { at: out.now + REMOVAL_RETRY, then });
-            }
-            (Stage::Preparing { .. } | Stage::Resuming { .. }, VmOutcome::Unknown(_)) => {
-                self.set_stage(vm, Stage::Doubtful { since: out.now });
-            }
-            (
-                Stage::Settled
-                | Stage::Announcing
-                | Stage::Checking { .. }
-                | Stage::Prepared { .. }
-                | Stage::RemovalDue { .. }
-                | Stage::Doubtful { .. },
-                _,
-            ) => {}
-        }
-        true
     }
 
     /// When a removal is to be tried again.

@@ -1,6 +1,9 @@
 //! The core: one host's part in the protocol. It dispatches inputs to the sub-machines, each in a file of its own, and
 //! carries what one learns to the others.
 
+mod judging;
+mod operators;
+
 use crate::claims::HostSide;
 use crate::config::Config;
 use crate::datastore::{Around, Datastore};
@@ -172,10 +175,6 @@ impl Core {
         self.datastores.values().filter(|datastore| datastore.ownership.epoch(now).is_some()).count() as u32
     }
 
-    fn is_quiet(&self, peer: &Peer, now: Time) -> bool {
-        peer.network_silence(self.election.watching_since, now) >= self.config.timing.suspicion()
-    }
-
     fn on_message(&mut self, from: &HostId, message: Message, out: &mut Out<'_>) {
         let rank = self.rank();
         let owned = self.owned(out.now);
@@ -301,39 +300,6 @@ impl Core {
         self.on_turn(turn, out);
     }
 
-    /// The peers that this host watches by itself: a secondary only its primary, others everybody.
-    fn watched(&self) -> impl Iterator<Item = &Peer> {
-        let only = match &self.election.standing {
-            Standing::Secondary { primary, .. } => Some(primary),
-            Standing::Candidate { .. } | Standing::Primary { .. } => None,
-        };
-        self.peers.values().filter(move |peer| only.is_none_or(|host| *host == peer.host))
-    }
-
-    /// Pings those of whom nothing was heard for a while.
-    fn ping_the_quiet(&mut self, out: &mut Out<'_>) {
-        let timing = self.config.timing;
-        let quiet: Vec<HostId> = self
-            .watched()
-            .filter(|peer| self.is_quiet(peer, out.now))
-            .map(|peer| peer.host.clone())
-            .collect();
-        for host in quiet {
-            let Some(peer) = self.peers.get_mut(&host) else { continue };
-            let known = match peer.state {
-                HostState::Connected | HostState::Unknown => false,
-                HostState::Partitioned
-                | HostState::Isolated
-                | HostState::AgentUnreachable
-                | HostState::Failed => true,
-            };
-            let interval = if known { timing.resync() } else { timing.heartbeat.scaled(1, 2) };
-            if peer.take_ping(interval, out.now) {
-                out.effects.push(Effect::Ping { host });
-            }
-        }
-    }
-
     /// Says once that the agent has begun, when the first datastore has told whether the host rebooted.
     fn announce(&mut self, out: &mut Out<'_>) {
         let known = self.datastores.values().filter_map(|datastore| datastore.rebooted);
@@ -341,73 +307,6 @@ impl Core {
             self.announced = true;
             out.event(Event::AgentStarted { rebooted });
         }
-    }
-
-    /// Judges everybody, as primary.
-    fn judge(&mut self, out: &mut Out<'_>) {
-        let timing = self.config.timing;
-        let watching_since = self.election.watching_since;
-        self.states.insert(self.config.me.clone(), HostState::Connected);
-        if !self.election.is_primary() {
-            let primary = self.election.primary().cloned();
-            for peer in self.peers.values_mut() {
-                let state = if Some(&peer.host) == primary.as_ref() {
-                    HostState::Connected
-                } else {
-                    HostState::Unknown
-                };
-                if peer.state != state {
-                    peer.state = state;
-                    peer.since = out.now;
-                }
-                self.states.insert(peer.host.clone(), state);
-            }
-            return;
-        }
-        let mut changed = false;
-        for peer in self.peers.values_mut() {
-            let mut disk = DiskEvidence::default();
-            for datastore in self.datastores.values() {
-                let Some(evidence) = datastore.evidence(&peer.host, out.now) else { continue };
-                disk.still = Some(disk.still.map_or(evidence.still, |still| Some(still).min(evidence.still)))
-                    .flatten();
-                disk.changed = disk.changed.max(evidence.changed);
-                disk.isolation_flag |= evidence.isolation_flag;
-            }
-            if let Some(state) = peer.judge(disk, watching_since, &timing, out.now)
-                && state != peer.state
-            {
-                let silent_since =
-                    peer.last_network.unwrap_or(watching_since).max(disk.changed.unwrap_or_default());
-                out.event(Event::HostStateChanged {
-                    host: peer.host.clone(),
-                    from: peer.state,
-                    to: state,
-                    last_evidence: out.now.since(silent_since),
-                });
-                peer.state = state;
-                peer.since = out.now;
-                changed = true;
-            }
-            self.states.insert(peer.host.clone(), peer.state);
-        }
-        if changed {
-            for datastore in self.datastores.values_mut() {
-                datastore.review_wanted = true;
-            }
-        }
-    }
-
-    /// Somebody is silent who was not judged for it yet, or a datastore is still to be owned.
-    fn is_suspicious(&self, now: Time) -> bool {
-        if self.election.is_primary() {
-            let unowned = self.datastores.values().any(|store| store.connected && store.list.is_none());
-            let unsettled = |peer: &Peer| matches!(peer.state, HostState::Connected | HostState::Unknown);
-            let silent = |peer: &&Peer| self.is_quiet(peer, now) && unsettled(peer);
-            return unowned || self.peers.values().find(silent).is_some();
-        }
-        let primary = self.election.primary().and_then(|host| self.peers.get(host));
-        primary.is_none_or(|peer| self.is_quiet(peer, now))
     }
 
     /// Runs `act` on a datastore with all that it needs to see of the host.
@@ -558,61 +457,6 @@ impl Core {
             hypervisor_well: self.vms.is_well(),
         };
         out.send(&primary, Body::Heartbeat(heartbeat));
-    }
-
-    fn on_operator(&mut self, request: u64, command: Command, out: &mut Out<'_>) {
-        let (wanted, unprotected) = match &command {
-            Command::Protect { vm } => (vm.clone(), false),
-            Command::Unprotect { vm } => (vm.clone(), true),
-        };
-        let result = self.try_protect(&wanted, unprotected, out);
-        match result {
-            Ok((datastore, vm, answer)) => {
-                self.pending.push(Pending { request, command, datastore, vm, answer });
-                for datastore in self.datastores.values_mut() {
-                    datastore.review_wanted = true;
-                }
-            }
-            Err(error) => out.effects.push(Effect::Reply { request, command, result: Err(error) }),
-        }
-    }
-
-    fn try_protect(
-        &mut self,
-        wanted: &str,
-        unprotected: bool,
-        out: &mut Out<'_>,
-    ) -> Result<(DatastoreName, crate::ids::VmId, String), String> {
-        if !self.election.is_primary() {
-            return Err(alloc::format!("{} is not the primary: ask the primary", self.config.me));
-        }
-        for (name, datastore) in &mut self.datastores {
-            let owned = datastore.ownership.epoch(out.now).is_some();
-            let Some(list) = datastore.list.as_mut().filter(|_| owned) else { continue };
-            if let Some(vm) = list.find(wanted) {
-                let answer = list.set_unprotected(vm, unprotected, out)?;
-                return Ok((name.clone(), vm, answer));
-            }
-        }
-        if let Some(reason) = self.vms.why_not(wanted) {
-            return Err(alloc::format!("{wanted} can't be protected: {reason}"));
-        }
-        Err(alloc::format!("no VM called {wanted} is known on a datastore that {} owns", self.config.me))
-    }
-
-    fn answer_operators(&mut self, out: &mut Out<'_>) {
-        let datastores = &self.datastores;
-        self.pending.retain(|pending| {
-            let list = datastores.get(&pending.datastore).and_then(|datastore| datastore.list.as_ref());
-            let result = match list {
-                None => Err(String::from("the ownership was lost before it was on disk: ask again")),
-                Some(list) if list.is_settled(pending.vm) => Ok(pending.answer.clone()),
-                Some(_) => return true,
-            };
-            let (request, command) = (pending.request, pending.command.clone());
-            out.effects.push(Effect::Reply { request, command, result });
-            false
-        });
     }
 
     fn on_stop(&mut self, out: &mut Out<'_>) {

@@ -4,6 +4,9 @@
 //! Invariant: decisions about a VM are made on its entry *as it is on disk*; while a change of it is being written, nothing
 //! further is decided about it. So every step of a take-over waits for the one before to be durable.
 
+mod slot;
+mod verdicts;
+
 use crate::event::{Event, VmName};
 use crate::failover::{HolderSeen, Verdict, decide, is_later};
 use crate::host_liveness::HostState;
@@ -19,6 +22,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mainstay_placement::{HostRoom, choose_spread};
+use slot::Slot;
 
 /// Waits between attempts to restart a VM: at once, then longer; the last one repeats without end (I8: never given up).
 const RETRY_DELAYS: [Span; 6] = [
@@ -68,25 +72,6 @@ pub(crate) struct OwnerSide<'a> {
     /// Hosts that are alive and whose power-on list was written by the run of their agent that is alive: only these show
     /// what runs there *now*. What a dead host left behind shows what ran there once (R42).
     pub(crate) current: &'a BTreeSet<HostId>,
-}
-
-#[derive(Clone, Debug)]
-struct Slot {
-    /// On disk.
-    durable: Option<Entry>,
-    /// To be written, or the same.
-    working: Entry,
-    /// When the present durable entry reached the disk, and in which version.
-    durable_since: Time,
-    stamp: ListStamp,
-    announced: bool,
-    running_since: Option<Time>,
-    next_try: Time,
-    migrating_since: Option<Time>,
-    waits: Option<Refusals>,
-    twice: Option<HostId>,
-    avoid: BTreeSet<HostId>,
-    reason: Arc<str>,
 }
 
 #[derive(Clone, Debug)]
@@ -339,125 +324,6 @@ impl OwnerList {
         }
     }
 
-    fn on_runs(&mut self, vm: VmId, entry: &Entry, name: VmName, out: &mut Out<'_>) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let Some(host) = entry.holder.clone() else { return };
-        let since = *slot.running_since.get_or_insert(out.now);
-        slot.waits = None;
-        slot.avoid.clear();
-        if !slot.announced {
-            slot.announced = true;
-            if entry.attempts > 0 && !entry.verified {
-                out.event(Event::VmRestarted {
-                    vm: name.clone(),
-                    from: entry.failed_over_from.clone(),
-                    to: host.clone(),
-                    attempts: entry.attempts,
-                });
-                // On disk, so that a next owner does not report it again.
-                slot.working.verified = true;
-                slot.working.failed_over_from = None;
-                self.dirty = true;
-            }
-            if !entry.unprotected {
-                out.event(Event::VmProtected { vm: name, host, datastore: self.datastore.clone() });
-            }
-        }
-        if entry.attempts > 0 && out.now.since(since) >= RAN_WELL {
-            slot.working.attempts = 0;
-            self.dirty = true;
-        }
-    }
-
-    fn set_off(&mut self, vm: VmId, cause: StopCause, name: VmName, out: &mut Out<'_>) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        if let Some(host) = slot.working.holder.take() {
-            out.event(Event::VmStopped { vm: name, host, cause, restart: false });
-        }
-        slot.working.desired = Desired::Off;
-        slot.working.attempts = 0;
-        slot.working.failed_over_from = None;
-        slot.running_since = None;
-        self.dirty = true;
-    }
-
-    /// The VM is held by nobody (any more): give it to the best host.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one review, passed on")]
-    fn grant_anew(
-        &mut self,
-        vm: VmId,
-        same_host: bool,
-        reason: Arc<str>,
-        side: &OwnerSide<'_>,
-        rooms: &mut [Candidate],
-        name: VmName,
-        out: &mut Out<'_>,
-    ) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let former = slot.working.holder.clone();
-        if let Some(host) = &former {
-            let claim = slot.holder_claim(host, side);
-            if let Some(ClaimState::Stopped { cause }) = claim.map(|claim| &claim.state)
-                && slot.running_since.take().is_some()
-            {
-                let (host, cause) = (host.clone(), *cause);
-                out.event(Event::VmStopped { vm: name.clone(), host, cause, restart: true });
-            }
-            if !same_host {
-                slot.avoid.insert(host.clone());
-            }
-        }
-        if slot.working.spec.priority == Priority::Disabled {
-            return self.set_off(vm, StopCause::Unknown, name, out);
-        }
-        if out.now < slot.next_try {
-            return;
-        }
-        let preferred = former.filter(|_| same_host);
-        let Some(host) = slot.choose(rooms, preferred.as_ref(), name, out) else { return };
-        self.tokens += 1;
-        slot.working.token = Token { epoch: self.epoch, number: self.tokens };
-        if slot.working.failed_over_from.is_none() && slot.working.holder.as_ref() != Some(&host) {
-            slot.working.failed_over_from = slot.working.holder.clone();
-        }
-        slot.working.holder = Some(host);
-        slot.count_attempt(out.now);
-        slot.reason = reason;
-        self.dirty = true;
-    }
-
-    fn intend(&mut self, vm: VmId, rooms: &mut [Candidate], name: VmName, out: &mut Out<'_>) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        if slot.working.spec.priority == Priority::Disabled || out.now < slot.next_try {
-            return;
-        }
-        slot.running_since = None;
-        if let Some(holder) = &slot.working.holder {
-            slot.avoid.insert(holder.clone());
-        }
-        let Some(host) = slot.choose(rooms, None, name, out) else { return };
-        slot.working.intent = Some(host);
-        self.dirty = true;
-    }
-
-    fn confirm(&mut self, vm: VmId, entry: &Entry, now: Time) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let Some(to) = entry.intent.clone() else { return };
-        self.tokens += 1;
-        slot.working.token = Token { epoch: self.epoch, number: self.tokens };
-        slot.working.intent = None;
-        if slot.working.failed_over_from.is_none() {
-            slot.working.failed_over_from = entry.holder.clone();
-        }
-        slot.working.holder = Some(to);
-        slot.count_attempt(now);
-        slot.reason = match &entry.holder {
-            Some(host) => alloc::format!("{host} failed").into(),
-            None => "its host failed".into(),
-        };
-        self.dirty = true;
-    }
-
     /// A person's wish. The answer is for the person.
     pub(crate) fn set_unprotected(
         &mut self,
@@ -548,124 +414,5 @@ fn adopt_claim(entries: &mut BTreeMap<VmId, Entry>, host: &HostId, claim: &Claim
             };
             entries.insert(claim.vm, entry);
         }
-    }
-}
-
-impl Candidate {
-    fn take(&mut self, memory_mib: u64) {
-        self.memory_free_mib = self.memory_free_mib.saturating_sub(memory_mib);
-        self.domains += 1;
-    }
-}
-
-impl Slot {
-    fn new(entry: Entry, stamp: ListStamp, now: Time) -> Slot {
-        Slot {
-            durable: None,
-            working: entry,
-            durable_since: now,
-            stamp,
-            announced: false,
-            running_since: None,
-            next_try: Time(0),
-            migrating_since: None,
-            waits: None,
-            twice: None,
-            avoid: BTreeSet::new(),
-            reason: "".into(),
-        }
-    }
-
-    fn holder_claim<'a>(&self, holder: &HostId, side: &OwnerSide<'a>) -> Option<&'a Claim> {
-        let seen = side.power_on.get(holder)?;
-        let claims = &seen.list.claims;
-        claims.binary_search_by_key(&self.working.vm, |claim| claim.vm).ok().map(|index| &claims[index])
-    }
-
-    fn holder_seen<'a>(
-        &self,
-        entry: &Entry,
-        holder: &HostId,
-        side: &OwnerSide<'a>,
-        now: Time,
-    ) -> HolderSeen<'a> {
-        let seen = side.power_on.get(holder);
-        let state = side.states.get(holder).copied().unwrap_or_default();
-        let after = |at: Option<Time>| at.is_some_and(|at| at >= self.durable_since);
-        let claim = self.holder_claim(holder, side);
-        let overdue = now.since(self.durable_since) >= side.timing.claim_timeout()
-            && claim.is_none_or(|claim| claim.token != Some(entry.token));
-        HolderSeen {
-            state,
-            claim,
-            known: seen.is_some(),
-            saw_grant: seen.and_then(|seen| seen.list.list_seen).is_some_and(|list| list >= self.stamp),
-            read_after_intent: after(seen.map(|seen| seen.started))
-                && (holder == side.me || after(side.heartbeat_read.get(holder).copied())),
-            overdue,
-        }
-    }
-
-    /// The VM's XML, memory or priority changed while it runs: the entry follows.
-    fn refresh_spec(&mut self, seen: Option<&HolderSeen<'_>>, dirty: &mut bool) {
-        let Some(claim) = seen.and_then(|seen| seen.claim) else { return };
-        if claim.token != Some(self.working.token) || claim.state != ClaimState::Running {
-            return;
-        }
-        if let Some(spec) = &claim.spec
-            && *spec != self.working.spec
-        {
-            self.working.spec = spec.clone();
-            *dirty = true;
-        }
-        if claim.name != self.working.name {
-            self.working.name = claim.name.clone();
-            *dirty = true;
-        }
-    }
-
-    fn choose(
-        &mut self,
-        rooms: &mut [Candidate],
-        preferred: Option<&HostId>,
-        name: VmName,
-        out: &mut Out<'_>,
-    ) -> Option<HostId> {
-        let picture: Vec<HostRoom> = rooms
-            .iter()
-            .map(|room| HostRoom {
-                unusable: room.unusable,
-                memory_free_mib: room.memory_free_mib,
-                domains: room.domains,
-                failed_recently: self.avoid.contains(&room.host),
-                preferred: preferred == Some(&room.host),
-            })
-            .collect();
-        let need = self.working.spec.memory_mib;
-        match choose_spread(&picture, need) {
-            Ok(index) => {
-                rooms[index].take(need);
-                self.waits = None;
-                Some(rooms[index].host.clone())
-            }
-            Err(reasons) => {
-                let hosts = rooms.iter().map(|room| room.host.clone());
-                let refusals: Refusals = hosts.zip(reasons.into_iter().map(Arc::from)).collect();
-                if self.waits.as_ref() != Some(&refusals) {
-                    if self.waits.is_none() {
-                        out.event(Event::VmWaitsForHost { vm: name, reasons: refusals.clone() });
-                    }
-                    self.waits = Some(refusals);
-                }
-                None
-            }
-        }
-    }
-
-    fn count_attempt(&mut self, now: Time) {
-        self.working.attempts = self.working.attempts.saturating_add(1);
-        self.working.verified = false;
-        let index = (self.working.attempts as usize).min(RETRY_DELAYS.len() - 1);
-        self.next_try = now + RETRY_DELAYS[index];
     }
 }

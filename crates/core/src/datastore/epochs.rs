@@ -1,0 +1,122 @@
+//! The ownership of a datastore: contending, beating, the beginning and the end of an epoch.
+
+use super::*;
+
+impl Datastore {
+    pub(super) fn own(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
+        let timing = self.config.timing;
+        if around.primary && self.connected {
+            if self.own_write.is_none() && !self.reading(&Purpose::Consensus) {
+                let next = self.ownership.contend(&self.blocks, &timing, out.now);
+                self.carry_out(next, out);
+            }
+        } else if !around.primary {
+            self.release("this host is not primary any more", out);
+        }
+        if self.ownership.take_beat(&timing, out.now) {
+            self.own_dirty = true;
+        }
+        if let (Some(list), None, false) = (&self.list, self.ownership.epoch(out.now), self.lapse_told) {
+            self.lapse_told = true;
+            let reason = "its beats as owner do not come back in time".into();
+            out.event(Event::OwnershipLost { datastore: self.name.clone(), epoch: list.epoch(), reason });
+        }
+        self.write_block(out);
+        if self.take_over_due.is_some_and(|due| out.now >= due) && !self.reading(&Purpose::TakeOver) {
+            self.read_for_take_over(out);
+        }
+    }
+
+    pub(super) fn write_block(&mut self, out: &mut Out<'_>) {
+        if self.own_dirty && self.own_write.is_none() {
+            self.own_dirty = false;
+            let op = self.write(RegisterValue::Ownership(self.ownership.block.clone()), out);
+            self.own_write = Some((op, out.now));
+        }
+    }
+
+    /// Gives the ownership up.
+    pub(crate) fn release(&mut self, reason: &str, out: &mut Out<'_>) {
+        let epoch = self.ownership.block.instance;
+        if self.ownership.release() {
+            self.own_dirty = true;
+            if !self.lapse_told {
+                out.event(Event::OwnershipLost {
+                    datastore: self.name.clone(),
+                    epoch,
+                    reason: reason.into(),
+                });
+            }
+        }
+        self.list = None;
+        self.list_write = None;
+        self.take_over_due = None;
+        self.write_block(out);
+    }
+
+    pub(super) fn carry_out(&mut self, next: Next, out: &mut Out<'_>) {
+        match next {
+            Next::Nothing => {}
+            Next::Write => {
+                self.own_dirty = true;
+                self.write_block(out);
+            }
+            Next::ReadAll => {
+                let registers = self.peers.iter().cloned().map(RegisterId::Ownership).collect();
+                if self.peers.is_empty() {
+                    let next = self.ownership.on_all_read(&BTreeMap::new(), &self.config.timing, out.now);
+                    return self.carry_out(next, out);
+                }
+                self.read(Purpose::Consensus, registers, out);
+            }
+            Next::Begun { former } => self.begin_epoch(former, out),
+            Next::Ended { reason } => {
+                if let Some(list) = self.list.take() {
+                    let epoch = list.epoch();
+                    out.event(Event::OwnershipLost { datastore: self.name.clone(), epoch, reason });
+                }
+                self.list_write = None;
+                self.take_over_due = None;
+            }
+        }
+    }
+
+    pub(super) fn begin_epoch(&mut self, former: Option<HostId>, out: &mut Out<'_>) {
+        let epoch = self.ownership.block.instance;
+        self.lapse_told = false;
+        out.event(Event::OwnershipAcquired { datastore: self.name.clone(), epoch, former });
+        if self.list.as_ref().is_some_and(|list| list.epoch() == epoch) {
+            // It had lapsed and goes on in the same epoch: nobody else was owner in between.
+            self.wanted_power_on.extend(self.peers.iter().cloned());
+            self.review_wanted = true;
+            return;
+        }
+        self.list = None;
+        self.read_for_take_over(out);
+    }
+
+    pub(super) fn read_for_take_over(&mut self, out: &mut Out<'_>) {
+        let epoch = self.ownership.block.instance;
+        self.take_over_due = None;
+        let first = epoch.0.saturating_sub(LIST_REGIONS).max(1);
+        let mut registers: Vec<RegisterId> =
+            (first..epoch.0.max(first)).map(|epoch| RegisterId::ProtectedList(Epoch(epoch))).collect();
+        registers.extend(self.peers.iter().cloned().map(RegisterId::PowerOn));
+        if registers.is_empty() {
+            return self.take_over(None, out);
+        }
+        self.read(Purpose::TakeOver, registers, out);
+    }
+
+    pub(super) fn take_over(&mut self, former: Option<ProtectedList>, out: &mut Out<'_>) {
+        let epoch = self.ownership.block.instance;
+        if self.ownership.epoch(out.now) != Some(epoch) {
+            self.take_over_due = Some(out.now + self.config.timing.close_look());
+            return;
+        }
+        let lists = self.power_on_lists(out.now);
+        self.list = Some(OwnerList::take_over(self.name.clone(), epoch, former, &lists, out.now));
+        self.review_wanted = true;
+        self.write_list(out);
+    }
+}

@@ -1,0 +1,65 @@
+//! What a datastore shows of the other hosts.
+
+use super::*;
+
+impl Datastore {
+    /// What is known of a host from this datastore: `None` when it can't be read.
+    pub(crate) fn evidence(&self, host: &HostId, now: Time) -> Option<DiskEvidence> {
+        let sighting = self.heartbeats.get(host)?.as_ref()?;
+        if now.since(sighting.last_read) > self.config.timing.failure_timeout {
+            return None;
+        }
+        let block = self.blocks.get(host).and_then(Option::as_ref);
+        // An ownership block that moves is as good a sign of life as a heartbeat.
+        let block_changed = block.filter(|block| block.value.is_some()).map(|block| block.first_seen);
+        let changed = sighting.value.is_some().then_some(sighting.first_seen).max(block_changed);
+        let still = block.map_or(sighting.still(), |block| {
+            if now.since(block.last_read) > self.config.timing.failure_timeout {
+                sighting.still()
+            } else {
+                sighting.still().min(block.still())
+            }
+        });
+        let isolation_flag = self.seen_power_on.get(host).is_some_and(|seen| seen.list.isolated);
+        Some(DiskEvidence { still: Some(still), changed, isolation_flag })
+    }
+
+    /// The run of that host's agent that beats here.
+    pub(crate) fn heartbeat_incarnation(&self, host: &HostId) -> Option<Incarnation> {
+        let sighting = self.heartbeats.get(host)?.as_ref()?;
+        sighting.value.as_ref().map(|register| register.incarnation)
+    }
+
+    /// For each peer: when the last answered read of its heartbeat register was started.
+    pub(crate) fn heartbeat_reads(&self) -> BTreeMap<HostId, Time> {
+        let read = |(host, sighting): (&HostId, &Option<Sighting<_>>)| {
+            Some((host.clone(), sighting.as_ref()?.last_read))
+        };
+        self.heartbeats.iter().filter_map(read).collect()
+    }
+
+    /// All power-on lists, this host's own included.
+    pub(crate) fn power_on_lists(&self, now: Time) -> BTreeMap<HostId, PowerOnSeen> {
+        let mut lists = self.seen_power_on.clone();
+        if let Some(durable) = &self.power_on.durable {
+            lists.insert(self.me.clone(), PowerOnSeen { list: durable.clone(), started: now });
+        }
+        lists
+    }
+
+    /// A hint by network: that host's power-on list has this version.
+    pub(crate) fn on_power_on_hint(&mut self, host: &HostId, version: u64) {
+        if self.seen_power_on.get(host).is_none_or(|seen| seen.list.version != version) {
+            self.wanted_power_on.insert(host.clone());
+        }
+    }
+
+    /// A hint by network: the owner has written this version of the list.
+    pub(crate) fn on_list_hint(&mut self, stamp: ListStamp) {
+        let seen = self.look.as_ref().map(|look| look.list.stamp());
+        if seen.is_none_or(|seen| seen < stamp) {
+            self.lists_hint = self.lists_hint.max(Some(stamp));
+            self.claims.look_wanted = true;
+        }
+    }
+}

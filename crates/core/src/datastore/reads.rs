@@ -1,0 +1,287 @@
+//! What this host reads of a datastore, when, and what it learns from it.
+//!
+//! Every answer refreshes what was seen of each register, whatever the read was for; then the purpose has its turn.
+
+use super::*;
+
+impl Datastore {
+    pub(super) fn read(&mut self, purpose: Purpose, registers: Vec<RegisterId>, out: &mut Out<'_>) {
+        let op = out.disk(&self.name, DiskAction::Read(registers));
+        self.reads.insert(op, Read { purpose, started: out.now });
+    }
+
+    pub(super) fn reading(&self, purpose: &Purpose) -> bool {
+        self.reads.values().any(|read| read.purpose == *purpose)
+    }
+
+    /// Reads what has to be watched: everybody for a primary or a candidate, else only the owner.
+    pub(super) fn scan(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
+        let timing = self.config.timing;
+        if out.now >= self.scan_due && !self.reading(&Purpose::Scan) {
+            let interval = if around.suspicious { timing.close_look() } else { timing.heartbeat };
+            self.scan_due = out.now + interval;
+            let owner = self.present_owner().map(|(_, host)| host).filter(|host| *host != self.me);
+            let whom: Vec<HostId> = match owner {
+                Some(owner) if around.secondary && !around.suspicious => [owner].to_vec(),
+                Some(_) | None => self.peers.clone(),
+            };
+            let registers: Vec<RegisterId> = whom
+                .into_iter()
+                .flat_map(|host| [RegisterId::Heartbeat(host.clone()), RegisterId::Ownership(host)])
+                .collect();
+            if !registers.is_empty() {
+                self.read(Purpose::Scan, registers, out);
+            }
+        }
+        let owns = self.list.is_some();
+        if owns && out.now >= self.resync_due {
+            self.resync_due = out.now + timing.resync();
+            self.wanted_power_on.extend(self.peers.iter().cloned());
+        }
+        if owns && !self.wanted_power_on.is_empty() && !self.reading(&Purpose::PowerOn) {
+            let wanted = core::mem::take(&mut self.wanted_power_on);
+            // With the heartbeat: a take-over is confirmed only after both were read once more (R41).
+            let registers = wanted
+                .into_iter()
+                .flat_map(|host| [RegisterId::Heartbeat(host.clone()), RegisterId::PowerOn(host)])
+                .collect();
+            self.read(Purpose::PowerOn, registers, out);
+        }
+    }
+
+    /// The owner wants that host's registers read again, by a read that starts after now.
+    pub(crate) fn want_power_on(&mut self, host: &HostId) {
+        if *host != self.me {
+            self.wanted_power_on.insert(host.clone());
+        }
+    }
+
+    pub(super) fn look_if_wanted(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
+        let timing = self.config.timing;
+        if self.reading(&Purpose::Look) || !(self.claims.look_wanted || out.now >= self.look_due) {
+            return;
+        }
+        // An inconclusive look (an epoch is about to change) is not repeated in a tight loop.
+        let hasty = self.look.as_ref().is_some_and(|look| look.changing)
+            && out.now.since(self.look.as_ref().map_or(Time(0), |look| look.started)) < timing.close_look();
+        if hasty && out.now < self.look_due {
+            return;
+        }
+        self.claims.look_wanted = false;
+        let relaxed = around.secondary || around.primary;
+        self.look_due = out.now + if relaxed { timing.resync() } else { timing.heartbeat };
+        let mut registers: Vec<RegisterId> = self.peers.iter().cloned().map(RegisterId::Ownership).collect();
+        let epoch =
+            self.present_owner().map(|(epoch, _)| epoch).max(self.lists_hint.map(|stamp| stamp.epoch));
+        registers.extend(epoch.map(RegisterId::ProtectedList));
+        if registers.is_empty() {
+            return;
+        }
+        self.read(Purpose::Look, registers, out);
+    }
+
+    pub(super) fn on_read(
+        &mut self,
+        read: Read,
+        outcome: DiskOutcome,
+        around: &Around<'_>,
+        out: &mut Out<'_>,
+    ) {
+        let registers = match outcome {
+            DiskOutcome::Read(registers) => registers,
+            DiskOutcome::Failed(reason) => {
+                self.error.get_or_insert(reason);
+                self.on_read_failed(&read, out);
+                return;
+            }
+            DiskOutcome::Written => return,
+        };
+        if read.purpose == Purpose::Open {
+            return self.on_open(registers, out);
+        }
+        let mut lists = Vec::new();
+        let mut complete = true;
+        for (id, value) in registers {
+            let value = match value {
+                ReadRegister::Value(value) => Some(value),
+                ReadRegister::Missing => None,
+                ReadRegister::Unreadable(reason) => {
+                    self.on_unreadable(&id, reason, out);
+                    // A damaged list counts as none: the power-on lists stand in for it. A damaged block must not.
+                    complete &= matches!(id, RegisterId::ProtectedList(_));
+                    continue;
+                }
+            };
+            self.unreadable_told.remove(&id);
+            self.take_in(&id, value, &read, &mut lists, out.now);
+        }
+        let newest = lists.into_iter().max_by_key(ProtectedList::stamp);
+        match read.purpose {
+            Purpose::Open => {}
+            Purpose::Scan | Purpose::PowerOn => self.review_wanted = true,
+            Purpose::Look => self.on_look(&read, newest, complete, around, out),
+            Purpose::Consensus => {
+                let timing = self.config.timing;
+                let next = if complete {
+                    let block = |(host, sighting): (&HostId, &Option<Sighting<Option<OwnershipBlock>>>)| {
+                        (host.clone(), sighting.as_ref().and_then(|sighting| sighting.value.clone()))
+                    };
+                    let blocks = self.blocks.iter().map(block).collect();
+                    self.ownership.on_all_read(&blocks, &timing, out.now)
+                } else {
+                    self.ownership.on_read_failed(&timing, out.now)
+                };
+                self.carry_out(next, out);
+            }
+            Purpose::TakeOver => {
+                let epoch = self.ownership.block.instance;
+                if self.ownership.epoch(out.now).is_none() || self.list.is_some() {
+                    return;
+                }
+                if !complete {
+                    self.take_over_due = Some(out.now + self.config.timing.heartbeat);
+                    return;
+                }
+                let former = newest.filter(|list| list.epoch < epoch);
+                self.take_over(former, out);
+            }
+        }
+    }
+
+    pub(super) fn take_in(
+        &mut self,
+        id: &RegisterId,
+        value: Option<RegisterValue>,
+        read: &Read,
+        lists: &mut Vec<ProtectedList>,
+        now: Time,
+    ) {
+        match (id, value) {
+            (RegisterId::Heartbeat(host), value) => {
+                let value = match value {
+                    Some(RegisterValue::Heartbeat(register)) => Some(register),
+                    Some(_) | None => None,
+                };
+                if let Some(slot) = self.heartbeats.get_mut(host) {
+                    Sighting::update(slot, value, read.started, now);
+                }
+            }
+            (RegisterId::Ownership(host), value) => {
+                let value = match value {
+                    Some(RegisterValue::Ownership(block)) => Some(block),
+                    Some(_) | None => None,
+                };
+                if let Some(slot) = self.blocks.get_mut(host) {
+                    Sighting::update(slot, value, read.started, now);
+                }
+            }
+            (RegisterId::PowerOn(host), Some(RegisterValue::PowerOn(list))) => {
+                let newer = self.seen_power_on.get(host).is_none_or(|seen| seen.started <= read.started);
+                if newer {
+                    self.seen_power_on.insert(host.clone(), PowerOnSeen { list, started: read.started });
+                }
+            }
+            (RegisterId::ProtectedList(_), Some(RegisterValue::ProtectedList(list))) => lists.push(list),
+            (RegisterId::PowerOn(_) | RegisterId::ProtectedList(_), _) => {}
+        }
+    }
+
+    pub(super) fn on_unreadable(&mut self, id: &RegisterId, reason: Arc<str>, out: &mut Out<'_>) {
+        self.unreadable += 1;
+        if self.unreadable_told.insert(id.clone(), reason.clone()).as_ref() != Some(&reason) {
+            let register = match id {
+                RegisterId::Heartbeat(host) => alloc::format!("{host}-hb"),
+                RegisterId::PowerOn(host) => alloc::format!("{host}-poweron"),
+                RegisterId::Ownership(host) => alloc::format!("{host}-owner"),
+                RegisterId::ProtectedList(epoch) => alloc::format!("protectedlist (epoch {epoch})"),
+            };
+            let datastore = self.name.clone();
+            out.event(Event::RegisterUnreadable { datastore, register: register.into(), reason });
+        }
+    }
+
+    pub(super) fn on_read_failed(&mut self, read: &Read, out: &mut Out<'_>) {
+        let timing = self.config.timing;
+        match read.purpose {
+            Purpose::Consensus => {
+                let next = self.ownership.on_read_failed(&timing, out.now);
+                self.carry_out(next, out);
+            }
+            Purpose::TakeOver => self.take_over_due = Some(out.now + timing.close_look()),
+            Purpose::Look => {
+                self.claims.look_wanted = self.claims.waits_for_look();
+                self.look_due = self.look_due.min(out.now + timing.heartbeat);
+            }
+            Purpose::PowerOn => self.resync_due = self.resync_due.min(out.now + timing.heartbeat),
+            Purpose::Open | Purpose::Scan => {}
+        }
+    }
+
+    pub(super) fn on_open(&mut self, registers: Vec<(RegisterId, ReadRegister)>, out: &mut Out<'_>) {
+        let mut found = Vec::new();
+        let mut rebooted = false;
+        for (id, register) in registers {
+            match register {
+                ReadRegister::Value(RegisterValue::Heartbeat(register)) => {
+                    self.heartbeat.register.counter = register.counter;
+                }
+                ReadRegister::Value(RegisterValue::PowerOn(list)) => {
+                    rebooted = list.boot != self.config.boot;
+                    self.power_on.version = list.version;
+                    found = list.claims;
+                }
+                ReadRegister::Value(RegisterValue::Ownership(block)) => {
+                    let (boot, incarnation) = (self.config.boot, self.config.incarnation);
+                    self.ownership = Ownership::new(self.me.clone(), boot, incarnation, Some(block));
+                }
+                ReadRegister::Value(RegisterValue::ProtectedList(_)) | ReadRegister::Missing => {}
+                ReadRegister::Unreadable(reason) => {
+                    self.on_unreadable(&id, reason, out);
+                    // Others can't contend past a block that nobody can read: write a good one.
+                    self.own_dirty |= matches!(id, RegisterId::Ownership(_));
+                }
+            }
+        }
+        self.open = true;
+        self.rebooted = Some(rebooted);
+        self.claims = Claims::new(self.name.clone(), self.me.clone(), found, rebooted, out.now);
+    }
+
+    pub(super) fn on_look(
+        &mut self,
+        read: &Read,
+        newest: Option<ProtectedList>,
+        complete: bool,
+        around: &Around<'_>,
+        out: &mut Out<'_>,
+    ) {
+        let Some((epoch, _)) = self.present_owner() else { return };
+        let others = self.blocks.values().flatten().filter_map(|sighting| sighting.value.as_ref());
+        let contended = others
+            .chain([&self.ownership.block])
+            .any(|block| block.instance > epoch && block.accepted.is_some());
+        match newest {
+            Some(list) if list.epoch == epoch && complete => {
+                let before = self.look.as_ref().map(|look| look.list.stamp());
+                if before != Some(list.stamp()) {
+                    // Worth telling the owner: a grant that was seen and is not claimed has been declined.
+                    self.claims.dirty |=
+                        list.entries.iter().any(|entry| entry.holder.as_ref() == Some(&self.me));
+                }
+                self.look = Some(Look { started: read.started, list, changing: contended });
+                self.claims.reconcile(self.look.as_ref(), &around.host, out);
+            }
+            Some(_) | None => {
+                // The list of the present epoch is still to be written, or was looked for under a former epoch.
+                if let Some(look) = &mut self.look {
+                    look.changing = true;
+                    look.started = read.started;
+                }
+                self.look_due = out.now + self.config.timing.close_look();
+            }
+        }
+        if self.look.as_ref().is_some_and(|look| look.changing) && self.claims.waits_for_look() {
+            self.look_due = self.look_due.min(out.now + self.config.timing.close_look());
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What people ask of an owner, and when they are answered: when it is on disk.
+
+use super::*;
+
+impl Core {
+    pub(super) fn on_operator(&mut self, request: u64, command: Command, out: &mut Out<'_>) {
+        let (wanted, unprotected) = match &command {
+            Command::Protect { vm } => (vm.clone(), false),
+            Command::Unprotect { vm } => (vm.clone(), true),
+        };
+        let result = self.try_protect(&wanted, unprotected, out);
+        match result {
+            Ok((datastore, vm, answer)) => {
+                self.pending.push(Pending { request, command, datastore, vm, answer });
+                for datastore in self.datastores.values_mut() {
+                    datastore.review_wanted = true;
+                }
+            }
+            Err(error) => out.effects.push(Effect::Reply { request, command, result: Err(error) }),
+        }
+    }
+
+    pub(super) fn try_protect(
+        &mut self,
+        wanted: &str,
+        unprotected: bool,
+        out: &mut Out<'_>,
+    ) -> Result<(DatastoreName, crate::ids::VmId, String), String> {
+        if !self.election.is_primary() {
+            return Err(alloc::format!("{} is not the primary: ask the primary", self.config.me));
+        }
+        for (name, datastore) in &mut self.datastores {
+            let owned = datastore.ownership.epoch(out.now).is_some();
+            let Some(list) = datastore.list.as_mut().filter(|_| owned) else { continue };
+            if let Some(vm) = list.find(wanted) {
+                let answer = list.set_unprotected(vm, unprotected, out)?;
+                return Ok((name.clone(), vm, answer));
+            }
+        }
+        if let Some(reason) = self.vms.why_not(wanted) {
+            return Err(alloc::format!("{wanted} can't be protected: {reason}"));
+        }
+        Err(alloc::format!("no VM called {wanted} is known on a datastore that {} owns", self.config.me))
+    }
+
+    pub(super) fn answer_operators(&mut self, out: &mut Out<'_>) {
+        let datastores = &self.datastores;
+        self.pending.retain(|pending| {
+            let list = datastores.get(&pending.datastore).and_then(|datastore| datastore.list.as_ref());
+            let result = match list {
+                None => Err(String::from("the ownership was lost before it was on disk: ask again")),
+                Some(list) if list.is_settled(pending.vm) => Ok(pending.answer.clone()),
+                Some(_) => return true,
+            };
+            let (request, command) = (pending.request, pending.command.clone());
+            out.effects.push(Effect::Reply { request, command, result });
+            false
+        });
+    }
+}

@@ -1,0 +1,141 @@
+//! One VM of the list: its entry on disk, the entry as it is to be, and what the owner remembers of it.
+
+use super::*;
+
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    /// On disk.
+    pub(super) durable: Option<Entry>,
+    /// To be written, or the same.
+    pub(super) working: Entry,
+    /// When the present durable entry reached the disk, and in which version.
+    pub(super) durable_since: Time,
+    pub(super) stamp: ListStamp,
+    pub(super) announced: bool,
+    pub(super) running_since: Option<Time>,
+    pub(super) next_try: Time,
+    pub(super) migrating_since: Option<Time>,
+    pub(super) waits: Option<Refusals>,
+    pub(super) twice: Option<HostId>,
+    pub(super) avoid: BTreeSet<HostId>,
+    pub(super) reason: Arc<str>,
+}
+
+impl Candidate {
+    pub(super) fn take(&mut self, memory_mib: u64) {
+        self.memory_free_mib = self.memory_free_mib.saturating_sub(memory_mib);
+        self.domains += 1;
+    }
+}
+
+impl Slot {
+    pub(super) fn new(entry: Entry, stamp: ListStamp, now: Time) -> Slot {
+        Slot {
+            durable: None,
+            working: entry,
+            durable_since: now,
+            stamp,
+            announced: false,
+            running_since: None,
+            next_try: Time(0),
+            migrating_since: None,
+            waits: None,
+            twice: None,
+            avoid: BTreeSet::new(),
+            reason: "".into(),
+        }
+    }
+
+    pub(super) fn holder_claim<'a>(&self, holder: &HostId, side: &OwnerSide<'a>) -> Option<&'a Claim> {
+        let seen = side.power_on.get(holder)?;
+        let claims = &seen.list.claims;
+        claims.binary_search_by_key(&self.working.vm, |claim| claim.vm).ok().map(|index| &claims[index])
+    }
+
+    pub(super) fn holder_seen<'a>(
+        &self,
+        entry: &Entry,
+        holder: &HostId,
+        side: &OwnerSide<'a>,
+        now: Time,
+    ) -> HolderSeen<'a> {
+        let seen = side.power_on.get(holder);
+        let state = side.states.get(holder).copied().unwrap_or_default();
+        let after = |at: Option<Time>| at.is_some_and(|at| at >= self.durable_since);
+        let claim = self.holder_claim(holder, side);
+        let overdue = now.since(self.durable_since) >= side.timing.claim_timeout()
+            && claim.is_none_or(|claim| claim.token != Some(entry.token));
+        HolderSeen {
+            state,
+            claim,
+            known: seen.is_some(),
+            saw_grant: seen.and_then(|seen| seen.list.list_seen).is_some_and(|list| list >= self.stamp),
+            read_after_intent: after(seen.map(|seen| seen.started))
+                && (holder == side.me || after(side.heartbeat_read.get(holder).copied())),
+            overdue,
+        }
+    }
+
+    /// The VM's XML, memory or priority changed while it runs: the entry follows.
+    pub(super) fn refresh_spec(&mut self, seen: Option<&HolderSeen<'_>>, dirty: &mut bool) {
+        let Some(claim) = seen.and_then(|seen| seen.claim) else { return };
+        if claim.token != Some(self.working.token) || claim.state != ClaimState::Running {
+            return;
+        }
+        if let Some(spec) = &claim.spec
+            && *spec != self.working.spec
+        {
+            self.working.spec = spec.clone();
+            *dirty = true;
+        }
+        if claim.name != self.working.name {
+            self.working.name = claim.name.clone();
+            *dirty = true;
+        }
+    }
+
+    pub(super) fn choose(
+        &mut self,
+        rooms: &mut [Candidate],
+        preferred: Option<&HostId>,
+        name: VmName,
+        out: &mut Out<'_>,
+    ) -> Option<HostId> {
+        let picture: Vec<HostRoom> = rooms
+            .iter()
+            .map(|room| HostRoom {
+                unusable: room.unusable,
+                memory_free_mib: room.memory_free_mib,
+                domains: room.domains,
+                failed_recently: self.avoid.contains(&room.host),
+                preferred: preferred == Some(&room.host),
+            })
+            .collect();
+        let need = self.working.spec.memory_mib;
+        match choose_spread(&picture, need) {
+            Ok(index) => {
+                rooms[index].take(need);
+                self.waits = None;
+                Some(rooms[index].host.clone())
+            }
+            Err(reasons) => {
+                let hosts = rooms.iter().map(|room| room.host.clone());
+                let refusals: Refusals = hosts.zip(reasons.into_iter().map(Arc::from)).collect();
+                if self.waits.as_ref() != Some(&refusals) {
+                    if self.waits.is_none() {
+                        out.event(Event::VmWaitsForHost { vm: name, reasons: refusals.clone() });
+                    }
+                    self.waits = Some(refusals);
+                }
+                None
+            }
+        }
+    }
+
+    pub(super) fn count_attempt(&mut self, now: Time) {
+        self.working.attempts = self.working.attempts.saturating_add(1);
+        self.working.verified = false;
+        let index = (self.working.attempts as usize).min(RETRY_DELAYS.len() - 1);
+        self.next_try = now + RETRY_DELAYS[index];
+    }
+}

@@ -1,0 +1,124 @@
+//! Carrying out what was decided about a VM: changes of its entry, which count when they are on disk.
+
+use super::*;
+
+impl OwnerList {
+    pub(super) fn on_runs(&mut self, vm: VmId, entry: &Entry, name: VmName, out: &mut Out<'_>) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let Some(host) = entry.holder.clone() else { return };
+        let since = *slot.running_since.get_or_insert(out.now);
+        slot.waits = None;
+        slot.avoid.clear();
+        if !slot.announced {
+            slot.announced = true;
+            if entry.attempts > 0 && !entry.verified {
+                out.event(Event::VmRestarted {
+                    vm: name.clone(),
+                    from: entry.failed_over_from.clone(),
+                    to: host.clone(),
+                    attempts: entry.attempts,
+                });
+                // On disk, so that a next owner does not report it again.
+                slot.working.verified = true;
+                slot.working.failed_over_from = None;
+                self.dirty = true;
+            }
+            if !entry.unprotected {
+                out.event(Event::VmProtected { vm: name, host, datastore: self.datastore.clone() });
+            }
+        }
+        if entry.attempts > 0 && out.now.since(since) >= RAN_WELL {
+            slot.working.attempts = 0;
+            self.dirty = true;
+        }
+    }
+
+    pub(super) fn set_off(&mut self, vm: VmId, cause: StopCause, name: VmName, out: &mut Out<'_>) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        if let Some(host) = slot.working.holder.take() {
+            out.event(Event::VmStopped { vm: name, host, cause, restart: false });
+        }
+        slot.working.desired = Desired::Off;
+        slot.working.attempts = 0;
+        slot.working.failed_over_from = None;
+        slot.running_since = None;
+        self.dirty = true;
+    }
+
+    /// The VM is held by nobody (any more): give it to the best host.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one review, passed on")]
+    pub(super) fn grant_anew(
+        &mut self,
+        vm: VmId,
+        same_host: bool,
+        reason: Arc<str>,
+        side: &OwnerSide<'_>,
+        rooms: &mut [Candidate],
+        name: VmName,
+        out: &mut Out<'_>,
+    ) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let former = slot.working.holder.clone();
+        if let Some(host) = &former {
+            let claim = slot.holder_claim(host, side);
+            if let Some(ClaimState::Stopped { cause }) = claim.map(|claim| &claim.state)
+                && slot.running_since.take().is_some()
+            {
+                let (host, cause) = (host.clone(), *cause);
+                out.event(Event::VmStopped { vm: name.clone(), host, cause, restart: true });
+            }
+            if !same_host {
+                slot.avoid.insert(host.clone());
+            }
+        }
+        if slot.working.spec.priority == Priority::Disabled {
+            return self.set_off(vm, StopCause::Unknown, name, out);
+        }
+        if out.now < slot.next_try {
+            return;
+        }
+        let preferred = former.filter(|_| same_host);
+        let Some(host) = slot.choose(rooms, preferred.as_ref(), name, out) else { return };
+        self.tokens += 1;
+        slot.working.token = Token { epoch: self.epoch, number: self.tokens };
+        if slot.working.failed_over_from.is_none() && slot.working.holder.as_ref() != Some(&host) {
+            slot.working.failed_over_from = slot.working.holder.clone();
+        }
+        slot.working.holder = Some(host);
+        slot.count_attempt(out.now);
+        slot.reason = reason;
+        self.dirty = true;
+    }
+
+    pub(super) fn intend(&mut self, vm: VmId, rooms: &mut [Candidate], name: VmName, out: &mut Out<'_>) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        if slot.working.spec.priority == Priority::Disabled || out.now < slot.next_try {
+            return;
+        }
+        slot.running_since = None;
+        if let Some(holder) = &slot.working.holder {
+            slot.avoid.insert(holder.clone());
+        }
+        let Some(host) = slot.choose(rooms, None, name, out) else { return };
+        slot.working.intent = Some(host);
+        self.dirty = true;
+    }
+
+    pub(super) fn confirm(&mut self, vm: VmId, entry: &Entry, now: Time) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let Some(to) = entry.intent.clone() else { return };
+        self.tokens += 1;
+        slot.working.token = Token { epoch: self.epoch, number: self.tokens };
+        slot.working.intent = None;
+        if slot.working.failed_over_from.is_none() {
+            slot.working.failed_over_from = entry.holder.clone();
+        }
+        slot.working.holder = Some(to);
+        slot.count_attempt(now);
+        slot.reason = match &entry.holder {
+            Some(host) => alloc::format!("{host} failed").into(),
+            None => "its host failed".into(),
+        };
+        self.dirty = true;
+    }
+}
