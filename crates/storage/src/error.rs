@@ -32,6 +32,21 @@ pub enum StorageError {
         /// The path.
         path: PathBuf,
     },
+    /// The path lies in a file system in memory, which no other host can see.
+    #[error(
+        "{path} lies in memory, on the {file_system} that is mounted at {mount}: the datastore is not mounted; \
+         mount it (`mount {path}`), or set allow_unmounted for a test",
+        path = path.display(),
+        mount = mount.display()
+    )]
+    InMemory {
+        /// The path.
+        path: PathBuf,
+        /// Where that file system is mounted.
+        mount: PathBuf,
+        /// Its type.
+        file_system: String,
+    },
     /// There are several folders of one cluster: hosts could be writing to different ones.
     #[error(
         "{} has several folders of this cluster ({names}): stop all agents, keep the one with the newest files, \
@@ -142,6 +157,7 @@ impl StorageError {
             StorageError::NotThere { .. }
             | StorageError::NotADirectory { .. }
             | StorageError::NotMounted { .. }
+            | StorageError::InMemory { .. }
             | StorageError::SeveralFolders { .. }
             | StorageError::Encode(_)
             | StorageError::NotTheWriter { .. }
