@@ -380,3 +380,6 @@ impl Ownership {
         owned
     }
 }
+
+#[cfg(test)]
+mod tests;
