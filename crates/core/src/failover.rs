@@ -16,8 +16,6 @@ pub struct HolderSeen<'a> {
     pub state: HostState,
     /// Its claim on the VM, whatever its token.
     pub claim: Option<&'a Claim>,
-    /// Whether the power-on list was read at all.
-    pub known: bool,
     /// Whether its power-on list was written after it had seen the present grant.
     pub saw_grant: bool,
     /// Whether its power-on list and heartbeat were read by a read that started after the intent was on disk.
@@ -79,12 +77,13 @@ pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&H
     if seen.claim.is_some_and(|claim| claim.state == ClaimState::Running && claim.token < Some(entry.token)) {
         return if seen.state == HostState::Failed { intend(entry) } else { Verdict::Keep };
     }
-    if seen.known && seen.saw_grant {
-        return released(entry, adopter, StopCause::Withdrawn);
+    // No claim is not a release: the holder may claim the grant at any moment. So it is moved by way of an intent (R41 c).
+    if let Some(host) = adopter {
+        return Verdict::IntendTo(host.clone());
     }
     match seen.state {
         HostState::Failed => intend(entry),
-        HostState::Connected | HostState::Partitioned if seen.overdue => intend(entry),
+        HostState::Connected | HostState::Partitioned if seen.overdue || seen.saw_grant => intend(entry),
         HostState::Connected
         | HostState::Partitioned
         | HostState::Isolated
@@ -120,7 +119,11 @@ fn decide_intent(
         }
         Some(_) | None => {}
     }
-    if seen.read_after_intent { Verdict::Confirm } else { Verdict::Keep }
+    match adopter.filter(|host| entry.intent.as_ref() == Some(host)) {
+        _ if !seen.read_after_intent => Verdict::Keep,
+        Some(host) => Verdict::Adopt(host.clone()),
+        None => Verdict::Confirm,
+    }
 }
 
 fn decide_claimed(entry: &Entry, seen: &HolderSeen<'_>, claim: &Claim, adopter: Option<&HostId>) -> Verdict {
@@ -167,3 +170,6 @@ fn released(entry: &Entry, adopter: Option<&HostId>, cause: StopCause) -> Verdic
 pub(crate) fn is_later(claim: &Claim, entry: &Entry) -> Option<Token> {
     claim.token.filter(|token| *token > entry.token)
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,7 +68,6 @@ impl Slot {
         HolderSeen {
             state,
             claim,
-            known: seen.is_some(),
             saw_grant: seen.and_then(|seen| seen.list.list_seen).is_some_and(|list| list >= self.stamp),
             read_after_intent: after(seen.map(|seen| seen.started))
                 && (holder == side.me || after(side.heartbeat_read.get(holder).copied())),
