@@ -214,19 +214,7 @@ impl OwnerList {
                 }
                 self.tokens += 1;
                 let token = Token { epoch: self.epoch, number: self.tokens };
-                let entry = Entry {
-                    vm: claim.vm,
-                    name: claim.name.clone(),
-                    spec: spec.clone(),
-                    desired: Desired::On,
-                    unprotected: false,
-                    holder: Some(host.clone()),
-                    token,
-                    intent: None,
-                    attempts: 0,
-                    failed_over_from: None,
-                    verified: false,
-                };
+                let entry = Entry::running_on(host, claim, spec, token);
                 let stamp = ListStamp { epoch: self.epoch, version: self.version };
                 self.slots.insert(claim.vm, Slot::new(entry, stamp, out.now));
                 self.dirty = true;
@@ -399,19 +387,7 @@ fn adopt_claim(entries: &mut BTreeMap<VmId, Entry>, host: &HostId, claim: &Claim
         None => {
             // The list was lost: the power-on lists are the truth about who runs what.
             let Some(spec) = claim.spec.clone().filter(|_| !claim.state.is_released()) else { return };
-            let entry = Entry {
-                vm: claim.vm,
-                name: claim.name.clone(),
-                spec,
-                desired: Desired::On,
-                unprotected: false,
-                holder: Some(host.clone()),
-                token,
-                intent: None,
-                attempts: 0,
-                failed_over_from: None,
-                verified: false,
-            };
+            let entry = Entry::running_on(host, claim, &spec, token);
             entries.insert(claim.vm, entry);
         }
     }

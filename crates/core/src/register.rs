@@ -338,6 +338,25 @@ pub struct Entry {
     pub verified: bool,
 }
 
+impl Entry {
+    /// The entry of a VM that was found running on that host.
+    pub(crate) fn running_on(host: &HostId, claim: &Claim, spec: &VmSpec, token: Token) -> Entry {
+        Entry {
+            vm: claim.vm,
+            name: claim.name.clone(),
+            spec: spec.clone(),
+            desired: Desired::On,
+            unprotected: false,
+            holder: Some(host.clone()),
+            token,
+            intent: None,
+            attempts: 0,
+            failed_over_from: None,
+            verified: false,
+        }
+    }
+}
+
 /// Whether a VM is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Desired {

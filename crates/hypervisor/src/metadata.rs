@@ -10,37 +10,7 @@
 /// The namespace of Mainstay's element.
 pub const NAMESPACE: &str = "https://mainstay/1";
 
-/// The order in which VMs are restarted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Priority {
-    /// Not restarted.
-    Disabled,
-    /// Last.
-    Lowest,
-    /// Late.
-    Low,
-    /// In the middle.
-    #[default]
-    Medium,
-    /// Early.
-    High,
-    /// First.
-    Highest,
-}
-
-impl Priority {
-    fn parse(text: &str) -> Option<Priority> {
-        match text {
-            "disabled" => Some(Priority::Disabled),
-            "lowest" => Some(Priority::Lowest),
-            "low" => Some(Priority::Low),
-            "medium" => Some(Priority::Medium),
-            "high" => Some(Priority::High),
-            "highest" => Some(Priority::Highest),
-            _ => None,
-        }
-    }
-}
+pub use mainstay_core::register::Priority;
 
 /// The user's wishes for a VM. `None`: not stated.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

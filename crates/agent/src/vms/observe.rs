@@ -217,14 +217,7 @@ impl Vms {
 }
 
 fn vm_spec(xml: XmlId, spec: &hv::Spec) -> VmSpec {
-    let priority = match spec.metadata.priority.unwrap_or_default() {
-        hv::Priority::Disabled => Priority::Disabled,
-        hv::Priority::Lowest => Priority::Lowest,
-        hv::Priority::Low => Priority::Low,
-        hv::Priority::Medium => Priority::Medium,
-        hv::Priority::High => Priority::High,
-        hv::Priority::Highest => Priority::Highest,
-    };
+    let priority = spec.metadata.priority.unwrap_or_default();
     VmSpec {
         xml,
         memory_mib: spec.memory_bytes.div_ceil(1 << 20),
