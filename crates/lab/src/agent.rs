@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use crate::config::LabConfig;
 use crate::error::{LabError, Result};
 use crate::host::Host;
+use crate::lab::Lab;
 
 const NAME: &str = "agent";
 
@@ -33,6 +34,13 @@ pub(crate) fn find_binary(config: &LabConfig) -> Result<PathBuf> {
         let looked_at = candidates.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
         LabError::NoAgentBinary { looked_at }
     })
+}
+
+impl Lab {
+    /// The `mainstay` binary that hosts run; they see it at the same path.
+    pub fn agent_binary(&self) -> Result<PathBuf> {
+        find_binary(&self.config)
+    }
 }
 
 impl Host<'_> {

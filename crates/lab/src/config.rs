@@ -133,7 +133,8 @@ pub struct LabConfig {
     pub ping_timeout: Duration,
     /// The agents' timing preset.
     pub timing: String,
-    /// The `mainstay` binary. Default: beside the running program, else in the workspace's `target`.
+    /// The `mainstay` binary. Environment `MAINSTAY_BIN`; without it, the one beside the running program, else the one
+    /// in the workspace's `target`.
     pub agent_bin: Option<PathBuf>,
     /// Whether bringing the lab up starts the agents too.
     pub start_agents: bool,
@@ -155,7 +156,7 @@ impl Default for LabConfig {
             datastores: vec![DatastoreConfig::gluster("ds1")],
             ping_timeout: Duration::from_secs(5),
             timing: "standard".into(),
-            agent_bin: None,
+            agent_bin: std::env::var_os("MAINSTAY_BIN").map(PathBuf::from),
             start_agents: false,
             lock_wait: Duration::from_secs(900),
             keep: false,

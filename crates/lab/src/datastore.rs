@@ -18,6 +18,7 @@ const BALLAST: &str = ".lab-ballast";
 /// The server's side of a GlusterFS datastore.
 ///
 /// Keepalive frees a vanished client's locks after some 5 to 8 seconds: 2 s of silence, three probes a second apart.
+/// Its threads are what every real brick has: a flush that waits for the disk keeps no other request waiting.
 fn server_volume(directory: &Path, port: usize) -> String {
     let directory = directory.display();
     format!(
@@ -29,6 +30,11 @@ volume locks
  type features/locks
  subvolumes posix
 end-volume
+volume threads
+ type performance/io-threads
+ option thread-count 16
+ subvolumes locks
+end-volume
 volume server
  type protocol/server
  option transport-type tcp
@@ -37,8 +43,8 @@ volume server
  option transport.socket.keepalive-time 2
  option transport.socket.keepalive-interval 1
  option transport.socket.keepalive-count 3
- option auth.addr.locks.allow *
- subvolumes locks
+ option auth.addr.threads.allow *
+ subvolumes threads
 end-volume
 "
     )
@@ -53,7 +59,7 @@ fn client_volume(config: &LabConfig, port: usize) -> String {
  option transport-type tcp
  option remote-host {server}
  option remote-port {port}
- option remote-subvolume locks
+ option remote-subvolume threads
  option ping-timeout {timeout}
  option frame-timeout 30
 end-volume
@@ -195,7 +201,7 @@ mod tests {
         let port = config.brick_port("ds1");
         let (server, client) = (server_volume(Path::new("/x"), port), client_volume(&config, port));
         assert!(server.contains("listen-port 24010") && client.contains("remote-port 24010"));
-        assert!(client.contains("remote-subvolume locks") && server.contains("volume locks"));
+        assert!(client.contains("remote-subvolume threads") && server.contains("volume threads"));
         assert!(client.contains("ping-timeout 5"));
     }
 
