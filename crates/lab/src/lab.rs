@@ -183,6 +183,20 @@ impl Lab {
         result
     }
 
+    /// Takes the lab down and, whatever [`LabConfig::keep_files`] says, removes its files or moves them to `kept`, out of the way
+    /// of the next lab. Nobody may do that afterwards: by then the directory can be another lab's.
+    pub fn down_with_files(mut self, kept: Option<&std::path::Path>) -> Result<()> {
+        let keep = |kept: &std::path::Path| {
+            remove_tree(kept)?;
+            fs::rename(&self.config.dir, kept).at("move", &self.config.dir)
+        };
+        let result = cleanup::remove_all(&self.config)
+            .and_then(|()| kept.map_or_else(|| remove_tree(&self.config.dir), keep))
+            .and_then(|()| self.registry.clear());
+        self.lock = None;
+        result
+    }
+
     fn tear_down(&self, keep_files: bool) -> Result<()> {
         cleanup::remove_all(&self.config)?;
         if !keep_files {

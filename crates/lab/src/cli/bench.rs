@@ -9,7 +9,7 @@ mod footprint;
 mod report;
 
 use std::hash::{BuildHasher, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -91,7 +91,10 @@ pub struct Series {
     timing: String,
     role: Role,
     storage: Storage,
+    /// Runs that were asked for.
     runs: usize,
+    /// Those that were made, failed ones included.
+    done: usize,
     #[serde(flatten)]
     sum: Failover,
     failures: Vec<String>,
@@ -109,40 +112,67 @@ struct Result {
 /// Runs `bench`.
 pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if let Some(unknown) = args.timing.iter().find(|name| Timing::preset(name).is_none()) {
-        return Err(
-            LabError::Config(format!("timing '{unknown}': use standard, swift or patient")).into()
-        );
+        return Err(LabError::Config(format!("timing '{unknown}': use standard, swift or patient")).into());
     }
     let missing = Lab::check_prerequisites();
     if !missing.is_empty() {
         return Err(LabError::Prerequisites(missing).into());
     }
     ending::note_signals()?;
-    let mut result =
-        Result { hosts: HOSTS, vms: VMS, failovers: Vec::new(), rest_seconds: args.rest, rest: Vec::new() };
-    for timing in args.timing.iter().filter(|_| args.rest > 0) {
-        eprintln!("{timing}: agents at rest …");
-        result.rest.push((timing.clone(), at_rest(timing, Duration::from_secs(args.rest))?));
-    }
-    let gluster_runs = args.gluster_runs.unwrap_or(args.runs.div_ceil(3));
-    for (storage, runs) in [(Storage::Local, args.runs), (Storage::Gluster, gluster_runs)] {
-        for timing in args.timing.iter().filter(|_| runs > 0) {
-            for role in &args.fail {
-                result.failovers.push(series(timing, *role, storage, runs)?);
-            }
-        }
-    }
+    let mut result = Result {
+        hosts: HOSTS,
+        vms: VMS,
+        failovers: all_series(args),
+        rest_seconds: args.rest,
+        rest: Vec::new(),
+    };
+    let measured = measure(args, &mut result);
+    result.failovers.retain(|series| series.done > 0);
     let form = if args.markdown { Form::Markdown } else { Form::Text };
     print_data(&report::failovers(form, &result.failovers));
-    if args.rest > 0 {
+    if !result.rest.is_empty() {
         print_data(&report::footprint(form, &result.rest, args.rest));
     }
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&result)?;
         std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
     }
+    measured?;
     let good = result.failovers.iter().all(|s| s.failures.is_empty());
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is to be measured.
+fn all_series(args: &BenchArgs) -> Vec<Series> {
+    let gluster_runs = args.gluster_runs.unwrap_or(args.runs.div_ceil(3));
+    let mut all = Vec::new();
+    for (storage, runs) in [(Storage::Local, args.runs), (Storage::Gluster, gluster_runs)] {
+        for timing in &args.timing {
+            for role in &args.fail {
+                let (timing, role) = (timing.clone(), *role);
+                let (sum, failures) = (Failover::default(), Vec::new());
+                all.push(Series { timing, role, storage, runs, done: 0, sum, failures });
+            }
+        }
+    }
+    all
+}
+
+/// Measures it all. The series take turns, so that what else the machine does falls on all of them; what was measured when a
+/// signal comes is in `result`.
+fn measure(args: &BenchArgs, result: &mut Result) -> anyhow::Result<()> {
+    let most = result.failovers.iter().map(|series| series.runs).max().unwrap_or(0);
+    for run in 1..=most {
+        for series in result.failovers.iter_mut().filter(|series| run <= series.runs) {
+            one_run(series)?;
+            ending::pause(BREATH)?;
+        }
+    }
+    for timing in args.timing.iter().filter(|_| args.rest > 0) {
+        eprintln!("{timing}: agents at rest …");
+        result.rest.push((timing.clone(), at_rest(timing, Duration::from_secs(args.rest))?));
+    }
+    Ok(())
 }
 
 fn config(timing: &str, storage: Storage) -> LabConfig {
@@ -155,7 +185,6 @@ fn config(timing: &str, storage: Storage) -> LabConfig {
         datastores: vec![datastore],
         timing: timing.into(),
         start_agents: true,
-        keep_files: true,
         ..LabConfig::default()
     }
 }
@@ -175,22 +204,13 @@ fn with_lab<T>(
         act(&lab, victim)
     };
     let outcome = attempt();
-    let dir = lab.dir().to_path_buf();
-    lab.down()?;
-    match outcome {
-        Ok(value) => {
-            std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
-            Ok(value)
-        }
-        Err(error) => Err(error.context(keep_files(&dir)?)),
+    if outcome.is_ok() || ending::is_ending() {
+        lab.down_with_files(None)?;
+        return outcome;
     }
-}
-
-/// Puts a failed run's files aside, where the next run does not remove them; says where.
-fn keep_files(dir: &Path) -> anyhow::Result<String> {
-    let kept = dir.with_file_name(format!("bench-failed-{}", unix_us()));
-    std::fs::rename(dir, &kept).with_context(|| format!("keep {}", dir.display()))?;
-    Ok(format!("logs are in {}", kept.display()))
+    let kept = lab.dir().with_file_name(format!("bench-failed-{}", unix_us()));
+    lab.down_with_files(Some(&kept))?;
+    outcome.with_context(|| format!("logs are in {}", kept.display()))
 }
 
 fn at_rest(timing: &str, length: Duration) -> anyhow::Result<Vec<Rest>> {
@@ -201,32 +221,26 @@ fn at_rest(timing: &str, length: Duration) -> anyhow::Result<Vec<Rest>> {
     })
 }
 
-fn series(timing: &str, role: Role, storage: Storage, runs: usize) -> anyhow::Result<Series> {
-    let mut series = Series {
-        timing: timing.into(),
-        role,
-        storage,
-        runs,
-        sum: Failover::default(),
-        failures: Vec::new(),
-    };
-    for run in 1..=runs {
-        match with_lab(&config(timing, storage), victim(role), |lab, victim| failover(lab, victim, timing)) {
-            Ok(failover) => {
-                let [process, beat] = [Phase::Process, Phase::Beating]
-                    .map(|phase| failover.spread(phase).map_or(f64::NAN, |s| s.median));
-                eprintln!("{series}: run {run} of {runs}: QEMU after {process:.2} s, beat after {beat:.2} s");
-                series.sum.add(&failover);
-            }
-            Err(error) if error.is::<ending::Ended>() || ending::is_ending() => return Err(error),
-            Err(error) => {
-                eprintln!("{series}: run {run} of {runs} FAILED: {error:#}");
-                series.failures.push(format!("{error:#}"));
-            }
+fn one_run(series: &mut Series) -> anyhow::Result<()> {
+    let timing = series.timing.clone();
+    let act = |lab: &Lab, victim: usize| failover(lab, victim, &timing);
+    let outcome = with_lab(&config(&timing, series.storage), victim(series.role), act);
+    let run = format!("{series}: run {} of {}", series.done + 1, series.runs);
+    match outcome {
+        Ok(failover) => {
+            let [process, beat] = [Phase::Process, Phase::Beating]
+                .map(|phase| failover.spread(phase).map_or(f64::NAN, |s| s.median));
+            eprintln!("{run}: QEMU after {process:.2} s, beat after {beat:.2} s");
+            series.sum.add(&failover);
         }
-        ending::pause(BREATH)?;
+        Err(error) if error.is::<ending::Ended>() || ending::is_ending() => return Err(error),
+        Err(error) => {
+            eprintln!("{run} FAILED: {error:#}");
+            series.failures.push(format!("{error:#}"));
+        }
     }
-    Ok(series)
+    series.done += 1;
+    Ok(())
 }
 
 fn victim(role: Role) -> Victim {

@@ -75,8 +75,6 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         timing: args.timing.clone(),
         start_agents: true,
         keep: args.keep,
-        // Until it is known that nobody needs to look into them.
-        keep_files: true,
         ..LabConfig::default()
     };
     let (lab, start) = scene::bring_up(&config, config.lock_wait, false)?;
@@ -110,18 +108,17 @@ fn finish(
     outcome: anyhow::Result<bool>,
     start: Instant,
 ) -> anyhow::Result<ExitCode> {
-    let dir = lab.dir().to_path_buf();
     let ended = outcome.as_ref().is_err_and(|e| e.is::<ending::Ended>()) || ending::is_ending();
     let good = matches!(outcome, Ok(true));
+    let mut dir = lab.dir().to_path_buf();
     if args.keep && !ended {
         drop(lab);
         say("\nThe lab stands. Try `mainstay --host h1 status`; `mainstay-lab down` removes it.");
     } else {
-        lab.down()?;
-        if good || ended {
-            std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
-        }
+        let kept = dir.with_file_name("demo-failed");
+        lab.down_with_files((!good && !ended).then_some(&kept))?;
         say(&format!("\nEverything is removed again ({:.0} s in all).", start.elapsed().as_secs_f64()));
+        dir = kept;
     }
     if ended {
         return Err(ending::Ended.into());
@@ -205,7 +202,12 @@ impl Narration {
 }
 
 /// Tells what happens until all VMs run again or patience ends, and what the agents say a moment later.
-fn narrate(watch: &mut Watch<'_>, told: &mut Narration, crash: Instant, limit: Duration) -> anyhow::Result<()> {
+fn narrate(
+    watch: &mut Watch<'_>,
+    told: &mut Narration,
+    crash: Instant,
+    limit: Duration,
+) -> anyhow::Result<()> {
     while !watch.is_done() && crash.elapsed() < limit {
         ending::pause(LOOK)?;
         for news in watch.look(crash.elapsed())? {

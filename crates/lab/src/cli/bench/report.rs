@@ -75,7 +75,7 @@ pub fn failovers(form: Form, all: &[Series]) -> String {
             series.timing.clone(),
             series.role.to_string(),
             series.storage.to_string(),
-            series.runs.to_string(),
+            series.done.to_string(),
             process.map_or(0, |p| p.count).to_string(),
             spread(process),
             spread(series.sum.spread(Phase::Beating)),
@@ -217,7 +217,7 @@ mod tests {
             sum.note(Phase::Failed, at - 0.5);
         }
         let timing = timing.into();
-        Series { timing, role, storage: Storage::Local, runs: 1, sum, failures: Vec::new() }
+        Series { timing, role, storage: Storage::Local, runs: 1, done: 1, sum, failures: Vec::new() }
     }
 
     #[test]
@@ -228,7 +228,10 @@ mod tests {
         ];
         let text = failovers(Form::Markdown, &all);
         assert!(text.contains("| 5.00 / 5.50 / 9.00 "), "{text}");
-        assert!(text.contains("| 6.0             | yes |") && text.contains("| 4.0             | NO  |"), "{text}");
+        assert!(
+            text.contains("| 6.0             | yes |") && text.contains("| 4.0             | NO  |"),
+            "{text}"
+        );
         let note = "swift, primary, bind mount misses its target by 1.00 s; the longest step, 4.50 s, is from \
                     the power loss to declared failed.";
         assert!(text.contains(note), "{text}");

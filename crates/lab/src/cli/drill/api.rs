@@ -32,7 +32,9 @@ pub enum ApiError {
         answer: String,
     },
     /// Not of this version.
-    #[error("the answer of the agent at {socket} can't be read ({reason}): build mainstay and mainstay-lab together")]
+    #[error(
+        "the answer of the agent at {socket} can't be read ({reason}): build mainstay and mainstay-lab together"
+    )]
     Unreadable {
         /// Its socket.
         socket: PathBuf,
