@@ -22,6 +22,9 @@ use alloc::vec::Vec;
 /// How long to wait before a removal that failed is tried again.
 const REMOVAL_RETRY: Span = Span::from_secs(1);
 
+/// How long the stop of a VM that ran without a grant is remembered: a grant may be on its way.
+const UNGRANTED_STOP_KEPT: Span = Span::from_secs(10);
+
 /// What this host is doing about a VM beyond what its claim says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stage {
@@ -51,6 +54,8 @@ struct Slot {
     stage: Stage,
     /// This host's last own operation on the VM was done then: what libvirt said before says nothing about it.
     acted: Time,
+    /// When its VM was seen to have stopped.
+    stopped: Time,
 }
 
 /// The protected list as a host last saw it, and since when it may be relied on.
@@ -107,7 +112,7 @@ impl Claims {
                     stage = Stage::Doubtful { since: now };
                 }
             }
-            slots.insert(claim.vm, Slot { claim, stage, acted: Time(0) });
+            slots.insert(claim.vm, Slot { claim, stage, acted: Time(0), stopped: Time(0) });
         }
         Claims { datastore, me, slots, undefining: BTreeSet::new(), dirty: true, look_wanted: true }
     }
@@ -237,12 +242,18 @@ impl Claims {
         });
         if let Some(slot) = self.slots.get_mut(&vm) {
             if !slot.claim.state.is_released() {
-                if slot.claim.token.is_none() {
-                    self.slots.remove(&vm);
-                } else {
-                    slot.claim.state = ClaimState::Stopped { cause };
-                }
+                slot.claim.state = ClaimState::Stopped { cause };
+                slot.stopped = out.now;
                 self.dirty = true;
+                return;
+            }
+            // A grant that the owner gave while the VM was still running here: this stop is the answer to it, not a start.
+            if let (None, Some(entry)) = (slot.claim.token, granted.filter(|entry| entry.attempts == 0)) {
+                slot.claim.token = Some(entry.token);
+                self.dirty = true;
+                return;
+            }
+            if slot.claim.token.is_none() && out.now.since(slot.stopped) < UNGRANTED_STOP_KEPT {
                 return;
             }
             let processed = look.is_some()
@@ -265,7 +276,7 @@ impl Claims {
                 state: ClaimState::Starting,
                 spec: Some(entry.spec.clone()),
             };
-            self.slots.insert(vm, Slot { claim, stage: Stage::Announcing, acted: Time(0) });
+            self.slots.insert(vm, Slot { claim, stage: Stage::Announcing, acted: Time(0), stopped: Time(0) });
             self.undefining.remove(&vm);
             self.dirty = true;
             return;
@@ -300,7 +311,10 @@ impl Claims {
                 self.dirty = true;
             }
             None => {
-                self.slots.insert(claim.vm, Slot { claim, stage: Stage::Settled, acted: Time(0) });
+                self.slots.insert(
+                    claim.vm,
+                    Slot { claim, stage: Stage::Settled, acted: Time(0), stopped: Time(0) },
+                );
                 self.dirty = true;
             }
         }

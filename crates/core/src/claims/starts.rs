@@ -206,6 +206,9 @@ impl Claims {
         };
         let then = claim.state.clone();
         let op = out.vm(VmAction::Destroy { vm });
-        self.slots.insert(vm, Slot { claim, stage: Stage::Removing { op, then }, acted: Time(0) });
+        self.slots.insert(
+            vm,
+            Slot { claim, stage: Stage::Removing { op, then }, acted: Time(0), stopped: Time(0) },
+        );
     }
 }
