@@ -129,7 +129,9 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let measured = measure(args, &mut result);
     result.failovers.retain(|series| series.done > 0);
     let form = if args.markdown { Form::Markdown } else { Form::Text };
-    print_data(&report::failovers(form, &result.failovers));
+    if !result.failovers.is_empty() {
+        print_data(&report::failovers(form, &result.failovers));
+    }
     if !result.rest.is_empty() {
         print_data(&report::footprint(form, &result.rest, args.rest));
     }
