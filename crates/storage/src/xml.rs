@@ -15,7 +15,8 @@ const XML_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The newest one, and the one before: a protected list may still name it while the change is on its way.
 const VERSIONS_KEPT: usize = 2;
 
-/// Stores a version, then removes older ones of that VM.
+/// Stores a version, then removes older ones of that VM. One that is there already needs no space: a host that restarts a VM
+/// stores what it has just read, and must be able to on a full datastore.
 pub(crate) fn store(
     folder: &Path,
     me: &HostId,
@@ -33,7 +34,9 @@ pub(crate) fn store(
         file.sync_all()?;
         fs::rename(&draft, &path)
     };
-    if let Err(error) = write() {
+    if is_there(&path, text) {
+        tracing::debug!(path = %path.display(), "this domain XML is stored already");
+    } else if let Err(error) = write() {
         let removed = fs::remove_file(&draft);
         tracing::debug!(draft = %draft.display(), ?removed, "storing domain XML failed");
         return Err(StorageError::io("writing", &path, error));
@@ -41,6 +44,16 @@ pub(crate) fn store(
     sync_folder(&folder)?;
     remove_older(&folder, vm, xml);
     Ok(())
+}
+
+/// Whether that very text is stored. If so, it is the newest one again, which its time has to tell.
+fn is_there(path: &Path, text: &str) -> bool {
+    if !fs::read(path).is_ok_and(|stored| stored == text.as_bytes()) {
+        return false;
+    }
+    let touched =
+        File::options().write(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    touched.is_ok()
 }
 
 /// Best effort: a file too many does no harm.
@@ -87,4 +100,32 @@ pub(crate) fn load(folder: &Path, vm: VmId, xml: XmlId) -> Result<String, Storag
         return Err(StorageError::XmlTooLarge { path, max: XML_BYTES_MAX });
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn what_is_stored_already_is_not_written_again_but_is_the_newest() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join(XML_FOLDER)).expect("its folder");
+        let (me, vm) = (HostId::new("host-1"), VmId([1; 16]));
+        let put = |xml, text| store(folder.path(), &me, vm, XmlId(xml), text).expect("stored");
+        let inode = || {
+            let path = folder.path().join(XML_FOLDER).join(xml_file(vm, XmlId(1)));
+            fs::metadata(path).map(|metadata| metadata.ino()).ok()
+        };
+        put(1, "<one/>");
+        let first = inode();
+        put(2, "<two/>");
+        put(1, "<one/>");
+        assert_eq!(inode(), first);
+        put(3, "<three/>");
+        assert_eq!(load(folder.path(), vm, XmlId(1)).expect("the one before"), "<one/>");
+        assert!(load(folder.path(), vm, XmlId(2)).is_err());
+        put(1, "<other/>");
+        assert_eq!(load(folder.path(), vm, XmlId(1)).expect("the newest"), "<other/>");
+    }
 }
