@@ -1,0 +1,494 @@
+//! A cluster under test: bringing it up, asking it, and what must be so after every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::disk_watch::DiskWatch;
+use mainstay_agent::client::{Client, ClientError};
+use mainstay_api::{EventRecord, Local, Status};
+use mainstay_core::host_liveness::HostState;
+use mainstay_core::ids::HostId;
+use mainstay_core::view::{HostView, Role, VmState, VmView};
+use mainstay_core::{Event, Severity};
+use mainstay_lab::{DatastoreConfig, Host, Lab, LabConfig, PowerOn, VmOptions};
+
+/// Patience with a busy machine. Nothing is expected to take as long.
+pub const LONG: Duration = Duration::from_secs(90);
+
+/// What a test's cluster consists of.
+pub struct Setup {
+    pub hosts: usize,
+    /// The host of `vm1`, of `vm2` and so on.
+    pub vms: &'static [usize],
+    pub timing: &'static str,
+    pub datastores: Vec<DatastoreConfig>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let datastores = vec![DatastoreConfig::gluster("ds1")];
+        Setup { hosts: 3, vms: &[1, 1, 2, 2, 3, 3], timing: "standard", datastores }
+    }
+}
+
+/// An alarm, as a step names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alarm {
+    Failed(usize),
+    AgentUnreachable(usize),
+    DatastoreLost(&'static str),
+    /// Of that file.
+    RegisterUnreadable(&'static str),
+    NotProtectable(&'static str),
+}
+
+impl Alarm {
+    fn is(&self, event: &Event) -> bool {
+        match (self, event) {
+            (Alarm::Failed(h), Event::HostStateChanged { host, to: HostState::Failed, .. })
+            | (
+                Alarm::AgentUnreachable(h),
+                Event::HostStateChanged { host, to: HostState::AgentUnreachable, .. },
+            ) => *host == id(*h),
+            (Alarm::DatastoreLost(name), Event::DatastoreLost { datastore, .. }) => {
+                datastore.as_str() == *name
+            }
+            (Alarm::RegisterUnreadable(file), Event::RegisterUnreadable { register, .. }) => {
+                **register == **file
+            }
+            (Alarm::NotProtectable(name), Event::VmNotProtectable { vm, .. }) => *vm.name == **name,
+            (
+                Alarm::Failed(_)
+                | Alarm::AgentUnreachable(_)
+                | Alarm::DatastoreLost(_)
+                | Alarm::RegisterUnreadable(_)
+                | Alarm::NotProtectable(_),
+                _,
+            ) => false,
+        }
+    }
+}
+
+/// Which alarms a step may raise. Any other one is a failure.
+#[derive(Default)]
+pub struct Expect {
+    /// They must come.
+    pub must: Vec<Alarm>,
+    /// They may come: whether they do is a matter of moments.
+    pub may: Vec<Alarm>,
+}
+
+/// No alarm at all.
+pub fn calm() -> Expect {
+    Expect::default()
+}
+
+/// These, and no others.
+pub fn alarms(must: &[Alarm]) -> Expect {
+    Expect { must: must.to_vec(), may: Vec::new() }
+}
+
+/// Hosts boot: their kernels answer pings before their agents do, which may be seen or not.
+pub fn returning(hosts: &[usize]) -> Expect {
+    Expect { must: Vec::new(), may: hosts.iter().copied().map(Alarm::AgentUnreachable).collect() }
+}
+
+impl Expect {
+    pub fn perhaps(mut self, may: &[Alarm]) -> Expect {
+        self.may.extend_from_slice(may);
+        self
+    }
+}
+
+/// A VM as it runs: where, as which process, after how many boots. Equal means untouched.
+pub type Running = BTreeMap<String, (Vec<(usize, i32)>, u32)>;
+
+/// How often each guest has booted.
+pub type Boots = BTreeMap<String, u32>;
+
+pub fn id(host: usize) -> HostId {
+    HostId::new(&format!("host-{host}"))
+}
+
+/// A lab with agents.
+pub struct Cluster {
+    /// Before the lab, since it is dropped first.
+    disk: DiskWatch,
+    pub lab: Lab,
+    started: Instant,
+    step_began: Instant,
+    last_primary: AtomicUsize,
+    step_began_unix_us: u64,
+    /// How much of each log earlier steps have answered for.
+    read: BTreeMap<PathBuf, usize>,
+}
+
+fn unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970");
+    u64::try_from(since.as_micros()).expect("a clock before the year 500000")
+}
+
+impl Cluster {
+    /// Brings it up and waits until everything is protected; `None` where live tests can't run.
+    pub fn up(setup: Setup) -> Option<Cluster> {
+        if !Lab::ready_for_live_tests() {
+            return None;
+        }
+        let config = LabConfig {
+            hosts: setup.hosts,
+            datastores: setup.datastores,
+            timing: setup.timing.into(),
+            start_agents: true,
+            ..LabConfig::default()
+        };
+        let lab = Lab::new(config).unwrap_or_else(|e| panic!("{e}"));
+        let mut cluster = Cluster {
+            disk: DiskWatch::start(&lab.dir().join("store")),
+            lab,
+            step_began: Instant::now(),
+            started: Instant::now(),
+            last_primary: AtomicUsize::new(0),
+            step_began_unix_us: unix_us(),
+            read: BTreeMap::new(),
+        };
+        let vms = setup.vms;
+        cluster.step("all comes up", calm(), |c| {
+            for (index, host) in vms.iter().enumerate() {
+                c.lab.define_vm(*host, &format!("vm{}", index + 1), &VmOptions::default()).expect("a VM");
+            }
+            c.settle(&[]);
+        });
+        Some(cluster)
+    }
+
+    /// One fault with all that follows, and then what must always hold.
+    pub fn step(&mut self, name: &str, expect: Expect, act: impl FnOnce(&Cluster)) {
+        self.step_began = Instant::now();
+        self.step_began_unix_us = unix_us();
+        eprintln!("  step: {name}");
+        act(self);
+        self.check(name, &expect);
+        eprintln!("  step: {name}: {:.1} s", self.step_began.elapsed().as_secs_f64());
+    }
+
+    /// Takes it down.
+    pub fn down(self) {
+        drop(self.disk);
+        self.lab.down().expect("the lab goes");
+        eprintln!("  {:.1} s in all, after the lab stood", self.started.elapsed().as_secs_f64());
+    }
+
+    // ------------------------------------------------------------------------------------------- what is so
+
+    pub fn host(&self, number: usize) -> Host<'_> {
+        self.lab.host(number).expect("a host of this lab")
+    }
+
+    /// Waits for a condition; what happened in this step is in the panic's message.
+    pub fn wait(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        self.wait_for(what, || condition().then_some(()));
+    }
+
+    pub fn wait_for<T>(&self, what: &str, attempt: impl FnMut() -> Option<T>) -> T {
+        self.lab.wait_for(what, LONG, attempt).unwrap_or_else(|e| panic!("{e}\n{}", self.story()))
+    }
+
+    /// Asks the agent of that host.
+    pub fn client(&self, host: usize) -> Client {
+        Client::new(self.host(host).agent_socket())
+    }
+
+    pub fn local(&self, host: usize) -> Option<Local> {
+        self.client(host).get("/v1/local").ok()
+    }
+
+    /// A counter of that host's agent, 0 as long as it does not answer.
+    pub fn counter(&self, host: usize, name: &str) -> u64 {
+        self.local(host).and_then(|l| l.counters.get(name).copied()).unwrap_or(0)
+    }
+
+    /// What that host's agent says about the cluster.
+    pub fn status_by(&self, host: usize) -> Result<Status, ClientError> {
+        self.client(host).get("/v1/status")
+    }
+
+    /// The view of a primary.
+    pub fn status(&self) -> Option<Status> {
+        // The primary of last time first: a hung agent that is asked keeps us waiting.
+        let last = self.last_primary.load(Ordering::Relaxed);
+        let mut hosts = self.lab.hosts();
+        hosts.retain(|h| h.agent_pid().is_ok_and(|p| p.is_some()));
+        hosts.sort_by_key(|h| h.number() != last);
+        let status = hosts.iter().filter_map(|h| self.status_by(h.number()).ok()).find(|s| s.complete)?;
+        self.last_primary.store((1..).find(|h| id(*h) == status.view.host)?, Ordering::Relaxed);
+        Some(status)
+    }
+
+    /// The primary's number.
+    pub fn primary(&self) -> Option<usize> {
+        let status = self.status()?;
+        (1..=self.lab.config().hosts).find(|h| id(*h) == status.view.host)
+    }
+
+    /// The primary's view of a host.
+    pub fn host_view(&self, host: usize) -> Option<HostView> {
+        self.status()?.view.hosts.into_iter().find(|h| h.host == id(host))
+    }
+
+    pub fn host_state(&self, host: usize) -> Option<HostState> {
+        self.host_view(host).map(|h| h.state)
+    }
+
+    /// The primary's view of a VM.
+    pub fn vm_view(&self, vm: &str) -> Option<VmView> {
+        self.status()?.view.vms.into_iter().find(|v| &*v.name == vm)
+    }
+
+    /// The events of all hosts in this step, also of hosts that are off, oldest first.
+    pub fn events(&self) -> Vec<EventRecord> {
+        let mut events: Vec<EventRecord> = Vec::new();
+        for host in self.lab.hosts() {
+            let text = fs::read_to_string(host.dir().join("lib-mainstay/events.jsonl")).unwrap_or_default();
+            // The last line may be half written.
+            events.extend(text.lines().filter_map(|line| serde_json::from_str::<EventRecord>(line).ok()));
+        }
+        events.retain(|e| e.at_unix_us >= self.step_began_unix_us);
+        events.sort_by_key(|e| e.at_unix_us);
+        events
+    }
+
+    /// Whether an event of this step fits.
+    pub fn seen(&self, fits: impl Fn(&Event) -> bool) -> bool {
+        self.events().iter().filter_map(|e| e.event.as_ref()).any(fits)
+    }
+
+    /// The step's events as text.
+    pub fn story(&self) -> String {
+        let began = self.step_began_unix_us;
+        let line = |e: &EventRecord| {
+            let since = (e.at_unix_us.saturating_sub(began)) as f64 / 1e6;
+            format!("{since:8.3} {:<7} {:?}: {}\n", e.host.as_str(), e.severity, e.text)
+        };
+        self.events().iter().map(line).collect()
+    }
+
+    /// How often each guest has booted, read from its disk.
+    pub fn boots(&self) -> Boots {
+        let vms = self.lab.vms().expect("the lab's VMs");
+        let boots = |vm: &str| self.lab.guest_record(vm).map_or(0, |r| r.boots);
+        vms.into_iter().map(|vm| (vm.clone(), boots(&vm))).collect()
+    }
+
+    /// All VMs as they run.
+    pub fn running(&self) -> Running {
+        let processes = |vm: &str| -> Vec<(usize, i32)> {
+            self.lab.runners(vm).expect("the runners").iter().map(|r| (r.host, r.pid)).collect()
+        };
+        self.boots().into_iter().map(|(vm, boots)| (vm.clone(), (processes(&vm), boots))).collect()
+    }
+
+    /// The VMs that run on a host.
+    pub fn vms_on(&self, host: usize) -> BTreeSet<String> {
+        let on = |vm: &String| self.lab.hosts_running(vm).expect("the runners").contains(&host);
+        self.lab.vms().expect("the lab's VMs").into_iter().filter(on).collect()
+    }
+
+    /// Asserts that the guests of exactly these VMs booted exactly once more.
+    pub fn assert_restarted_once(&self, before: &Boots, vms: &BTreeSet<String>) {
+        let mut expected = before.clone();
+        for vm in vms {
+            *expected.entry(vm.clone()).or_default() += 1;
+        }
+        assert_eq!(expected, self.boots(), "boots of each guest\n{}", self.story());
+    }
+
+    /// Asserts that no VM was stopped, started, moved or meant to be.
+    pub fn assert_untouched(&self, before: &Running) {
+        assert_eq!(*before, self.running(), "VMs were touched\n{}", self.story());
+        let touching = self.seen(|e| {
+            matches!(
+                e,
+                Event::VmStopped { .. }
+                    | Event::TakeoverIntended { .. }
+                    | Event::VmGranted { .. }
+                    | Event::VmClaimed { .. }
+                    | Event::VmStarted { .. }
+                    | Event::VmStartFailed { .. }
+                    | Event::VmRestarted { .. }
+            )
+        });
+        assert!(!touching, "somebody meant to touch a VM\n{}", self.story());
+    }
+
+    // ---------------------------------------------------------------------------------------------- calming
+
+    /// Waits until the cluster is well again: one primary, every host that is on is connected to it, no alarm stands
+    /// but those of hosts that are off, every VM runs exactly once where the primary says, protected, and beats. VMs in
+    /// `down` are those that are to stay down.
+    pub fn settle(&self, down: &[&str]) {
+        let mut missing = String::new();
+        let settled = self.lab.wait_until("the cluster to be well", LONG, || match self.unsettled(down) {
+            None => true,
+            Some(what) => {
+                missing = what;
+                // Each look asks all agents: often enough.
+                std::thread::sleep(Duration::from_millis(80));
+                false
+            }
+        });
+        if let Err(e) = settled {
+            panic!("{missing}: {e}\n{}", self.story());
+        }
+        let mut vms = self.lab.vms().expect("the lab's VMs");
+        vms.retain(|vm| !down.contains(&vm.as_str()));
+        // All at once: each beat takes a fifth of a second.
+        let progress = |vm: &String| self.lab.guest_record(vm).map_or(0, |r| r.progress());
+        let before: Vec<u64> = vms.iter().map(progress).collect();
+        self.wait("every VM to beat", || {
+            vms.iter().zip(&before).all(|(vm, before)| progress(vm) >= before + 2)
+        });
+        for vm in down {
+            assert!(self.lab.hosts_running(vm).expect("the runners").is_empty(), "{vm} is to stay down");
+        }
+    }
+
+    /// What is not as [`Cluster::settle`] wants it.
+    fn unsettled(&self, down: &[&str]) -> Option<String> {
+        let status = self.status();
+        let Some(status) = status else { return Some("no primary's view".into()) };
+        for host in self.lab.hosts() {
+            let on = host.is_on().expect("the lab's state");
+            let view = status.view.hosts.iter().find(|h| h.host == id(host.number()));
+            let state = view.map(|h| h.state);
+            if on && state != Some(HostState::Connected) {
+                return Some(format!("{} is {state:?}", host.name()));
+            }
+            if on && view.is_none_or(|h| h.datastores.len() != self.lab.config().datastores.len()) {
+                return Some(format!("{} lacks a datastore", host.name()));
+            }
+            let role = self.local(host.number()).map(|l| l.view.role);
+            let expected =
+                if status.view.host == id(host.number()) { Role::Primary } else { Role::Secondary };
+            if on && role != Some(expected) {
+                return Some(format!("{} is {role:?}, not {expected:?}", host.name()));
+            }
+        }
+        let of_a_host_that_is_off = |alarm: &EventRecord| match &alarm.event {
+            Some(Event::HostStateChanged { host, .. }) => self
+                .lab
+                .hosts()
+                .iter()
+                .any(|h| h.id() == host.as_str() && !h.is_on().expect("the lab's state")),
+            Some(_) | None => false,
+        };
+        if let Some(alarm) = status.alarms.iter().find(|a| !of_a_host_that_is_off(a)) {
+            return Some(format!("an alarm stands: {}", alarm.text));
+        }
+        let mut vms = self.lab.vms().expect("the lab's VMs");
+        vms.retain(|vm| !down.contains(&vm.as_str()));
+        vms.into_iter().find_map(|vm| {
+            let hosts: Vec<HostId> =
+                self.lab.hosts_running(&vm).expect("the runners").into_iter().map(id).collect();
+            let seen = status.view.vms.iter().find(|v| *v.name == *vm);
+            let well = seen.is_some_and(|v| {
+                v.protected && v.state == VmState::Running && v.host.as_slice() == hosts.as_slice()
+            });
+            (!well).then(|| format!("{vm} runs on {hosts:?} and is seen as {seen:?}"))
+        })
+    }
+
+    /// Waits until libvirt of each host that is on knows just the VMs that run there: nothing stale is left.
+    pub fn wait_for_definitions(&self, down: &[&str]) {
+        for host in self.lab.hosts().iter().filter(|h| h.is_on().expect("the lab's state")) {
+            let expected = self.vms_on(host.number());
+            self.wait(&format!("no stale definition to be left on {}", host.name()), || {
+                let listed = host.virsh(&["list", "--all", "--name"]).unwrap_or_default();
+                let listed = listed.lines().map(str::trim).filter(|l| !l.is_empty() && !down.contains(l));
+                listed.map(str::to_string).collect::<BTreeSet<String>>() == expected
+            });
+        }
+    }
+
+    /// Power loss.
+    pub fn power_off(&self, host: usize) {
+        self.host(host).power_off().unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// The host comes back with its agent.
+    pub fn power_on(&self, host: usize) {
+        let how = PowerOn { agent: true, ..PowerOn::default() };
+        self.host(host).power_on_with(&how).unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    /// Orders something of the primary through any agent, as `mainstay vm protect` does.
+    pub fn order(&self, host: usize, vm: &str, what: &str) {
+        let done = self.client(host).post::<mainstay_api::Done>(&format!("/v1/vms/{vm}/{what}"));
+        done.unwrap_or_else(|e| panic!("{what} {vm}: {e}\n{}", self.story()));
+    }
+
+    // ---------------------------------------------------------------------------- what must hold after a step
+
+    fn check(&mut self, step: &str, expect: &Expect) {
+        let story = self.story();
+        let splits = self.lab.splits().expect("the disks");
+        assert_eq!((splits.on_disk, splits.in_logs), (0, 0), "{step}: two copies ran at once\n{story}");
+        for vm in self.lab.vms().expect("the lab's VMs") {
+            let runners = self.lab.runners(&vm).expect("the runners");
+            assert!(runners.len() <= 1, "{step}: {vm} runs twice: {runners:?}\n{story}");
+        }
+        let raised: Vec<EventRecord> =
+            self.events().into_iter().filter(|e| e.severity == Severity::Alarm).collect();
+        let is = |wanted: &Alarm, record: &EventRecord| record.event.as_ref().is_some_and(|e| wanted.is(e));
+        let stall = self.disk.stalled_since(self.step_began);
+        if let Some(took) = stall {
+            eprintln!("  the disk under the lab stalled for {:.1} s in this step", took.as_secs_f64());
+        }
+        for record in &raised {
+            let is_noise = stall.is_some() && matches!(record.event, Some(Event::DatastoreLost { .. }));
+            let expected = is_noise || expect.must.iter().chain(&expect.may).any(|wanted| is(wanted, record));
+            assert!(expected, "{step}: not expected: {}\n{story}", record.text);
+        }
+        for wanted in &expect.must {
+            assert!(raised.iter().any(|r| is(wanted, r)), "{step}: no alarm {wanted:?}\n{story}");
+        }
+        for host in self.lab.hosts() {
+            for path in logs(&host) {
+                let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
+                let read = self.read.insert(path.clone(), text.len()).unwrap_or(0);
+                let new = text.get(read..).unwrap_or_default();
+                let locked = new.lines().find(|l| l.contains("Failed to get \"write\" lock"));
+                assert_eq!(locked, None, "{step}: {}\n{story}", path.display());
+                if path == host.agent_log() {
+                    check_agent_log(step, &host, new, &raised);
+                }
+            }
+        }
+    }
+}
+
+/// All that an agent, libvirt and QEMU say on a host.
+fn logs(host: &Host<'_>) -> Vec<PathBuf> {
+    let mut found = vec![host.agent_log()];
+    for folder in [host.dir().join("log"), host.dir().join("log/qemu")] {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+        found.extend(entries.filter(|p| p.extension().is_some_and(|e| e == "log")));
+    }
+    found
+}
+
+/// Every line is one of the log's own, and what is an ERROR is one of the step's alarms.
+fn check_agent_log(step: &str, host: &Host<'_>, text: &str, alarms: &[EventRecord]) {
+    for line in text.lines() {
+        let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {
+            panic!("{step}: not a log line of the agent of {}: {line}", host.name());
+        };
+        if line["level"] == "ERROR" {
+            let known =
+                |a: &EventRecord| a.host.as_str() == host.id() && line["fields"]["sequence"] == a.sequence;
+            assert!(alarms.iter().any(known), "{step}: an ERROR of {} that is no alarm: {line}", host.name());
+        }
+    }
+}
