@@ -76,6 +76,7 @@ fn raises(event: &Event) -> Option<Key> {
         | Event::FollowsPrimary { .. }
         | Event::SteppedDown { .. }
         | Event::DatastoreBack { .. }
+        | Event::RegisterReadable { .. }
         | Event::OwnershipAcquired { .. }
         | Event::OwnershipLost { .. }
         | Event::VmProtected { .. }
@@ -105,9 +106,11 @@ fn ends(event: &Event, key: &Key) -> bool {
             // Whoever is primary now judges hosts, and raises its own alarms.
             other => matches!(other, Event::SteppedDown { .. }),
         },
-        Key::Datastore(name) | Key::Register(name, _) => {
-            matches!(event, Event::DatastoreBack { datastore } if name == datastore)
-        }
+        Key::Datastore(name) => matches!(event, Event::DatastoreBack { datastore } if name == datastore),
+        Key::Register(name, file) => match event {
+            Event::RegisterReadable { datastore, register } => name == datastore && file == register,
+            other => matches!(other, Event::DatastoreBack { datastore } if name == datastore),
+        },
         Key::NotProtectable(id) => is_about(event, *id) && is_settling(event),
         Key::WaitsForHost(id) => {
             is_about(event, *id)

@@ -117,6 +117,13 @@ pub enum Event {
         /// What is wrong with it.
         reason: Arc<str>,
     },
+    /// A register that was unreadable is whole again.
+    RegisterReadable {
+        /// Where.
+        datastore: DatastoreName,
+        /// Which (file name).
+        register: Arc<str>,
+    },
     /// The VM is in the protected list on disk.
     VmProtected {
         /// The VM.
@@ -264,6 +271,7 @@ impl Event {
             | Event::FollowsPrimary { .. }
             | Event::SteppedDown { .. }
             | Event::DatastoreBack { .. }
+            | Event::RegisterReadable { .. }
             | Event::OwnershipAcquired { .. }
             | Event::VmProtected { .. }
             | Event::VmUnprotected { .. }
@@ -323,6 +331,7 @@ impl Event {
             | Event::OwnershipAcquired { .. }
             | Event::OwnershipLost { .. }
             | Event::RegisterUnreadable { .. }
+            | Event::RegisterReadable { .. }
             | Event::HypervisorLost
             | Event::HypervisorBack => None,
         }
@@ -354,6 +363,9 @@ impl fmt::Display for Event {
             }
             Event::RegisterUnreadable { datastore, register, reason } => {
                 write!(f, "register {register} on datastore {datastore} is unreadable: {reason}")
+            }
+            Event::RegisterReadable { datastore, register } => {
+                write!(f, "register {register} on datastore {datastore} is readable again")
             }
             Event::VmProtected { vm, host, datastore } => {
                 write!(f, "{vm} on {host} is protected (on {datastore})")

@@ -101,7 +101,8 @@ fn is_garbage(packet: &[u8], from_peer: bool, looks_ours: impl Fn(&[u8]) -> bool
         };
     }
     match packet.get(1..5) {
-        Some([0, 0, 0, 1]) => first & 0x30 == 0 && packet.len() < INITIAL_BYTES_MIN,
+        // A client pads its first packets; a server's mere acknowledgements of them are short.
+        Some([0, 0, 0, 1]) => first & 0x30 == 0 && packet.len() < INITIAL_BYTES_MIN && !from_peer,
         // Version negotiation, from a peer that speaks another QUIC.
         Some([0, 0, 0, 0]) => !from_peer,
         Some(_) | None => true,
@@ -170,6 +171,7 @@ mod tests {
         assert!(!is_garbage(&short, false, ours));
         assert!(!is_garbage(&initial, false, ours));
         assert!(is_garbage(&initial[..300], false, ours), "an unpadded first packet");
+        assert!(!is_garbage(&initial[..300], true, ours), "a peer's answer to ours");
         assert!(is_garbage(&[0x40; 60], false, ours), "a connection id that is not ours");
         assert!(!is_garbage(&[0x40; 60], true, ours), "may be a peer's stateless reset");
         for text in [&b""[..], b"GET / HTTP/1.1", b"\x80", b"\xc0\xff\xff\xff\xff123"] {

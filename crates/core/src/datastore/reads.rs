@@ -112,7 +112,10 @@ impl Datastore {
                     continue;
                 }
             };
-            self.unreadable_told.remove(&id);
+            if self.unreadable_told.remove(&id).is_some() {
+                let datastore = self.name.clone();
+                out.event(Event::RegisterReadable { datastore, register: file_of(&id) });
+            }
             self.take_in(&id, value, &read, &mut lists, out.now);
         }
         let newest = lists.into_iter().max_by_key(ProtectedList::stamp);
@@ -162,8 +165,12 @@ impl Datastore {
                     Some(RegisterValue::Heartbeat(register)) => Some(register),
                     Some(_) | None => None,
                 };
-                if let Some(slot) = self.heartbeats.get_mut(host) {
-                    Sighting::update(slot, value, read.started, now);
+                match self.heartbeats.get_mut(host) {
+                    Some(Some(seen)) if is_older(seen, value.as_ref()) => {
+                        seen.last_read = seen.last_read.max(read.started);
+                    }
+                    Some(slot) => drop(Sighting::update(slot, value, read.started, now)),
+                    None => {}
                 }
             }
             (RegisterId::Ownership(host), value) => {
@@ -189,14 +196,9 @@ impl Datastore {
     pub(super) fn on_unreadable(&mut self, id: &RegisterId, reason: Arc<str>, out: &mut Out<'_>) {
         self.unreadable += 1;
         if self.unreadable_told.insert(id.clone(), reason.clone()).as_ref() != Some(&reason) {
-            let register = match id {
-                RegisterId::Heartbeat(host) => alloc::format!("{host}-hb"),
-                RegisterId::PowerOn(host) => alloc::format!("{host}-poweron"),
-                RegisterId::Ownership(host) => alloc::format!("{host}-owner"),
-                RegisterId::ProtectedList(epoch) => alloc::format!("protectedlist (epoch {epoch})"),
-            };
+            let register = file_of(id);
             let datastore = self.name.clone();
-            out.event(Event::RegisterUnreadable { datastore, register: register.into(), reason });
+            out.event(Event::RegisterUnreadable { datastore, register, reason });
         }
     }
 
@@ -284,4 +286,23 @@ impl Datastore {
             self.look_due = self.look_due.min(out.now + self.config.timing.close_look());
         }
     }
+}
+
+/// Whether a heartbeat is an earlier one of the same run than that seen before: its newer slot was damaged. No sign of life.
+fn is_older(seen: &Sighting<Option<HeartbeatRegister>>, value: Option<&HeartbeatRegister>) -> bool {
+    match (&seen.value, value) {
+        (Some(seen), Some(value)) => seen.incarnation == value.incarnation && value.counter < seen.counter,
+        (Some(_) | None, _) => false,
+    }
+}
+
+/// A register's file, and the epoch where the file has several.
+fn file_of(id: &RegisterId) -> Arc<str> {
+    match id {
+        RegisterId::Heartbeat(host) => alloc::format!("{host}-hb"),
+        RegisterId::PowerOn(host) => alloc::format!("{host}-poweron"),
+        RegisterId::Ownership(host) => alloc::format!("{host}-owner"),
+        RegisterId::ProtectedList(epoch) => alloc::format!("protectedlist (epoch {epoch})"),
+    }
+    .into()
 }
