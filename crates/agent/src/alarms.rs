@@ -64,7 +64,8 @@ fn raises(event: &Event) -> Option<Key> {
     match event {
         Event::HostStateChanged { host, .. } => Some(Key::Host(host.clone())),
         Event::DatastoreLost { datastore, .. } => Some(Key::Datastore(datastore.clone())),
-        Event::RegisterUnreadable { datastore, register, .. } => {
+        Event::RegisterUnreadable { datastore, register, .. }
+        | Event::RegisterUnwritable { datastore, register, .. } => {
             Some(Key::Register(datastore.clone(), register.clone()))
         }
         Event::VmNotProtectable { vm, .. } => Some(Key::NotProtectable(vm.id)),

@@ -35,7 +35,11 @@ enum Stage {
     /// On disk since then: a look at the protected list that starts later decides.
     Checking { since: Time },
     /// QEMU is being created, paused.
-    Preparing { op: OpId },
+    Preparing {
+        op: OpId,
+        /// It waits for the storage: others may start meanwhile.
+        waits: bool,
+    },
     /// QEMU is there, paused: one more look decides.
     Prepared { since: Time },
     /// It is being resumed.
@@ -56,6 +60,14 @@ struct Slot {
     acted: Time,
     /// When its VM was seen to have stopped.
     stopped: Time,
+    /// When its VM was first seen running here.
+    began: Time,
+}
+
+impl Slot {
+    fn new(claim: Claim, stage: Stage) -> Slot {
+        Slot { claim, stage, acted: Time(0), stopped: Time(0), began: Time(0) }
+    }
 }
 
 /// The protected list as a host last saw it, and since when it may be relied on.
@@ -112,7 +124,7 @@ impl Claims {
                     stage = Stage::Doubtful { since: now };
                 }
             }
-            slots.insert(claim.vm, Slot { claim, stage, acted: Time(0), stopped: Time(0) });
+            slots.insert(claim.vm, Slot::new(claim, stage));
         }
         Claims { datastore, me, slots, undefining: BTreeSet::new(), dirty: true, look_wanted: true }
     }
@@ -143,7 +155,6 @@ impl Claims {
         self.retry_removal(vm, out);
         let Some(domains) = host.domains else { return };
         let (domain, as_of) = domains.get(vm);
-        let entry = look.and_then(|look| look.list.entry(vm));
         let slot = self.slots.get(&vm);
         let state = domain.map_or(DomainState::Stopped(StopCause::Unknown), |domain| domain.state);
         if let Some(slot) = slot
@@ -173,7 +184,7 @@ impl Claims {
         match state {
             DomainState::Running => {
                 if let Some(domain) = domain {
-                    self.follow_running(domain, entry, host, out);
+                    self.follow_running(domain, look, host, out);
                 }
             }
             // Left behind by a start that was called off, or by a former run of the agent: nobody will resume it.
@@ -189,14 +200,25 @@ impl Claims {
     fn follow_running(
         &mut self,
         domain: &Domain,
-        entry: Option<&Entry>,
+        look: Option<&Look>,
         host: &HostSide<'_>,
         out: &mut Out<'_>,
     ) {
+        let entry = look.and_then(|look| look.list.entry(domain.vm));
+        let held = self.slots.get(&domain.vm).filter(|slot| !slot.claim.state.is_released());
+        if domain.home.as_ref().is_some_and(|home| *home != self.datastore) {
+            // Its disk was moved: from now on it is the other datastore's matter, and must not come back from here.
+            if held.is_some() {
+                self.release(domain.vm, ClaimState::Stopped { cause: StopCause::MovedAway });
+            }
+            return;
+        }
+        let began = held.map_or(out.now, |slot| slot.began);
+        // A look from before the VM was here says nothing about this run of it (it may have left and come back).
         let granted = entry
+            .filter(|_| look.is_some_and(|look| look.started >= began))
             .filter(|entry| entry.holder.as_ref() == Some(&self.me) && entry.intent.is_none())
             .map(|entry| entry.token);
-        let held = self.slots.get(&domain.vm).filter(|slot| !slot.claim.state.is_released());
         let held_token = held.and_then(|slot| slot.claim.token);
         let taken = entry.filter(|entry| {
             entry.holder.as_ref().is_some_and(|holder| *holder != self.me)
@@ -225,7 +247,7 @@ impl Claims {
             state: ClaimState::Running,
             spec,
         };
-        self.put(claim);
+        self.put(claim, began);
     }
 
     fn follow_stopped(
@@ -276,7 +298,7 @@ impl Claims {
                 state: ClaimState::Starting,
                 spec: Some(entry.spec.clone()),
             };
-            self.slots.insert(vm, Slot { claim, stage: Stage::Announcing, acted: Time(0), stopped: Time(0) });
+            self.slots.insert(vm, Slot::new(claim, Stage::Announcing));
             self.undefining.remove(&vm);
             self.dirty = true;
             return;
@@ -303,27 +325,27 @@ impl Claims {
         }
     }
 
-    fn put(&mut self, claim: Claim) {
+    fn put(&mut self, claim: Claim, began: Time) {
+        if self.slots.get(&claim.vm).is_some_and(|slot| slot.claim == claim) {
+            return;
+        }
+        self.dirty = true;
+        self.look_wanted |= claim.token.is_none();
         match self.slots.get_mut(&claim.vm) {
-            Some(slot) if slot.claim == claim => {}
             Some(slot) => {
                 slot.claim = claim;
-                self.dirty = true;
+                slot.began = began;
             }
-            None => {
-                self.slots.insert(
-                    claim.vm,
-                    Slot { claim, stage: Stage::Settled, acted: Time(0), stopped: Time(0) },
-                );
-                self.dirty = true;
-            }
+            None => drop(self.slots.insert(claim.vm, Slot { began, ..Slot::new(claim, Stage::Settled) })),
         }
     }
 
     /// The VM of an operation under way here.
     pub(crate) fn vm_of(&self, wanted: OpId) -> Option<VmName> {
         let matches = |stage: &Stage| match stage {
-            Stage::Preparing { op } | Stage::Resuming { op } | Stage::Removing { op, .. } => *op == wanted,
+            Stage::Preparing { op, .. } | Stage::Resuming { op } | Stage::Removing { op, .. } => {
+                *op == wanted
+            }
             Stage::Settled
             | Stage::Announcing
             | Stage::Checking { .. }
@@ -333,6 +355,15 @@ impl Claims {
         };
         let slot = self.slots.values().find(|slot| matches(&slot.stage))?;
         Some(VmName { id: slot.claim.vm, name: slot.claim.name.clone() })
+    }
+
+    /// That start waits for the storage.
+    pub(crate) fn on_waits(&mut self, wanted: OpId) -> Option<VmName> {
+        let name = self.vm_of(wanted)?;
+        if let Some(Slot { stage: Stage::Preparing { waits, .. }, .. }) = self.slots.get_mut(&name.id) {
+            *waits = true;
+        }
+        Some(name)
     }
 
     /// When a removal is to be tried again.

@@ -12,7 +12,7 @@ use crate::claims::{Claims, HostSide, Look};
 use crate::config::Config;
 use crate::effect::DiskAction;
 use crate::event::Event;
-use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, OpId};
+use crate::ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, OpId};
 use crate::input::{DiskOutcome, ReadRegister};
 use crate::out::Out;
 use crate::ownership::{Blocks, Next, Ownership, Sighting, Stage};
@@ -42,7 +42,7 @@ enum Purpose {
     /// All ownership blocks, between two steps of the consensus.
     Consensus,
     /// Former protected lists and all power-on lists, for a new epoch.
-    TakeOver,
+    TakeOver(Epoch),
 }
 
 #[derive(Clone, Debug)]
@@ -95,6 +95,11 @@ pub(crate) struct Datastore {
     pub(crate) ownership: Ownership,
     own_write: Option<(OpId, Time)>,
     own_dirty: bool,
+    /// After a write that failed: the next one not before that.
+    own_retry: Time,
+    list_retry: Time,
+    /// Own registers whose last write failed although heartbeats arrive, and people know.
+    unwritable_told: BTreeSet<RegisterId>,
     lapse_told: bool,
     pub(crate) list: Option<OwnerList>,
     list_write: Option<OpId>,
@@ -164,6 +169,9 @@ impl Datastore {
             ownership: Ownership::new(config.me.clone(), boot, incarnation, None),
             own_write: None,
             own_dirty: false,
+            own_retry: now,
+            list_retry: now,
+            unwritable_told: BTreeSet::new(),
             lapse_told: false,
             list: None,
             list_write: None,
@@ -289,7 +297,7 @@ impl Datastore {
 
     pub(crate) fn write_list(&mut self, out: &mut Out<'_>) {
         // R20: an owner writes only within its ownership.
-        if self.ownership.epoch(out.now).is_none() || self.list_write.is_some() {
+        if self.ownership.epoch(out.now).is_none() || self.list_write.is_some() || out.now < self.list_retry {
             return;
         }
         let Some(list) = &mut self.list else { return };
@@ -328,6 +336,7 @@ impl Datastore {
             DiskOutcome::Failed(reason) => Some(reason.clone()),
             DiskOutcome::Written | DiskOutcome::Read(_) => None,
         };
+        self.tell_of_write(op, failure.as_ref(), out);
         if let Some((_, started)) = self.heartbeat.in_flight.take_if(|(id, _)| *id == op) {
             self.on_heartbeat_written(started, failure, out);
         } else if let Some((_, started)) = self.own_write.take_if(|(id, _)| *id == op) {
@@ -335,6 +344,7 @@ impl Datastore {
             let next = match failure {
                 None => self.ownership.on_written(started, &timing, out.now),
                 Some(_) => {
+                    self.own_retry = out.now + timing.close_look();
                     self.own_dirty |= matches!(self.ownership.stage, Stage::Idle { .. });
                     self.ownership.on_write_failed(&timing, out.now)
                 }
@@ -348,6 +358,7 @@ impl Datastore {
             self.review_wanted = true;
             if failure.is_some() {
                 list.on_write_failed();
+                self.list_retry = out.now + self.config.timing.close_look();
                 return BTreeSet::new();
             }
             let concerned = list.on_written(out);
@@ -364,6 +375,29 @@ impl Datastore {
             return concerned;
         }
         BTreeSet::new()
+    }
+
+    /// Says once that a register of this host can't be written although its heartbeats arrive (I8), and when it can again.
+    fn tell_of_write(&mut self, op: OpId, failure: Option<&Arc<str>>, out: &mut Out<'_>) {
+        let id = if self.own_write.is_some_and(|(id, _)| id == op) {
+            RegisterId::Ownership(self.me.clone())
+        } else if self.power_on.in_flight.as_ref().is_some_and(|(id, _)| *id == op) {
+            RegisterId::PowerOn(self.me.clone())
+        } else if let (true, Some(list)) = (self.list_write == Some(op), &self.list) {
+            RegisterId::ProtectedList(list.epoch())
+        } else {
+            return;
+        };
+        let (datastore, register) = (self.name.clone(), reads::file_of(&id));
+        match failure {
+            Some(reason) if self.connected && self.unwritable_told.insert(id.clone()) => {
+                out.event(Event::RegisterUnwritable { datastore, register, reason: reason.clone() });
+            }
+            None if self.unwritable_told.remove(&id) => {
+                out.event(Event::RegisterReadable { datastore, register });
+            }
+            Some(_) | None => {}
+        }
     }
 
     fn on_heartbeat_written(&mut self, started: Time, failure: Option<Arc<str>>, out: &mut Out<'_>) {
@@ -435,6 +469,12 @@ impl Datastore {
                 }
             }
             Stage::Idle { .. } | Stage::Writing(_) | Stage::Reading(_) => {}
+        }
+        if self.own_dirty && self.own_write.is_none() {
+            at(self.own_retry);
+        }
+        if self.list_write.is_none() && self.list_retry > now && self.list.is_some() {
+            at(self.list_retry);
         }
         if self.claims.dirty && self.power_on.in_flight.is_none() {
             at(self.power_on.retry);

@@ -117,7 +117,16 @@ pub enum Event {
         /// What is wrong with it.
         reason: Arc<str>,
     },
-    /// A register that was unreadable is whole again.
+    /// A register of this host can't be written, although its heartbeats arrive.
+    RegisterUnwritable {
+        /// Where.
+        datastore: DatastoreName,
+        /// Which (file name).
+        register: Arc<str>,
+        /// What the storage says.
+        reason: Arc<str>,
+    },
+    /// A register that was unreadable or unwritable is well again.
     RegisterReadable {
         /// Where.
         datastore: DatastoreName,
@@ -296,6 +305,7 @@ impl Event {
             | Event::HypervisorLost => Severity::Warning,
             Event::DatastoreLost { .. }
             | Event::RegisterUnreadable { .. }
+            | Event::RegisterUnwritable { .. }
             | Event::VmNotProtectable { .. }
             | Event::VmWaitsForHost { .. }
             | Event::VmActiveTwice { .. } => Severity::Alarm,
@@ -331,6 +341,7 @@ impl Event {
             | Event::OwnershipAcquired { .. }
             | Event::OwnershipLost { .. }
             | Event::RegisterUnreadable { .. }
+            | Event::RegisterUnwritable { .. }
             | Event::RegisterReadable { .. }
             | Event::HypervisorLost
             | Event::HypervisorBack => None,
@@ -364,8 +375,11 @@ impl fmt::Display for Event {
             Event::RegisterUnreadable { datastore, register, reason } => {
                 write!(f, "register {register} on datastore {datastore} is unreadable: {reason}")
             }
+            Event::RegisterUnwritable { datastore, register, reason } => {
+                write!(f, "register {register} on datastore {datastore} can't be written: {reason}")
+            }
             Event::RegisterReadable { datastore, register } => {
-                write!(f, "register {register} on datastore {datastore} is readable again")
+                write!(f, "register {register} on datastore {datastore} is well again")
             }
             Event::VmProtected { vm, host, datastore } => {
                 write!(f, "{vm} on {host} is protected (on {datastore})")

@@ -83,7 +83,11 @@ pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&H
     }
     match seen.state {
         HostState::Failed => intend(entry),
-        HostState::Connected | HostState::Partitioned if seen.overdue || seen.saw_grant => intend(entry),
+        HostState::Connected | HostState::Partitioned | HostState::AgentUnreachable
+            if seen.overdue || seen.saw_grant =>
+        {
+            intend(entry)
+        }
         HostState::Connected
         | HostState::Partitioned
         | HostState::Isolated
@@ -103,6 +107,9 @@ fn decide_intent(
     adopter: Option<&HostId>,
 ) -> Verdict {
     let failed = seen.state == HostState::Failed;
+    if entry.unprotected && claim.is_none_or(|claim| !claim.state.is_released()) {
+        return Verdict::Cancel("its user took it out of protection".into());
+    }
     if let Some(host) = adopter.filter(|host| entry.intent.as_ref() == Some(host)) {
         match claim.map(|claim| &claim.state) {
             Some(ClaimState::Starting) if !failed => return Verdict::Keep,
@@ -111,7 +118,7 @@ fn decide_intent(
         }
     }
     match claim {
-        Some(claim) if claim.state.is_released() => return Verdict::Confirm,
+        Some(claim) if claim.state.is_released() => return released_under_intent(entry, &claim.state),
         Some(_) if !failed => return Verdict::Cancel("it showed a sign of life".into()),
         // Never claimed: safe to move once it is known that it was not claimed after the intent was on disk either.
         None if !failed && seen.claim.is_some_and(|claim| !claim.state.is_released()) => {
@@ -123,6 +130,22 @@ fn decide_intent(
         _ if !seen.read_after_intent => Verdict::Keep,
         Some(host) => Verdict::Adopt(host.clone()),
         None => Verdict::Confirm,
+    }
+}
+
+/// The holder has let go while an intent stood: what it wrote last is still its user's word (I4).
+fn released_under_intent(entry: &Entry, state: &ClaimState) -> Verdict {
+    match state {
+        ClaimState::Stopped { cause } if cause.is_intended() => Verdict::SetOff(*cause),
+        ClaimState::Stopped { cause: StopCause::Migrated } => Verdict::Cancel("it migrated away".into()),
+        _ if entry.unprotected => Verdict::SetOff(StopCause::Unknown),
+        ClaimState::Stopped { .. }
+        | ClaimState::StartFailed { .. }
+        | ClaimState::Starting
+        | ClaimState::Running
+        | ClaimState::Frozen
+        | ClaimState::Stopping
+        | ClaimState::Migrating => Verdict::Confirm,
     }
 }
 

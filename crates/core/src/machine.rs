@@ -106,7 +106,7 @@ impl Core {
                 }
             }
             Input::VmWaits { op, why } => {
-                let name = self.datastores.values().find_map(|datastore| datastore.claims.vm_of(op));
+                let name = self.datastores.values_mut().find_map(|datastore| datastore.claims.on_waits(op));
                 if let Some(vm) = name {
                     out.event(Event::VmWaitsForStorage { vm, reason: why });
                 }
@@ -140,7 +140,7 @@ impl Core {
     pub fn next_deadline(&self) -> Time {
         let timing = &self.config.timing;
         let mut due = if self.stopping { Time(u64::MAX) } else { self.election.deadline(timing) };
-        if self.election.primary().is_some() && !self.election.is_primary() {
+        if self.election.primary().is_some() && !self.election.is_primary() && !self.stopping {
             due = due.min(self.heartbeat_due);
         }
         for peer in self.watched() {
@@ -326,7 +326,7 @@ impl Core {
             suspicious,
             host: HostSide {
                 domains: self.vms.domains(),
-                concurrent_starts: self.config.concurrent_starts,
+                concurrent_starts: if self.stopping { 0 } else { self.config.concurrent_starts },
                 stored: self.vms.stored(name),
             },
         };
@@ -412,6 +412,13 @@ impl Core {
                     current.insert(host.clone());
                 }
             }
+            let blind = self.peers.values().any(|peer| {
+                let heartbeat = peer.heartbeat.as_ref();
+                let reaches = heartbeat.is_none_or(|heartbeat| heartbeat.datastores.contains(&name));
+                let shows = current.contains(&peer.host)
+                    && heartbeat.is_none_or(|heartbeat| heartbeat.hypervisor_well);
+                peer.state != HostState::Failed && reaches && !shows
+            });
             let side = OwnerSide {
                 me: &self.config.me,
                 timing: &self.config.timing,
@@ -420,6 +427,7 @@ impl Core {
                 heartbeat_read: &heartbeat_read,
                 candidates: &candidates,
                 current: &current,
+                blind,
             };
             if let Some(list) = &mut datastore.list {
                 list.review(&side, out);

@@ -152,7 +152,11 @@ impl Peer {
         let disk_since = silent_since + timing.heartbeat.scaled(2, 1);
         let alive_on_disk = disk.changed.is_some_and(|at| at >= disk_since)
             && disk.still.is_some_and(|still| still < timing.failure_timeout);
-        let dead_on_disk = disk.still.is_none_or(|still| still >= timing.failure_timeout);
+        // Where no datastore can be read, the network alone has to do: three times as long.
+        let dead_on_disk = match disk.still {
+            Some(still) => still >= timing.failure_timeout,
+            None => silence >= timing.failure_timeout.scaled(3, 1),
+        };
         let ping = self.ping_answered.is_some_and(|at| at >= disk_since) && self.pings_missed < 2;
         let conclusive = alive_on_disk
             || (silence >= timing.failure_timeout && dead_on_disk && (ping || self.pings_missed >= 2));

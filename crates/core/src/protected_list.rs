@@ -40,6 +40,9 @@ const RAN_WELL: Span = Span::from_secs(60);
 /// How long a VM that migrated away may take to show up elsewhere before it is restarted.
 const MIGRATION_GRACE: Span = Span::from_secs(10);
 
+/// From so many entries on, VMs that are off and that no host has are forgotten. The register holds about 3,000.
+const ENTRIES_KEPT: usize = 2_000;
+
 /// Why a VM waits, host by host.
 type Refusals = Vec<(HostId, Arc<str>)>;
 
@@ -72,6 +75,8 @@ pub(crate) struct OwnerSide<'a> {
     /// Hosts that are alive and whose power-on list was written by the run of their agent that is alive: only these show
     /// what runs there *now*. What a dead host left behind shows what ran there once (R42).
     pub(crate) current: &'a BTreeSet<HostId>,
+    /// There is a host that is not known to be dead and does not show what runs on it.
+    pub(crate) blind: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -129,6 +134,24 @@ impl OwnerList {
 
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// Forgets VMs that are off and that nobody has, when there are very many: the register has room for some thousands.
+    fn prune(&mut self, side: &OwnerSide<'_>) {
+        if self.slots.len() <= ENTRIES_KEPT {
+            return;
+        }
+        let claimed: BTreeSet<VmId> =
+            side.power_on.values().flat_map(|seen| seen.list.claims.iter().map(|claim| claim.vm)).collect();
+        let before = self.slots.len();
+        self.slots.retain(|vm, slot| {
+            let entry = &slot.working;
+            claimed.contains(vm)
+                || entry.unprotected
+                || entry.holder.is_some()
+                || entry.desired == Desired::On
+        });
+        self.dirty |= self.slots.len() != before;
     }
 
     /// The list to be written next, if one is due and none is under way.
@@ -194,6 +217,7 @@ impl OwnerList {
         if self.on_disk.is_none() {
             return;
         }
+        self.prune(side);
         self.admit_new(side, out);
         let mut order: Vec<(Priority, VmId)> =
             self.slots.iter().map(|(vm, slot)| (slot.working.spec.priority, *vm)).collect();
@@ -275,7 +299,8 @@ impl OwnerList {
             }
             Verdict::AwaitMigration => {
                 let since = *slot.migrating_since.get_or_insert(out.now);
-                if out.now.since(since) >= MIGRATION_GRACE {
+                // Where nobody can look, it may well run: QEMU's lock must not be what finds out.
+                if out.now.since(since) >= MIGRATION_GRACE && !side.blind {
                     let reason = "it migrated away but was not seen anywhere".into();
                     self.grant_anew(vm, false, reason, side, rooms, name, out);
                 }

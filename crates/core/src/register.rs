@@ -146,6 +146,8 @@ pub enum StopCause {
     Saved,
     /// It left by live migration.
     Migrated,
+    /// Its disk was moved to another datastore: it is protected there.
+    MovedAway,
     /// QEMU crashed, was killed, or the guest panicked.
     Crashed,
     /// The host went down under it.
@@ -163,7 +165,8 @@ impl StopCause {
             StopCause::GuestShutdown
             | StopCause::UserShutdown
             | StopCause::UserDestroyed
-            | StopCause::Saved => true,
+            | StopCause::Saved
+            | StopCause::MovedAway => true,
             StopCause::Migrated
             | StopCause::Crashed
             | StopCause::HostFailed
@@ -181,6 +184,7 @@ impl fmt::Display for StopCause {
             StopCause::UserDestroyed => "its user destroyed it",
             StopCause::Saved => "its user saved it",
             StopCause::Migrated => "it migrated away",
+            StopCause::MovedAway => "its disk was moved to another datastore",
             StopCause::Crashed => "QEMU crashed or was killed",
             StopCause::HostFailed => "its host went down",
             StopCause::Withdrawn => "the host gave the grant back",

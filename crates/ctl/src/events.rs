@@ -61,6 +61,7 @@ fn names_host(event: &Event, wanted: &HostId) -> bool {
         | Event::DatastoreBack { .. }
         | Event::OwnershipLost { .. }
         | Event::RegisterUnreadable { .. }
+        | Event::RegisterUnwritable { .. }
         | Event::RegisterReadable { .. }
         | Event::VmNotProtectable { .. }
         | Event::VmUnprotected { .. }

@@ -75,6 +75,11 @@ pub struct Scenario {
     /// How long the storage keeps the image locks of a crashed host, in seconds.
     #[serde(default)]
     pub lock_release: f64,
+    /// Whether QEMU locks images. Without it, only the protocol keeps a second copy away.
+    #[serde(default = "yes")]
+    pub image_lock: bool,
+    /// Run it many times, with other latencies and with some steps shifted: for what depends on an instant.
+    pub sweep: Option<Sweep>,
     /// The VMs.
     pub vm: Vec<ScenarioVm>,
     /// What is done.
@@ -101,11 +106,33 @@ pub struct ScenarioVm {
     pub priority: Option<String>,
 }
 
+/// Variants of a scenario: each seed of the latencies with each shift. All must go as the scenario says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// How many seeds, from 0.
+    pub seeds: u64,
+    /// The largest shift, in seconds; the smallest is 0.
+    pub until: f64,
+    /// The difference between two shifts, in seconds.
+    pub every: f64,
+}
+
+impl Sweep {
+    fn shifts(&self) -> impl Iterator<Item = f64> + '_ {
+        let steps = if self.every > 0.0 { (self.until / self.every) as u32 } else { 0 };
+        (0..=steps).map(|step| f64::from(step) * self.every)
+    }
+}
+
 /// Something done at an instant.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Step {
     /// When, in seconds.
     pub at: f64,
+    /// Whether a sweep shifts it.
+    #[serde(default)]
+    pub shifts: bool,
     /// What.
     #[serde(flatten)]
     pub action: Action,
@@ -193,6 +220,10 @@ pub enum That {
     },
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn one_datastore() -> Vec<DatastoreName> {
     vec![DatastoreName::new("ds1")]
 }
@@ -247,7 +278,7 @@ impl Scenario {
             duplicate_permille: 0,
             start_delay: START_DELAY,
             start_failure_permille: 0,
-            image_lock: true,
+            image_lock: self.image_lock,
             boot: BOOT,
         })
     }
@@ -276,10 +307,34 @@ impl Scenario {
     }
 }
 
-/// Runs a scenario; the text trace comes back when `trace` is set, whatever the result.
+/// Runs a scenario, or all its variants up to the first that fails; the text trace (of the last one) comes back when `trace` is
+/// set, whatever the result.
 pub fn run_scenario(
     name: &str,
     scenario: &Scenario,
+    node: NodeFactory,
+    trace: bool,
+) -> (Result<(), ScenarioError>, Vec<String>) {
+    let Some(sweep) = &scenario.sweep else {
+        return run_variant(name, scenario, (scenario.seed, 0.0), node, trace);
+    };
+    let mut last = (Ok(()), Vec::new());
+    for seed in 0..sweep.seeds {
+        for shift in sweep.shifts() {
+            let variant = format!("{name} (seed {seed}, shifted by {shift:.3} s)");
+            last = run_variant(&variant, scenario, (seed, shift), node, trace);
+            if last.0.is_err() {
+                return last;
+            }
+        }
+    }
+    last
+}
+
+fn run_variant(
+    name: &str,
+    scenario: &Scenario,
+    (seed, shift): (u64, f64),
     node: NodeFactory,
     trace: bool,
 ) -> (Result<(), ScenarioError>, Vec<String>) {
@@ -288,9 +343,10 @@ pub fn run_scenario(
             Ok(setup) => setup,
             Err(error) => return (Err(error), Vec::new()),
         };
-    let mut world = World::new(setup, scenario.seed, node, trace);
+    let mut world = World::new(setup, seed, node, trace);
     for step in &scenario.step {
-        world.schedule((step.at * SECOND) as u64, step.action.clone());
+        let at = if step.shifts { step.at + shift } else { step.at };
+        world.schedule((at * SECOND) as u64, step.action.clone());
     }
     let mut watched: Vec<Watched> = scenario.expect.iter().map(Watched::new).collect();
     let end = watched.iter().map(|watched| watched.to).max().unwrap_or(0);

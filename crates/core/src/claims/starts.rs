@@ -6,7 +6,8 @@ impl Claims {
     /// How many starts are under way.
     pub(crate) fn starting(&self) -> u32 {
         let busy = |slot: &&Slot| match slot.stage {
-            Stage::Preparing { .. } | Stage::Prepared { .. } | Stage::Resuming { .. } => true,
+            Stage::Preparing { waits, .. } => !waits,
+            Stage::Prepared { .. } | Stage::Resuming { .. } => true,
             Stage::Settled
             | Stage::Announcing
             | Stage::Checking { .. }
@@ -101,7 +102,7 @@ impl Claims {
             xml: spec.xml,
             token,
         };
-        slot.stage = Stage::Preparing { op: out.vm(action) };
+        slot.stage = Stage::Preparing { op: out.vm(action), waits: false };
     }
 
     pub(super) fn set_stage(&mut self, vm: VmId, stage: Stage) {
@@ -206,9 +207,6 @@ impl Claims {
         };
         let then = claim.state.clone();
         let op = out.vm(VmAction::Destroy { vm });
-        self.slots.insert(
-            vm,
-            Slot { claim, stage: Stage::Removing { op, then }, acted: Time(0), stopped: Time(0) },
-        );
+        self.slots.insert(vm, Slot::new(claim, Stage::Removing { op, then }));
     }
 }

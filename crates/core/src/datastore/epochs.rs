@@ -22,13 +22,15 @@ impl Datastore {
             out.event(Event::OwnershipLost { datastore: self.name.clone(), epoch: list.epoch(), reason });
         }
         self.write_block(out);
-        if self.take_over_due.is_some_and(|due| out.now >= due) && !self.reading(&Purpose::TakeOver) {
+        if self.take_over_due.is_some_and(|due| out.now >= due)
+            && !self.reading(&Purpose::TakeOver(self.ownership.block.instance))
+        {
             self.read_for_take_over(out);
         }
     }
 
     pub(super) fn write_block(&mut self, out: &mut Out<'_>) {
-        if self.own_dirty && self.own_write.is_none() {
+        if self.own_dirty && self.own_write.is_none() && out.now >= self.own_retry {
             self.own_dirty = false;
             let op = self.write(RegisterValue::Ownership(self.ownership.block.clone()), out);
             self.own_write = Some((op, out.now));
@@ -105,7 +107,7 @@ impl Datastore {
         if registers.is_empty() {
             return self.take_over(None, out);
         }
-        self.read(Purpose::TakeOver, registers, out);
+        self.read(Purpose::TakeOver(epoch), registers, out);
     }
 
     pub(super) fn take_over(&mut self, former: Option<ProtectedList>, out: &mut Out<'_>) {

@@ -136,9 +136,9 @@ impl Datastore {
                 };
                 self.carry_out(next, out);
             }
-            Purpose::TakeOver => {
-                let epoch = self.ownership.block.instance;
-                if self.ownership.epoch(out.now).is_none() || self.list.is_some() {
+            Purpose::TakeOver(epoch) => {
+                // R23: what was read for an earlier epoch of this host's says nothing about this one.
+                if self.ownership.epoch(out.now) != Some(epoch) || self.list.is_some() {
                     return;
                 }
                 if !complete {
@@ -182,14 +182,26 @@ impl Datastore {
                     Sighting::update(slot, value, read.started, now);
                 }
             }
-            (RegisterId::PowerOn(host), Some(RegisterValue::PowerOn(list))) => {
+            (RegisterId::PowerOn(host), value) => {
+                let list = match value {
+                    Some(RegisterValue::PowerOn(list)) => list,
+                    // Never written: that host has never claimed anything here.
+                    Some(_) | None => PowerOnList {
+                        boot: BootId([0; 16]),
+                        incarnation: Incarnation(0),
+                        version: 0,
+                        isolated: false,
+                        list_seen: None,
+                        claims: Vec::new(),
+                    },
+                };
                 let newer = self.seen_power_on.get(host).is_none_or(|seen| seen.started <= read.started);
                 if newer {
                     self.seen_power_on.insert(host.clone(), PowerOnSeen { list, started: read.started });
                 }
             }
             (RegisterId::ProtectedList(_), Some(RegisterValue::ProtectedList(list))) => lists.push(list),
-            (RegisterId::PowerOn(_) | RegisterId::ProtectedList(_), _) => {}
+            (RegisterId::ProtectedList(_), _) => {}
         }
     }
 
@@ -209,7 +221,7 @@ impl Datastore {
                 let next = self.ownership.on_read_failed(&timing, out.now);
                 self.carry_out(next, out);
             }
-            Purpose::TakeOver => self.take_over_due = Some(out.now + timing.close_look()),
+            Purpose::TakeOver(_) => self.take_over_due = Some(out.now + timing.close_look()),
             Purpose::Look => {
                 self.claims.look_wanted = self.claims.waits_for_look();
                 self.look_due = self.look_due.min(out.now + timing.heartbeat);
@@ -297,7 +309,7 @@ fn is_older(seen: &Sighting<Option<HeartbeatRegister>>, value: Option<&Heartbeat
 }
 
 /// A register's file, and the epoch where the file has several.
-fn file_of(id: &RegisterId) -> Arc<str> {
+pub(super) fn file_of(id: &RegisterId) -> Arc<str> {
     match id {
         RegisterId::Heartbeat(host) => alloc::format!("{host}-hb"),
         RegisterId::PowerOn(host) => alloc::format!("{host}-poweron"),

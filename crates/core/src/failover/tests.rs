@@ -106,6 +106,24 @@ fn an_intent_is_confirmed_only_by_a_later_reading_of_a_host_that_is_still_failed
     assert_eq!(decide(&entry, Some(&seen(HostState::Connected, Some(&gone))), None), Verdict::Confirm);
 }
 
+/// I4: a stop that reached the disk before the host died counts, also when the owner had not read it yet.
+#[test]
+fn a_stop_on_purpose_that_is_found_under_an_intent_is_no_restart() {
+    let entry = Entry { intent: Some("host-2".into()), ..entry() };
+    let destroyed = stopped(StopCause::UserDestroyed);
+    let after = HolderSeen { read_after_intent: true, ..seen(HostState::Failed, Some(&destroyed)) };
+    assert_eq!(decide(&entry, Some(&after), None), Verdict::SetOff(StopCause::UserDestroyed));
+    let left = stopped(StopCause::Migrated);
+    let after = HolderSeen { read_after_intent: true, ..seen(HostState::Failed, Some(&left)) };
+    assert!(matches!(decide(&entry, Some(&after), None), Verdict::Cancel(_)));
+    let running = claim(5, ClaimState::Running);
+    let unprotected = Entry { unprotected: true, ..entry };
+    assert!(matches!(
+        decide(&unprotected, Some(&seen(HostState::Failed, Some(&running))), None),
+        Verdict::Cancel(_)
+    ));
+}
+
 /// R41 (c).
 #[test]
 fn a_grant_that_nobody_claims_is_moved_but_not_by_a_host_that_may_still_claim_it() {
@@ -113,6 +131,8 @@ fn a_grant_that_nobody_claims_is_moved_but_not_by_a_host_that_may_still_claim_it
     assert_eq!(decide(&entry(), Some(&silent), None), Verdict::Keep);
     let overdue = HolderSeen { overdue: true, ..silent.clone() };
     assert_eq!(decide(&entry(), Some(&overdue), None), Verdict::Intend);
+    let dead_agent = HolderSeen { overdue: true, ..seen(HostState::AgentUnreachable, None) };
+    assert_eq!(decide(&entry(), Some(&dead_agent), None), Verdict::Intend);
     let declined = HolderSeen { saw_grant: true, ..silent.clone() };
     assert_eq!(decide(&entry(), Some(&declined), None), Verdict::Intend);
     let other = HostId::new("host-9");

@@ -44,9 +44,12 @@ impl Core {
     }
 
     pub(super) fn answer_operators(&mut self, out: &mut Out<'_>) {
-        let datastores = &self.datastores;
+        let (datastores, now) = (&self.datastores, out.now);
         self.pending.retain(|pending| {
-            let list = datastores.get(&pending.datastore).and_then(|datastore| datastore.list.as_ref());
+            let datastore = datastores
+                .get(&pending.datastore)
+                .filter(|datastore| datastore.ownership.epoch(now).is_some());
+            let list = datastore.and_then(|datastore| datastore.list.as_ref());
             let result = match list {
                 None => Err(String::from("the ownership was lost before it was on disk: ask again")),
                 Some(list) if list.is_settled(pending.vm) => Ok(pending.answer.clone()),

@@ -39,6 +39,7 @@ impl OwnerList {
             out.event(Event::VmStopped { vm: name, host, cause, restart: false });
         }
         slot.working.desired = Desired::Off;
+        slot.working.intent = None;
         slot.working.attempts = 0;
         slot.working.failed_over_from = None;
         slot.running_since = None;

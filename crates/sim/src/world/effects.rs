@@ -147,6 +147,7 @@ impl World {
             | Event::OwnershipAcquired { former: None, .. }
             | Event::OwnershipLost { .. }
             | Event::RegisterUnreadable { .. }
+            | Event::RegisterUnwritable { .. }
             | Event::RegisterReadable { .. }
             | Event::VmUnprotected { .. }
             | Event::VmStopped { restart: true, .. }
