@@ -25,10 +25,13 @@ impl Datastore {
                 Some(owner) if around.secondary && !around.suspicious => [owner].to_vec(),
                 Some(_) | None => self.peers.clone(),
             };
-            let registers: Vec<RegisterId> = whom
-                .into_iter()
-                .flat_map(|host| [RegisterId::Heartbeat(host.clone()), RegisterId::Ownership(host)])
-                .collect();
+            // An owner need not watch for contenders: its own lease silences it in time, whoever comes after it.
+            let owns = self.list.is_some();
+            let of = |host: HostId| {
+                let block = (!owns).then(|| RegisterId::Ownership(host.clone()));
+                [RegisterId::Heartbeat(host)].into_iter().chain(block)
+            };
+            let registers: Vec<RegisterId> = whom.into_iter().flat_map(of).collect();
             if !registers.is_empty() {
                 self.read(Purpose::Scan, registers, out);
             }
