@@ -97,7 +97,11 @@ fn peer_view(core: &Core, host: &HostId, now: Time) -> HostView {
         network_heartbeat: peer.last_network.map(|at| now.since(at)),
         datastore_heartbeats: evidence.collect(),
         ping,
-        datastores: heartbeat.map(|heartbeat| heartbeat.datastores.clone()).unwrap_or_default(),
+        // What it said before it went silent says nothing about now.
+        datastores: heartbeat
+            .filter(|_| peer.state == HostState::Connected)
+            .map(|heartbeat| heartbeat.datastores.clone())
+            .unwrap_or_default(),
         capacity: heartbeat.map(|heartbeat| heartbeat.capacity),
         hypervisor_well: heartbeat.map(|heartbeat| heartbeat.hypervisor_well),
     }

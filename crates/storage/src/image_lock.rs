@@ -27,7 +27,7 @@ const RESIZE: i64 = 3;
 
 /// The bytes that would keep a VM from starting, and what a lock on each means.
 const BYTES_IN_THE_WAY: [(i64, &str); 5] = [
-    (USED_BASE + WRITE, "a QEMU writes to it"),
+    (USED_BASE + WRITE, "the storage still shows a QEMU that writes to it"),
     (USED_BASE + RESIZE, "a QEMU may resize it"),
     (UNSHARED_BASE + WRITE, "a QEMU (or qemu-img) lets nobody write to it"),
     (UNSHARED_BASE + RESIZE, "a QEMU (or qemu-img) lets nobody resize it"),

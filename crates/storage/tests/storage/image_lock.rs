@@ -78,7 +78,11 @@ fn a_running_qemu_holds_its_image_and_a_killed_one_does_not() {
         assert_eq!(probe_image(&image), ImageLock::Free, "{format}");
         let qemu = Qemu::start(&image, format);
         let held = probe_image(&as_seen_by_others(directory.path()).join(format!("disk.{format}")));
-        assert_eq!(held, ImageLock::Held { by: "a QEMU writes to it".into() }, "{format}");
+        assert_eq!(
+            held,
+            ImageLock::Held { by: "the storage still shows a QEMU that writes to it".into() },
+            "{format}"
+        );
         drop(qemu);
         assert_eq!(probe_image(&image), ImageLock::Free, "{format}, QEMU killed");
         // The probe left nothing behind that would keep a QEMU from starting.
