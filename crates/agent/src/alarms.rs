@@ -92,6 +92,8 @@ fn raises(event: &Event) -> Option<Key> {
         | Event::VmStartFailed { .. }
         | Event::VmRestarted { .. }
         | Event::DefinitionDropped { .. }
+        | Event::VmActiveOnce { .. }
+        | Event::VmCopyRemoved { .. }
         | Event::HypervisorLost
         | Event::HypervisorBack => None,
     }
@@ -119,7 +121,7 @@ fn ends(event: &Event, key: &Key) -> bool {
                     || matches!(event, Event::VmGranted { .. } | Event::VmRestarted { .. }))
         }
         Key::ActiveTwice(id) => {
-            is_about(event, *id) && (is_settling(event) || matches!(event, Event::DefinitionDropped { .. }))
+            is_about(event, *id) && (is_settling(event) || matches!(event, Event::VmActiveOnce { .. }))
         }
     }
 }

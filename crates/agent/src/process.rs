@@ -15,6 +15,10 @@ use tracing::level_filters::LevelFilter;
 pub fn run(config_file: &Path, check_only: bool) -> Result<(), StartError> {
     let config = AgentConfig::load(config_file)?;
     if check_only {
+        // A running agent waits for a datastore that is not mounted yet; who asks beforehand wants to know.
+        for datastore in &config.datastores {
+            mainstay_storage::Datastore::check_path(&datastore.path, datastore.allow_unmounted)?;
+        }
         return Ok(());
     }
     start_log(&config);

@@ -227,10 +227,9 @@ impl Claims {
         if let Some(entry) = taken {
             // Somebody was told to run it after this host: the later grant counts, this copy goes.
             let op = out.vm(VmAction::Destroy { vm: domain.vm });
-            out.event(Event::VmActiveTwice {
+            out.event(Event::VmCopyRemoved {
                 vm: VmName { id: domain.vm, name: domain.name.clone() },
                 holder: entry.holder.clone().unwrap_or_else(|| self.me.clone()),
-                other: self.me.clone(),
             });
             if let Some(slot) = self.slots.get_mut(&domain.vm) {
                 slot.stage =

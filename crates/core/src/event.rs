@@ -258,6 +258,20 @@ pub enum Event {
         /// Where else it runs.
         other: HostId,
     },
+    /// A VM that was active on two hosts is active on one only.
+    VmActiveOnce {
+        /// The VM.
+        vm: VmName,
+        /// Where.
+        host: HostId,
+    },
+    /// The VM ran here although it had been given to another host since: this copy was removed (R36).
+    VmCopyRemoved {
+        /// The VM.
+        vm: VmName,
+        /// Whose it is.
+        holder: HostId,
+    },
     /// Libvirt does not answer on this host (VMs are not affected).
     HypervisorLost,
     /// It does again.
@@ -288,6 +302,7 @@ impl Event {
             | Event::VmClaimed { .. }
             | Event::VmStarted { .. }
             | Event::DefinitionDropped { .. }
+            | Event::VmActiveOnce { .. }
             | Event::HypervisorBack => Severity::Info,
             Event::VmStopped { restart, .. } => {
                 if *restart {
@@ -302,6 +317,7 @@ impl Event {
             | Event::VmWaitsForStorage { .. }
             | Event::VmStartFailed { .. }
             | Event::VmRestarted { .. }
+            | Event::VmCopyRemoved { .. }
             | Event::HypervisorLost => Severity::Warning,
             Event::DatastoreLost { .. }
             | Event::RegisterUnreadable { .. }
@@ -329,7 +345,9 @@ impl Event {
             | Event::VmStartFailed { vm, .. }
             | Event::VmRestarted { vm, .. }
             | Event::DefinitionDropped { vm, .. }
-            | Event::VmActiveTwice { vm, .. } => Some(vm),
+            | Event::VmActiveTwice { vm, .. }
+            | Event::VmActiveOnce { vm, .. }
+            | Event::VmCopyRemoved { vm, .. } => Some(vm),
             Event::AgentStarted { .. }
             | Event::ElectionStarted { .. }
             | Event::BecamePrimary { .. }
@@ -419,6 +437,10 @@ impl fmt::Display for Event {
             }
             Event::VmActiveTwice { vm, holder, other } => {
                 write!(f, "{vm} is held by {holder} but also active on {other}: stop one of them")
+            }
+            Event::VmActiveOnce { vm, host } => write!(f, "{vm} is active on {host} only"),
+            Event::VmCopyRemoved { vm, holder } => {
+                write!(f, "{vm} ran here too, but was given to {holder} since: the copy here was removed")
             }
             Event::HypervisorLost => f.write_str("libvirt does not answer; VMs go on"),
             Event::HypervisorBack => f.write_str("libvirt answers"),

@@ -51,6 +51,8 @@ pub struct Core {
     stopping: bool,
     /// The time of the last step.
     now: Time,
+    /// When this run of the agent began.
+    pub(crate) begun: Time,
 }
 
 impl Core {
@@ -76,6 +78,7 @@ impl Core {
             announced: false,
             stopping: false,
             now,
+            begun: now,
             config,
         })
     }

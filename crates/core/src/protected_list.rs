@@ -284,8 +284,10 @@ impl OwnerList {
         let verdict = decide(&entry, seen.as_ref(), adopter);
         slot.refresh_spec(seen.as_ref(), &mut self.dirty);
         let name = VmName { id: vm, name: entry.name.clone() };
-        if !matches!(verdict, Verdict::Twice(_)) {
-            slot.twice = None;
+        if !matches!(verdict, Verdict::Twice(_))
+            && let (Some(_), Some(host)) = (slot.twice.take(), &entry.holder)
+        {
+            out.event(Event::VmActiveOnce { vm: name.clone(), host: host.clone() });
         }
         if verdict != Verdict::AwaitMigration {
             slot.migrating_since = None;

@@ -7,7 +7,7 @@ use crate::host_liveness::HostState;
 use crate::ids::{Epoch, HostId};
 use crate::machine::Core;
 use crate::register::{ClaimState, Desired, Entry};
-use crate::time::{Span, Time};
+use crate::time::Time;
 use crate::view::{DatastoreView, HostView, Role, View, VmState, VmView};
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -63,7 +63,7 @@ fn own_view(core: &Core, now: Time) -> HostView {
     HostView {
         host: core.config.me.clone(),
         state: HostState::Connected,
-        since: Span::ZERO,
+        since: now.since(core.begun),
         network_heartbeat: None,
         datastore_heartbeats: core
             .datastores
@@ -154,6 +154,13 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
                 (Some(to), _) => Some(alloc::format!("is to go to {to}")),
                 (None, Some(waits)) => Some(waits),
                 (None, None) if entry.unprotected => Some(String::from("unprotected by its user")),
+                (None, None) if state == VmState::Off => {
+                    Some(String::from("stopped on purpose; protected again as soon as it is started"))
+                }
+                (None, None) if state == VmState::Unknown => {
+                    let holder = holder_state.unwrap_or_default();
+                    Some(alloc::format!("last seen running; its host is {holder}"))
+                }
                 (None, None) => None,
             };
             VmView {
@@ -162,7 +169,8 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
                 datastore: datastore.name.clone(),
                 host: entry.holder.clone(),
                 state,
-                protected: state == VmState::Running && !entry.unprotected && own,
+                // What is on disk is what counts: the VM of a silent host is protected too.
+                protected: matches!(state, VmState::Running | VmState::Unknown) && !entry.unprotected && own,
                 note,
                 priority: entry.spec.priority,
                 token: Some(entry.token),

@@ -51,6 +51,15 @@ impl Route {
     pub fn no_agent(&self, why: NoAnswer, host_sockets: &Path) -> Failure {
         let names = hosts_with_sockets(host_sockets);
         let (reason, hint) = match (why, names.first()) {
+            (NoAnswer::NoSocket, Some(_)) if self.pass_on_to.is_some() => (
+                "there is no such socket, and so no agent that could pass the question on",
+                format!(
+                    "{} has no socket of {}, only those of {}",
+                    host_sockets.display(),
+                    self.pass_on_to.as_deref().unwrap_or_default(),
+                    names.join(", ")
+                ),
+            ),
             (NoAnswer::NoSocket, Some(first)) => (
                 "there is no such socket",
                 format!(

@@ -51,6 +51,7 @@ fn names_host(event: &Event, wanted: &HostId) -> bool {
         Event::TakeoverIntended { from, to, .. } => from == wanted || to == wanted,
         Event::VmRestarted { from, to, .. } => from.as_ref() == Some(wanted) || to == wanted,
         Event::VmActiveTwice { holder, other, .. } => holder == wanted || other == wanted,
+        Event::VmActiveOnce { host, .. } | Event::VmCopyRemoved { holder: host, .. } => host == wanted,
         Event::OwnershipAcquired { former, .. } => former.as_ref() == Some(wanted),
         Event::VmWaitsForHost { reasons, .. } => reasons.iter().any(|(host, _)| host == wanted),
         Event::AgentStarted { .. }

@@ -46,6 +46,9 @@ impl Lab {
 impl Host<'_> {
     /// Starts the agent: `mainstay agent --config /etc/mainstay/agent.toml`, its output in `agent.log`.
     pub fn start_agent(&self) -> Result<()> {
+        if self.agent_pid()?.is_some() {
+            return Err(LabError::AgentRuns { host: self.name() });
+        }
         let binary = find_binary(&self.lab.config)?.display().to_string();
         self.spawn_daemon(NAME, &[binary.as_str(), "agent", "--config", "/etc/mainstay/agent.toml"])
     }

@@ -56,7 +56,7 @@ impl Lab {
             for net in Net::ALL {
                 let link = state.faults.link(host.number, net);
                 if link != crate::LinkFaults::default() {
-                    let _ = write!(text, "  {}: {link:?}", net.bridge());
+                    let _ = write!(text, "  {}: {}", net.bridge(), faults_in_words(&link));
                 }
             }
             text.push('\n');
@@ -83,4 +83,18 @@ impl Lab {
         }
         text
     }
+}
+
+/// What is wrong with a link, in a few words.
+fn faults_in_words(link: &crate::LinkFaults) -> String {
+    let mut words: Vec<String> = Vec::new();
+    words.extend(link.cut.map(|cut| format!("cut ({cut:?})").to_lowercase()));
+    words.extend(link.dropped.iter().map(|direction| format!("drops all {direction:?}bound").to_lowercase()));
+    if link.loss_percent > 0 {
+        words.push(format!("loses {} %", link.loss_percent));
+    }
+    if link.no_gateway {
+        words.push("can't reach the gateway".into());
+    }
+    words.join(", ")
 }

@@ -78,6 +78,12 @@ pub enum LabError {
         host: usize,
     },
 
+    /// An agent is to be started where one runs.
+    #[error("the agent of {host} runs already: stop or kill it first (mainstay-lab agent stop {host})")]
+    AgentRuns {
+        /// The host.
+        host: String,
+    },
     /// This datastore can't do that.
     #[error("datastore '{datastore}' can't {what}: {reason}")]
     Unsupported {

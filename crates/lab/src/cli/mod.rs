@@ -91,6 +91,7 @@ fn exit_code(error: &LabError) -> u8 {
         LabError::NoLab => 5,
         LabError::HostOff { .. }
         | LabError::HostHung { .. }
+        | LabError::AgentRuns { .. }
         | LabError::Unsupported { .. }
         | LabError::NotRunning { .. }
         | LabError::NoAgentBinary { .. }

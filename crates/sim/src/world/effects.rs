@@ -147,6 +147,8 @@ impl World {
             | Event::OwnershipAcquired { former: None, .. }
             | Event::OwnershipLost { .. }
             | Event::RegisterUnreadable { .. }
+            | Event::VmActiveOnce { .. }
+            | Event::VmCopyRemoved { .. }
             | Event::RegisterUnwritable { .. }
             | Event::RegisterReadable { .. }
             | Event::VmUnprotected { .. }
