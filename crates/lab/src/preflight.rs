@@ -5,6 +5,9 @@ use std::path::Path;
 
 use crate::cgroup;
 use crate::exec;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static PROBES: AtomicU64 = AtomicU64::new(0);
 
 /// Something that is missing, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +76,9 @@ pub(crate) fn check() -> Vec<Missing> {
             "mount it: `mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified`",
         ),
         Some(root) => {
-            let probe = root.join(format!("mainstay-lab-probe-{}", std::process::id()));
+            // Tests of one process check at the same time: each needs a name of its own.
+            let number = PROBES.fetch_add(1, Ordering::Relaxed);
+            let probe = root.join(format!("mainstay-lab-probe-{}-{number}", std::process::id()));
             if std::fs::create_dir(&probe).is_err() {
                 miss(
                     "a writable cgroup version 2",
@@ -104,6 +109,18 @@ pub(crate) fn check() -> Vec<Missing> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As live tests of one process do: none may see what another one makes for a moment.
+    #[test]
+    fn checks_at_the_same_time_find_the_same() {
+        let alone = check();
+        std::thread::scope(|scope| {
+            let checks: Vec<_> = (0..16).map(|_| scope.spawn(check)).collect();
+            for other in checks {
+                assert_eq!(other.join().expect("no panic"), alone);
+            }
+        });
+    }
 
     #[test]
     fn every_remedy_says_what_to_do() {
