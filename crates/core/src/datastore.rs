@@ -64,7 +64,6 @@ struct PowerOnWriter {
     version: u64,
     in_flight: Option<(OpId, PowerOnList)>,
     durable: Option<PowerOnList>,
-    durable_at: Time,
     retry: Time,
 }
 
@@ -148,13 +147,7 @@ impl Datastore {
                 due: now,
                 last_written: None,
             },
-            power_on: PowerOnWriter {
-                version: 0,
-                in_flight: None,
-                durable: None,
-                durable_at: now,
-                retry: now,
-            },
+            power_on: PowerOnWriter { version: 0, in_flight: None, durable: None, retry: now },
             connected: false,
             error: None,
             heartbeats: config.peers.iter().map(|host| (host.clone(), None)).collect(),
@@ -429,7 +422,6 @@ impl Datastore {
         }
         self.claims.on_durable(&list.claims, out.now);
         self.power_on.durable = Some(list);
-        self.power_on.durable_at = out.now;
         self.power_on_changed = true;
         self.review_wanted = true;
     }

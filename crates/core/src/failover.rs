@@ -5,7 +5,7 @@
 //! registers were read once more, unchanged, after the intent was on disk (R40, R41).
 
 use crate::host_liveness::HostState;
-use crate::ids::{HostId, Token};
+use crate::ids::HostId;
 use crate::register::{Claim, ClaimState, Desired, Entry, StopCause};
 use alloc::sync::Arc;
 
@@ -187,11 +187,6 @@ fn released(entry: &Entry, adopter: Option<&HostId>, cause: StopCause) -> Verdic
     }
     let same_host = matches!(cause, StopCause::Crashed | StopCause::Unknown) && entry.attempts == 0;
     Verdict::Grant { same_host, reason: alloc::format!("{cause}").into() }
-}
-
-/// Whether a claim of this token comes after the entry's grant: the former owner gave it, and this list did not see it.
-pub(crate) fn is_later(claim: &Claim, entry: &Entry) -> Option<Token> {
-    claim.token.filter(|token| *token > entry.token)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod slot;
 mod verdicts;
 
 use crate::event::{Event, VmName};
-use crate::failover::{HolderSeen, Verdict, decide, is_later};
+use crate::failover::{HolderSeen, Verdict, decide};
 use crate::host_liveness::HostState;
 use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
 use crate::out::Out;
@@ -405,7 +405,8 @@ fn adopt_claim(entries: &mut BTreeMap<VmId, Entry>, host: &HostId, claim: &Claim
     let Some(token) = claim.token else { return };
     match entries.get_mut(&claim.vm) {
         Some(entry) => {
-            if is_later(claim, entry).is_some() {
+            // A later grant than the entry's: the former owner gave it, and this list did not see it.
+            if token > entry.token {
                 entry.token = token;
                 entry.holder = Some(host.clone());
                 entry.desired = Desired::On;

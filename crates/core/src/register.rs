@@ -3,7 +3,7 @@
 //!
 //! Invariant: a register has one writer. `ProtectedList(epoch)` has the owner of that epoch, all others the host they name.
 
-use crate::ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, Token, VmId, XmlId};
+use crate::ids::{BootId, Epoch, HostId, Incarnation, Token, VmId, XmlId};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -368,13 +368,4 @@ pub enum Desired {
     On,
     /// No: its user or its guest stopped it.
     Off,
-}
-
-/// Where a VM's registers are: the datastore that it is homed on, and the VM.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct VmHome {
-    /// The datastore.
-    pub datastore: DatastoreName,
-    /// The VM.
-    pub vm: VmId,
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use mainstay_core::Time;
+use mainstay_core::{Time, VmId};
 
 use crate::error::XmlError;
 use crate::metadata::Metadata;
@@ -18,13 +18,7 @@ pub struct DomainUuid(pub [u8; 16]);
 
 impl fmt::Display for DomainUuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, byte) in self.0.iter().enumerate() {
-            if matches!(index, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        fmt::Display::fmt(&VmId(self.0), f)
     }
 }
 
@@ -40,15 +34,7 @@ impl FromStr for DomainUuid {
     /// Reads 32 hexadecimal digits, with dashes anywhere between them, as libvirt does.
     fn from_str(text: &str) -> Result<DomainUuid, XmlError> {
         let bad = || XmlError::BadValue { what: "uuid", value: text.chars().take(64).collect() };
-        let mut bytes = [0u8; 16];
-        let mut digits = 0usize;
-        for character in text.trim().chars().filter(|character| *character != '-') {
-            let digit = character.to_digit(16).and_then(|digit| u8::try_from(digit).ok()).ok_or_else(bad)?;
-            let byte = bytes.get_mut(digits / 2).ok_or_else(bad)?;
-            *byte = *byte << 4 | digit;
-            digits += 1;
-        }
-        if digits == 32 { Ok(DomainUuid(bytes)) } else { Err(bad()) }
+        VmId::parse(text.trim()).map(|vm| DomainUuid(vm.0)).ok_or_else(bad)
     }
 }
 

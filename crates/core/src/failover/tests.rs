@@ -1,7 +1,7 @@
 //! The decision about one VM, case by case: what stands in its entry, what is seen of its holder, what follows.
 
 use super::*;
-use crate::ids::{Epoch, VmId, XmlId};
+use crate::ids::{Epoch, Token, VmId, XmlId};
 use crate::register::{Priority, VmSpec};
 
 const VM: VmId = VmId([7; 16]);
