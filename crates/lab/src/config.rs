@@ -10,6 +10,9 @@ use crate::error::{LabError, Result};
 /// Where everything goes when [`LabConfig::dir`] isn't set. Not below `/run` or `/srv`, which every host covers.
 pub const DEFAULT_BASE: &str = "/var/tmp/mainstay-lab";
 
+/// The switch's own number in a network, where a host has its own.
+pub(crate) const SWITCH: usize = 254;
+
 /// One of the two networks that connect the hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -54,7 +57,7 @@ impl Net {
 
     /// The switch's address in this network: the gateway, or the storage server.
     pub fn switch_address(self) -> String {
-        format!("{}.254", self.prefix())
+        format!("{}.{SWITCH}", self.prefix())
     }
 
     /// A network card's address on the wire, the same after every power-on, as with real hardware.

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::config::{LabConfig, Net};
+use crate::config::{self, LabConfig, Net};
 use crate::error::Result;
 use crate::exec::{TOOL_LIMIT, run, run_with};
 use crate::state::{Cut, Direction, NetFaults};
@@ -26,9 +26,14 @@ pub(crate) fn create_switch(config: &LabConfig) -> Result<()> {
     run("create the switch", &["ip", "netns", "add", &ns])?;
     let mut commands = "link set lo up\n".to_string();
     for net in Net::ALL {
-        let (bridge, address) = (net.bridge(), net.switch_address());
+        let (bridge, address, mac) = (net.bridge(), net.switch_address(), net.mac(config::SWITCH));
         // forward_delay 0: a port that comes up forwards at once, instead of listening for 15 seconds.
-        let _ = writeln!(commands, "link add {bridge} type bridge forward_delay 0 mcast_snooping 0");
+        // An address of its own: left to itself, a bridge takes the lowest of its ports' and changes it whenever that
+        // port comes or goes. Then nobody reaches the storage server until the hosts have asked for it anew.
+        let _ = writeln!(
+            commands,
+            "link add {bridge} address {mac} type bridge forward_delay 0 mcast_snooping 0"
+        );
         let _ = writeln!(commands, "addr add {address}/24 dev {bridge}\nlink set {bridge} up");
     }
     ip_batch("set up the switch", Some(&ns), &commands)

@@ -96,6 +96,32 @@ fn three_hosts_guests_beat_and_obey() {
     assert_eq!(lab.split_count().unwrap(), 0);
 }
 
+/// The switch's hardware address as `host` sees it; asking goes over the wire.
+fn switch_mac(lab: &Lab, host: usize, net: Net) -> String {
+    assert!(pings(lab, host, &net.switch_address()));
+    let argv = ["ip", "-4", "neigh", "show", "to", &net.switch_address(), "dev", net.nic()];
+    let line = lab.host(host).unwrap().exec(&argv).unwrap();
+    let mac = line.split_whitespace().skip_while(|w| *w != "lladdr").nth(1);
+    mac.unwrap_or_else(|| panic!("no address in '{line}'")).to_string()
+}
+
+#[test]
+fn a_host_that_comes_or_goes_leaves_the_storage_server_where_it_was() {
+    if !Lab::ready_for_live_tests() {
+        return;
+    }
+    let lab = default_lab();
+    for host in 1..=3 {
+        let witness = host % 3 + 1;
+        let before = Net::ALL.map(|net| switch_mac(&lab, witness, net));
+        let h = lab.host(host).unwrap();
+        h.power_off().unwrap();
+        assert_eq!(before, Net::ALL.map(|net| switch_mac(&lab, witness, net)), "host {host} went");
+        h.power_on().unwrap();
+        assert_eq!(before, Net::ALL.map(|net| switch_mac(&lab, witness, net)), "host {host} came");
+    }
+}
+
 #[test]
 fn power_loss_ends_everything_and_power_on_is_another_boot() {
     if !Lab::ready_for_live_tests() {
