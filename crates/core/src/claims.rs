@@ -18,6 +18,7 @@ use crate::register::{Claim, ClaimState, Desired, Entry, Priority, ProtectedList
 use crate::time::{Span, Time};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 /// How long to wait before a removal that failed is tried again.
 const REMOVAL_RETRY: Span = Span::from_secs(1);
@@ -26,7 +27,7 @@ const REMOVAL_RETRY: Span = Span::from_secs(1);
 const UNGRANTED_STOP_KEPT: Span = Span::from_secs(10);
 
 /// What this host is doing about a VM beyond what its claim says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Stage {
     /// Nothing: the claim follows the domain.
     Settled,
@@ -52,7 +53,7 @@ enum Stage {
     Doubtful { since: Time },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Slot {
     claim: Claim,
     stage: Stage,
@@ -71,7 +72,7 @@ impl Slot {
 }
 
 /// The protected list as a host last saw it, and since when it may be relied on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Look {
     /// When the read was started.
     pub(crate) started: Time,
@@ -81,7 +82,7 @@ pub(crate) struct Look {
     pub(crate) changing: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Claims {
     datastore: DatastoreName,
     me: HostId,

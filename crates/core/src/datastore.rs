@@ -27,9 +27,10 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 /// What a read is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Purpose {
     /// This host's own registers, at the start.
     Open,
@@ -45,13 +46,13 @@ enum Purpose {
     TakeOver(Epoch),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Read {
     purpose: Purpose,
     started: Time,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct HeartbeatWriter {
     register: HeartbeatRegister,
     in_flight: Option<(OpId, Time)>,
@@ -59,7 +60,7 @@ struct HeartbeatWriter {
     last_written: Option<Time>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct PowerOnWriter {
     version: u64,
     in_flight: Option<(OpId, PowerOnList)>,
@@ -68,7 +69,7 @@ struct PowerOnWriter {
 }
 
 /// A datastore.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Datastore {
     pub(crate) name: DatastoreName,
     me: HostId,
@@ -142,7 +143,13 @@ impl Datastore {
             open_due: now,
             reads: BTreeMap::new(),
             heartbeat: HeartbeatWriter {
-                register: HeartbeatRegister { boot, incarnation, counter: 0, agent_well: true },
+                register: HeartbeatRegister {
+                    boot,
+                    incarnation,
+                    counter: 0,
+                    agent: Some(incarnation),
+                    agent_well: true,
+                },
                 in_flight: None,
                 due: now,
                 last_written: None,

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// An effect of [`crate::Core::step`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Effect {
     /// Send a datagram.
     Send {
@@ -65,7 +65,7 @@ pub enum Effect {
 }
 
 /// What is to be done with registers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DiskAction {
     /// Read each of them.
     Read(Vec<RegisterId>),
@@ -74,7 +74,7 @@ pub enum DiskAction {
 }
 
 /// What is to be done with a VM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum VmAction {
     /// Wait until its images are free, define it, and create it *paused*.
     Prepare {

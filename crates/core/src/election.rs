@@ -20,7 +20,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Why a host was elected.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum PrimaryReason {
     /// Nobody else stood.
@@ -83,7 +83,7 @@ impl fmt::Display for PrimaryReason {
 }
 
 /// A host's part in the election.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Standing {
     Candidate {
         bid_due: Time,
@@ -105,7 +105,7 @@ pub(crate) enum Standing {
 }
 
 /// What the machine around must do after an election step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Turn {
     /// Nothing changed.
     None,
@@ -119,7 +119,7 @@ pub(crate) enum Turn {
     Stands,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Election {
     pub(crate) me: HostId,
     pub(crate) peers: alloc::vec::Vec<HostId>,

@@ -36,7 +36,7 @@ impl fmt::Display for HostState {
 }
 
 /// The four observations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Observations {
     /// A network heartbeat arrived within the failure time-out.
     pub network_heartbeat: bool,

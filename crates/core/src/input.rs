@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// An input to [`crate::Core::step`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Input {
     /// Time has passed (see [`crate::Core::next_deadline`]).
     Tick,
@@ -91,7 +91,7 @@ pub enum Input {
 }
 
 /// What an operator may ask of an owner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Command {
     /// Protect that VM (again).
     Protect {
@@ -106,7 +106,7 @@ pub enum Command {
 }
 
 /// A domain as libvirt shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Domain {
     /// Its UUID.
     pub vm: VmId,
@@ -123,7 +123,7 @@ pub struct Domain {
 }
 
 /// What a domain does, as far as the protocol is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DomainState {
     /// It executes, or would if nobody had frozen it. Paused by its user or by an I/O error counts as well: QEMU lives
     /// and holds the image.
@@ -137,7 +137,7 @@ pub enum DomainState {
 }
 
 /// How a disk operation went.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DiskOutcome {
     /// What each register that was asked for holds.
     Read(Vec<(RegisterId, ReadRegister)>),
@@ -148,7 +148,7 @@ pub enum DiskOutcome {
 }
 
 /// One register, as read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReadRegister {
     /// Its contents.
     Value(RegisterValue),
@@ -159,7 +159,7 @@ pub enum ReadRegister {
 }
 
 /// How an operation on a VM went.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum VmOutcome {
     /// Done. A start: QEMU is there, paused.
     Done,

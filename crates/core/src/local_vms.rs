@@ -15,15 +15,16 @@ use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Storing {
     InFlight(XmlId),
     RetryAt(Time),
 }
 
 /// The domains, each as of the last time that libvirt was asked about it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Domains {
     known: BTreeMap<VmId, (Domain, Time)>,
     /// When libvirt was last asked for all of them: what is not known did not exist then.
@@ -60,7 +61,7 @@ impl Domains {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct LocalVms {
     domains: Domains,
     well: bool,

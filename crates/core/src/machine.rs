@@ -23,9 +23,10 @@ use crate::view::View;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 /// An operator's request whose effect is still to reach the disk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Pending {
     request: u64,
     command: Command,
@@ -35,7 +36,7 @@ struct Pending {
 }
 
 /// One host's part in the protocol.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Core {
     pub(crate) config: Config,
     counters: Counters,

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// A message with what every message carries.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
     /// The run of the sender's agent. Messages of a former run are dropped.
     pub incarnation: Incarnation,
@@ -28,7 +28,7 @@ pub struct Rank {
 }
 
 /// The kinds of messages.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Body {
     /// A candidate's bid; sent to all hosts while an election lasts.
     Elect {
@@ -58,7 +58,7 @@ pub enum Body {
 }
 
 /// A secondary's network heartbeat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The sender's clock when it was sent; comes back in the answer. A lease counts from here, never from the answer.
     pub sent: Time,
@@ -73,7 +73,7 @@ pub struct Heartbeat {
 }
 
 /// The primary's answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HeartbeatAck {
     /// `sent` of the heartbeat that is answered.
     pub echo: Time,
@@ -83,7 +83,7 @@ pub struct HeartbeatAck {
 }
 
 /// Part of a [`HeartbeatAck`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OwnedDatastore {
     /// Its name.
     pub datastore: DatastoreName,
@@ -96,7 +96,7 @@ pub struct OwnedDatastore {
 }
 
 /// What a host has to offer to VMs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Capacity {
     /// Memory in MiB, all of it.
     pub memory_mib: u64,

@@ -6,9 +6,10 @@ use crate::ids::{DatastoreName, HostId, Incarnation, OpId};
 use crate::message::{Body, Message};
 use crate::time::Time;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 /// The counters that outlive a step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Counters {
     pub(crate) incarnation: Incarnation,
     pub(crate) operations: u64,

@@ -19,9 +19,10 @@ use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use serde::{Deserialize, Serialize};
 
 /// A value of a register that was read, with the bounds between which it was seen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Sighting<T> {
     pub(crate) value: T,
     /// When the first read that saw this value was answered.
@@ -55,7 +56,7 @@ impl<T: PartialEq> Sighting<T> {
 pub(crate) type Blocks = BTreeMap<HostId, Option<Sighting<Option<OwnershipBlock>>>>;
 
 /// Where this host stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// Not the owner; contends no sooner than at that time.
     Idle { not_before: Time },
@@ -67,7 +68,7 @@ pub(crate) enum Stage {
     Owned { lease_end: Time },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Phase {
     /// Phase one of Disk Paxos. `witness` is the former owner's block as it stood still, `epoch` the last that was owned.
     One { witness: Option<(HostId, Option<OwnershipBlock>)>, epoch: Epoch },
@@ -78,7 +79,7 @@ pub(crate) enum Phase {
 }
 
 /// What the datastore machine has to do next for the ownership.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Next {
     Nothing,
     /// Write `Ownership::block`.
@@ -95,7 +96,7 @@ pub(crate) enum Next {
     },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Ownership {
     me: HostId,
     /// My block, as written or to be written.

@@ -9,11 +9,12 @@ use crate::message::{Heartbeat, Message};
 use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 /// How many former runs of a peer's agent are remembered, to drop messages of theirs that come late.
 const FORMER_RUNS: usize = 8;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Peer {
     pub(crate) host: HostId,
     incarnation: Option<Incarnation>,
@@ -33,7 +34,7 @@ pub(crate) struct Peer {
 }
 
 /// What the datastores say of a host: over all that can be read.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct DiskEvidence {
     /// The shortest time for which a register of it was seen to stand still, from the answer of the first read that saw
     /// its present value to the start of the last read that still did. `None`: no datastore could be read.

@@ -22,6 +22,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mainstay_placement::{HostRoom, choose_spread};
+use serde::{Deserialize, Serialize};
 use slot::Slot;
 
 /// Waits between attempts to restart a VM: at once, then longer; the last one repeats without end (I8: never given up).
@@ -47,7 +48,7 @@ const ENTRIES_KEPT: usize = 2_000;
 type Refusals = Vec<(HostId, Arc<str>)>;
 
 /// A power-on list as last read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct PowerOnSeen {
     pub(crate) list: PowerOnList,
     /// When the read was started.
@@ -55,7 +56,7 @@ pub(crate) struct PowerOnSeen {
 }
 
 /// A host that could take VMs, as the owner sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Candidate {
     pub(crate) host: HostId,
     pub(crate) unusable: Option<&'static str>,
@@ -79,7 +80,7 @@ pub(crate) struct OwnerSide<'a> {
     pub(crate) blind: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct OwnerList {
     datastore: DatastoreName,
     epoch: Epoch,

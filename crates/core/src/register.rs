@@ -27,7 +27,7 @@ pub enum RegisterId {
 pub const LIST_REGIONS: u64 = 8;
 
 /// The contents of a register.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RegisterValue {
     /// Of [`RegisterId::Heartbeat`].
     Heartbeat(HeartbeatRegister),
@@ -40,20 +40,23 @@ pub enum RegisterValue {
 }
 
 /// A host's sign of life on a datastore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HeartbeatRegister {
     /// The host's present boot.
     pub boot: BootId,
-    /// The writing process.
+    /// The run of the guard, which writes it.
     pub incarnation: Incarnation,
     /// Grows by one with each write. Only its changing counts, never its value.
     pub counter: u64,
-    /// Whether the host's agent is well (the guard may beat while the agent is down).
+    /// The run of the agent that is connected to the guard.
+    #[serde(default)]
+    pub agent: Option<Incarnation>,
+    /// Whether the host's agent has shown itself lately (the guard beats while the agent is down).
     pub agent_well: bool,
 }
 
 /// `host-X-poweron`: what a host runs or is about to run of the VMs homed on this datastore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PowerOnList {
     /// The boot in which this was written.
     pub boot: BootId,
@@ -79,7 +82,7 @@ pub struct ListStamp {
 }
 
 /// A host's word about one VM. While it stands in a running state, nobody else may run that VM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Claim {
     /// The VM.
     pub vm: VmId,
@@ -95,7 +98,7 @@ pub struct Claim {
 }
 
 /// The states of a claim. The last two are left behind for the owner to read (and removed when it has drawn its conclusion).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ClaimState {
     /// Written before the VM is started.
     Starting,
@@ -194,7 +197,7 @@ impl fmt::Display for StopCause {
 }
 
 /// What a VM needs, and its user's wishes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VmSpec {
     /// Names the file with its domain XML on the datastore.
     pub xml: XmlId,
@@ -262,7 +265,7 @@ pub struct Ballot {
 }
 
 /// `host-X-owner`: the host's block of Disk Paxos for one epoch (the *instance*), and its beat as an owner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OwnershipBlock {
     /// The boot in which this was written.
     pub boot: BootId,
@@ -279,7 +282,7 @@ pub struct OwnershipBlock {
 }
 
 /// An owner's sign of life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OwnerBeat {
     /// The epoch that it owns.
     pub epoch: Epoch,
@@ -290,7 +293,7 @@ pub struct OwnerBeat {
 }
 
 /// The protected VMs homed on a datastore, as the owner of an epoch sees and decides it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProtectedList {
     /// The epoch of its writer.
     pub epoch: Epoch,
@@ -315,7 +318,7 @@ impl ProtectedList {
 }
 
 /// One VM of the protected list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// The VM.
     pub vm: VmId,

@@ -15,7 +15,7 @@ pub const DRIFT_PPM: u64 = 2_000;
 pub const FREEZE_BOUND: Span = Span::from_millis(250);
 
 /// The times that the protocol runs on. The three that a user may set; everything else is derived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Timing {
     /// Interval of network heartbeats and of datastore heartbeats.
     pub heartbeat: Span,

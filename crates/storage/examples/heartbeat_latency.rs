@@ -33,6 +33,7 @@ fn main() -> Result<(), StorageError> {
             boot: BootId([1; 16]),
             incarnation: Incarnation(1),
             counter,
+            agent: None,
             agent_well: true,
         };
         let start = Instant::now();

@@ -50,6 +50,7 @@ fn beat(counter: u64) -> RegisterValue {
         boot,
         incarnation: Incarnation(1),
         counter,
+        agent: None,
         agent_well: true,
     })
 }

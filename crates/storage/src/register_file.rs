@@ -215,8 +215,13 @@ mod tests {
 
     fn slot(sequence: u64) -> Vec<u8> {
         let boot = BootId([1; 16]);
-        let value =
-            HeartbeatRegister { boot, incarnation: Incarnation(1), counter: sequence, agent_well: true };
+        let value = HeartbeatRegister {
+            boot,
+            incarnation: Incarnation(1),
+            counter: sequence,
+            agent: None,
+            agent_well: true,
+        };
         encode_slot(&cluster(), &id(), sequence, &RegisterValue::Heartbeat(value)).expect("it fits")
     }
 

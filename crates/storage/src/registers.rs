@@ -286,7 +286,13 @@ mod tests {
 
     fn valid(sequence: u64) -> Slot {
         let boot = BootId([1; 16]);
-        let value = HeartbeatRegister { boot, incarnation: Incarnation(1), counter: 1, agent_well: true };
+        let value = HeartbeatRegister {
+            boot,
+            incarnation: Incarnation(1),
+            counter: 1,
+            agent: None,
+            agent_well: true,
+        };
         Slot::Valid { sequence, value: RegisterValue::Heartbeat(value) }
     }
 

@@ -1,8 +1,9 @@
 //! One VM of the list: its entry on disk, the entry as it is to be, and what the owner remembers of it.
 
 use super::*;
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Slot {
     /// On disk.
     pub(super) durable: Option<Entry>,

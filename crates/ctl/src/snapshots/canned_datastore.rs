@@ -52,7 +52,8 @@ pub fn make() -> TempDir {
     std::fs::create_dir_all(folder.join(XML_FOLDER)).expect("a folder");
     let (boot, incarnation) = (BootId([1; 16]), Incarnation(0xabc));
     for (host, counter) in [("host-1", 812), ("host-2", 17)] {
-        let value = HeartbeatRegister { boot, incarnation, counter, agent_well: host == "host-1" };
+        let value =
+            HeartbeatRegister { boot, incarnation, counter, agent: None, agent_well: host == "host-1" };
         write(&folder, &RegisterId::Heartbeat(host.into()), RegisterValue::Heartbeat(value));
     }
     let damaged = std::fs::File::options().write(true).open(folder.join("host-1-hb")).expect("a file");

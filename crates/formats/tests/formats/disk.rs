@@ -11,8 +11,13 @@ fn cluster() -> ClusterId {
 }
 
 fn heartbeat(counter: u64) -> (RegisterId, RegisterValue) {
-    let value =
-        HeartbeatRegister { boot: BootId([1; 16]), incarnation: Incarnation(3), counter, agent_well: true };
+    let value = HeartbeatRegister {
+        boot: BootId([1; 16]),
+        incarnation: Incarnation(3),
+        counter,
+        agent: None,
+        agent_well: true,
+    };
     (RegisterId::Heartbeat(HostId::new("host-1")), RegisterValue::Heartbeat(value))
 }
 

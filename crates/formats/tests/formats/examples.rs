@@ -34,6 +34,7 @@ fn heartbeat() {
         boot: BootId([9; 16]),
         incarnation: Incarnation(5),
         counter: 77,
+        agent: Some(Incarnation(6)),
         agent_well: true,
     };
     shows(
@@ -41,7 +42,7 @@ fn heartbeat() {
         RegisterValue::Heartbeat(value),
         expect![[r#"
         {"mainstay":1,"kind":"heartbeat","cluster":"lab","host":"host-1","sequence":1042,"length":95,"body_crc32c":"8066acc9","crc32c":"48c15ebe"}
-        {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"counter":77,"agent_well":true}
+        {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"counter":77,"agent":6,"agent_well":true}
     "#]],
     );
 }

@@ -127,7 +127,8 @@ fn ballot() -> impl Strategy<Value = Ballot> {
 fn heartbeat_register() -> impl Strategy<Value = RegisterValue> {
     (boot(), incarnation(), any::<u64>(), any::<bool>()).prop_map(
         |(boot, incarnation, counter, agent_well)| {
-            RegisterValue::Heartbeat(HeartbeatRegister { boot, incarnation, counter, agent_well })
+            let agent = agent_well.then_some(Incarnation(counter));
+            RegisterValue::Heartbeat(HeartbeatRegister { boot, incarnation, counter, agent, agent_well })
         },
     )
 }

@@ -59,6 +59,7 @@ pub fn beat(counter: u64) -> RegisterValue {
         boot,
         incarnation: Incarnation(1),
         counter,
+        agent: None,
         agent_well: true,
     })
 }

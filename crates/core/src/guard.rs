@@ -1,0 +1,253 @@
+//! The guard of a host: renews run leases by writing datastore heartbeats, and freezes VMs when a lease ends. It is a
+//! machine of its own, driven by a process of its own, so that an agent that crashed, hangs or is being upgraded
+//! neither stops renewals nor delays a freeze.
+//!
+//! Rules (docs/internals/protocol.md):
+//! - R50: a lease on a datastore lasts L from the *start* of a heartbeat write that landed, or as long as the agent passes
+//!   on from an owner's acknowledgement. At its end every VM watched there is frozen.
+//! - R51: a lease that ended and came back is another *term*. A VM is thawed only in the term in which the agent has looked
+//!   at the protected list.
+//!
+//! It does not: know libvirt, owners or claims; decide that a VM may run. It holds VMs back until the agent has looked.
+
+mod messages;
+#[cfg(test)]
+mod tests;
+
+pub use messages::{GuardConfig, GuardEffect, GuardInput, GuardOrder, GuardReport, ProcessState};
+
+use crate::ids::{DatastoreName, Incarnation, OpId, VmId};
+use crate::register::HeartbeatRegister;
+use crate::time::{Span, Time};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// How soon a freeze that did not work is tried again.
+const FREEZE_RETRY: Span = Span::from_millis(20);
+
+/// One datastore, to the guard.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Guarded {
+    counter: u64,
+    in_flight: Option<(OpId, Time)>,
+    due: Time,
+    /// The lease ends then; in the past: it is over.
+    until: Time,
+    /// Counts leases that began after another had ended.
+    term: u64,
+    /// The end has been acted on.
+    lapsed: bool,
+    vms: BTreeMap<VmId, ProcessState>,
+}
+
+/// The guard.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Guard {
+    config: GuardConfig,
+    datastores: BTreeMap<DatastoreName, Guarded>,
+    agent: Option<(Incarnation, Time)>,
+    operations: u64,
+    /// Freezes that did not work: to be tried again at that time.
+    retry: BTreeMap<VmId, Time>,
+}
+
+impl Guard {
+    /// A guard that has taken no step. Leases that the guard before it left behind go on.
+    pub fn new(config: GuardConfig, now: Time) -> Guard {
+        let guarded = |name: &DatastoreName| {
+            let left = config.leases.iter().find(|(datastore, _)| datastore == name);
+            let until = left.map_or(Time(0), |(_, until)| *until);
+            let lapsed = until <= now;
+            Guarded { counter: 0, in_flight: None, due: now, until, term: 1, lapsed, vms: BTreeMap::new() }
+        };
+        let datastores = config.datastores.iter().map(|name| (name.clone(), guarded(name))).collect();
+        Guard { config, datastores, agent: None, operations: 0, retry: BTreeMap::new() }
+    }
+
+    /// Takes one input and appends what is to be done to `effects`. `now` never goes back.
+    pub fn step(&mut self, now: Time, input: GuardInput, effects: &mut Vec<GuardEffect>) {
+        // First of all: nothing that the input may bring counts for a lease that is over by now.
+        self.end_leases(now, effects);
+        match input {
+            GuardInput::Tick => {}
+            GuardInput::Written { op, error } => self.on_written(op, error, now, effects),
+            GuardInput::Process { vm, state } => self.on_process(vm, state, now, effects),
+            GuardInput::AgentBack => self.on_agent_back(effects),
+            GuardInput::AgentGone => self.agent = None,
+            GuardInput::Order(order) => self.on_order(order, now, effects),
+        }
+        self.retry_freezes(now, effects);
+        self.beat(now, effects);
+    }
+
+    /// When [`GuardInput::Tick`] is wanted next.
+    pub fn next_deadline(&self) -> Time {
+        let of = |guarded: &Guarded| {
+            let end = if guarded.lapsed { Time(u64::MAX) } else { guarded.until };
+            let beat = if guarded.in_flight.is_some() { Time(u64::MAX) } else { guarded.due };
+            end.min(beat)
+        };
+        let retry = self.retry.values().copied();
+        self.datastores.values().map(of).chain(retry).min().unwrap_or(Time(u64::MAX))
+    }
+
+    /// Until when VMs homed on that datastore may execute here.
+    pub fn lease(&self, datastore: &DatastoreName) -> Option<Time> {
+        self.datastores.get(datastore).map(|guarded| guarded.until)
+    }
+
+    /// Whether the agent has shown itself within the network time-out.
+    pub fn agent_well(&self, now: Time) -> bool {
+        self.agent.is_some_and(|(_, seen)| now.since(seen) < self.config.timing.network_timeout())
+    }
+
+    fn end_leases(&mut self, now: Time, effects: &mut Vec<GuardEffect>) {
+        for (name, guarded) in &mut self.datastores {
+            if guarded.lapsed || now < guarded.until {
+                continue;
+            }
+            guarded.lapsed = true;
+            // Freezing first: everything else can wait.
+            for vm in guarded.vms.keys() {
+                effects.push(GuardEffect::Freeze { vm: *vm });
+            }
+            effects.push(GuardEffect::Report(guarded.report(name)));
+        }
+    }
+
+    fn renew(&mut self, datastore: &DatastoreName, until: Time, now: Time, effects: &mut Vec<GuardEffect>) {
+        let Some(guarded) = self.datastores.get_mut(datastore) else { return };
+        if until <= now || until <= guarded.until {
+            return;
+        }
+        if core::mem::replace(&mut guarded.lapsed, false) {
+            guarded.term += 1;
+        }
+        guarded.until = until;
+        effects.push(GuardEffect::Keep { datastore: datastore.clone(), until });
+        effects.push(GuardEffect::Report(guarded.report(datastore)));
+    }
+
+    fn beat(&mut self, now: Time, effects: &mut Vec<GuardEffect>) {
+        let agent_well = self.agent_well(now);
+        for (name, guarded) in &mut self.datastores {
+            if guarded.in_flight.is_some() || now < guarded.due {
+                continue;
+            }
+            guarded.counter += 1;
+            guarded.due = now + self.config.timing.heartbeat;
+            self.operations += 1;
+            let op = OpId(self.operations);
+            guarded.in_flight = Some((op, now));
+            let register = HeartbeatRegister {
+                boot: self.config.boot,
+                incarnation: self.config.incarnation,
+                counter: guarded.counter,
+                agent: self.agent.map(|(incarnation, _)| incarnation),
+                agent_well,
+            };
+            effects.push(GuardEffect::Write { op, datastore: name.clone(), register });
+        }
+    }
+
+    fn on_written(&mut self, op: OpId, error: Option<Arc<str>>, now: Time, effects: &mut Vec<GuardEffect>) {
+        let written = self.datastores.iter_mut().find_map(|(name, guarded)| {
+            let (_, started) = guarded.in_flight.take_if(|(id, _)| *id == op)?;
+            Some((name.clone(), started))
+        });
+        let Some((datastore, started)) = written else { return };
+        if error.is_none() {
+            self.renew(&datastore, started + self.config.timing.lease, now, effects);
+        }
+        effects.push(GuardEffect::Report(GuardReport::Beat { datastore, started, error }));
+    }
+
+    fn on_process(&mut self, vm: VmId, state: ProcessState, now: Time, effects: &mut Vec<GuardEffect>) {
+        let Some(guarded) = self.datastores.values_mut().find(|guarded| guarded.vms.contains_key(&vm)) else {
+            return;
+        };
+        guarded.vms.insert(vm, state);
+        if guarded.lapsed && state == ProcessState::Runs {
+            self.retry.insert(vm, now + FREEZE_RETRY);
+        } else {
+            self.retry.remove(&vm);
+        }
+        effects.push(GuardEffect::Report(GuardReport::Vm { vm, state }));
+    }
+
+    fn retry_freezes(&mut self, now: Time, effects: &mut Vec<GuardEffect>) {
+        let due: Vec<VmId> = self.retry.iter().filter(|(_, at)| **at <= now).map(|(vm, _)| *vm).collect();
+        for vm in due {
+            self.retry.remove(&vm);
+            let held = |guarded: &Guarded| guarded.lapsed && guarded.vms.contains_key(&vm);
+            if self.datastores.values().any(held) {
+                effects.push(GuardEffect::Freeze { vm });
+            }
+        }
+    }
+
+    /// An agent has connected: it is told everything that it may have missed.
+    fn on_agent_back(&mut self, effects: &mut Vec<GuardEffect>) {
+        let incarnation = self.config.incarnation;
+        effects.push(GuardEffect::Report(GuardReport::Hello { incarnation }));
+        for (name, guarded) in &self.datastores {
+            effects.push(GuardEffect::Report(guarded.report(name)));
+            for (vm, state) in &guarded.vms {
+                effects.push(GuardEffect::Report(GuardReport::Vm { vm: *vm, state: *state }));
+            }
+        }
+    }
+
+    fn on_order(&mut self, order: GuardOrder, now: Time, effects: &mut Vec<GuardEffect>) {
+        match order {
+            GuardOrder::Alive { incarnation } => self.agent = Some((incarnation, now)),
+            GuardOrder::Lease { datastore, until } => self.renew(&datastore, until, now, effects),
+            GuardOrder::Watch { datastore, vms } => self.watch(&datastore, &vms, effects),
+            GuardOrder::Adopt { vm } => effects.push(GuardEffect::Inspect { vm }),
+            GuardOrder::Thaw { vm, term } => {
+                let Some((name, guarded)) =
+                    self.datastores.iter().find(|(_, guarded)| guarded.vms.contains_key(&vm))
+                else {
+                    return;
+                };
+                // R51. Otherwise the agent learns which term it is.
+                if !guarded.lapsed && guarded.term == term {
+                    effects.push(GuardEffect::Thaw { vm });
+                } else {
+                    effects.push(GuardEffect::Report(guarded.report(name)));
+                }
+            }
+            GuardOrder::Kill { vm } => effects.push(GuardEffect::Kill { vm }),
+        }
+    }
+
+    fn watch(&mut self, datastore: &DatastoreName, vms: &[VmId], effects: &mut Vec<GuardEffect>) {
+        let Some(guarded) = self.datastores.get_mut(datastore) else { return };
+        let gone: Vec<VmId> = guarded.vms.keys().filter(|vm| !vms.contains(vm)).copied().collect();
+        for vm in gone {
+            guarded.vms.remove(&vm);
+            self.retry.remove(&vm);
+            effects.push(GuardEffect::Forget { vm });
+        }
+        for vm in vms {
+            if guarded.vms.contains_key(vm) {
+                continue;
+            }
+            guarded.vms.insert(*vm, ProcessState::Absent);
+            let first = if guarded.lapsed {
+                GuardEffect::Freeze { vm: *vm }
+            } else {
+                GuardEffect::Inspect { vm: *vm }
+            };
+            effects.push(first);
+        }
+    }
+}
+
+impl Guarded {
+    fn report(&self, name: &DatastoreName) -> GuardReport {
+        GuardReport::Lease { datastore: name.clone(), term: self.term, until: self.until }
+    }
+}
