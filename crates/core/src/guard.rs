@@ -60,7 +60,15 @@ impl Guard {
             let left = config.leases.iter().find(|(datastore, _)| datastore == name);
             let until = left.map_or(Time(0), |(_, until)| *until);
             let lapsed = until <= now;
-            Guarded { counter: 0, in_flight: None, due: now, until, term: 1, lapsed, vms: BTreeMap::new() }
+            Guarded {
+                counter: 0,
+                in_flight: None,
+                due: now,
+                until,
+                term: u64::from(!lapsed),
+                lapsed,
+                vms: BTreeMap::new(),
+            }
         };
         let datastores = config.datastores.iter().map(|name| (name.clone(), guarded(name))).collect();
         Guard { config, datastores, agent: None, operations: 0, retry: BTreeMap::new() }

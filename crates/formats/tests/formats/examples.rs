@@ -41,9 +41,9 @@ fn heartbeat() {
         RegisterId::Heartbeat(host(1)),
         RegisterValue::Heartbeat(value),
         expect![[r#"
-        {"mainstay":1,"kind":"heartbeat","cluster":"lab","host":"host-1","sequence":1042,"length":95,"body_crc32c":"8066acc9","crc32c":"48c15ebe"}
-        {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"counter":77,"agent":6,"agent_well":true}
-    "#]],
+            {"mainstay":1,"kind":"heartbeat","cluster":"lab","host":"host-1","sequence":1042,"length":105,"body_crc32c":"ffda8ba5","crc32c":"6f17532b"}
+            {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"counter":77,"agent":6,"agent_well":true}
+        "#]],
     );
 }
 
