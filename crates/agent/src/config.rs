@@ -138,6 +138,7 @@ impl AgentConfig {
             boot,
             incarnation,
             concurrent_starts: self.concurrent_starts,
+            isolation_addresses: Vec::new(),
         }
     }
 

@@ -226,7 +226,12 @@ impl<O: Outside> Driver<O> {
                 self.disk_operations += 1;
                 self.outside.carry_out(effect, inputs);
             }
-            Effect::Send { .. } | Effect::Ping { .. } | Effect::Vm { .. } | Effect::StoreXml { .. } => {
+            Effect::Send { .. }
+            | Effect::Ping { .. }
+            | Effect::PingIsolation { .. }
+            | Effect::Guard(_)
+            | Effect::Vm { .. }
+            | Effect::StoreXml { .. } => {
                 self.outside.carry_out(effect, inputs);
             }
         }

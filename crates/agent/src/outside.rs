@@ -121,6 +121,7 @@ impl Outside for Adapters {
             Effect::StoreXml { datastore, vm, xml } => self.store_xml(datastore, vm, xml, inputs),
             // The driver keeps these.
             Effect::Event(_) | Effect::Reply { .. } => {}
+            Effect::Guard(_) | Effect::PingIsolation { .. } => {}
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::ids::{BootId, DatastoreName, HostId, Incarnation};
 use crate::timing::Timing;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,9 @@ pub struct Config {
     pub incarnation: Incarnation,
     /// How many VMs this host starts at once.
     pub concurrent_starts: u32,
+    /// What is pinged before this host believes that it is isolated: how many there are, and what to call each. None:
+    /// it never believes that.
+    pub isolation_addresses: Vec<Arc<str>>,
 }
 
 impl Config {

@@ -1,6 +1,7 @@
 //! All that the core can ask for. Effects of one step have no order: what must wait, waits for its `Done` input.
 
 use crate::event::Event;
+use crate::guard::GuardOrder;
 use crate::ids::{DatastoreName, HostId, OpId, Token, VmId, XmlId};
 use crate::input::Command;
 use crate::message::Message;
@@ -35,6 +36,13 @@ pub enum Effect {
         /// Whom.
         host: HostId,
     },
+    /// Ping one of the isolation addresses once.
+    PingIsolation {
+        /// Which of [`crate::Config::isolation_addresses`].
+        index: u32,
+    },
+    /// Pass an order on to the guard; lost when no guard is connected.
+    Guard(GuardOrder),
     /// Do something with a VM.
     Vm {
         /// Comes back in `VmDone`.

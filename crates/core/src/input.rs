@@ -1,6 +1,7 @@
 //! All that can happen to the core. Inputs are levels where they can be (a VM's present state, not "it changed"), so that a
 //! lost one is repaired by the next.
 
+use crate::guard::GuardReport;
 use crate::ids::{DatastoreName, HostId, OpId, VmId, XmlId};
 use crate::message::{Capacity, Message};
 use crate::register::{RegisterId, RegisterValue, StopCause, VmSpec};
@@ -36,6 +37,17 @@ pub enum Input {
         /// Whether it answered in time.
         answered: bool,
     },
+    /// A [`crate::Effect::PingIsolation`] is done.
+    IsolationPingDone {
+        /// Which of [`crate::Config::isolation_addresses`].
+        index: u32,
+        /// Whether it answered in time.
+        answered: bool,
+    },
+    /// The guard reports.
+    Guard(GuardReport),
+    /// The connection to the guard is gone: a `Hello` comes first when there is one again.
+    GuardLost,
     /// All domains that libvirt knows on this host: a domain that is not among them does not exist here.
     Domains {
         /// When libvirt was asked. What was asked before an operation was done says nothing about what it did.

@@ -98,6 +98,7 @@ impl Core {
                     peer.on_ping_done(answered, now);
                 }
             }
+            Input::IsolationPingDone { .. } | Input::Guard(_) | Input::GuardLost => {}
             Input::Domains { as_of, domains } => {
                 self.vms.on_domains(as_of, domains, &mut out);
             }

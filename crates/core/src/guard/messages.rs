@@ -26,7 +26,7 @@ pub struct GuardConfig {
 }
 
 /// An input to [`crate::Guard::step`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum GuardInput {
     /// Time has passed.
     Tick,
@@ -64,7 +64,7 @@ pub enum ProcessState {
 }
 
 /// From the agent to its guard. Each may be repeated without harm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum GuardOrder {
     /// The agent is well; sent each heartbeat.
     Alive {
@@ -105,7 +105,7 @@ pub enum GuardOrder {
 }
 
 /// From the guard to its agent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum GuardReport {
     /// First of all on each connection: what was ordered before must be ordered again when the guard is another.
     Hello {
@@ -140,7 +140,7 @@ pub enum GuardReport {
 }
 
 /// What the guard asks of its shell. Effects that concern one VM are carried out in their order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum GuardEffect {
     /// Write this host's heartbeat there. Answered by `Written` once, however late; at most one at a time for a datastore.
     Write {

@@ -28,6 +28,7 @@ impl World {
                     self.ping(host, process, to);
                 }
             }
+            Effect::PingIsolation { .. } | Effect::Guard(_) => {}
             Effect::Vm { op, action } => self.vm_action(host, process, op, action),
             Effect::StoreXml { datastore, vm, xml } => {
                 let Some(store) = self.setup.datastore(&datastore) else { return };
@@ -185,6 +186,11 @@ pub(super) fn fact_of_input(input: &Input) -> u64 {
         Input::XmlStored { error, .. } => 11 + (u64::from(error.is_some()) << 8),
         Input::Operator { request, .. } => 12 + (request << 8),
         Input::Stop => 13,
+        Input::IsolationPingDone { index, answered } => {
+            14 + (u64::from(*index) << 8) + (u64::from(*answered) << 16)
+        }
+        Input::Guard(_) => 15,
+        Input::GuardLost => 16,
     }
 }
 
@@ -209,5 +215,7 @@ fn fact_of_effect(effect: &Effect) -> u64 {
         Effect::StoreXml { xml, .. } => 5 + (xml.0 << 8),
         Effect::Event(_) => 6,
         Effect::Reply { request, .. } => 7 + (request << 8),
+        Effect::PingIsolation { index } => 8 + (u64::from(*index) << 8),
+        Effect::Guard(_) => 9,
     }
 }

@@ -240,6 +240,7 @@ impl World {
             boot: BootId(boot_id),
             incarnation: Incarnation(self.dice.below(u64::MAX)),
             concurrent_starts: 2,
+            isolation_addresses: Vec::new(),
         };
         let now = self.hosts[host].clock.local(self.now);
         let node = match (self.make)(config, now) {
