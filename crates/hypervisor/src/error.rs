@@ -32,9 +32,6 @@ pub enum Error {
         /// What it should be.
         remedy: &'static str,
     },
-    /// /proc could not be read.
-    #[error("cannot list the processes in /proc: {0}")]
-    Proc(#[source] std::io::Error),
 }
 
 /// Why a domain's XML could not be understood.

@@ -24,7 +24,7 @@
 //! # What it does not do
 //!
 //! It takes no decision, knows no cluster, and retries no operation. It does not freeze VMs: the guard does, and it uses
-//! [`processes`] only, which needs no libvirt.
+//! `mainstay-processes` only, which needs no libvirt.
 //!
 //! # Threads
 //!
@@ -43,7 +43,6 @@ mod libvirt;
 mod metadata;
 mod observer;
 mod operations;
-pub mod processes;
 mod spec;
 pub mod stop_cause;
 

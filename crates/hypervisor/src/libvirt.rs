@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use libc::{c_int, c_void};
-use mainstay_core::Time;
+use mainstay_core::{Time, VmId};
 use virt::connect::Connect;
 use virt::domain::Domain as Handle;
 use virt_sys as sys;
@@ -26,9 +26,9 @@ use crate::domain::{Domain, DomainState, DomainUuid, PauseReason};
 use crate::error::{CallFailure, Error};
 use crate::event::{HostInfo, Stray};
 use crate::observer::Message;
-use crate::processes;
 use crate::spec::Spec;
 use crate::stop_cause::StopCause;
+use mainstay_processes as processes;
 
 /// Starts libvirt's event loop, once per process. It must be registered before the first connection is opened.
 pub(crate) fn start_event_loop() -> Result<(), Error> {
@@ -245,7 +245,7 @@ fn failure_of(error: &virt::error::Error, connection_lost: bool) -> CallFailure 
 }
 
 fn find_pid(uuid: DomainUuid) -> Option<u32> {
-    processes::find_qemu(uuid).unwrap_or_else(|error| {
+    processes::find_qemu(VmId(uuid.0)).unwrap_or_else(|error| {
         tracing::warn!(%error, "QEMU processes can't be looked up");
         None
     })
@@ -258,6 +258,7 @@ pub(crate) fn strays(active: &[DomainUuid]) -> Vec<Stray> {
         Default::default()
     });
     all.into_iter()
+        .map(|(vm, pid)| (DomainUuid(vm.0), pid))
         .filter(|(uuid, _)| !active.contains(uuid))
         .map(|(uuid, pid)| Stray { uuid, pid })
         .collect()

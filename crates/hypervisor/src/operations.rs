@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use mainstay_core::VmId;
 use virt::domain::Domain as Handle;
 use virt_sys as sys;
 
@@ -14,7 +15,6 @@ use crate::domain::{DomainState, DomainUuid};
 use crate::error::{CallFailure, OpError, XmlError};
 use crate::event::{Op, OpOutput};
 use crate::libvirt::{Connection, is_c_text};
-use crate::processes;
 use crate::spec::Spec;
 
 /// Whether the caller still waits for an operation.
@@ -92,7 +92,7 @@ impl Act<'_> {
     }
 
     fn pid(&self) -> Option<u32> {
-        processes::find_qemu(self.uuid).ok().flatten()
+        mainstay_processes::find_qemu(VmId(self.uuid.0)).ok().flatten()
     }
 
     fn start_paused(&self, xml: &str) -> Result<OpOutput, OpError> {

@@ -11,7 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use mainstay_hypervisor::{Config, DomainUuid, Event, Handle, Hypervisor, processes};
+use mainstay_core::VmId;
+use mainstay_hypervisor::{Config, DomainUuid, Event, Handle, Hypervisor};
 
 use crate::recorder::Recorder;
 use crate::suite::World;
@@ -172,7 +173,7 @@ impl RealWorld {
     }
 
     pub fn qemu(&self, uuid: DomainUuid) -> u32 {
-        processes::find_qemu(uuid).expect("/proc").expect("it runs")
+        mainstay_processes::find_qemu(VmId(uuid.0)).expect("/proc").expect("it runs")
     }
 
     pub fn signal_qemu(&self, uuid: DomainUuid, signal: i32) {
@@ -181,7 +182,7 @@ impl RealWorld {
 
     pub fn wait_no_qemu(&self, uuid: DomainUuid) {
         let give_up = Instant::now() + Duration::from_secs(30);
-        while processes::find_qemu(uuid).expect("/proc").is_some() {
+        while mainstay_processes::find_qemu(VmId(uuid.0)).expect("/proc").is_some() {
             assert!(Instant::now() < give_up, "QEMU of {uuid} does not end");
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -7,46 +7,108 @@
 //! and its write may still reach the disk. So the threads' own command lines are read as well.
 //!
 //! Reading a command line takes the process's memory-map lock, which can block while the process is stuck in a page fault
-//! on hung storage. Call this from a thread that may be delayed, never from one that keeps deadlines.
+//! on hung storage. Call what says so from a thread that may be delayed, never from one that keeps deadlines. `stat` files
+//! take no such lock.
+//!
+//! It does not signal, freeze or judge anything.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::domain::DomainUuid;
-use crate::error::Error;
+use mainstay_core::VmId;
 
 /// A process, by number. Numbers are used again: check again, or hold a pidfd, before sending a signal.
 pub type Pid = u32;
 
-/// The QEMU process of a domain, or `None` if there is none. An error means that it isn't known.
-pub fn find_qemu(uuid: DomainUuid) -> Result<Option<Pid>, Error> {
-    Ok(find_all_qemu()?.get(&uuid).copied())
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessesError {
+    /// `/proc` can't be listed.
+    #[error("cannot list the processes in /proc: {0}; mount it (`mount -t proc proc /proc`)")]
+    Unlisted(#[source] io::Error),
+}
+
+/// The QEMU process of a VM, or `None` if there is none. An error means that it isn't known. May be delayed.
+pub fn find_qemu(vm: VmId) -> Result<Option<Pid>, ProcessesError> {
+    Ok(find_all_qemu()?.get(&vm).copied())
 }
 
 /// All QEMU processes that have a UUID. If two have the same (an incoming migration to the same host), the older one, by
-/// number.
-pub fn find_all_qemu() -> Result<BTreeMap<DomainUuid, Pid>, Error> {
+/// number. May be delayed.
+pub fn find_all_qemu() -> Result<BTreeMap<VmId, Pid>, ProcessesError> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir("/proc").map_err(Error::Proc)? {
-        let entry = entry.map_err(Error::Proc)?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<Pid>().ok()) else {
-            continue;
-        };
-        if let Some(uuid) = uuid_of_process(&entry.path()) {
-            found.entry(uuid).and_modify(|earlier: &mut Pid| *earlier = (*earlier).min(pid)).or_insert(pid);
+    for pid in all_pids()? {
+        if let Some(vm) = vm_of(pid) {
+            found.entry(vm).and_modify(|earlier: &mut Pid| *earlier = (*earlier).min(pid)).or_insert(pid);
         }
     }
     Ok(found)
 }
 
-/// Whether `pid` is (still) the QEMU of this domain.
-pub fn is_qemu_of(pid: Pid, uuid: DomainUuid) -> bool {
-    uuid_of_process(Path::new(&format!("/proc/{pid}"))) == Some(uuid)
+/// The numbers of all processes.
+pub fn all_pids() -> Result<Vec<Pid>, ProcessesError> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(ProcessesError::Unlisted)? {
+        let entry = entry.map_err(ProcessesError::Unlisted)?;
+        pids.extend(entry.file_name().to_str().and_then(|name| name.parse::<Pid>().ok()));
+    }
+    Ok(pids)
 }
 
-fn uuid_of_process(process: &Path) -> Option<DomainUuid> {
+/// Whether `pid` is (still) the QEMU of this VM. May be delayed.
+pub fn is_qemu_of(pid: Pid, vm: VmId) -> bool {
+    vm_of(pid) == Some(vm)
+}
+
+/// The VM whose QEMU that process is, by its command line. May be delayed.
+pub fn vm_of(pid: Pid) -> Option<VmId> {
+    uuid_of_process(Path::new(&format!("/proc/{pid}")))
+}
+
+/// When the process was started, in clock ticks since boot: together with the number it names a process for the whole
+/// boot. `None` when there is none. Never delayed.
+pub fn start_time(pid: Pid) -> Option<u64> {
+    // The 22nd field; the first of these is the third.
+    Stat::read(&format!("/proc/{pid}/stat"))?.field(19)?.parse().ok()
+}
+
+/// The state letter of each thread of the process (`R`, `S`, `D`, `T`, `Z` …); none when there is no such process. Never
+/// delayed.
+pub fn thread_states(pid: Pid) -> Vec<char> {
+    let state = |thread: Pid| Stat::read(&format!("/proc/{pid}/task/{thread}/stat"))?.state();
+    threads(pid).into_iter().filter_map(state).collect()
+}
+
+/// The numbers of the threads of the process.
+pub fn threads(pid: Pid) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    entries.filter_map(number).collect()
+}
+
+/// What follows the name in a `stat` file: "pid (name) S 1 ...". The name may contain anything, so it begins after the last
+/// bracket.
+struct Stat(String);
+
+impl Stat {
+    fn read(path: &str) -> Option<Stat> {
+        let bytes = fs::read(path).ok()?;
+        let end_of_name = bytes.iter().rposition(|byte| *byte == b')')?;
+        Some(Stat(String::from_utf8_lossy(bytes.get(end_of_name + 2..)?).into_owned()))
+    }
+
+    fn field(&self, index: usize) -> Option<&str> {
+        self.0.split_ascii_whitespace().nth(index)
+    }
+
+    fn state(&self) -> Option<char> {
+        self.field(0)?.chars().next()
+    }
+}
+
+fn uuid_of_process(process: &Path) -> Option<VmId> {
     match fs::read(process.join("cmdline")) {
         Ok(cmdline) if !cmdline.is_empty() => uuid_of_cmdline(&cmdline),
         Ok(_) if is_zombie(process) => uuid_of_a_thread(process),
@@ -56,13 +118,10 @@ fn uuid_of_process(process: &Path) -> Option<DomainUuid> {
 }
 
 fn is_zombie(process: &Path) -> bool {
-    // "pid (name) S ...": the name may contain anything, so count from the last bracket.
-    let Ok(stat) = fs::read(process.join("stat")) else { return false };
-    let after_name = stat.iter().rposition(|byte| *byte == b')').map(|position| position + 2);
-    after_name.and_then(|position| stat.get(position)) == Some(&b'Z')
+    Stat::read(&process.join("stat").to_string_lossy()).and_then(|stat| stat.state()) == Some('Z')
 }
 
-fn uuid_of_a_thread(process: &Path) -> Option<DomainUuid> {
+fn uuid_of_a_thread(process: &Path) -> Option<VmId> {
     let threads = fs::read_dir(process.join("task")).ok()?;
     threads
         .filter_map(|thread: io::Result<fs::DirEntry>| thread.ok())
@@ -70,10 +129,10 @@ fn uuid_of_a_thread(process: &Path) -> Option<DomainUuid> {
         .find_map(|cmdline| uuid_of_cmdline(&cmdline))
 }
 
-fn uuid_of_cmdline(cmdline: &[u8]) -> Option<DomainUuid> {
+fn uuid_of_cmdline(cmdline: &[u8]) -> Option<VmId> {
     let mut arguments = cmdline.split(|byte| *byte == 0);
     arguments.find(|argument| *argument == b"-uuid")?;
-    std::str::from_utf8(arguments.next()?).ok()?.parse().ok()
+    VmId::parse(std::str::from_utf8(arguments.next()?).ok()?)
 }
 
 #[cfg(test)]
@@ -101,7 +160,7 @@ mod tests {
 
     #[test]
     fn uuid_is_the_argument_after_the_option() {
-        let uuid: DomainUuid = "44c9b1b5-592e-4d43-b810-5d0eb8d81c64".parse().expect("valid");
+        let uuid = VmId::parse("44c9b1b5-592e-4d43-b810-5d0eb8d81c64").expect("valid");
         let line = b"qemu-system-x86_64\0-name\0guest=n\0-uuid\x0044c9b1b5-592e-4d43-b810-5d0eb8d81c64\0-S\0";
         assert_eq!(uuid_of_cmdline(line), Some(uuid));
         for line in [
@@ -117,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_process_is_found_while_it_lives_and_not_after() {
-        let uuid = DomainUuid(*b"mainstay-test-p1");
+        let uuid = VmId(*b"mainstay-test-p1");
         let child = Command::new("sh")
             .args(["-c", "read wait", "-uuid", &uuid.to_string()])
             .stdin(Stdio::piped())
@@ -127,6 +186,9 @@ mod tests {
         let child = Reaped(child);
         wait_until("the process", || find_qemu(uuid).expect("/proc") == Some(pid));
         assert!(is_qemu_of(pid, uuid));
+        assert!(start_time(pid).is_some());
+        assert_eq!(threads(pid), [pid]);
+        wait_until("its read", || thread_states(pid) == ['S']);
         drop(child);
         assert_eq!(find_qemu(uuid).expect("/proc"), None);
     }
@@ -138,8 +200,8 @@ mod tests {
         if std::env::var_os(ROLE).is_some() {
             leave_a_zombie_with_a_thread();
         }
-        let uuid = DomainUuid(*b"mainstay-test-p2");
-        let name = "processes::tests::a_zombie_with_a_living_thread_is_still_found";
+        let uuid = VmId(*b"mainstay-test-p2");
+        let name = "tests::a_zombie_with_a_living_thread_is_still_found";
         let mut child = Command::new(std::env::current_exe().expect("own path"))
             .args(["--exact", name, "--", "-uuid", &uuid.to_string()])
             .env(ROLE, "1")
