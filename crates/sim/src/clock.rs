@@ -22,6 +22,11 @@ impl Clock {
         Time(self.base + (passed + passed * self.drift_ppm / MILLION) as u64)
     }
 
+    /// From that virtual instant on it runs that much too fast. What it shows does not jump.
+    pub fn drift(&mut self, at: u64, drift_ppm: i64) {
+        *self = Clock { base: self.local(at).0, started: at, drift_ppm };
+    }
+
     /// The first virtual instant at which it shows at least `local`.
     pub fn when(&self, local: Time) -> u64 {
         let wanted = local.0.saturating_sub(self.base).min(1 << 40) as i64;
@@ -50,6 +55,15 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn another_drift_makes_no_jump() {
+        let mut clock = Clock { started: 0, base: 7, drift_ppm: 1000 };
+        let before = clock.local(5_000_000);
+        clock.drift(5_000_000, -1000);
+        assert_eq!(clock.local(5_000_000), before);
+        assert_eq!(clock.local(6_000_000), before + mainstay_core::Span(999_000));
     }
 
     #[test]

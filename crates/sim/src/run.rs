@@ -9,8 +9,9 @@ use crate::sometimes::Sometimes;
 use crate::world::World;
 use std::fmt;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const SECOND: u64 = 1_000_000;
 
@@ -50,7 +51,7 @@ pub struct Outcome {
 
 /// A broken promise, and how to see it again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}\n  at {at} us of virtual time; reproduce with:\n  {paste}")]
+#[error("{what}\n  at {at} us of virtual time; see it again with: {paste}")]
 pub struct Failure {
     /// What is wrong.
     pub what: String,
@@ -79,17 +80,15 @@ fn run_plan(seed: u64, plan: Plan, options: &Options) -> Outcome {
     let at = world.now();
     let verdict = match what {
         None => Ok(()),
-        Some(what) => Err(Failure {
-            what: format!("seed {seed}: {what}"),
-            at,
-            paste: format!(
-                "MAINSTAY_SIM_TRACE=1 MAINSTAY_SIM_SEEDS={seed}..{} cargo test -p mainstay-sim --test seeds",
-                seed + 1
-            ),
-        }),
+        Some(what) => Err(Failure { what: format!("seed {seed}: {what}"), at, paste: paste(seed) }),
     };
     let (seen, hash) = (world.seen().clone(), world.trace().hash());
     Outcome { seed, hash, verdict, seen, virtual_time: at, trace: world.into_trace().into_lines() }
+}
+
+/// The line that shows a seed again.
+fn paste(seed: u64) -> String {
+    format!("mainstay sim run --seed {seed} --trace")
 }
 
 /// Heals, and waits until all is well; says what is not, when the bound is over.
@@ -158,10 +157,22 @@ pub struct Soak {
     pub failures: Vec<(u64, Failure)>,
     /// What was seen, over all.
     pub seen: Sometimes,
-    /// All hashes in the order of the seeds, folded into one.
+    /// All hashes in one; their order does not matter.
     pub hash: u64,
     /// Virtual time of all, in microseconds.
     pub virtual_time: u64,
+}
+
+impl Soak {
+    fn add(&mut self, outcome: Outcome) {
+        self.seeds += 1;
+        self.seen.add(&outcome.seen);
+        self.hash = self.hash.wrapping_add(outcome.hash ^ outcome.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        self.virtual_time += outcome.virtual_time;
+        if let Err(failure) = outcome.verdict {
+            self.failures.push((outcome.seed, failure));
+        }
+    }
 }
 
 impl fmt::Display for Soak {
@@ -174,45 +185,68 @@ impl fmt::Display for Soak {
             self.virtual_time / SECOND,
             self.hash
         )?;
-        for (what, count) in self.seen.iter() {
-            writeln!(f, "  {count:>8} {what}")?;
-        }
-        Ok(())
+        f.write_str(&self.seen.table())
     }
 }
 
 /// Runs a batch of seeds on so many threads. The result does not depend on their number.
 pub fn soak(seeds: Range<u64>, threads: usize, options: &Options) -> Soak {
+    soak_watched(seeds, threads, options, &|_, _| Go::On)
+}
+
+/// Whether a batch goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Go {
+    /// With the next seeds.
+    On,
+    /// No further seed is begun; those that run are finished.
+    NoFurther,
+}
+
+/// Runs a batch of seeds; after each, `watch` is shown all so far and that seed's failure, if it failed.
+pub fn soak_watched(
+    seeds: Range<u64>,
+    threads: usize,
+    options: &Options,
+    watch: &(dyn Fn(&Soak, Option<&Failure>) -> Go + Sync),
+) -> Soak {
     let next = AtomicU64::new(seeds.start);
-    let done = Mutex::new(Vec::new());
+    let stop = AtomicBool::new(false);
+    let done = Mutex::new(Soak::default());
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
-                loop {
+                while !stop.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = run_seed(seed, options);
-                    // A poisoned lock means that another seed panicked: the scope passes that on.
-                    if let Ok(mut done) = done.lock() {
-                        done.push(outcome);
+                    let outcome = run_seed_guarded(seed, options);
+                    let failure = outcome.verdict.as_ref().err().cloned();
+                    // Poisoned by a panic of `watch`: the scope passes that on.
+                    let Ok(mut done) = done.lock() else { return };
+                    done.add(outcome);
+                    if watch(&done, failure.as_ref()) == Go::NoFurther {
+                        stop.store(true, Ordering::Relaxed);
                     }
                 }
             });
         }
     });
-    let mut outcomes = done.into_inner().unwrap_or_default();
-    outcomes.sort_by_key(|outcome| outcome.seed);
-    let mut soak = Soak::default();
-    for outcome in outcomes {
-        soak.seeds += 1;
-        soak.seen.add(&outcome.seen);
-        soak.hash = soak.hash.rotate_left(1) ^ outcome.hash;
-        soak.virtual_time += outcome.virtual_time;
-        if let Err(failure) = outcome.verdict {
-            soak.failures.push((outcome.seed, failure));
-        }
-    }
+    let mut soak = done.into_inner().unwrap_or_default();
+    soak.failures.sort_by_key(|(seed, _)| *seed);
     soak
+}
+
+/// The core asserts its invariants also in release. In a batch, a broken one is a finding about that seed and not the end of
+/// all others.
+fn run_seed_guarded(seed: u64, options: &Options) -> Outcome {
+    catch_unwind(AssertUnwindSafe(|| run_seed(seed, options))).unwrap_or_else(|payload| {
+        let said = payload.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no text");
+        let what = format!("seed {seed}: an assertion of the core failed: {said}");
+        let failure = Failure { what, at: 0, paste: paste(seed) };
+        let (seen, trace) = (Sometimes::default(), Vec::new());
+        Outcome { seed, hash: 0, verdict: Err(failure), seen, virtual_time: 0, trace }
+    })
 }

@@ -100,7 +100,7 @@ impl Setup {
     pub fn vm_id(&self, vm: usize) -> VmId {
         let mut bytes = [0; 16];
         bytes[0] = 0xaa;
-        bytes[15] = vm as u8 + 1;
+        bytes[14..].copy_from_slice(&(vm as u16 + 1).to_be_bytes());
         VmId(bytes)
     }
 

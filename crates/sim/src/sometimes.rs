@@ -58,8 +58,36 @@ impl Sometimes {
         REQUIRED.into_iter().filter(|what| self.count(what) == 0).collect()
     }
 
+    /// A line for each, also for what must have been seen and was not.
+    pub fn table(&self) -> String {
+        let mut counts = self.counts.clone();
+        for what in REQUIRED {
+            counts.entry(what).or_default();
+        }
+        let never = |count: u64| if count == 0 { "  <- never seen" } else { "" };
+        counts.iter().map(|(what, count)| format!("{count:>10} {what}{}\n", never(*count))).collect()
+    }
+
     /// All counts, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.counts.iter().map(|(what, count)| (*what, *count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_seen_is_named() {
+        let mut seen = Sometimes::default();
+        assert_eq!(seen.missing(), REQUIRED);
+        seen.saw(REQUIRED[0]);
+        assert_eq!(seen.missing(), REQUIRED[1..]);
+    }
+
+    #[test]
+    fn required_is_sorted_and_has_nothing_twice() {
+        assert!(REQUIRED.is_sorted_by(|a, b| a < b));
     }
 }

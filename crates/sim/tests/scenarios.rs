@@ -49,22 +49,63 @@ vm = "vm1"
 on = "HOST"
 "#;
 
+fn small(from: &str, to: &str) -> Result<(), ScenarioError> {
+    assert!(SMALL.contains(from), "{from}");
+    let scenario = Scenario::parse("small", &SMALL.replace(from, to))?;
+    run_scenario("small", &scenario, real_core, false).0
+}
+
 #[test]
 fn a_name_that_is_not_there_is_an_error() {
-    let scenario = Scenario::parse("small", &SMALL.replace("HOST", "host-3")).expect("it parses");
-    let (result, _) = run_scenario("small", &scenario, real_core, false);
+    let result = small("HOST", "host-3");
     assert!(matches!(result, Err(ScenarioError::Unknown { .. })), "{result:?}");
 }
 
 #[test]
 fn an_unmet_expectation_is_an_error() {
-    let scenario = Scenario::parse("small", &SMALL.replace("HOST", "host-2")).expect("it parses");
-    let (result, _) = run_scenario("small", &scenario, real_core, false);
+    let result = small("HOST", "host-2");
     assert!(matches!(result, Err(ScenarioError::Unmet { .. })), "{result:?}");
 }
 
 #[test]
-fn an_unknown_field_is_an_error() {
-    let text = SMALL.replace("on = \"HOST\"", "onn = \"host-1\"");
-    assert!(matches!(Scenario::parse("small", &text), Err(ScenarioError::Unreadable { .. })));
+fn what_can_not_be_meant_is_an_error_that_says_where() {
+    let cases = [
+        ("on = \"HOST\"", "onn = \"host-1\"", "expectation 1: unknown field `onn`"),
+        ("that = \"vm_runs\"", "that = \"vm_flies\"", "expectation 1: unknown variant `vm_flies`"),
+        ("within = 5.0\n", "", "expectation 1: `within` is missing"),
+        ("within = 5.0", "within = -5.0", "expectation 1: `within` is a number that is not negative"),
+        ("[[expect]]", "[[step]]\nat = 1\ndo = \"jump\"\n[[expect]]", "step 1: unknown variant `jump`"),
+        ("[[expect]]", "[[step]]\ndo = \"loss\"\npermille = 1\n[[expect]]", "step 1: `at` is missing"),
+        (
+            "[[expect]]",
+            "[[step]]\nat = 1\nlasts = 2\ndo = \"power_on\"\nhost = \"host-1\"\n[[expect]]",
+            "`lasts` can't be given with power_on",
+        ),
+        ("[[vm]]", "timing = \"fast\"\n[[vm]]", "there is no timing 'fast'"),
+        (
+            "[[vm]]",
+            "timing = { heartbeat = 1, lease = 3, failure_timeout = 3 }\n[[vm]]",
+            "failure_timeout (3.000 s) must be greater than lease (3.000 s)",
+        ),
+        ("[[vm]]", "colour = 3\n[[vm]]", "unknown field `colour`"),
+        (
+            "that = \"vm_runs\"\nvm = \"vm1\"\non = \"HOST\"",
+            "that = \"no_event\"\nkind = \"vm_eaten\"",
+            "there is no event 'vm_eaten'; the kinds are agent_started, ",
+        ),
+    ];
+    for (from, to, said) in cases {
+        let result = small(from, to).expect_err(to).to_string();
+        assert!(result.contains(said), "{to}: {result}");
+    }
+}
+
+#[test]
+fn a_misspelt_field_of_an_event_does_not_make_an_expectation_hold() {
+    let result = small(
+        "that = \"vm_runs\"\nvm = \"vm1\"\non = \"HOST\"",
+        "that = \"no_event\"\nkind = \"agent_started\"\nfields = { rebootet = true }",
+    );
+    let said = result.expect_err("no such field").to_string();
+    assert!(said.contains("has no field 'rebootet'"), "{said}");
 }

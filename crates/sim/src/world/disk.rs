@@ -3,6 +3,10 @@
 //!
 //! Of two writes to one register the one that was started later wins, whenever they land: that is what the sequence number of
 //! a double-buffered register is for. (The model trusts the adapter in this; its contract tests have to earn it.)
+//!
+//! A torn write is one that the storage reports as failed after it has spoilt the register: nobody can read it until the next
+//! write lands. (One that spoils a register and reports success would break the assumption that I1 rests on: what was
+//! acknowledged can be read.)
 
 use super::World;
 use super::queue::Happening;
@@ -31,6 +35,12 @@ pub(crate) struct Store {
     /// By host.
     pub paths: Vec<Path>,
     pub full: bool,
+    /// By host: there is no path and never will be, whatever is healed.
+    no_path: Vec<bool>,
+    /// By host: reads work, writes fail.
+    read_only: Vec<bool>,
+    /// By host: so many of its next writes are torn.
+    torn: Vec<u32>,
     registers: BTreeMap<RegisterId, Stored>,
     pub xml: BTreeSet<(VmId, XmlId)>,
     /// Operations that hang.
@@ -40,7 +50,8 @@ pub(crate) struct Store {
 #[derive(Clone, Debug)]
 struct Stored {
     order: u64,
-    value: RegisterValue,
+    /// `None`: damaged.
+    value: Option<RegisterValue>,
 }
 
 /// A register operation under way.
@@ -65,6 +76,9 @@ impl Store {
         Store {
             paths: vec![Path::Well; hosts],
             full: false,
+            no_path: vec![false; hosts],
+            read_only: vec![false; hosts],
+            torn: vec![0; hosts],
             registers: BTreeMap::new(),
             xml: BTreeSet::new(),
             parked: Vec::new(),
@@ -74,14 +88,17 @@ impl Store {
     /// What a register holds, as a reader would find it now.
     pub fn read(&self, register: &RegisterId) -> ReadRegister {
         match self.registers.get(&place(register)) {
-            Some(stored) => ReadRegister::Value(stored.value.clone()),
+            Some(Stored { value: Some(value), .. }) => ReadRegister::Value(value.clone()),
+            Some(Stored { value: None, .. }) => {
+                ReadRegister::Unreadable(Arc::from("both copies are damaged: the checksums do not match"))
+            }
             None => ReadRegister::Missing,
         }
     }
 
     /// What it holds, for the checkers.
     pub fn value(&self, register: &RegisterId) -> Option<&RegisterValue> {
-        self.registers.get(&place(register)).map(|stored| &stored.value)
+        self.registers.get(&place(register)).and_then(|stored| stored.value.as_ref())
     }
 }
 
@@ -183,6 +200,16 @@ impl World {
                     self.cut_write(key, op);
                     return;
                 }
+                if self.stores[op.store].read_only[op.host] {
+                    self.disk_failed(&op);
+                    return;
+                }
+                if self.stores[op.store].torn[op.host] > 0 {
+                    self.stores[op.store].torn[op.host] -= 1;
+                    self.tear(&op);
+                    self.disk_failed(&op);
+                    return;
+                }
                 *landed = true;
                 self.land(&op, lives);
                 self.disk_ops.insert(key, op);
@@ -227,10 +254,27 @@ impl World {
             format!("  landed on {}: {register:?}{late}", self.setup.datastores[op.store].name)
         });
         if newer {
-            self.stores[op.store].registers.insert(spot, Stored { order: *order, value: value.clone() });
+            let stored = Stored { order: *order, value: Some(value.clone()) };
+            self.stores[op.store].registers.insert(spot, stored);
         }
         let found = self.checks.on_land(self.now, *started, op.store, op.host, register, value, &self.setup);
         self.report(found);
+    }
+
+    /// A write spoils its register. Nobody can read it, so the checkers are not told.
+    fn tear(&mut self, op: &DiskOp) {
+        let Work::Write { register, order, .. } = &op.work else { return };
+        let spot = place(register);
+        let newer = self.stores[op.store].registers.get(&spot).is_none_or(|stored| stored.order < *order);
+        self.trace.facts(&[self.now, 9, op.host as u64, op.store as u64, *order, u64::from(newer)]);
+        let host = &self.setup.hosts[op.host].id;
+        self.trace.line(self.now, host.as_str(), || {
+            format!("  torn on {}: {register:?}", self.setup.datastores[op.store].name)
+        });
+        if newer {
+            self.stores[op.store].registers.insert(spot, Stored { order: *order, value: None });
+            self.seen.saw("register torn");
+        }
     }
 
     fn disk_done(&mut self, op: &DiskOp, outcome: DiskOutcome) {
@@ -249,11 +293,18 @@ impl World {
         self.queue.push(self.now + wait, Happening::Deliver { host: op.host, process: op.process, input });
     }
 
-    /// Sets how a datastore behaves towards a host (or all), and lets operations go on that it holds back no longer.
+    /// Sets how a datastore behaves towards a host (or all), and lets operations go on that it holds back no longer. A path
+    /// that is well takes writes again, whole.
     pub(super) fn set_path(&mut self, store: usize, host: Option<usize>, path: Path) {
-        for index in 0..self.hosts.len() {
-            if host.is_none_or(|host| host == index) {
-                self.stores[store].paths[index] = path;
+        for index in (0..self.hosts.len()).filter(|index| host.is_none_or(|host| host == *index)) {
+            let store = &mut self.stores[store];
+            if store.no_path[index] {
+                continue;
+            }
+            store.paths[index] = path;
+            if path == Path::Well {
+                store.read_only[index] = false;
+                store.torn[index] = 0;
             }
         }
         if path != Path::Hung {
@@ -262,6 +313,26 @@ impl World {
                 let wait = self.dice.between(1, 200_000);
                 self.queue.push(self.now + wait, Happening::Disk { key });
             }
+        }
+    }
+
+    /// That host has no path to that datastore, from the beginning and for ever.
+    pub fn no_path(&mut self, store: usize, host: usize) {
+        self.stores[store].paths[host] = Path::Cut;
+        self.stores[store].no_path[host] = true;
+    }
+
+    /// Reads of that host (or of all) work, writes fail, until its path is well again.
+    pub fn set_read_only(&mut self, store: usize, host: Option<usize>) {
+        for index in (0..self.hosts.len()).filter(|index| host.is_none_or(|host| host == *index)) {
+            self.stores[store].read_only[index] = true;
+        }
+    }
+
+    /// So many of the next writes of that host (or of each) are torn.
+    pub fn tear_writes(&mut self, store: usize, host: Option<usize>, count: u32) {
+        for index in (0..self.hosts.len()).filter(|index| host.is_none_or(|host| host == *index)) {
+            self.stores[store].torn[index] = count;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::World;
 use super::queue::Happening;
+use crate::dice::Latency;
 use mainstay_core::{Input, Message};
 
 /// What is cut.
@@ -13,11 +14,24 @@ pub(crate) struct Network {
     link_cut: Vec<Vec<bool>>,
     /// Loss by fault.
     pub loss_permille: u64,
+    /// Duplication by fault.
+    pub duplicate_permille: u64,
+    /// By sender: what each datagram takes longer, by fault. A spread beyond the heartbeat is reordering.
+    late: Vec<Latency>,
 }
+
+/// Nothing longer than usual.
+const IN_TIME: Latency = Latency { base: 0, spread: 0, tail_permille: 0, tail: 0 };
 
 impl Network {
     pub fn new(hosts: usize) -> Network {
-        Network { host_cut: vec![false; hosts], link_cut: vec![vec![false; hosts]; hosts], loss_permille: 0 }
+        Network {
+            host_cut: vec![false; hosts],
+            link_cut: vec![vec![false; hosts]; hosts],
+            loss_permille: 0,
+            duplicate_permille: 0,
+            late: vec![IN_TIME; hosts],
+        }
     }
 
     /// Whether a datagram could pass that way.
@@ -45,12 +59,31 @@ impl World {
         if !self.net.passes(from, to) || self.dice.permille(loss) {
             return;
         }
-        if self.dice.permille(self.setup.duplicate_permille) {
+        let late = self.net.late[from];
+        if self.dice.permille(self.setup.duplicate_permille.max(self.net.duplicate_permille)) {
             let at = self.now + self.dice.latency(self.setup.network) + self.dice.below(20_000);
+            let at = at + self.lateness(late);
             self.queue.push(at, Happening::Datagram { from, to, message: message.clone() });
         }
-        let at = self.now + self.dice.latency(self.setup.network);
+        let at = self.now + self.dice.latency(self.setup.network) + self.lateness(late);
         self.queue.push(at, Happening::Datagram { from, to, message });
+    }
+
+    /// No dice are thrown where there is no fault: a run without it stays what it was.
+    fn lateness(&mut self, late: Latency) -> u64 {
+        if late == IN_TIME { 0 } else { self.dice.latency(late) }
+    }
+
+    /// Datagrams of that host (or of all) take so much longer, in microseconds: at least `base`, and up to `spread` more.
+    pub fn set_late(&mut self, host: Option<usize>, base: u64, spread: u64) {
+        for index in (0..self.hosts.len()).filter(|index| host.is_none_or(|host| host == *index)) {
+            self.net.late[index] = Latency { base, spread, ..IN_TIME };
+        }
+    }
+
+    /// So many of a thousand datagrams arrive twice.
+    pub fn set_duplicates(&mut self, permille: u64) {
+        self.net.duplicate_permille = permille;
     }
 
     /// A datagram arrives.
@@ -70,12 +103,12 @@ impl World {
     /// A kernel answers when it runs and both ways pass, whatever its agent does.
     pub(super) fn on_ping(&mut self, from: usize, process: u64, to: usize) {
         let answered = self.hosts[to].powered && self.net.passes(from, to) && self.net.passes(to, from);
-        let wait = if answered {
-            self.dice.latency(self.setup.network)
-        } else {
-            // An adapter gives up after about a heartbeat.
-            self.setup.timing.heartbeat.0
-        };
+        // An adapter gives up after about a heartbeat.
+        let patience = self.setup.timing.heartbeat.0;
+        let (there, back) = (self.net.late[from], self.net.late[to]);
+        let late = self.lateness(there) + self.lateness(back);
+        let answered = answered && late < patience;
+        let wait = if answered { late + self.dice.latency(self.setup.network) } else { patience };
         let input = Input::PingDone { host: self.setup.hosts[to].id.clone(), answered };
         self.queue.push(self.now + wait, Happening::Deliver { host: from, process, input });
     }
