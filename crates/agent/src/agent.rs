@@ -8,7 +8,7 @@ use crate::journal::{Journal, JournalError};
 use crate::lock::{AgentLock, LockError};
 use crate::net::{Net, NetConfig, NetError, NetEvent, Peer};
 use crate::outside::{Adapters, tell};
-use crate::ping::Pinger;
+use crate::ping::PingTargets;
 use crate::vms::{VmNews, Vms};
 use crate::wire::{Incoming, Outgoing};
 use crate::{clock, config};
@@ -85,14 +85,15 @@ impl Agent {
     pub async fn start(config: AgentConfig, start_hypervisor: StartHypervisor) -> Result<Agent, StartError> {
         let lock = AgentLock::take(&config.state_dir)?;
         let incarnation = draw_incarnation()?;
-        let core = Core::new(config.core(boot_id()?, incarnation), clock::now()).map_err(StartError::Core)?;
+        let boot = boot_id()?;
+        let core = Core::new(config.core(boot, incarnation), clock::now()).map_err(StartError::Core)?;
         let cluster = ClusterId::parse(&config.cluster_id).map_err(StorageError::from)?;
         let journal = Journal::open(&config.state_dir, config.me.id.clone(), incarnation)?;
         let listener = api::bind(&config.api_socket)?;
         let (queue, requests) = mpsc::unbounded_channel();
         // Before anything is written: another agent with this host's id would write the same registers.
         let disk_configs = disk::configs(&config);
-        let host_locks = HostLocks::take(&disk_configs, heartbeat(&config.timing)).await?;
+        let host_locks = HostLocks::take(&disk_configs, boot, heartbeat(&config.timing)).await?;
         let disks = Disks::start(disk_configs, &queue)?;
         let (net, heard) = Net::start(net_config(&config)).await?;
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
@@ -102,15 +103,15 @@ impl Agent {
         let undecodable = Arc::new(AtomicU64::new(0));
         let roots =
             config.datastores.iter().map(|datastore| (datastore.path.clone(), datastore.name.clone()));
+        let pings = PingTargets::new(&config, heartbeat(&config.timing));
+        pings.warn_of_gaps();
         let adapters = Adapters {
             disks,
             hypervisor,
             vms: Vms::new(roots.collect()),
             outgoing: Outgoing::new(net.clone(), cluster.clone()),
             undecodable: Arc::clone(&undecodable),
-            pinger: Pinger::start(),
-            addresses: config.peers.iter().map(|peer| (peer.id.clone(), peer.address.ip())).collect(),
-            ping_patience: heartbeat(&config.timing),
+            pings,
             queue: queue.clone(),
             errands: Vec::new(),
         };
@@ -194,11 +195,11 @@ fn net_config(config: &AgentConfig) -> NetConfig {
     NetConfig {
         me: config.me.id.as_str().into(),
         cluster_id: config.cluster_id.clone(),
-        listen: config.me.address,
+        listen: config.me.addresses.clone(),
         peers: config
             .peers
             .iter()
-            .map(|peer| Peer { id: peer.id.as_str().into(), address: peer.address })
+            .map(|peer| Peer { id: peer.id.as_str().into(), addresses: peer.addresses.clone() })
             .collect(),
         key: config.key.0,
         heartbeat: heartbeat(&config.timing),

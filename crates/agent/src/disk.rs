@@ -7,9 +7,9 @@ use crate::config::AgentConfig;
 use crate::driver::{Queue, Request};
 use crate::outside::tell;
 use crate::vms::{ImageState, VmNews};
-use mainstay_core::ids::{DatastoreName, OpId, VmId, XmlId};
+use mainstay_core::ids::{BootId, DatastoreName, OpId, VmId, XmlId};
 use mainstay_core::{DiskAction, DiskOutcome, Input};
-use mainstay_storage::{Datastore, DatastoreConfig, HostLock, ImageLock, Prober, StorageError, lock_host};
+use mainstay_storage::{Datastore, DatastoreConfig, HostLock, ImageLock, LockedBy, Prober, StorageError, lock_host};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -145,7 +145,11 @@ pub struct HostLocks {
 impl HostLocks {
     /// Takes the lock on each datastore, at the same time. Refuses when another agent shows life under this host's id. A
     /// datastore that does not answer is no reason not to start: its lock is taken when it answers.
-    pub async fn take(configs: &[DatastoreConfig], heartbeat: Duration) -> Result<HostLocks, StorageError> {
+    pub async fn take(
+        configs: &[DatastoreConfig],
+        boot: BootId,
+        heartbeat: Duration,
+    ) -> Result<HostLocks, StorageError> {
         let watch = heartbeat * 3;
         let locks = HostLocks::default();
         let (report, mut reports) = tokio::sync::mpsc::unbounded_channel();
@@ -153,7 +157,8 @@ impl HostLocks {
             let (config, held, report) = (config.clone(), Arc::clone(&locks.held), report.clone());
             let name = config.name.to_string();
             let take = move || {
-                let taken = lock_host(&config, watch).map(|lock| keep(&held, &config.name, lock));
+                let taken = lock_host(&config, LockedBy::Agent, boot, watch)
+                    .map(|lock| keep(&held, &config.name, lock));
                 if let Err(unread) = report.send(taken)
                     && let Err(error) = unread.0
                 {

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | [`datastore`] | the handle that the agent uses; three threads per datastore |
 //! | [`image_lock`] | does some QEMU, anywhere, hold this disk image? |
-//! | [`host_lock`] | does another agent run under this host's id? |
+//! | [`heartbeat`] | a host's heartbeat register, written by its guard on a thread of the guard's own |
+//! | [`host_lock`] | does another agent or guard run under this host's id? |
 //! | [`inspect`] | a read-only walk over a datastore, for people |
 //! | [`contract`] | what every datastore must do, be it this one or a simulator's model |
 //!
@@ -17,6 +18,7 @@ mod counters;
 pub mod datastore;
 mod error;
 mod folder;
+pub mod heartbeat;
 pub mod host_lock;
 pub mod image_lock;
 pub mod inspect;
@@ -29,6 +31,7 @@ mod xml;
 pub use counters::Counters;
 pub use datastore::{Completion, Datastore, DatastoreConfig};
 pub use error::StorageError;
-pub use host_lock::{HostLock, lock_host};
+pub use heartbeat::HeartbeatWriter;
+pub use host_lock::{HostLock, LockedBy, lock_host};
 pub use image_lock::{ImageLock, Probe, Prober};
 pub use inspect::{ClusterFolder, RegisterReport, inspect};

@@ -1,20 +1,27 @@
 //! The agent's lock, and domain XML.
 
 use crate::harness::{Client, beat, config, directory, host};
+use mainstay_core::RegisterValue;
 use mainstay_core::ids::*;
-use mainstay_core::register::RegisterId;
-use mainstay_storage::{Completion, HostLock, StorageError, lock_host};
+use mainstay_core::register::{HeartbeatRegister, RegisterId};
+use mainstay_storage::{Completion, HeartbeatWriter, HostLock, LockedBy, StorageError, lock_host};
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+/// The boot in which [`beat`]s are.
+const THEIRS: BootId = BootId([1; 16]);
+
+const OURS: BootId = BootId([2; 16]);
+
 #[test]
 fn a_second_agent_with_the_same_id_is_refused_while_the_first_one_beats() {
     let directory = directory();
     let config = config(directory.path(), "lab", &host(1));
-    let held = lock_host(&config, Duration::ZERO).expect("free");
+    let lock = |boot, watch| lock_host(&config, LockedBy::Agent, boot, watch);
+    let held = lock(OURS, Duration::ZERO).expect("free");
     assert!(matches!(held, HostLock::Held(_)));
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -26,15 +33,56 @@ fn a_second_agent_with_the_same_id_is_refused_while_the_first_one_beats() {
                 first.write(RegisterId::Heartbeat(host(1)), beat(counter)).expect("written");
             }
         });
-        let second = lock_host(&config, Duration::from_secs(30));
+        let second = lock(OURS, Duration::from_secs(30));
+        // Its own guard beats, and no agent is connected: a lock that a former agent's hung write still holds.
+        let own = lock(THEIRS, Duration::from_secs(30));
         stop.store(true, Ordering::SeqCst);
         assert!(matches!(second, Err(StorageError::AlreadyHeld { .. })), "{second:?}");
+        assert!(matches!(own, Ok(HostLock::Unsure { .. })), "{own:?}");
     });
     // A lock without life proves nothing.
-    let second = lock_host(&config, Duration::from_millis(300)).expect("unsure");
+    let second = lock(OURS, Duration::from_millis(300)).expect("unsure");
     assert!(matches!(&second, HostLock::Unsure { why } if why.contains("stands still")), "{second:?}");
     drop(held);
-    assert!(matches!(lock_host(&config, Duration::ZERO), Ok(HostLock::Held(_))));
+    assert!(matches!(lock(OURS, Duration::ZERO), Ok(HostLock::Held(_))));
+}
+
+#[test]
+fn an_agent_is_refused_where_a_guard_of_another_boot_beats_and_not_by_its_own() {
+    let directory = directory();
+    let config = config(directory.path(), "lab", &host(1));
+    let stop = AtomicBool::new(false);
+    let (told, beats) = channel();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut guard = HeartbeatWriter::new(config.clone(), THEIRS, Duration::ZERO).expect("good names");
+            let RegisterValue::Heartbeat(mut register) = beat(1) else { panic!("a heartbeat") };
+            // An agent of theirs is connected; it has no lock on this datastore.
+            register.agent = Some(Incarnation(7));
+            while !stop.load(Ordering::SeqCst) {
+                register.counter += 1;
+                guard.write(&register).expect("written");
+                let _ = told.send(());
+            }
+        });
+        beats.recv().expect("it beats");
+        let patience = Duration::from_secs(30);
+        let stranger = lock_host(&config, LockedBy::Agent, OURS, patience);
+        let strange_guard = HeartbeatWriter::new(config.clone(), OURS, patience)
+            .and_then(|mut guard| beat_of(OURS).map_or(Ok(()), |register| guard.write(&register)));
+        let own = lock_host(&config, LockedBy::Agent, THEIRS, patience);
+        stop.store(true, Ordering::SeqCst);
+        assert!(matches!(stranger, Err(StorageError::AlreadyHeld { .. })), "{stranger:?}");
+        assert!(matches!(strange_guard, Err(StorageError::AlreadyHeld { .. })), "{strange_guard:?}");
+        assert!(matches!(own, Ok(HostLock::Held(_))), "{own:?}");
+    });
+}
+
+fn beat_of(boot: BootId) -> Option<HeartbeatRegister> {
+    match beat(1) {
+        RegisterValue::Heartbeat(register) => Some(HeartbeatRegister { boot, ..register }),
+        _ => None,
+    }
 }
 
 #[test]
