@@ -23,6 +23,14 @@ enum Key {
     WaitsForHost(VmId),
     /// A VM is active on two hosts.
     ActiveTwice(VmId),
+    /// There is no guard.
+    Guard,
+    /// A VM is frozen.
+    Frozen(VmId),
+    /// This host is isolated.
+    Isolated,
+    /// Most hosts went silent at once.
+    Storm,
 }
 
 /// The alarms that stand on this host.
@@ -71,6 +79,10 @@ fn raises(event: &Event) -> Option<Key> {
         Event::VmNotProtectable { vm, .. } => Some(Key::NotProtectable(vm.id)),
         Event::VmWaitsForHost { vm, .. } => Some(Key::WaitsForHost(vm.id)),
         Event::VmActiveTwice { vm, .. } => Some(Key::ActiveTwice(vm.id)),
+        Event::GuardLost => Some(Key::Guard),
+        Event::VmFrozen { vm } => Some(Key::Frozen(vm.id)),
+        Event::HostIsolated => Some(Key::Isolated),
+        Event::StormSuspected { .. } => Some(Key::Storm),
         Event::AgentStarted { .. }
         | Event::ElectionStarted { .. }
         | Event::BecamePrimary { .. }
@@ -94,6 +106,15 @@ fn raises(event: &Event) -> Option<Key> {
         | Event::DefinitionDropped { .. }
         | Event::VmActiveOnce { .. }
         | Event::VmCopyRemoved { .. }
+        | Event::GuardFound { .. }
+        | Event::VmThawed { .. }
+        | Event::HostNotIsolated
+        | Event::ResponsibilityTaken { .. }
+        | Event::ResponsibilityDropped { .. }
+        | Event::IsolationResponseApplied { .. }
+        | Event::IsolationResponseStopped { .. }
+        | Event::ShutdownTimedOut { .. }
+        | Event::StormOver
         | Event::HypervisorLost
         | Event::HypervisorBack => None,
     }
@@ -120,6 +141,16 @@ fn ends(event: &Event, key: &Key) -> bool {
                 && (is_settling(event)
                     || matches!(event, Event::VmGranted { .. } | Event::VmRestarted { .. }))
         }
+        Key::Guard => matches!(event, Event::GuardFound { .. }),
+        Key::Frozen(id) => {
+            is_about(event, *id)
+                && matches!(
+                    event,
+                    Event::VmThawed { .. } | Event::VmCopyRemoved { .. } | Event::VmStopped { .. }
+                )
+        }
+        Key::Isolated => matches!(event, Event::HostNotIsolated),
+        Key::Storm => matches!(event, Event::StormOver | Event::SteppedDown { .. }),
         Key::ActiveTwice(id) => {
             is_about(event, *id) && (is_settling(event) || matches!(event, Event::VmActiveOnce { .. }))
         }

@@ -6,12 +6,15 @@
 //!
 //! It does not: decide where a VM runs. Grants are the owner's.
 
+mod frozen;
 mod starts;
 
-use crate::effect::VmAction;
+use crate::effect::{Effect, VmAction};
 use crate::event::{Event, VmName};
+use crate::guard::{GuardOrder, ProcessState};
 use crate::ids::{DatastoreName, HostId, OpId, VmId};
 use crate::input::{Domain, DomainState, VmOutcome};
+use crate::leases::Lease;
 use crate::local_vms::Domains;
 use crate::out::Out;
 use crate::register::{Claim, ClaimState, Desired, Entry, Priority, ProtectedList, StopCause, VmSpec};
@@ -41,7 +44,9 @@ enum Stage {
         /// It waits for the storage: others may start meanwhile.
         waits: bool,
     },
-    /// QEMU is there, paused: one more look decides.
+    /// QEMU is there, paused: the guard has to find its process, so that it is frozen like any other when the lease ends.
+    Guarding { since: Time, ask_at: Time },
+    /// QEMU is there, paused and guarded: one more look decides.
     Prepared { since: Time },
     /// It is being resumed.
     Resuming { op: OpId },
@@ -63,11 +68,26 @@ struct Slot {
     stopped: Time,
     /// When its VM was first seen running here.
     began: Time,
+    /// The claim has been on disk in a running state: from then on the VM is bound to the lease.
+    durable: bool,
+    /// The guard has frozen it.
+    frozen: bool,
+    /// It was to be thawed in that term of the lease, at that time.
+    thawing: Option<(u64, Time)>,
 }
 
 impl Slot {
     fn new(claim: Claim, stage: Stage) -> Slot {
-        Slot { claim, stage, acted: Time(0), stopped: Time(0), began: Time(0) }
+        Slot {
+            claim,
+            stage,
+            acted: Time(0),
+            stopped: Time(0),
+            began: Time(0),
+            durable: false,
+            frozen: false,
+            thawing: None,
+        }
     }
 }
 
@@ -88,6 +108,10 @@ pub(crate) struct Claims {
     me: HostId,
     slots: BTreeMap<VmId, Slot>,
     undefining: BTreeSet<VmId>,
+    /// VMs homed here that have a QEMU on this host, claimed or not yet: the target of a live migration too.
+    present: BTreeSet<VmId>,
+    /// There was a lease in this run: from then on all that is present is bound to it.
+    leased: bool,
     /// Set when the power-on list has to be written.
     pub(crate) dirty: bool,
     /// A look at the protected list is wanted, started no sooner than this.
@@ -101,6 +125,12 @@ pub(crate) struct HostSide<'a> {
     pub(crate) concurrent_starts: u32,
     /// Versions of XML that are on the datastore.
     pub(crate) stored: &'a BTreeMap<VmId, VmSpec>,
+    /// The run lease on this datastore, while there is one.
+    pub(crate) lease: Option<Lease>,
+    /// A guard is connected.
+    pub(crate) guarded: bool,
+    /// What the processes of watched VMs do.
+    pub(crate) processes: &'a BTreeMap<VmId, ProcessState>,
 }
 
 impl Claims {
@@ -125,9 +155,19 @@ impl Claims {
                     stage = Stage::Doubtful { since: now };
                 }
             }
-            slots.insert(claim.vm, Slot::new(claim, stage));
+            let durable = !claim.state.is_released();
+            slots.insert(claim.vm, Slot { durable, ..Slot::new(claim, stage) });
         }
-        Claims { datastore, me, slots, undefining: BTreeSet::new(), dirty: true, look_wanted: true }
+        Claims {
+            datastore,
+            me,
+            slots,
+            undefining: BTreeSet::new(),
+            present: BTreeSet::new(),
+            leased: false,
+            dirty: true,
+            look_wanted: true,
+        }
     }
 
     /// The claims, for the power-on list.
@@ -143,13 +183,20 @@ impl Claims {
             vms.extend(mine.map(|entry| entry.vm));
         }
         if let Some(domains) = host.domains {
-            let homed = domains.iter().filter(|domain| domain.home.as_ref() == Some(&self.datastore));
-            vms.extend(homed.map(|domain| domain.vm));
+            let homed = |domain: &&Domain| domain.home.as_ref() == Some(&self.datastore);
+            vms.extend(domains.iter().filter(homed).map(|domain| domain.vm));
+            let has_qemu = |domain: &&Domain| !matches!(domain.state, DomainState::Stopped(_));
+            self.present = domains.iter().filter(homed).filter(has_qemu).map(|domain| domain.vm).collect();
+        }
+        self.leased |= host.lease.is_some();
+        if host.guarded {
+            self.take_processes(host.processes);
         }
         for vm in vms {
             self.reconcile_vm(vm, look, host, out);
         }
         self.advance_starts(look, host, out);
+        self.thaw(look, host, out);
     }
 
     fn reconcile_vm(&mut self, vm: VmId, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
@@ -165,17 +212,24 @@ impl Claims {
             match &slot.stage {
                 Stage::Preparing { .. } if called_off && look.is_some_and(|look| !look.changing) => {
                     // It may wait for the storage for ever, and somebody else is to have the VM.
-                    let op = out.vm(VmAction::Destroy { vm });
+                    let op = self.destroy(vm, out);
                     let then = ClaimState::Stopped { cause: StopCause::Withdrawn };
                     self.set_stage(vm, Stage::Removing { op, then });
                 }
                 Stage::Doubtful { since } if as_of >= *since => self.settle_doubt(vm, state, out.now),
+                Stage::Guarding { since, .. }
+                    if as_of >= *since && matches!(state, DomainState::Stopped(_)) =>
+                {
+                    self.settle_doubt(vm, state, out.now);
+                }
+                Stage::Guarding { ask_at, .. } if out.now >= *ask_at => self.ask_guard(vm, out),
                 Stage::Doubtful { .. }
                 | Stage::RemovalDue { .. }
                 | Stage::Settled
                 | Stage::Announcing
                 | Stage::Checking { .. }
                 | Stage::Preparing { .. }
+                | Stage::Guarding { .. }
                 | Stage::Prepared { .. }
                 | Stage::Resuming { .. }
                 | Stage::Removing { .. } => {}
@@ -227,7 +281,7 @@ impl Claims {
         });
         if let Some(entry) = taken {
             // Somebody was told to run it after this host: the later grant counts, this copy goes.
-            let op = out.vm(VmAction::Destroy { vm: domain.vm });
+            let op = self.destroy(domain.vm, out);
             out.event(Event::VmCopyRemoved {
                 vm: VmName { id: domain.vm, name: domain.name.clone() },
                 holder: entry.holder.clone().unwrap_or_else(|| self.me.clone()),
@@ -244,10 +298,14 @@ impl Claims {
             vm: domain.vm,
             name: domain.name.clone(),
             token: granted.or(held_token),
-            state: ClaimState::Running,
+            state: if held.is_some_and(|slot| slot.frozen) {
+                ClaimState::Frozen
+            } else {
+                ClaimState::Running
+            },
             spec,
         };
-        self.put(claim, began);
+        self.put(claim, began, out);
     }
 
     fn follow_stopped(
@@ -325,7 +383,7 @@ impl Claims {
         }
     }
 
-    fn put(&mut self, claim: Claim, began: Time) {
+    fn put(&mut self, claim: Claim, began: Time, out: &mut Out<'_>) {
         if self.slots.get(&claim.vm).is_some_and(|slot| slot.claim == claim) {
             return;
         }
@@ -333,6 +391,12 @@ impl Claims {
         self.look_wanted |= claim.token.is_none();
         match self.slots.get_mut(&claim.vm) {
             Some(slot) => {
+                let vm = VmName { id: claim.vm, name: claim.name.clone() };
+                match (&slot.claim.state, &claim.state) {
+                    (ClaimState::Running, ClaimState::Frozen) => out.event(Event::VmFrozen { vm }),
+                    (ClaimState::Frozen, ClaimState::Running) => out.event(Event::VmThawed { vm }),
+                    _ => {}
+                }
                 slot.claim = claim;
                 slot.began = began;
             }
@@ -349,6 +413,7 @@ impl Claims {
             Stage::Settled
             | Stage::Announcing
             | Stage::Checking { .. }
+            | Stage::Guarding { .. }
             | Stage::Prepared { .. }
             | Stage::RemovalDue { .. }
             | Stage::Doubtful { .. } => false,
@@ -366,10 +431,10 @@ impl Claims {
         Some(name)
     }
 
-    /// When a removal is to be tried again.
+    /// When something is to be tried again: a removal, an order to the guard.
     pub(crate) fn deadline(&self) -> Option<Time> {
         let due = |slot: &Slot| match slot.stage {
-            Stage::RemovalDue { at, .. } => Some(at),
+            Stage::RemovalDue { at, .. } | Stage::Guarding { ask_at: at, .. } => Some(at),
             Stage::Settled
             | Stage::Announcing
             | Stage::Checking { .. }

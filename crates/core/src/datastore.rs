@@ -12,7 +12,7 @@ use crate::claims::{Claims, HostSide, Look};
 use crate::config::Config;
 use crate::effect::DiskAction;
 use crate::event::Event;
-use crate::ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, OpId};
+use crate::ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, OpId, VmId};
 use crate::input::{DiskOutcome, ReadRegister};
 use crate::out::Out;
 use crate::ownership::{Blocks, Next, Ownership, Sighting, Stage};
@@ -53,14 +53,6 @@ struct Read {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct HeartbeatWriter {
-    register: HeartbeatRegister,
-    in_flight: Option<(OpId, Time)>,
-    due: Time,
-    last_written: Option<Time>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct PowerOnWriter {
     version: u64,
     in_flight: Option<(OpId, PowerOnList)>,
@@ -78,7 +70,12 @@ pub(crate) struct Datastore {
     open: bool,
     open_due: Time,
     reads: BTreeMap<OpId, Read>,
-    heartbeat: HeartbeatWriter,
+    /// The start of the guard's last heartbeat write that landed.
+    beaten: Option<Time>,
+    /// R25: this host has promised not to contend before that.
+    promised: Time,
+    /// R24: until then no host is called failed here.
+    pub(crate) hold_until: Time,
     power_on: PowerOnWriter,
     pub(crate) connected: bool,
     pub(crate) error: Option<Arc<str>>,
@@ -142,18 +139,9 @@ impl Datastore {
             open: false,
             open_due: now,
             reads: BTreeMap::new(),
-            heartbeat: HeartbeatWriter {
-                register: HeartbeatRegister {
-                    boot,
-                    incarnation,
-                    counter: 0,
-                    agent: Some(incarnation),
-                    agent_well: true,
-                },
-                in_flight: None,
-                due: now,
-                last_written: None,
-            },
+            beaten: None,
+            promised: Time(0),
+            hold_until: Time(0),
             power_on: PowerOnWriter { version: 0, in_flight: None, durable: None, retry: now },
             connected: false,
             error: None,
@@ -221,16 +209,12 @@ impl Datastore {
             if out.now >= self.open_due && self.reads.is_empty() {
                 self.open_due = out.now + self.config.timing.heartbeat;
                 let me = self.me.clone();
-                let own = [
-                    RegisterId::Heartbeat(me.clone()),
-                    RegisterId::PowerOn(me.clone()),
-                    RegisterId::Ownership(me),
-                ];
+                let own = [RegisterId::PowerOn(me.clone()), RegisterId::Ownership(me)];
                 self.read(Purpose::Open, own.to_vec(), out);
             }
             return;
         }
-        self.beat(out);
+        self.look_at_own_beat(out);
         self.scan(around, out);
         self.own(around, out);
         self.claims.reconcile(self.look.as_ref(), &around.host, out);
@@ -239,15 +223,9 @@ impl Datastore {
         self.write_list(out);
     }
 
-    fn beat(&mut self, out: &mut Out<'_>) {
-        let timing = self.config.timing;
-        if self.heartbeat.in_flight.is_none() && out.now >= self.heartbeat.due {
-            self.heartbeat.register.counter += 1;
-            self.heartbeat.due = out.now + timing.heartbeat;
-            let op = self.write(RegisterValue::Heartbeat(self.heartbeat.register.clone()), out);
-            self.heartbeat.in_flight = Some((op, out.now));
-        }
-        let fresh = self.heartbeat.last_written.is_some_and(|at| out.now.since(at) < timing.lease);
+    /// The guard writes the heartbeats; whether they arrive tells whether the datastore is reached.
+    fn look_at_own_beat(&mut self, out: &mut Out<'_>) {
+        let fresh = self.beaten.is_some_and(|at| out.now.since(at) < self.config.timing.lease);
         if self.connected && !fresh {
             self.set_connected(false, Some("its heartbeat writes do not come back".into()), out);
         }
@@ -309,15 +287,19 @@ impl Datastore {
     /// Whether that operation is one of this datastore's.
     pub(crate) fn expects(&self, op: OpId) -> bool {
         self.reads.contains_key(&op)
-            || self.heartbeat.in_flight.is_some_and(|(id, _)| id == op)
             || self.own_write.is_some_and(|(id, _)| id == op)
             || self.power_on.in_flight.as_ref().is_some_and(|(id, _)| *id == op)
             || self.list_write == Some(op)
     }
 
+    /// The VMs that are bound to the lease here; `None` while this host's own registers have not been read.
+    pub(crate) fn watched(&self) -> Option<Vec<VmId>> {
+        self.open.then(|| self.claims.watched())
+    }
+
     /// Age of this host's own last heartbeat here.
     pub(crate) fn heartbeat_age(&self, now: Time) -> Option<Span> {
-        self.heartbeat.last_written.map(|at| now.since(at))
+        self.beaten.map(|at| now.since(at))
     }
 
     /// A disk operation of this datastore is done. Returns the hosts that should hear of a new protected list.
@@ -337,9 +319,7 @@ impl Datastore {
             DiskOutcome::Written | DiskOutcome::Read(_) => None,
         };
         self.tell_of_write(op, failure.as_ref(), out);
-        if let Some((_, started)) = self.heartbeat.in_flight.take_if(|(id, _)| *id == op) {
-            self.on_heartbeat_written(started, failure, out);
-        } else if let Some((_, started)) = self.own_write.take_if(|(id, _)| *id == op) {
+        if let Some((_, started)) = self.own_write.take_if(|(id, _)| *id == op) {
             let timing = self.config.timing;
             let next = match failure {
                 None => self.ownership.on_written(started, &timing, out.now),
@@ -400,20 +380,18 @@ impl Datastore {
         }
     }
 
-    fn on_heartbeat_written(&mut self, started: Time, failure: Option<Arc<str>>, out: &mut Out<'_>) {
+    /// The guard has written a heartbeat here, or could not.
+    pub(crate) fn on_beat(&mut self, started: Time, failure: Option<Arc<str>>, out: &mut Out<'_>) {
         match failure {
             None => {
-                self.heartbeat.last_written = Some(started);
-                if out.now.since(started) < self.config.timing.lease {
+                self.beaten = self.beaten.max(Some(started));
+                if self.open && out.now.since(started) < self.config.timing.lease {
                     self.set_connected(true, None, out);
                 }
             }
             Some(reason) => {
                 self.error = Some(reason.clone());
-                let fresh = self
-                    .heartbeat
-                    .last_written
-                    .is_some_and(|at| out.now.since(at) < self.config.timing.lease);
+                let fresh = self.beaten.is_some_and(|at| out.now.since(at) < self.config.timing.lease);
                 if !fresh {
                     self.set_connected(false, Some(reason), out);
                 }
@@ -443,10 +421,10 @@ impl Datastore {
         let mut due =
             if self.connected || self.lost_told { Time(u64::MAX) } else { self.begun + timing.lease };
         let mut at = |time: Time| due = due.min(time);
-        if self.heartbeat.in_flight.is_none() {
-            at(self.heartbeat.due);
+        if self.hold_until > now {
+            at(self.hold_until);
         }
-        if let (true, Some(last)) = (self.connected, self.heartbeat.last_written) {
+        if let (true, Some(last)) = (self.connected, self.beaten) {
             at(last + timing.lease);
         }
         if !self.reading(&Purpose::Scan) {

@@ -1,10 +1,12 @@
 //! What the core tells people: typed, with the objects in fields. Texts are made here too, in one place, so that log, command
 //! line and API say the same.
 
+mod text;
+
 use crate::election::PrimaryReason;
 use crate::host_liveness::HostState;
-use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
-use crate::register::StopCause;
+use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
+use crate::register::{IsolationResponse, StopCause};
 use crate::time::Span;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -276,6 +278,73 @@ pub enum Event {
     HypervisorLost,
     /// It does again.
     HypervisorBack,
+    /// The guard was found; leases are renewed and kept.
+    GuardFound {
+        /// Its run.
+        incarnation: Incarnation,
+    },
+    /// The connection to the guard has gone: nothing is started or thawed until there is one again.
+    GuardLost,
+    /// The lease on the VM's datastore ended: the VM was frozen. It goes on where it was when contact returns.
+    VmFrozen {
+        /// The VM.
+        vm: VmName,
+    },
+    /// The VM goes on: the lease is back and nobody has taken it over.
+    VmThawed {
+        /// The VM.
+        vm: VmName,
+    },
+    /// This host reaches no other host and no isolation address.
+    HostIsolated,
+    /// It has contact again.
+    HostNotIsolated,
+    /// The owner has taken responsibility for a VM of an isolated host: it will be restarted when that host has released it.
+    ResponsibilityTaken {
+        /// The VM.
+        vm: VmName,
+        /// The isolated host.
+        from: HostId,
+        /// Where there is room for it.
+        to: HostId,
+    },
+    /// That is off: the host is not isolated any more, or there is no room.
+    ResponsibilityDropped {
+        /// The VM.
+        vm: VmName,
+        /// Its host.
+        host: HostId,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// This host is isolated and an owner is responsible: the VM's isolation response is carried out.
+    IsolationResponseApplied {
+        /// The VM.
+        vm: VmName,
+        /// Which.
+        response: IsolationResponse,
+    },
+    /// The guest has not shut down within its time-out: it is powered off.
+    ShutdownTimedOut {
+        /// The VM.
+        vm: VmName,
+        /// The time-out.
+        after: Span,
+    },
+    /// Contact was regained before the isolation response had stopped the VM.
+    IsolationResponseStopped {
+        /// The VM.
+        vm: VmName,
+    },
+    /// Most hosts went silent at once: more likely the network or the storage than the hosts. Nothing is restarted before a second look.
+    StormSuspected {
+        /// How many are silent.
+        silent: u32,
+        /// Of how many others.
+        of: u32,
+    },
+    /// The second look is done.
+    StormOver,
 }
 
 impl Event {
@@ -303,6 +372,12 @@ impl Event {
             | Event::VmStarted { .. }
             | Event::DefinitionDropped { .. }
             | Event::VmActiveOnce { .. }
+            | Event::GuardFound { .. }
+            | Event::VmThawed { .. }
+            | Event::HostNotIsolated
+            | Event::ResponsibilityDropped { .. }
+            | Event::IsolationResponseStopped { .. }
+            | Event::StormOver
             | Event::HypervisorBack => Severity::Info,
             Event::VmStopped { restart, .. } => {
                 if *restart {
@@ -318,12 +393,19 @@ impl Event {
             | Event::VmStartFailed { .. }
             | Event::VmRestarted { .. }
             | Event::VmCopyRemoved { .. }
+            | Event::ResponsibilityTaken { .. }
+            | Event::IsolationResponseApplied { .. }
+            | Event::ShutdownTimedOut { .. }
             | Event::HypervisorLost => Severity::Warning,
             Event::DatastoreLost { .. }
             | Event::RegisterUnreadable { .. }
             | Event::RegisterUnwritable { .. }
             | Event::VmNotProtectable { .. }
             | Event::VmWaitsForHost { .. }
+            | Event::GuardLost
+            | Event::VmFrozen { .. }
+            | Event::HostIsolated
+            | Event::StormSuspected { .. }
             | Event::VmActiveTwice { .. } => Severity::Alarm,
         }
     }
@@ -347,6 +429,13 @@ impl Event {
             | Event::DefinitionDropped { vm, .. }
             | Event::VmActiveTwice { vm, .. }
             | Event::VmActiveOnce { vm, .. }
+            | Event::VmFrozen { vm }
+            | Event::VmThawed { vm }
+            | Event::ResponsibilityTaken { vm, .. }
+            | Event::ResponsibilityDropped { vm, .. }
+            | Event::IsolationResponseApplied { vm, .. }
+            | Event::ShutdownTimedOut { vm, .. }
+            | Event::IsolationResponseStopped { vm }
             | Event::VmCopyRemoved { vm, .. } => Some(vm),
             Event::AgentStarted { .. }
             | Event::ElectionStarted { .. }
@@ -361,89 +450,14 @@ impl Event {
             | Event::RegisterUnreadable { .. }
             | Event::RegisterUnwritable { .. }
             | Event::RegisterReadable { .. }
+            | Event::GuardFound { .. }
+            | Event::GuardLost
+            | Event::HostIsolated
+            | Event::HostNotIsolated
+            | Event::StormSuspected { .. }
+            | Event::StormOver
             | Event::HypervisorLost
             | Event::HypervisorBack => None,
-        }
-    }
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Event::AgentStarted { rebooted: true } => f.write_str("agent started; the host has rebooted"),
-            Event::AgentStarted { rebooted: false } => f.write_str("agent started"),
-            Event::ElectionStarted { reason } => write!(f, "election started: {reason}"),
-            Event::BecamePrimary { reason } => write!(f, "elected primary: {reason}"),
-            Event::FollowsPrimary { primary } => write!(f, "follows primary {primary}"),
-            Event::SteppedDown { reason } => write!(f, "stepped down as primary: {reason}"),
-            Event::HostStateChanged { host, from, to, last_evidence } => {
-                write!(f, "{host} was {from}, is {to} (last evidence {last_evidence} ago)")
-            }
-            Event::DatastoreLost { datastore, reason } => {
-                write!(f, "datastore {datastore} is out of reach: {reason}")
-            }
-            Event::DatastoreBack { datastore } => write!(f, "datastore {datastore} is reached"),
-            Event::OwnershipAcquired { datastore, epoch, former } => match former {
-                Some(former) => write!(f, "owns datastore {datastore} in epoch {epoch}, after {former}"),
-                None => write!(f, "owns datastore {datastore} in epoch {epoch}"),
-            },
-            Event::OwnershipLost { datastore, epoch, reason } => {
-                write!(f, "no longer owns datastore {datastore} (epoch {epoch}): {reason}")
-            }
-            Event::RegisterUnreadable { datastore, register, reason } => {
-                write!(f, "register {register} on datastore {datastore} is unreadable: {reason}")
-            }
-            Event::RegisterUnwritable { datastore, register, reason } => {
-                write!(f, "register {register} on datastore {datastore} can't be written: {reason}")
-            }
-            Event::RegisterReadable { datastore, register } => {
-                write!(f, "register {register} on datastore {datastore} is well again")
-            }
-            Event::VmProtected { vm, host, datastore } => {
-                write!(f, "{vm} on {host} is protected (on {datastore})")
-            }
-            Event::VmNotProtectable { vm, reason } => write!(f, "{vm} can't be protected: {reason}"),
-            Event::VmUnprotected { vm } => write!(f, "{vm} is no longer protected: its user asked for it"),
-            Event::VmStopped { vm, host, cause, restart: true } => {
-                write!(f, "{vm} stopped on {host}: {cause}; it will be restarted")
-            }
-            Event::VmStopped { vm, host, cause, restart: false } => {
-                write!(f, "{vm} stopped on {host}: {cause}; it stays down")
-            }
-            Event::TakeoverIntended { vm, from, to } => write!(f, "{vm} is to go from silent {from} to {to}"),
-            Event::TakeoverCancelled { vm, host, reason } => write!(f, "{vm} stays with {host}: {reason}"),
-            Event::VmGranted { vm, host, token, attempt, reason } => {
-                write!(f, "{vm} granted to {host} (grant {token}, attempt {attempt}): {reason}")
-            }
-            Event::VmWaitsForHost { vm, reasons } => {
-                write!(f, "{vm} waits, no host can take it:")?;
-                for (index, (host, reason)) in reasons.iter().enumerate() {
-                    write!(f, "{} {host}: {reason}", if index == 0 { "" } else { ";" })?;
-                }
-                Ok(())
-            }
-            Event::VmClaimed { vm, token } => write!(f, "{vm} claimed (grant {token}), starting it"),
-            Event::VmWaitsForStorage { vm, reason } => write!(f, "{vm} waits for the storage: {reason}"),
-            Event::VmStarted { vm, token } => write!(f, "{vm} started (grant {token})"),
-            Event::VmStartFailed { vm, reason } => write!(f, "{vm} could not be started: {reason}"),
-            Event::VmRestarted { vm, from: Some(from), to, attempts } => {
-                write!(f, "{vm} of {from} runs again on {to} (attempts: {attempts})")
-            }
-            Event::VmRestarted { vm, from: None, to, attempts } => {
-                write!(f, "{vm} runs again on {to} (attempts: {attempts})")
-            }
-            Event::DefinitionDropped { vm, holder } => {
-                write!(f, "stale definition of {vm} removed here: it belongs to {holder}")
-            }
-            Event::VmActiveTwice { vm, holder, other } => {
-                write!(f, "{vm} is held by {holder} but also active on {other}: stop one of them")
-            }
-            Event::VmActiveOnce { vm, host } => write!(f, "{vm} is active on {host} only"),
-            Event::VmCopyRemoved { vm, holder } => {
-                write!(f, "{vm} ran here too, but was given to {holder} since: the copy here was removed")
-            }
-            Event::HypervisorLost => f.write_str("libvirt does not answer; VMs go on"),
-            Event::HypervisorBack => f.write_str("libvirt answers"),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod guard;
 pub mod host_liveness;
 pub mod ids;
 pub mod input;
+mod leases;
 mod local_vms;
 pub mod machine;
 pub mod message;

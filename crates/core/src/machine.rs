@@ -10,11 +10,13 @@ use crate::datastore::{Around, Datastore};
 use crate::effect::Effect;
 use crate::election::{Election, Standing, Turn};
 use crate::event::Event;
+use crate::guard::GuardReport;
 use crate::host_liveness::HostState;
-use crate::ids::{DatastoreName, HostId, OpId};
+use crate::ids::{DatastoreName, HostId, Incarnation, OpId};
 use crate::input::{Command, DiskOutcome, Input};
+use crate::leases::GuardSide;
 use crate::local_vms::LocalVms;
-use crate::message::{Body, Heartbeat, HeartbeatAck, Message, OwnedDatastore, Rank};
+use crate::message::{Body, Heartbeat, HeartbeatAck, Message, OwnedDatastore, Promise, Rank};
 use crate::out::{Counters, Out};
 use crate::peers::{DiskEvidence, Peer};
 use crate::protected_list::{Candidate, OwnerSide};
@@ -44,6 +46,9 @@ pub struct Core {
     pub(crate) peers: BTreeMap<HostId, Peer>,
     pub(crate) datastores: BTreeMap<DatastoreName, Datastore>,
     pub(crate) vms: LocalVms,
+    pub(crate) guard: GuardSide,
+    /// R25: what the next heartbeat to the primary promises.
+    promises: BTreeMap<DatastoreName, Promise>,
     /// Judgements of this host as primary; itself included.
     states: BTreeMap<HostId, HostState>,
     heartbeat_due: Time,
@@ -73,6 +78,8 @@ impl Core {
             peers,
             datastores,
             vms: LocalVms::new(),
+            guard: GuardSide::default(),
+            promises: BTreeMap::new(),
             states: BTreeMap::new(),
             heartbeat_due: now,
             pending: Vec::new(),
@@ -98,7 +105,12 @@ impl Core {
                     peer.on_ping_done(answered, now);
                 }
             }
-            Input::IsolationPingDone { .. } | Input::Guard(_) | Input::GuardLost => {}
+            Input::IsolationPingDone { .. } => {}
+            Input::Guard(report) => self.on_guard(report, &mut out),
+            Input::GuardLost => {
+                self.guard.on_lost();
+                out.event(Event::GuardLost);
+            }
             Input::Domains { as_of, domains } => {
                 self.vms.on_domains(as_of, domains, &mut out);
             }
@@ -139,6 +151,38 @@ impl Core {
         self.review(out);
         self.answer_operators(out);
         self.send_heartbeat(out);
+        self.instruct_guard(out);
+    }
+
+    fn on_guard(&mut self, report: GuardReport, out: &mut Out<'_>) {
+        self.guard.on_report(&report, out.now);
+        match report {
+            GuardReport::Hello { incarnation } => out.event(Event::GuardFound { incarnation }),
+            GuardReport::Beat { datastore, started, error } => {
+                if let Some(datastore) = self.datastores.get_mut(&datastore) {
+                    datastore.on_beat(started, error, out);
+                }
+            }
+            GuardReport::Vm { vm, state } => {
+                for datastore in self.datastores.values_mut() {
+                    datastore.claims.on_process(vm, state, out.now);
+                }
+            }
+            GuardReport::Lease { .. } => {}
+        }
+    }
+
+    /// Leases of datastores that this host owns, the VMs to watch, and that the agent is well.
+    fn instruct_guard(&mut self, out: &mut Out<'_>) {
+        for (name, datastore) in &self.datastores {
+            if let Some(until) = datastore.ownership.lease_end() {
+                self.guard.pass(name, until, out);
+            }
+            if let Some(vms) = datastore.watched() {
+                self.guard.watch(name, vms, out);
+            }
+        }
+        self.guard.show_life(self.config.incarnation, &self.config.timing, out);
     }
 
     /// When [`Input::Tick`] is wanted next, unless another input comes before. May lie in the past: tick at once.
@@ -163,7 +207,7 @@ impl Core {
         for datastore in self.datastores.values() {
             due = due.min(datastore.deadline(self.now));
         }
-        due.min(self.vms.deadline())
+        due.min(self.vms.deadline()).min(self.guard.deadline())
     }
 
     /// What this core believes.
@@ -189,6 +233,7 @@ impl Core {
             return;
         }
         peer.on_message(out.now);
+        let run = message.incarnation;
         if self.stopping {
             return;
         }
@@ -198,18 +243,12 @@ impl Core {
                 self.election.on_announce(from, (they_own, theirs), (owned, rank), out)
             }
             Body::Heartbeat(heartbeat) => {
-                self.on_heartbeat(from, heartbeat, out);
+                self.on_heartbeat(from, run, heartbeat, out);
                 Turn::None
             }
             Body::HeartbeatAck(ack) => {
                 if self.election.on_ack(from, out.now) {
-                    for owned in ack.owned {
-                        if let (Some(datastore), Some(stamp)) =
-                            (self.datastores.get_mut(&owned.datastore), owned.list)
-                        {
-                            datastore.on_list_hint(stamp);
-                        }
-                    }
+                    self.on_ack(ack, out);
                 }
                 Turn::None
             }
@@ -224,7 +263,29 @@ impl Core {
         self.on_turn(turn, out);
     }
 
-    fn on_heartbeat(&mut self, from: &HostId, heartbeat: Heartbeat, out: &mut Out<'_>) {
+    /// The primary's answer: leases on what it owns, and what this host may promise in return.
+    fn on_ack(&mut self, ack: HeartbeatAck, out: &mut Out<'_>) {
+        // R50: a lease counts from the start of the request, and only for the run of the agent that made it.
+        let ours = ack.run == self.config.incarnation && ack.echo <= out.now;
+        self.promises.clear();
+        for owned in ack.owned {
+            let Some(datastore) = self.datastores.get_mut(&owned.datastore) else { continue };
+            if let Some(stamp) = owned.list {
+                datastore.on_list_hint(stamp);
+            }
+            if !ours {
+                continue;
+            }
+            self.guard.pass(&owned.datastore, ack.echo + owned.lease.min(self.config.timing.lease), out);
+            if datastore.promise(owned.epoch, out.now) {
+                let promise =
+                    Promise { datastore: owned.datastore.clone(), epoch: owned.epoch, echo: ack.sent };
+                self.promises.insert(owned.datastore, promise);
+            }
+        }
+    }
+
+    fn on_heartbeat(&mut self, from: &HostId, run: Incarnation, heartbeat: Heartbeat, out: &mut Out<'_>) {
         if !self.election.is_primary() {
             // The sender follows a primary that is none: let it look for another.
             out.send(from, Body::SteppingDown);
@@ -233,6 +294,11 @@ impl Core {
         for (datastore, version) in &heartbeat.power_on {
             if let Some(datastore) = self.datastores.get_mut(datastore) {
                 datastore.on_power_on_hint(from, *version);
+            }
+        }
+        for promise in &heartbeat.promises {
+            if let Some(datastore) = self.datastores.get_mut(&promise.datastore) {
+                datastore.on_promise(from, promise, out.now);
             }
         }
         let echo = heartbeat.sent;
@@ -250,7 +316,7 @@ impl Core {
                 lease: lease.min(left),
             })
         });
-        let ack = HeartbeatAck { echo, owned: owned.collect() };
+        let ack = HeartbeatAck { echo, run, sent: out.now, owned: owned.collect() };
         out.send(from, Body::HeartbeatAck(ack));
     }
 
@@ -333,6 +399,9 @@ impl Core {
                 domains: self.vms.domains(),
                 concurrent_starts: if self.stopping { 0 } else { self.config.concurrent_starts },
                 stored: self.vms.stored(name),
+                lease: self.guard.lease(name, now),
+                guarded: self.guard.is_connected(),
+                processes: self.guard.vms(),
             },
         };
         Some(act(datastore, &around))
@@ -392,14 +461,24 @@ impl Core {
     fn review(&mut self, out: &mut Out<'_>) {
         for name in self.config.datastores.clone() {
             let Some(datastore) = self.datastores.get(&name) else { continue };
-            let overdue = datastore.list.as_ref().is_some_and(|list| {
-                list.deadline(&self.config.timing, self.last_review(&name)).is_some_and(|at| at <= out.now)
-            });
+            let last = self.last_review(&name);
+            let held = out.now < datastore.hold_until;
+            let overdue =
+                datastore.list.as_ref().is_some_and(|list| {
+                    list.deadline(&self.config.timing, last).is_some_and(|at| at <= out.now)
+                }) || (!held && last < datastore.hold_until);
             let owned = datastore.ownership.epoch(out.now).is_some();
             if !owned || datastore.list.is_none() || !(datastore.review_wanted || overdue) {
                 continue;
             }
             let candidates = self.candidates(&name);
+            let mut states = self.states.clone();
+            if held {
+                // R24: it may still hold a lease that the former owner granted by network.
+                states.values_mut().filter(|state| **state == HostState::Failed).for_each(|state| {
+                    *state = HostState::Unknown;
+                });
+            }
             let Some(datastore) = self.datastores.get_mut(&name) else { continue };
             datastore.review_wanted = false;
             datastore.reviewed = out.now;
@@ -428,7 +507,7 @@ impl Core {
                 me: &self.config.me,
                 timing: &self.config.timing,
                 power_on: &power_on,
-                states: &self.states,
+                states: &states,
                 heartbeat_read: &heartbeat_read,
                 candidates: &candidates,
                 current: &current,
@@ -468,6 +547,7 @@ impl Core {
                 .collect(),
             capacity: self.vms.capacity,
             hypervisor_well: self.vms.is_well(),
+            promises: self.promises.values().cloned().collect(),
         };
         out.send(&primary, Body::Heartbeat(heartbeat));
     }

@@ -70,6 +70,21 @@ pub struct Heartbeat {
     pub capacity: Capacity,
     /// Whether its libvirt answers.
     pub hypervisor_well: bool,
+    /// Datastores that the sender promises not to take from the primary for a while (R25).
+    #[serde(default)]
+    pub promises: Vec<Promise>,
+}
+
+/// The sender's word that, for one lease from when it received the answer sent at `echo`, it will not contend for the
+/// ownership of that datastore.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Promise {
+    /// Which.
+    pub datastore: DatastoreName,
+    /// The primary's epoch there.
+    pub epoch: Epoch,
+    /// [`HeartbeatAck::sent`] of the answer: the primary's own clock. It counts from there.
+    pub echo: Time,
 }
 
 /// The primary's answer.
@@ -77,6 +92,10 @@ pub struct Heartbeat {
 pub struct HeartbeatAck {
     /// `sent` of the heartbeat that is answered.
     pub echo: Time,
+    /// The run of the agent that sent that heartbeat: an answer to a former run renews nothing.
+    pub run: Incarnation,
+    /// The primary's clock when this was sent: comes back in promises.
+    pub sent: Time,
     /// The datastores that the primary owns, with the protected list on disk and the run lease granted by this answer:
     /// min(lease, what is left of the owner's own ownership), to be counted from `echo`.
     pub owned: Vec<OwnedDatastore>,

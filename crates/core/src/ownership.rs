@@ -106,6 +106,11 @@ pub(crate) struct Ownership {
     /// An epoch whose winner was learned but has not been seen to beat, and when that was.
     learned: Option<(Epoch, HostId, Time)>,
     former: Option<HostId>,
+    /// The former owner had not stood still for the failure time-out: it gave the ownership up, or was a former run of
+    /// this host. What it granted by network may still hold (R24).
+    early: bool,
+    /// R25: the others' promises not to contend for the next epoch, each until then on this host's clock.
+    promises: BTreeMap<HostId, Time>,
     /// Spreads the retries of hosts that contend at the same time.
     retries: u64,
 }
@@ -133,6 +138,8 @@ impl Ownership {
             beat_due: Time(0),
             learned: None,
             former: None,
+            early: false,
+            promises: BTreeMap::new(),
             retries: 0,
         }
     }
@@ -153,6 +160,46 @@ impl Ownership {
         }
     }
 
+    /// Whether the ownership that has begun was taken without waiting for the former one to run out.
+    pub(crate) fn is_early(&self) -> bool {
+        self.early
+    }
+
+    /// When the ownership ends, unless it is renewed; also a time that has passed.
+    pub(crate) fn lease_end(&self) -> Option<Time> {
+        match self.stage {
+            Stage::Owned { lease_end } => Some(lease_end),
+            Stage::Idle { .. } | Stage::Writing(_) | Stage::Reading(_) => None,
+        }
+    }
+
+    /// Whether this host may promise to leave that epoch's owner alone: it is not about to take over.
+    pub(crate) fn may_promise(&self, epoch: Epoch) -> bool {
+        matches!(self.stage, Stage::Idle { .. }) && self.block.instance <= epoch
+    }
+
+    /// R25: `host` has promised, in answer to what this owner sent at `echo`, not to contend for the next epoch for a
+    /// lease. While everybody has, the ownership goes on without the disk. `others`: how many hosts there are besides this.
+    pub(crate) fn on_promise(
+        &mut self,
+        host: &HostId,
+        epoch: Epoch,
+        echo: Time,
+        others: usize,
+        timing: &Timing,
+        now: Time,
+    ) {
+        let Stage::Owned { lease_end } = self.stage else { return };
+        if now >= lease_end || epoch != self.block.instance || echo > now {
+            return;
+        }
+        let until = self.promises.entry(host.clone()).or_default();
+        *until = (*until).max(echo + timing.lease);
+        let all = self.promises.len() == others;
+        let common = self.promises.values().min().copied().filter(|_| all).unwrap_or_default();
+        self.stage = Stage::Owned { lease_end: lease_end.max(common) };
+    }
+
     /// The highest epoch in which an owner has been seen to beat, and who it is.
     pub(crate) fn present_owner(&self, blocks: &Blocks) -> Option<(Epoch, HostId)> {
         let mine = self.block.beat.as_ref().map(|beat| (beat.epoch, self.me.clone()));
@@ -169,7 +216,8 @@ impl Ownership {
     }
 
     /// Whether to contend now; begins phase one if so. `blocks` must hold a sighting of every other host.
-    pub(crate) fn contend(&mut self, blocks: &Blocks, timing: &Timing, now: Time) -> Next {
+    /// `promised` until then, unless the owner gave up.
+    pub(crate) fn contend(&mut self, blocks: &Blocks, promised: Time, timing: &Timing, now: Time) -> Next {
         let Stage::Idle { not_before } = self.stage else { return Next::Nothing };
         if now < not_before || blocks.values().any(Option::is_none) {
             return Next::Nothing;
@@ -186,6 +234,7 @@ impl Ownership {
             return Next::Nothing;
         }
         let mut witness = None;
+        let mut early = owner.is_some();
         if let Some((_, host)) = &owner
             && *host != self.me
         {
@@ -195,7 +244,8 @@ impl Ownership {
                 .as_ref()
                 .and_then(|block| block.beat.as_ref())
                 .is_some_and(|beat| beat.released);
-            if !released && sighting.still() < timing.failure_timeout {
+            early = sighting.still() < timing.failure_timeout;
+            if !released && (early || now < promised) {
                 return Next::Nothing;
             }
             witness = Some((host.clone(), sighting.value.clone()));
@@ -211,6 +261,8 @@ impl Ownership {
             Some(_) | None => epoch.next(),
         };
         self.former = owner.map(|(_, host)| host);
+        self.early = early;
+        self.promises.clear();
         self.begin(instance, epoch, witness, blocks)
     }
 

@@ -42,6 +42,8 @@ pub(crate) struct DiskEvidence {
     /// When a change was last seen.
     pub(crate) changed: Option<Time>,
     pub(crate) isolation_flag: bool,
+    /// Its guard says that the agent is well.
+    pub(crate) agent_well: bool,
 }
 
 impl Peer {
@@ -167,6 +169,7 @@ impl Peer {
                 datastore_heartbeat: alive_on_disk,
                 ping,
                 isolation_flag: disk.isolation_flag,
+                agent_well: disk.agent_well,
             })
         })
     }

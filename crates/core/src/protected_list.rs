@@ -234,7 +234,8 @@ impl OwnerList {
         for (host, seen) in side.power_on.iter().filter(|(host, _)| side.current.contains(*host)) {
             for claim in &seen.list.claims {
                 let Some(spec) = &claim.spec else { continue };
-                if claim.state != ClaimState::Running || self.slots.contains_key(&claim.vm) {
+                let here = matches!(claim.state, ClaimState::Running | ClaimState::Frozen);
+                if !here || self.slots.contains_key(&claim.vm) {
                     continue;
                 }
                 self.tokens += 1;
@@ -275,11 +276,9 @@ impl OwnerList {
             .find(|(host, seen)| {
                 entry.holder.as_ref() != Some(host)
                     && side.current.contains(*host)
-                    && seen
-                        .list
-                        .claims
-                        .iter()
-                        .any(|claim| claim.vm == vm && claim.state == ClaimState::Running)
+                    && seen.list.claims.iter().any(|claim| {
+                        claim.vm == vm && matches!(claim.state, ClaimState::Running | ClaimState::Frozen)
+                    })
             })
             .map(|(host, _)| host);
         let verdict = decide(&entry, seen.as_ref(), adopter);

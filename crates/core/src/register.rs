@@ -4,6 +4,7 @@
 //! Invariant: a register has one writer. `ProtectedList(epoch)` has the owner of that epoch, all others the host they name.
 
 use crate::ids::{BootId, Epoch, HostId, Incarnation, Token, VmId, XmlId};
+use crate::time::Span;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -155,6 +156,8 @@ pub enum StopCause {
     Crashed,
     /// The host went down under it.
     HostFailed,
+    /// Its host was isolated and applied its isolation response.
+    Isolation,
     /// The host gave the grant back before starting it.
     Withdrawn,
     /// Nobody can say (it went away while agent and libvirt were both down).
@@ -173,6 +176,7 @@ impl StopCause {
             StopCause::Migrated
             | StopCause::Crashed
             | StopCause::HostFailed
+            | StopCause::Isolation
             | StopCause::Withdrawn
             | StopCause::Unknown => false,
         }
@@ -190,6 +194,7 @@ impl fmt::Display for StopCause {
             StopCause::MovedAway => "its disk was moved to another datastore",
             StopCause::Crashed => "QEMU crashed or was killed",
             StopCause::HostFailed => "its host went down",
+            StopCause::Isolation => "its host was isolated",
             StopCause::Withdrawn => "the host gave the grant back",
             StopCause::Unknown => "it vanished while nobody watched",
         })
@@ -343,6 +348,51 @@ pub struct Entry {
     /// The owner has seen it running after the last grant of a restart.
     #[serde(default)]
     pub verified: bool,
+    /// The host where there is room for it: the owner is responsible for restarting it when its isolated holder has
+    /// released it. Only then may the holder apply the isolation response (I2).
+    #[serde(default)]
+    pub responsible: Option<HostId>,
+    /// Its own isolation response; `None`: the cluster's default.
+    #[serde(default)]
+    pub isolation_response: Option<IsolationResponse>,
+    /// Its own time-out for shutting down; `None`: the cluster's default.
+    #[serde(default)]
+    pub shutdown_timeout: Option<Span>,
+}
+
+/// What an isolated host does with a VM once an owner is responsible for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IsolationResponse {
+    /// Nothing: it goes on.
+    #[default]
+    LeavePoweredOn,
+    /// Asks the guest to shut down; powers it off after a time-out.
+    ShutDown,
+    /// Powers it off.
+    PowerOff,
+}
+
+impl IsolationResponse {
+    /// Reads the user's word for it.
+    pub fn parse(text: &str) -> Option<IsolationResponse> {
+        match text {
+            "leave" | "leave-powered-on" | "none" => Some(IsolationResponse::LeavePoweredOn),
+            "shutdown" | "shut-down" => Some(IsolationResponse::ShutDown),
+            "power-off" | "poweroff" | "power_off" => Some(IsolationResponse::PowerOff),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for IsolationResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            IsolationResponse::LeavePoweredOn => "leave powered on",
+            IsolationResponse::ShutDown => "shut down",
+            IsolationResponse::PowerOff => "power off",
+        })
+    }
 }
 
 impl Entry {
@@ -360,6 +410,9 @@ impl Entry {
             attempts: 0,
             failed_over_from: None,
             verified: false,
+            responsible: None,
+            isolation_response: None,
+            shutdown_timeout: None,
         }
     }
 }

@@ -46,9 +46,12 @@ fn names_host(event: &Event, wanted: &HostId) -> bool {
         | Event::VmProtected { host, .. }
         | Event::VmStopped { host, .. }
         | Event::TakeoverCancelled { host, .. }
+        | Event::ResponsibilityDropped { host, .. }
         | Event::VmGranted { host, .. }
         | Event::DefinitionDropped { holder: host, .. } => host == wanted,
-        Event::TakeoverIntended { from, to, .. } => from == wanted || to == wanted,
+        Event::TakeoverIntended { from, to, .. } | Event::ResponsibilityTaken { from, to, .. } => {
+            from == wanted || to == wanted
+        }
         Event::VmRestarted { from, to, .. } => from.as_ref() == Some(wanted) || to == wanted,
         Event::VmActiveTwice { holder, other, .. } => holder == wanted || other == wanted,
         Event::VmActiveOnce { host, .. } | Event::VmCopyRemoved { holder: host, .. } => host == wanted,
@@ -70,6 +73,17 @@ fn names_host(event: &Event, wanted: &HostId) -> bool {
         | Event::VmWaitsForStorage { .. }
         | Event::VmStarted { .. }
         | Event::VmStartFailed { .. }
+        | Event::GuardFound { .. }
+        | Event::GuardLost
+        | Event::VmFrozen { .. }
+        | Event::VmThawed { .. }
+        | Event::HostIsolated
+        | Event::HostNotIsolated
+        | Event::IsolationResponseApplied { .. }
+        | Event::ShutdownTimedOut { .. }
+        | Event::IsolationResponseStopped { .. }
+        | Event::StormSuspected { .. }
+        | Event::StormOver
         | Event::HypervisorLost
         | Event::HypervisorBack => false,
     }

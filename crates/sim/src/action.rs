@@ -22,6 +22,11 @@ pub enum Action {
         /// Where.
         host: HostId,
     },
+    /// SIGKILL to the guard; another is started at once.
+    GuardKill {
+        /// Where.
+        host: HostId,
+    },
     /// The agent starts.
     AgentStart {
         /// Where.

@@ -113,6 +113,9 @@ impl Fake {
             attempts: 0,
             failed_over_from: None,
             verified: false,
+            responsible: None,
+            isolation_response: None,
+            shutdown_timeout: None,
         };
         let list = ProtectedList {
             epoch: Epoch(1),

@@ -7,7 +7,7 @@ impl Claims {
     pub(crate) fn starting(&self) -> u32 {
         let busy = |slot: &&Slot| match slot.stage {
             Stage::Preparing { waits, .. } => !waits,
-            Stage::Prepared { .. } | Stage::Resuming { .. } => true,
+            Stage::Guarding { .. } | Stage::Prepared { .. } | Stage::Resuming { .. } => true,
             Stage::Settled
             | Stage::Announcing
             | Stage::Checking { .. }
@@ -20,16 +20,18 @@ impl Claims {
 
     /// Whether a look at the protected list is waited for.
     pub(crate) fn waits_for_look(&self) -> bool {
-        self.slots.values().any(|slot| matches!(slot.stage, Stage::Checking { .. } | Stage::Prepared { .. }))
+        let waits = |slot: &Slot| {
+            matches!(slot.stage, Stage::Checking { .. } | Stage::Prepared { .. }) || slot.frozen
+        };
+        self.slots.values().any(waits)
     }
 
     /// A power-on list with these claims is on disk.
     pub(crate) fn on_durable(&mut self, claims: &[Claim], now: Time) {
         for claim in claims {
-            if let Some(slot) = self.slots.get_mut(&claim.vm)
-                && slot.stage == Stage::Announcing
-                && slot.claim == *claim
-            {
+            let Some(slot) = self.slots.get_mut(&claim.vm) else { continue };
+            slot.durable |= !claim.state.is_released();
+            if slot.stage == Stage::Announcing && slot.claim == *claim {
                 slot.stage = Stage::Checking { since: now };
                 self.look_wanted = true;
             }
@@ -55,6 +57,7 @@ impl Claims {
                 Stage::Settled
                 | Stage::Announcing
                 | Stage::Preparing { .. }
+                | Stage::Guarding { .. }
                 | Stage::Resuming { .. }
                 | Stage::Removing { .. }
                 | Stage::RemovalDue { .. }
@@ -76,13 +79,10 @@ impl Claims {
                     room -= 1;
                     self.prepare(vm, out);
                 }
-                (true, true) => {
-                    let op = out.vm(VmAction::Resume { vm });
-                    self.set_stage(vm, Stage::Resuming { op });
-                }
+                (true, true) => self.resume(vm, look, host, out),
                 (false, false) => self.release(vm, ClaimState::Stopped { cause: StopCause::Withdrawn }),
                 (false, true) => {
-                    let op = out.vm(VmAction::Destroy { vm });
+                    let op = self.destroy(vm, out);
                     let then = ClaimState::Stopped { cause: StopCause::Withdrawn };
                     self.set_stage(vm, Stage::Removing { op, then });
                 }
@@ -127,8 +127,8 @@ impl Claims {
         slot.acted = out.now;
         match (slot.stage.clone(), outcome) {
             (Stage::Preparing { .. }, VmOutcome::Done) => {
-                self.set_stage(vm, Stage::Prepared { since: out.now });
-                self.look_wanted = true;
+                self.set_stage(vm, Stage::Guarding { since: out.now, ask_at: out.now });
+                self.ask_guard(vm, out);
             }
             (Stage::Resuming { .. }, VmOutcome::Done) => {
                 let token = slot.claim.token.unwrap_or_default();
@@ -141,7 +141,7 @@ impl Claims {
             }
             (Stage::Resuming { .. }, VmOutcome::Failed(reason)) => {
                 out.event(Event::VmStartFailed { vm: name, reason: reason.clone() });
-                let op = out.vm(VmAction::Destroy { vm });
+                let op = self.destroy(vm, out);
                 let then = ClaimState::StartFailed { reason: reason.clone() };
                 self.set_stage(vm, Stage::Removing { op, then });
             }
@@ -156,6 +156,7 @@ impl Claims {
                 Stage::Settled
                 | Stage::Announcing
                 | Stage::Checking { .. }
+                | Stage::Guarding { .. }
                 | Stage::Prepared { .. }
                 | Stage::RemovalDue { .. }
                 | Stage::Doubtful { .. },
@@ -166,12 +167,12 @@ impl Claims {
     }
 
     pub(super) fn retry_removal(&mut self, vm: VmId, out: &mut Out<'_>) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let Some(slot) = self.slots.get(&vm) else { return };
         if let Stage::RemovalDue { at, then } = slot.stage.clone()
             && out.now >= at
         {
-            let op = out.vm(VmAction::Destroy { vm });
-            slot.stage = Stage::Removing { op, then };
+            let op = self.destroy(vm, out);
+            self.set_stage(vm, Stage::Removing { op, then });
         }
     }
 
@@ -179,8 +180,7 @@ impl Claims {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         match state {
             DomainState::Running | DomainState::Prepared => {
-                slot.stage = Stage::Prepared { since: now };
-                self.look_wanted = true;
+                slot.stage = Stage::Guarding { since: now, ask_at: now };
             }
             DomainState::Incoming => {}
             DomainState::Stopped(_) => {

@@ -1,13 +1,14 @@
 //! The ownership of a datastore: contending, beating, the beginning and the end of an epoch.
 
 use super::*;
+use crate::message::Promise;
 
 impl Datastore {
     pub(super) fn own(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
         let timing = self.config.timing;
         if around.primary && self.connected {
             if self.own_write.is_none() && !self.reading(&Purpose::Consensus) {
-                let next = self.ownership.contend(&self.blocks, &timing, out.now);
+                let next = self.ownership.contend(&self.blocks, self.promised, &timing, out.now);
                 self.carry_out(next, out);
             }
         } else if !around.primary {
@@ -93,8 +94,29 @@ impl Datastore {
             self.review_wanted = true;
             return;
         }
+        if self.ownership.is_early() {
+            // R24: what the former owner granted by network lasts no longer than that.
+            self.hold_until = out.now + self.config.timing.failure_timeout;
+        }
         self.list = None;
         self.read_for_take_over(out);
+    }
+
+    /// R25: a secondary's promise.
+    pub(crate) fn on_promise(&mut self, host: &HostId, promise: &Promise, now: Time) {
+        let (others, timing) = (self.peers.len(), self.config.timing);
+        self.ownership.on_promise(host, promise.epoch, promise.echo, others, &timing, now);
+    }
+
+    /// R25: the primary shows that it owns this datastore in that epoch. Whether this host promises not to contend for one
+    /// lease from now.
+    pub(crate) fn promise(&mut self, epoch: Epoch, now: Time) -> bool {
+        let knows_later = self.present_owner().is_some_and(|(known, _)| known > epoch);
+        if knows_later || !self.open || !self.ownership.may_promise(epoch) {
+            return false;
+        }
+        self.promised = now + self.config.timing.lease;
+        true
     }
 
     pub(super) fn read_for_take_over(&mut self, out: &mut Out<'_>) {

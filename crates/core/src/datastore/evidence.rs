@@ -21,13 +21,14 @@ impl Datastore {
             }
         });
         let isolation_flag = self.seen_power_on.get(host).is_some_and(|seen| seen.list.isolated);
-        Some(DiskEvidence { still: Some(still), changed, isolation_flag })
+        let agent_well = sighting.value.as_ref().is_some_and(|register| register.agent_well);
+        Some(DiskEvidence { still: Some(still), changed, isolation_flag, agent_well })
     }
 
-    /// The run of that host's agent that beats here.
+    /// The run of that host's agent that is connected to the guard that beats here.
     pub(crate) fn heartbeat_incarnation(&self, host: &HostId) -> Option<Incarnation> {
         let sighting = self.heartbeats.get(host)?.as_ref()?;
-        sighting.value.as_ref().map(|register| register.incarnation)
+        sighting.value.as_ref()?.agent
     }
 
     /// For each peer: when the last answered read of its heartbeat register was started.

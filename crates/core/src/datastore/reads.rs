@@ -71,7 +71,7 @@ impl Datastore {
             return;
         }
         self.claims.look_wanted = false;
-        let relaxed = around.secondary || around.primary;
+        let relaxed = (around.secondary || around.primary) && !self.claims.has_frozen();
         self.look_due = out.now + if relaxed { timing.resync() } else { timing.heartbeat };
         let mut registers: Vec<RegisterId> = self.peers.iter().cloned().map(RegisterId::Ownership).collect();
         let epoch =
@@ -239,9 +239,6 @@ impl Datastore {
         let mut rebooted = false;
         for (id, register) in registers {
             match register {
-                ReadRegister::Value(RegisterValue::Heartbeat(register)) => {
-                    self.heartbeat.register.counter = register.counter;
-                }
                 ReadRegister::Value(RegisterValue::PowerOn(list)) => {
                     rebooted = list.boot != self.config.boot;
                     self.power_on.version = list.version;
@@ -251,7 +248,8 @@ impl Datastore {
                     let (boot, incarnation) = (self.config.boot, self.config.incarnation);
                     self.ownership = Ownership::new(self.me.clone(), boot, incarnation, Some(block));
                 }
-                ReadRegister::Value(RegisterValue::ProtectedList(_)) | ReadRegister::Missing => {}
+                ReadRegister::Value(RegisterValue::ProtectedList(_) | RegisterValue::Heartbeat(_))
+                | ReadRegister::Missing => {}
                 ReadRegister::Unreadable(reason) => {
                     self.on_unreadable(&id, reason, out);
                     // Others can't contend past a block that nobody can read: write a good one.

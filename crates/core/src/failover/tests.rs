@@ -23,6 +23,9 @@ fn entry() -> Entry {
         attempts: 0,
         failed_over_from: None,
         verified: false,
+        responsible: None,
+        isolation_response: None,
+        shutdown_timeout: None,
     }
 }
 

@@ -70,6 +70,7 @@ impl Core {
                     .flatten();
                 disk.changed = disk.changed.max(evidence.changed);
                 disk.isolation_flag |= evidence.isolation_flag;
+                disk.agent_well |= evidence.agent_well;
             }
             if let Some(state) = peer.judge(disk, watching_since, &timing, out.now)
                 && state != peer.state

@@ -35,6 +35,9 @@ fn entry(number: u8, name: &str, holder: Option<&str>) -> Entry {
         attempts: 0,
         failed_over_from: None,
         verified: false,
+        responsible: None,
+        isolation_response: None,
+        shutdown_timeout: None,
     }
 }
 

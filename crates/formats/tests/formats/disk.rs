@@ -35,6 +35,9 @@ fn list(epoch: u64, entries: usize) -> (RegisterId, RegisterValue) {
         attempts: 0,
         failed_over_from: None,
         verified: false,
+        responsible: None,
+        isolation_response: None,
+        shutdown_timeout: None,
     };
     let entries = (0..entries).map(entry).collect();
     let value = ProtectedList { epoch: Epoch(epoch), version: 1, owner: HostId::new("host-2"), entries };

@@ -115,6 +115,9 @@ fn protected_list() {
         attempts: 0,
         failed_over_from: None,
         verified: false,
+        responsible: None,
+        isolation_response: None,
+        shutdown_timeout: None,
     };
     let value =
         ProtectedList { epoch: Epoch(3), version: 4, owner: host(1), entries: vec![entry(1), entry(2)] };

@@ -18,7 +18,8 @@ impl World {
         match action {
             Action::PowerOff { host } => self.with_host(host, World::power_off),
             Action::PowerOn { host } => self.with_host(host, World::power_on),
-            Action::AgentKill { host } => self.with_host(host, |world, host| world.hosts[host].agent = None),
+            Action::AgentKill { host } => self.with_host(host, World::agent_kill),
+            Action::GuardKill { host } => self.with_host(host, World::guard_kill),
             Action::AgentStart { host } => self.with_host(host, |world, host| {
                 let boot = world.hosts[host].boot;
                 world.queue.push(world.now, Happening::AgentStart { host, boot });
@@ -190,6 +191,11 @@ impl World {
         self.checks.user_word.set_protection(vm, protection, runs);
     }
 
+    fn agent_kill(&mut self, host: usize) {
+        self.hosts[host].agent = None;
+        self.agent_gone(host);
+    }
+
     fn power_off(&mut self, host: usize) {
         if !self.hosts[host].powered {
             return;
@@ -200,6 +206,8 @@ impl World {
         });
         self.hosts[host].powered = false;
         self.hosts[host].agent = None;
+        self.hosts[host].guard = None;
+        self.hosts[host].kept = Default::default();
         self.hosts[host].stuck.clear();
         for (vm, qemu) in std::mem::take(&mut self.hosts[host].domains) {
             if qemu.state == QemuState::Running {

@@ -28,7 +28,8 @@ impl World {
                     self.ping(host, process, to);
                 }
             }
-            Effect::PingIsolation { .. } | Effect::Guard(_) => {}
+            Effect::PingIsolation { .. } => {}
+            Effect::Guard(order) => self.guard_order(host, process, order),
             Effect::Vm { op, action } => self.vm_action(host, process, op, action),
             Effect::StoreXml { datastore, vm, xml } => {
                 let Some(store) = self.setup.datastore(&datastore) else { return };
@@ -158,7 +159,20 @@ impl World {
             | Event::VmClaimed { .. }
             | Event::VmWaitsForStorage { .. }
             | Event::VmStarted { .. }
+            | Event::GuardFound { .. }
+            | Event::HostNotIsolated
+            | Event::ResponsibilityDropped { .. }
+            | Event::StormOver
             | Event::HypervisorBack => {}
+            Event::GuardLost => self.seen.saw("guard lost"),
+            Event::VmFrozen { .. } => self.seen.saw("frozen"),
+            Event::VmThawed { .. } => self.seen.saw("thawed"),
+            Event::HostIsolated => self.seen.saw("isolation seen"),
+            Event::ResponsibilityTaken { .. } => self.seen.saw("responsibility taken"),
+            Event::IsolationResponseApplied { .. } => self.seen.saw("isolation response applied"),
+            Event::ShutdownTimedOut { .. } => self.seen.saw("shutdown timed out"),
+            Event::IsolationResponseStopped { .. } => self.seen.saw("isolation response stopped"),
+            Event::StormSuspected { .. } => self.seen.saw("storm suspected"),
         }
     }
 }

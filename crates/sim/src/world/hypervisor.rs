@@ -25,6 +25,8 @@ pub(crate) struct Qemu {
     pub state: QemuState,
     /// The grant under which a core created it.
     pub token: Option<Token>,
+    /// None of its threads executes.
+    pub frozen: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +174,7 @@ impl World {
     pub(super) fn create(&mut self, host: usize, vm: usize, state: QemuState, token: Option<Token>) -> u64 {
         self.next_key += 1;
         let id = self.next_key;
-        self.hosts[host].domains.insert(vm, Qemu { id, state, token });
+        self.hosts[host].domains.insert(vm, Qemu { id, state, token, frozen: false });
         if state != QemuState::Incoming {
             self.vms[vm].locks.push(Lock { qemu: id });
         }
@@ -185,7 +187,7 @@ impl World {
         id
     }
 
-    fn execute(&mut self, host: usize, vm: usize) {
+    pub(super) fn execute(&mut self, host: usize, vm: usize) {
         self.trace.facts(&[self.now, 3, host as u64, vm as u64]);
         self.say(host, |world| format!("* {} executes", world.setup.vms[vm].name));
         self.last_change[vm] = self.now;
@@ -214,7 +216,7 @@ impl World {
     }
 
     pub(super) fn halted(&mut self, host: usize, vm: usize, qemu: Qemu) {
-        if qemu.state == QemuState::Running {
+        if qemu.state == QemuState::Running && !qemu.frozen {
             self.last_change[vm] = self.now;
             self.checks.single_runner.on_halt(vm, host);
         }
@@ -359,6 +361,10 @@ impl World {
                 if qemu.state == QemuState::Prepared {
                     self.resume(host, vm, qemu);
                 }
+                if qemu.frozen {
+                    // Its monitor does not answer; the command waits there until somebody thaws it.
+                    return VmOutcome::Unknown("QEMU does not answer".into());
+                }
                 VmOutcome::Done
             }
             (DomainOpKind::Resume, None) => VmOutcome::Failed("there is no such domain".into()),
@@ -392,7 +398,9 @@ impl World {
             self.report(found);
         }
         self.hosts[host].domains.insert(vm, Qemu { state: QemuState::Running, ..qemu });
-        self.execute(host, vm);
+        if !qemu.frozen {
+            self.execute(host, vm);
+        }
         self.domain_changed(host, vm, None);
     }
 
@@ -459,7 +467,10 @@ impl World {
         let target = self.hosts[to].domains.get(&vm).copied().filter(|qemu| qemu.id == incoming);
         let source = self.hosts[from].domains.get(&vm).copied();
         let Some(target) = target else { return };
-        if source.is_none_or(|qemu| qemu.state != QemuState::Running) || !self.net.passes(from, to) {
+        if source.is_none_or(|qemu| qemu.state != QemuState::Running || qemu.frozen)
+            || target.frozen
+            || !self.net.passes(from, to)
+        {
             self.end_qemu(to, vm, StopCause::Crashed);
             return;
         }

@@ -5,6 +5,7 @@
 mod actions;
 mod disk;
 mod effects;
+mod guard;
 mod hypervisor;
 mod network;
 mod queue;
@@ -18,9 +19,10 @@ use crate::setup::Setup;
 use crate::sometimes::Sometimes;
 use crate::trace::Trace;
 use disk::{DiskOp, Store};
+use guard::{GuardRun, Kept};
 use hypervisor::{Libvirt, Lock, Qemu, QemuState};
 use mainstay_core::register::StopCause;
-use mainstay_core::{BootId, Config, Effect, Event, Incarnation, Input, RegisterId, RegisterValue, View};
+use mainstay_core::{Config, Effect, Event, Incarnation, Input, RegisterId, RegisterValue, View};
 use network::Network;
 use queue::{DomainOp, Happening, Queue, Start};
 use std::collections::{BTreeMap, VecDeque};
@@ -34,6 +36,8 @@ struct Host {
     powered: bool,
     boot: u64,
     agent: Option<Agent>,
+    guard: Option<GuardRun>,
+    kept: Kept,
     libvirt: Libvirt,
     domains: BTreeMap<usize, Qemu>,
     definitions: BTreeMap<usize, StopCause>,
@@ -120,6 +124,8 @@ impl World {
             powered: true,
             boot: 1,
             agent: None,
+            guard: None,
+            kept: Kept::default(),
             libvirt: Libvirt::Up,
             domains: BTreeMap::new(),
             definitions: BTreeMap::new(),
@@ -195,6 +201,9 @@ impl World {
             }
             Happening::Deliver { host, process, input } => {
                 // An answer of libvirt that comes over a connection that is lost by now is not heard.
+                if self.guard_disk_done(host, process, &input) {
+                    return;
+                }
                 let of_libvirt = matches!(input, Input::Domains { .. } | Input::Domain { .. });
                 if self.hosts[host].runs(process) && (!of_libvirt || self.watches(host)) {
                     self.feed(host, input);
@@ -213,6 +222,14 @@ impl World {
             Happening::HypervisorNews { host } => self.on_hypervisor_news(host),
             Happening::Resync { host, process } => self.on_resync(host, process),
             Happening::AgentStart { host, boot } => self.agent_start(host, boot),
+            Happening::GuardStart { host, boot } => self.guard_start(host, boot),
+            Happening::GuardTick { host, process, generation } => {
+                self.on_guard_tick(host, process, generation)
+            }
+            Happening::ToGuard { host, process, input } => self.on_to_guard(host, process, input),
+            Happening::GuardDeed { host, boot, process, vm, what } => {
+                self.on_guard_deed(host, boot, process, vm, what);
+            }
             Happening::LockExpires { vm, qemu } => self.on_lock_expires(vm, qemu),
             Happening::MigrationEnds { vm, from, to, incoming } => {
                 self.on_migration_ends(vm, from, to, incoming)
@@ -227,9 +244,6 @@ impl World {
         }
         self.next_key += 1;
         let process = self.next_key;
-        let mut boot_id = [0; 16];
-        boot_id[0] = host as u8 + 1;
-        boot_id[8..].copy_from_slice(&boot.to_be_bytes());
         let all = self.setup.hosts.iter().map(|host| host.id.clone());
         let me = self.setup.hosts[host].id.clone();
         let config = Config {
@@ -237,7 +251,7 @@ impl World {
             me,
             datastores: self.setup.datastores.iter().map(|store| store.name.clone()).collect(),
             timing: self.setup.timing,
-            boot: BootId(boot_id),
+            boot: self.boot_id(host),
             incarnation: Incarnation(self.dice.below(u64::MAX)),
             concurrent_starts: 2,
             isolation_addresses: Vec::new(),
@@ -266,6 +280,7 @@ impl World {
             steps: 0,
         });
         self.feed(host, Input::Tick);
+        self.guard_meet(host);
         let wait = self.dice.between(20_000, 500_000);
         self.queue.push(self.now + wait, Happening::HypervisorNews { host });
         self.queue.push(self.now + 1_000, Happening::Resync { host, process });

@@ -1,8 +1,9 @@
 //! What is to happen, in the order of virtual time; what is to happen at the same instant happens in the order it was asked for.
 
+use super::guard::Deed;
 use crate::action::Action;
 use mainstay_core::register::StopCause;
-use mainstay_core::{Input, Message, Time, Token, XmlId};
+use mainstay_core::{GuardInput, Input, Message, Time, Token, VmId, XmlId};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
@@ -35,6 +36,14 @@ pub(crate) enum Happening {
     Resync { host: usize, process: u64 },
     /// The agent starts, if the host still runs in that boot.
     AgentStart { host: usize, boot: u64 },
+    /// A guard starts, if the host still runs in that boot.
+    GuardStart { host: usize, boot: u64 },
+    /// A guard's deadline.
+    GuardTick { host: usize, process: u64, generation: u64 },
+    /// Something for that run of the guard.
+    ToGuard { host: usize, process: u64, input: GuardInput },
+    /// A guard has done something to a process.
+    GuardDeed { host: usize, boot: u64, process: u64, vm: VmId, what: Deed },
     /// The storage lets go of an image lock of a host that crashed.
     LockExpires { vm: usize, qemu: u64 },
     /// A live migration switches over.

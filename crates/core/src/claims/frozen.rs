@@ -1,0 +1,134 @@
+//! Freezing and thawing, on the host's side: what the guard has frozen, and when it may go on (R51, R52).
+//!
+//! Invariant: a VM is resumed or thawed only by a look that was started within the present term of the lease, and that
+//! shows the VM still granted to this host, with no intent to move it.
+
+use super::*;
+
+/// How soon an order that the guard has not answered is given again.
+const ORDER_RETRY: Span = Span::from_secs(1);
+
+impl Claims {
+    /// The VMs that are bound to the lease: all that this host has claimed on disk and has not let go, and whatever else
+    /// has a QEMU here (it is about to be claimed).
+    pub(crate) fn watched(&self) -> Vec<VmId> {
+        let bound = |slot: &&Slot| slot.durable && !slot.claim.state.is_released();
+        let claimed = self.slots.values().filter(bound).map(|slot| slot.claim.vm);
+        // Where there never was a lease nobody was told that these VMs are held by one: they are left alone.
+        let present = self.present.iter().copied().filter(|_| self.leased);
+        claimed.chain(present).collect::<BTreeSet<VmId>>().into_iter().collect()
+    }
+
+    /// Whether any VM is frozen.
+    pub(crate) fn has_frozen(&self) -> bool {
+        self.slots.values().any(|slot| slot.frozen)
+    }
+
+    pub(super) fn take_processes(&mut self, processes: &BTreeMap<VmId, ProcessState>) {
+        for (vm, slot) in &mut self.slots {
+            let frozen = processes.get(vm) == Some(&ProcessState::Frozen);
+            if slot.frozen && !frozen {
+                slot.thawing = None;
+            }
+            slot.frozen = frozen;
+        }
+    }
+
+    /// The guard has looked for a VM's process.
+    pub(crate) fn on_process(&mut self, vm: VmId, state: ProcessState, now: Time) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        if matches!(slot.stage, Stage::Guarding { .. }) && state != ProcessState::Absent {
+            slot.stage = Stage::Prepared { since: now };
+            self.look_wanted = true;
+        }
+    }
+
+    /// Asks the guard to find the process of a VM that was just created.
+    pub(super) fn ask_guard(&mut self, vm: VmId, out: &mut Out<'_>) {
+        if let Some(Slot { stage: Stage::Guarding { ask_at, .. }, .. }) = self.slots.get_mut(&vm) {
+            *ask_at = out.now + ORDER_RETRY;
+            out.effects.push(Effect::Guard(GuardOrder::Adopt { vm }));
+        }
+    }
+
+    /// Removes a VM's QEMU; a frozen one does not hear libvirt, so the guard kills it.
+    pub(super) fn destroy(&self, vm: VmId, out: &mut Out<'_>) -> OpId {
+        if self.slots.get(&vm).is_some_and(|slot| slot.frozen) {
+            out.effects.push(Effect::Guard(GuardOrder::Kill { vm }));
+        }
+        out.vm(VmAction::Destroy { vm })
+    }
+
+    /// Lets a VM that was created paused, and is granted to this host, execute: under a valid lease only.
+    pub(super) fn resume(&mut self, vm: VmId, look: &Look, host: &HostSide<'_>, out: &mut Out<'_>) {
+        let Some(lease) = host.lease else { return };
+        if look.started < lease.since {
+            self.look_wanted = true;
+            return;
+        }
+        if self.slots.get(&vm).is_some_and(|slot| slot.frozen) {
+            return self.order_thaw(vm, lease, out);
+        }
+        let op = out.vm(VmAction::Resume { vm });
+        self.set_stage(vm, Stage::Resuming { op });
+    }
+
+    /// R52: thaws what is still this host's.
+    pub(super) fn thaw(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
+        let (Some(look), Some(lease)) = (look, host.lease) else { return };
+        let waits = |slot: &&Slot| {
+            slot.frozen
+                && !slot.claim.state.is_released()
+                && matches!(slot.stage, Stage::Settled | Stage::Resuming { .. } | Stage::Doubtful { .. })
+        };
+        let frozen: Vec<VmId> = self.slots.values().filter(waits).map(|slot| slot.claim.vm).collect();
+        self.thaw_incoming(lease, host, out);
+        if frozen.is_empty() {
+            return;
+        }
+        if look.started < lease.since || look.changing {
+            self.look_wanted = true;
+            return;
+        }
+        for vm in frozen {
+            if self.may_go_on(look, vm) {
+                self.order_thaw(vm, lease, out);
+            }
+        }
+    }
+
+    /// Whether the list leaves the VM to this host. One that was never granted to anybody is nobody else's.
+    fn may_go_on(&self, look: &Look, vm: VmId) -> bool {
+        let ungranted = self.slots.get(&vm).is_some_and(|slot| slot.claim.token.is_none());
+        match look.list.entry(vm) {
+            Some(entry) if ungranted => {
+                entry.intent.is_none() && entry.holder.as_ref().is_none_or(|holder| *holder == self.me)
+            }
+            Some(_) => self.is_granted(look, vm),
+            None => ungranted,
+        }
+    }
+
+    /// The target of a live migration does not execute before its source has stopped: the lease alone decides.
+    fn thaw_incoming(&mut self, lease: Lease, host: &HostSide<'_>, out: &mut Out<'_>) {
+        let Some(domains) = host.domains else { return };
+        for vm in &self.present {
+            let incoming = domains.get(*vm).0.is_some_and(|domain| domain.state == DomainState::Incoming);
+            let frozen = host.processes.get(vm) == Some(&ProcessState::Frozen);
+            let held = self.slots.get(vm).is_some_and(|slot| !slot.claim.state.is_released());
+            if incoming && frozen && !held {
+                out.effects.push(Effect::Guard(GuardOrder::Thaw { vm: *vm, term: lease.term }));
+            }
+        }
+    }
+
+    fn order_thaw(&mut self, vm: VmId, lease: Lease, out: &mut Out<'_>) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let repeated = |(term, at): (u64, Time)| term == lease.term && out.now.since(at) < ORDER_RETRY;
+        if slot.thawing.is_some_and(repeated) {
+            return;
+        }
+        slot.thawing = Some((lease.term, out.now));
+        out.effects.push(Effect::Guard(GuardOrder::Thaw { vm, term: lease.term }));
+    }
+}

@@ -1,0 +1,128 @@
+//! What this host's core knows of its guard: the run leases, and what the processes of watched VMs do. And what it passes
+//! on: leases by network, the VMs to watch, its own health.
+//!
+//! Invariant: while no guard is connected there is no lease. Nothing is resumed or thawed then; what runs, runs on under the
+//! lease that the guard kept.
+
+use crate::effect::Effect;
+use crate::guard::{GuardOrder, GuardReport, ProcessState};
+use crate::ids::{DatastoreName, Incarnation, VmId};
+use crate::out::Out;
+use crate::time::{Span, Time};
+use crate::timing::Timing;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// A lease, as the guard reported it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Known {
+    term: u64,
+    until: Time,
+    /// When this core learned of the term. A look that starts later was started within it.
+    since: Time,
+}
+
+/// A lease that holds now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// Its term, for [`GuardOrder::Thaw`].
+    pub(crate) term: u64,
+    /// A look at the protected list counts if it was started no sooner.
+    pub(crate) since: Time,
+    /// What is left of it.
+    pub(crate) left: Span,
+}
+
+/// The guard, as the core sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct GuardSide {
+    connected: bool,
+    /// The guard's run: watched VMs and leases are ordered anew when it changes.
+    guard: Option<Incarnation>,
+    leases: BTreeMap<DatastoreName, Known>,
+    vms: BTreeMap<VmId, ProcessState>,
+    watching: BTreeMap<DatastoreName, Vec<VmId>>,
+    passed: BTreeMap<DatastoreName, Time>,
+    alive_due: Time,
+}
+
+impl GuardSide {
+    /// Whether a guard is connected.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    pub(crate) fn on_lost(&mut self) {
+        self.connected = false;
+        self.leases.clear();
+        self.vms.clear();
+    }
+
+    /// Takes a report in. Heartbeats are the datastores' matter.
+    pub(crate) fn on_report(&mut self, report: &GuardReport, now: Time) {
+        match report {
+            GuardReport::Hello { incarnation } => {
+                self.on_lost();
+                self.connected = true;
+                self.guard = Some(*incarnation);
+                self.watching.clear();
+                self.passed.clear();
+                self.alive_due = now;
+            }
+            GuardReport::Lease { datastore, term, until } => {
+                let since = match self.leases.get(datastore) {
+                    Some(known) if known.term == *term => known.since,
+                    Some(_) | None => now,
+                };
+                self.leases.insert(datastore.clone(), Known { term: *term, until: *until, since });
+            }
+            GuardReport::Vm { vm, state } => drop(self.vms.insert(*vm, *state)),
+            GuardReport::Beat { .. } => {}
+        }
+    }
+
+    /// The lease on that datastore, if there is one now.
+    pub(crate) fn lease(&self, datastore: &DatastoreName, now: Time) -> Option<Lease> {
+        let known = self.leases.get(datastore).filter(|known| now < known.until)?;
+        Some(Lease { term: known.term, since: known.since, left: known.until.since(now) })
+    }
+
+    /// What the processes of watched VMs do.
+    pub(crate) fn vms(&self) -> &BTreeMap<VmId, ProcessState> {
+        &self.vms
+    }
+
+    /// Passes a lease on: an owner's acknowledgement, or the host's own ownership.
+    pub(crate) fn pass(&mut self, datastore: &DatastoreName, until: Time, out: &mut Out<'_>) {
+        let known = self.passed.get(datastore).copied().unwrap_or_default();
+        if self.connected && until > known && until > out.now {
+            self.passed.insert(datastore.clone(), until);
+            let order = GuardOrder::Lease { datastore: datastore.clone(), until };
+            out.effects.push(Effect::Guard(order));
+        }
+    }
+
+    /// Tells the guard which VMs are bound to the lease on that datastore, when that has changed.
+    pub(crate) fn watch(&mut self, datastore: &DatastoreName, vms: Vec<VmId>, out: &mut Out<'_>) {
+        if !self.connected || self.watching.get(datastore) == Some(&vms) {
+            return;
+        }
+        self.watching.insert(datastore.clone(), vms.clone());
+        let watching = &self.watching;
+        self.vms.retain(|vm, _| watching.values().any(|watched| watched.contains(vm)));
+        out.effects.push(Effect::Guard(GuardOrder::Watch { datastore: datastore.clone(), vms }));
+    }
+
+    /// Shows the guard that the agent is well.
+    pub(crate) fn show_life(&mut self, incarnation: Incarnation, timing: &Timing, out: &mut Out<'_>) {
+        if self.connected && out.now >= self.alive_due {
+            self.alive_due = out.now + timing.heartbeat;
+            out.effects.push(Effect::Guard(GuardOrder::Alive { incarnation }));
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Time {
+        if self.connected { self.alive_due } else { Time(u64::MAX) }
+    }
+}
