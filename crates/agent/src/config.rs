@@ -2,17 +2,22 @@
 //! before anything has been started. It reads the key file and looks whether the datastores' directories are there; it does
 //! not touch what is in them.
 
+mod das;
 mod document;
 mod error;
+mod isolation;
+mod members;
 
 pub use document::{LogFormat, LogLevel};
 pub use error::ConfigError;
+pub use isolation::{IsolationConfig, IsolationResponse, IsolationTarget};
+pub(crate) use members::common_bits;
+pub use members::{ADDRESSES_MAX, Member};
 
-use document::{Document, HostSection};
+use document::Document;
 use error::Place;
-use mainstay_core::ids::{BootId, DatastoreName, HostId, Incarnation};
+use mainstay_core::ids::{BootId, DatastoreName, Incarnation};
 use mainstay_core::{Span, Timing};
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,6 +50,8 @@ pub struct AgentConfig {
     pub timing: Timing,
     /// How many VMs this host starts at once.
     pub concurrent_starts: u32,
+    /// How this host finds out that it is isolated, and what it does then.
+    pub isolation: IsolationConfig,
     /// Where the API listens.
     pub api_socket: PathBuf,
     /// How log lines look.
@@ -61,17 +68,6 @@ impl std::fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ClusterKey(..)")
     }
-}
-
-/// A host of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its id.
-    pub id: HostId,
-    /// The name that people use for it.
-    pub name: String,
-    /// Where its agent listens.
-    pub address: SocketAddr,
 }
 
 /// A datastore as configured.
@@ -97,7 +93,9 @@ impl AgentConfig {
     pub fn parse(file: &Path, text: &str) -> Result<AgentConfig, ConfigError> {
         let place = Place { file, text };
         let document: Document = toml::from_str(text).map_err(|error| place.toml(&error))?;
-        let members = check_members(&place, &document)?;
+        let das = das::Das::read(&place, &document)?;
+        let members = members::check_members(&place, &document, &das)?;
+        let isolation = isolation::check_isolation(&place, &document, &das, &members.0)?;
         let datastores = check_datastores(&place, &document)?;
         let (cluster_id, cluster_name) = check_cluster(&place, &document)?;
         let timing = check_timing(&place, &document)?;
@@ -116,6 +114,7 @@ impl AgentConfig {
             libvirt_uri: document.libvirt.uri,
             timing,
             concurrent_starts: *document.restart.concurrent_starts.get_ref(),
+            isolation,
             api_socket,
             log_format: document.log.format,
             log_level: document.log.level,
@@ -138,7 +137,7 @@ impl AgentConfig {
             boot,
             incarnation,
             concurrent_starts: self.concurrent_starts,
-            isolation_addresses: Vec::new(),
+            isolation_addresses: self.isolation.names(),
         }
     }
 
@@ -179,67 +178,6 @@ fn check_name(place: &Place<'_>, what: &str, name: &Spanned<String>) -> Result<(
         ));
     }
     Ok(())
-}
-
-fn check_members(place: &Place<'_>, document: &Document) -> Result<(Member, Vec<Member>), ConfigError> {
-    let mut members: Vec<Member> = Vec::new();
-    for section in std::iter::once(&document.host).chain(&document.peer) {
-        let member = check_member(place, section)?;
-        if members.iter().any(|other| other.id == member.id) {
-            return Err(place.refuse(
-                section.id.span(),
-                format!("host id {} is used twice", member.id),
-                "each host needs an id of its own, given once and never used again",
-            ));
-        }
-        if members.iter().any(|other| other.name == member.name || other.id.as_str() == member.name) {
-            return Err(place.refuse(
-                section.name.span(),
-                format!("host name {} is used twice", member.name),
-                "give each host a name of its own",
-            ));
-        }
-        if members.iter().any(|other| other.address == member.address) {
-            return Err(place.refuse(
-                section.address.span(),
-                format!("address {} is used twice", member.address),
-                "give each host an address of its own",
-            ));
-        }
-        members.push(member);
-    }
-    let me = members.remove(0);
-    Ok((me, members))
-}
-
-fn check_member(place: &Place<'_>, section: &HostSection) -> Result<Member, ConfigError> {
-    let id = section.id.get_ref();
-    let number = id.strip_prefix("host-").unwrap_or("");
-    let digits = (1..=9).contains(&number.len()) && number.chars().all(|c| c.is_ascii_digit());
-    if !digits || (number.len() > 1 && number.starts_with('0')) {
-        return Err(place.refuse(
-            section.id.span(),
-            format!("host id \"{id}\" is not of the form host-NUMBER"),
-            "write for example host-1",
-        ));
-    }
-    check_name(place, "host name", &section.name)?;
-    let text = section.address.get_ref();
-    let address: SocketAddr = text.parse().map_err(|_| {
-        place.refuse(
-            section.address.span(),
-            format!("address \"{text}\" is not IP:PORT"),
-            "write for example 10.77.0.1:7780, or [fd00::1]:7780 (no host names: they would need a name server after a failure)",
-        )
-    })?;
-    if address.ip().is_unspecified() || address.port() == 0 {
-        return Err(place.refuse(
-            section.address.span(),
-            format!("address {address} can't be reached by other hosts"),
-            "write the host's own address and a port that is not 0",
-        ));
-    }
-    Ok(Member { id: HostId::new(id), name: section.name.get_ref().clone(), address })
 }
 
 fn check_datastores(place: &Place<'_>, document: &Document) -> Result<Vec<DatastoreConfig>, ConfigError> {

@@ -7,17 +7,15 @@
 use crate::clock;
 use crate::disk::Disks;
 use crate::driver::{Outside, Queue, Request};
-use crate::ping::{PingResult, Pinger};
+use crate::ping::PingTargets;
 use crate::vms::{Errand, VmNews, Vms};
 use crate::wire::Outgoing;
 use mainstay_core::ids::{DatastoreName, HostId, VmId, XmlId};
 use mainstay_core::{Effect, Input};
 use mainstay_hypervisor::Handle;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// This host's adapters.
 pub struct Adapters {
@@ -32,11 +30,7 @@ pub struct Adapters {
     /// Messages of other agents that could not be read.
     pub undecodable: Arc<AtomicU64>,
     /// Pings.
-    pub pinger: Pinger,
-    /// Whom to ping where.
-    pub addresses: BTreeMap<HostId, IpAddr>,
-    /// How long a ping may take.
-    pub ping_patience: Duration,
+    pub pings: PingTargets,
     /// Where news go.
     pub queue: Queue<VmNews>,
     /// Kept for its allocation; empty between calls.
@@ -45,24 +39,19 @@ pub struct Adapters {
 
 impl Adapters {
     fn ping(&self, host: HostId) {
-        let (pinger, patience, queue) = (self.pinger.clone(), self.ping_patience, self.queue.clone());
-        let address = self.addresses.get(&host).copied();
+        let (answers, queue) = (self.pings.host(&host), self.queue.clone());
         tokio::spawn(async move {
-            let answered = match address {
-                Some(address) => match pinger.ping(address, patience).await {
-                    PingResult::Answered { rtt } => {
-                        tracing::debug!(%host, ?rtt, "answers pings");
-                        true
-                    }
-                    PingResult::NoAnswer => false,
-                    PingResult::CannotSend { why } => {
-                        tracing::debug!(%host, why, "no ping could be sent");
-                        false
-                    }
-                },
-                None => false,
-            };
+            let answered = answers.await;
             tell(&queue, Request::Input(Input::PingDone { host, answered }));
+        });
+    }
+
+    fn ping_isolation(&mut self, index: u32) {
+        let place = usize::try_from(index).unwrap_or(usize::MAX);
+        let (answers, queue) = (self.pings.isolation(place), self.queue.clone());
+        tokio::spawn(async move {
+            let answered = answers.await;
+            tell(&queue, Request::Input(Input::IsolationPingDone { index, answered }));
         });
     }
 
@@ -121,7 +110,8 @@ impl Outside for Adapters {
             Effect::StoreXml { datastore, vm, xml } => self.store_xml(datastore, vm, xml, inputs),
             // The driver keeps these.
             Effect::Event(_) | Effect::Reply { .. } => {}
-            Effect::Guard(_) | Effect::PingIsolation { .. } => {}
+            Effect::PingIsolation { index } => self.ping_isolation(index),
+            Effect::Guard(_) => {}
         }
     }
 

@@ -7,6 +7,10 @@
 //! What it does not do: resolve names, repeat (the core does), or reach link-local IPv6 addresses (an `IpAddr` has no
 //! scope).
 
+mod targets;
+
+pub use targets::PingTargets;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -31,8 +35,13 @@ pub enum PingResult {
     },
     /// The ping was sent and no answer came in time.
     NoAnswer,
-    /// The ping could not be sent: this tells of *this* host (privileges, route, link), not of the other.
+    /// The ping could not be sent: this tells of *this* host (route, link), not of the other.
     CannotSend {
+        /// What failed, and what to do about it.
+        why: String,
+    },
+    /// This host can't send any ping: the system gives no ICMP socket.
+    Impossible {
         /// What failed, and what to do about it.
         why: String,
     },
@@ -78,12 +87,20 @@ impl Pinger {
         Self { sequence: Arc::new(AtomicU16::new(0)) }
     }
 
+    /// Whether pings to addresses of that kind are possible here.
+    ///
+    /// # Errors
+    /// When the system gives no ICMP socket; says why and what to do.
+    pub fn check(address: IpAddr) -> Result<(), String> {
+        open(Family::of(address.to_canonical())).map(drop)
+    }
+
     /// Pings `address` once and waits for the answer, at most for `timeout`.
     pub async fn ping(&self, address: IpAddr, timeout: Duration) -> PingResult {
         let address = address.to_canonical();
         let mut token = [0; TOKEN_BYTES];
         if SystemRandom::new().fill(&mut token).is_err() {
-            return PingResult::CannotSend { why: "the system gives no random numbers".to_owned() };
+            return PingResult::Impossible { why: "the system gives no random numbers".to_owned() };
         }
         let echo = Echo {
             family: Family::of(address),
@@ -91,7 +108,11 @@ impl Pinger {
             token,
         };
         let sent = Instant::now();
-        let socket = match send(address, &echo) {
+        let socket = match open(echo.family) {
+            Ok(socket) => socket,
+            Err(why) => return PingResult::Impossible { why },
+        };
+        let socket = match send(socket, address, &echo) {
             Ok(socket) => socket,
             Err(why) => return PingResult::CannotSend { why },
         };
@@ -102,8 +123,7 @@ impl Pinger {
     }
 }
 
-fn send(address: IpAddr, echo: &Echo) -> Result<UdpSocket, String> {
-    let socket = open(echo.family)?;
+fn send(socket: Socket, address: IpAddr, echo: &Echo) -> Result<UdpSocket, String> {
     let cannot = |error: io::Error| {
         format!(
             "ping to {address} cannot be sent: {error}; check links and routes (`ip route get {address}`)"

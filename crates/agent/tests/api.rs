@@ -70,7 +70,7 @@ fn member(n: u32, addresses: [SocketAddr; 2]) -> Member {
     Member {
         id: HostId::new(&format!("host-{n}")),
         name: format!("h{n}"),
-        address: addresses[n as usize - 1],
+        addresses: vec![addresses[n as usize - 1]],
     }
 }
 
@@ -82,8 +82,8 @@ async fn start_host(root: &Path, n: u32, addresses: [SocketAddr; 2], primary: Op
     let net = NetConfig {
         me: me.id.as_str().into(),
         cluster_id: "1ab0001a".into(),
-        listen: me.address,
-        peers: vec![Peer { id: peer.id.as_str().into(), address: peer.address }],
+        listen: me.addresses.clone(),
+        peers: vec![Peer { id: peer.id.as_str().into(), addresses: peer.addresses.clone() }],
         key: [7; 32],
         heartbeat: Duration::from_millis(250),
     };

@@ -1,6 +1,7 @@
 //! The configuration file's shape, as serde sees it. Values keep their place in the file, so that a refusal can name the line.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use toml::Spanned;
 
@@ -14,6 +15,8 @@ pub(super) struct Document {
     #[serde(default)]
     pub(super) peer: Vec<HostSection>,
     #[serde(default)]
+    pub(super) network: NetworkSection,
+    #[serde(default)]
     pub(super) datastore: Vec<DatastoreSection>,
     #[serde(default)]
     pub(super) libvirt: LibvirtSection,
@@ -21,6 +24,11 @@ pub(super) struct Document {
     pub(super) timing: Spanned<TimingSection>,
     #[serde(default)]
     pub(super) restart: RestartSection,
+    #[serde(default)]
+    pub(super) isolation: IsolationSection,
+    /// Names of old; which there are, `das` knows.
+    #[serde(default)]
+    pub(super) das: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
     #[serde(default)]
     pub(super) api: ApiSection,
     #[serde(default)]
@@ -40,7 +48,24 @@ pub(super) struct ClusterSection {
 pub(super) struct HostSection {
     pub(super) id: Spanned<String>,
     pub(super) name: Spanned<String>,
-    pub(super) address: Spanned<String>,
+    pub(super) address: Option<Spanned<String>>,
+    pub(super) addresses: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NetworkSection {
+    pub(super) allow_networks: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+/// `None` where nothing is written: a name of old may say it instead.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IsolationSection {
+    pub(super) addresses: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) use_default_gateway: Option<Spanned<bool>>,
+    pub(super) response: Option<Spanned<String>>,
+    pub(super) shutdown_timeout: Option<Spanned<u64>>,
 }
 
 #[derive(Debug, Deserialize)]

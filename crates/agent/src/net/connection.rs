@@ -21,6 +21,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::counters::{Complaint, Refusal, Tally};
 use super::link::Link;
+use super::paths;
 use super::transport::Timing;
 use super::verify::PeerNames;
 use super::{BODY_BYTES_MAX, NetError, NetEvent};
@@ -45,8 +46,10 @@ const LENGTH_BYTES: usize = 4;
 pub(super) struct Shared {
     pub(super) me: String,
     pub(super) names: PeerNames,
-    pub(super) links: BTreeMap<String, Arc<Link>>,
-    pub(super) endpoint: Endpoint,
+    /// For each peer the paths to it; never none.
+    pub(super) links: BTreeMap<String, Vec<Arc<Link>>>,
+    /// For each own address the socket there.
+    pub(super) endpoints: Vec<Endpoint>,
     pub(super) timing: Timing,
     pub(super) tally: Arc<Tally>,
     pub(super) events: mpsc::Sender<NetEvent>,
@@ -67,9 +70,9 @@ impl Shared {
     }
 }
 
-/// Lets others in, until the endpoint is closed.
-pub(super) async fn accept(shared: Arc<Shared>) {
-    while let Some(incoming) = shared.endpoint.accept().await {
+/// Lets others in at our address number `own`, until its endpoint is closed.
+pub(super) async fn accept(shared: Arc<Shared>, own: usize, endpoint: Endpoint) {
+    while let Some(incoming) = endpoint.accept().await {
         let Ok(permit) = Arc::clone(&shared.half_open).try_acquire_owned() else {
             incoming.ignore();
             continue;
@@ -82,13 +85,13 @@ pub(super) async fn accept(shared: Arc<Shared>) {
         }
         let task = Arc::clone(&shared);
         shared.runtime.spawn(async move {
-            welcome(task, incoming).await;
+            welcome(task, own, incoming).await;
             drop(permit);
         });
     }
 }
 
-async fn welcome(shared: Arc<Shared>, incoming: Incoming) {
+async fn welcome(shared: Arc<Shared>, own: usize, incoming: Incoming) {
     let address = incoming.remote_address();
     let connection = match timeout(shared.timing.dial, incoming).await {
         Ok(Ok(connection)) => connection,
@@ -102,7 +105,8 @@ async fn welcome(shared: Arc<Shared>, incoming: Incoming) {
         }
     };
     let host = certificate(&connection).and_then(|leaf| shared.names.host_of(&leaf).map(str::to_owned));
-    match host.and_then(|host| shared.links.get(&host)) {
+    let links = host.and_then(|host| shared.links.get(&host));
+    match links.and_then(|links| paths::path_of(links, own, address)) {
         Some(link) => link.adopt(&shared, connection),
         None => {
             // The verifier has refused such a peer already; this is the second lock on the same door.
@@ -219,18 +223,19 @@ async fn answer(
 /// Makes one request of ours.
 pub(super) async fn request(
     shared: &Arc<Shared>,
-    link: &Arc<Link>,
+    peer: &str,
+    links: &[Arc<Link>],
     body: Vec<u8>,
     after: Duration,
 ) -> Result<Vec<u8>, NetError> {
     if body.len() > BODY_BYTES_MAX {
-        return Err(NetError::TooLarge { peer: link.id.clone(), size: body.len(), max: BODY_BYTES_MAX });
+        return Err(NetError::TooLarge { peer: peer.to_owned(), size: body.len(), max: BODY_BYTES_MAX });
     }
     let mut reached = false;
     let whole = async {
-        let connection = link.connected(shared).await.ok_or(NetError::Closed)?;
+        let (link, connection) = paths::reach(shared, links).await.ok_or(NetError::Closed)?;
         reached = true;
-        let exchange = exchange(&connection, link, &body);
+        let exchange = exchange(&connection, &link, &body);
         tokio::pin!(exchange);
         let mut beat = interval(shared.timing.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -246,12 +251,13 @@ pub(super) async fn request(
     match timeout(after, whole).await {
         Ok(outcome) => outcome,
         Err(_) => Err(NetError::Timeout {
-            peer: link.id.clone(),
+            peer: peer.to_owned(),
             after,
             detail: if reached {
                 "connected, but no answer came".to_owned()
             } else {
-                link.last_failure().unwrap_or_else(|| "not connected".to_owned())
+                let failures: Vec<String> = links.iter().filter_map(|link| link.last_failure()).collect();
+                if failures.is_empty() { "not connected".to_owned() } else { failures.join("; ") }
             },
         }),
     }

@@ -10,7 +10,7 @@ pub enum NetError {
     /// Another process has the port.
     #[error(
         "UDP {address} is already in use: another agent or another program has it; find it with `ss -lunp sport = :{port}`, \
-         stop it, or set another `listen` port on this host and in its peers' configuration",
+         stop it, or set another port in this host's address, here and in its peers' configuration",
         port = address.port()
     )]
     AddressInUse {
@@ -19,33 +19,33 @@ pub enum NetError {
     },
     /// The address is not one of this host.
     #[error(
-        "UDP {address} is not an address of this host (see `ip address`): correct `listen`, or use 0.0.0.0 or [::] to \
-         listen on all of them"
+        "UDP {address} is not an address of this host (see `ip address`): correct this host's address in the \
+         configuration"
     )]
     AddressNotHere {
         /// The address that was wanted.
         address: SocketAddr,
     },
     /// The port could not be bound for another reason.
-    #[error("UDP {address} cannot be opened: {source}; check `listen` and the agent's privileges")]
+    #[error("UDP {address} cannot be opened: {source}; check this host's address and the agent's privileges")]
     Bind {
         /// The address that was wanted.
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
     },
-    /// A peer's address cannot be reached from the listening address.
+    /// None of a peer's addresses can be reached from an own one.
     #[error(
-        "peer {peer} has the IPv6 address {address}, but this agent listens on IPv4 {listen}: set `listen` to [::]:{port}",
-        port = listen.port()
+        "no address of host {peer} {addresses:?} can be reached from one of this host's {listen:?}, since one is IPv4 and \
+         the other IPv6: give both hosts an address of the same kind"
     )]
-    AddressFamily {
+    NoPath {
         /// Where this agent listens.
-        listen: SocketAddr,
+        listen: Vec<SocketAddr>,
         /// Host id of the peer.
         peer: String,
-        /// Its address.
-        address: SocketAddr,
+        /// Its addresses.
+        addresses: Vec<SocketAddr>,
     },
     /// An id cannot be put into a certificate.
     #[error(

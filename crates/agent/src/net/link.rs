@@ -1,4 +1,4 @@
-//! The link to one peer: its live connections, the messages that wait for one, and the dial.
+//! The link to one peer on one path, from an address of ours to one of its: its live connections, the messages that wait for one, and the dial.
 //!
 //! Invariants: at most one dial in flight; at most [`WAITING_MAX`] messages wait and [`CONNECTIONS_MAX`] connections
 //! live. Both ends may dial at once; both connections are kept, the newest live one is sent on, and the other ends by
@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use quinn::{Connection, SendDatagramError};
+use quinn::{Connection, Endpoint, SendDatagramError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -22,9 +22,12 @@ const WAITING_MAX: usize = 4;
 /// Connections kept per peer. Two come from dialling each other; more from a peer that restarts quickly.
 const CONNECTIONS_MAX: usize = 4;
 
-/// One configured peer.
+/// One path to a configured peer.
 pub(super) struct Link {
     pub(super) id: String,
+    /// Number of the own address.
+    pub(super) own: usize,
+    endpoint: Endpoint,
     pub(super) address: SocketAddr,
     server_name: String,
     client: quinn::ClientConfig,
@@ -53,12 +56,16 @@ impl LinkState {
 impl Link {
     pub(super) fn new(
         id: &str,
+        own: usize,
+        endpoint: Endpoint,
         address: SocketAddr,
         server_name: String,
         client: quinn::ClientConfig,
     ) -> Self {
         Self {
             id: id.to_owned(),
+            own,
+            endpoint,
             address,
             server_name,
             client,
@@ -184,7 +191,7 @@ async fn dial(shared: Arc<Shared>, link: Arc<Link>) {
     }
     lock(&link.state).dialled_at = Some(Instant::now());
     shared.tally.count(|c| c.dials += 1);
-    let dialled = shared.endpoint.connect_with(link.client.clone(), link.address, &link.server_name);
+    let dialled = link.endpoint.connect_with(link.client.clone(), link.address, &link.server_name);
     let outcome = match dialled {
         Ok(connecting) => match timeout(shared.timing.dial, connecting).await {
             Ok(Ok(connection)) => Ok(connection),

@@ -1,8 +1,10 @@
-//! The transport between agents: QUIC over one UDP port, with mutual TLS that is derived from the cluster's key.
+//! The transport between agents: QUIC over UDP, with mutual TLS that is derived from the cluster's key.
 //!
 //! What: protocol messages (heartbeats, elections, orders) travel as unreliable QUIC *datagrams*; forwarded API requests
 //! travel on bi-directional *streams*. [`Net::send`] never blocks and never reports: a lost message is the core's
 //! everyday life. Connections are dialled lazily, by whoever has something to say; both directions may exist at once.
+//! With several management networks each datagram travels on all paths (`paths`), so that losing a network loses nothing;
+//! the receiver drops the doubles. A request travels on one path, which has just been seen to work.
 //!
 //! Why QUIC: one port, authenticated and encrypted messages without a hand-made protocol, and a stream for the bulk that
 //! cannot delay a heartbeat. What it would do to heartbeats by itself, and what is done about it:
@@ -23,13 +25,15 @@
 mod connection;
 mod counters;
 mod error;
+mod gateway;
 mod identity;
 mod link;
+mod paths;
 mod socket;
 mod transport;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,6 +47,7 @@ use connection::Shared;
 pub use counters::Counters;
 use counters::{Complaint, Tally};
 pub use error::NetError;
+pub use gateway::default_gateways;
 use identity::Identity;
 use link::Link;
 use socket::WatchedSocket;
@@ -69,8 +74,8 @@ const EVENTS_MAX: usize = 512;
 pub struct Peer {
     /// Host id, such as `host-12`.
     pub id: String,
-    /// Where its agent listens.
-    pub address: SocketAddr,
+    /// Where its agent listens: one address per management network.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// What [`Net::start`] needs to know.
@@ -80,8 +85,9 @@ pub struct NetConfig {
     pub me: String,
     /// The cluster's id. Agents of other clusters are refused, even with the same key.
     pub cluster_id: String,
-    /// Address and UDP port to listen on and to send from. `[::]:port` serves IPv4 as well.
-    pub listen: SocketAddr,
+    /// Addresses and UDP ports to listen on and to send from, one per management network. `[::]:port` serves IPv4 as
+    /// well. One that this host does not have is waited for, as long as it has another.
+    pub listen: Vec<SocketAddr>,
     /// The other agents. An entry for `me` is ignored, so that all hosts can have the same list.
     pub peers: Vec<Peer>,
     /// The secret shared by all agents of the cluster.
@@ -148,7 +154,7 @@ impl fmt::Debug for Net {
 }
 
 impl Net {
-    /// Binds the port and starts to serve. Must be called inside a tokio runtime, which runs the transport's tasks.
+    /// Binds the ports and starts to serve. Must be called inside a tokio runtime, which runs the transport's tasks.
     ///
     /// # Errors
     /// When an id is not usable in a certificate, the port cannot be bound, or the cryptographic library refuses.
@@ -162,27 +168,41 @@ impl Net {
         let quic = Arc::new(transport::transport_config(timing)?);
         let tally = Arc::new(Tally::default());
 
+        let known: BTreeSet<SocketAddr> = peers.iter().flat_map(|p| &p.addresses).copied().collect();
+        let mut endpoints = Vec::new();
+        for (&address, socket) in config.listen.iter().zip(socket::bind_all(&config.listen)?) {
+            let bind = |source| NetError::Bind { address, source };
+            let watched =
+                WatchedSocket::wrap(socket, identity.connection_id_key, known.clone(), Arc::clone(&tally))
+                    .map_err(bind)?;
+            let server = verify::server_config(&identity, &names, Arc::clone(&quic))?;
+            endpoints.push(transport::endpoint(&identity, server, watched).map_err(bind)?);
+        }
         let mut links = BTreeMap::new();
         for peer in &peers {
-            check_address_family(config.listen, peer)?;
             let client = verify::client_config(&identity, &names, &peer.id, Arc::clone(&quic))?;
             let server_name = identity::dns_name(&peer.id, &config.cluster_id);
-            links.insert(peer.id.clone(), Arc::new(Link::new(&peer.id, peer.address, server_name, client)));
+            let paths: Vec<Arc<Link>> = paths::pair(&config.listen, &peer.addresses)
+                .into_iter()
+                .filter_map(|(own, address)| {
+                    let endpoint = endpoints.get(own)?.clone();
+                    let (name, client) = (server_name.clone(), client.clone());
+                    Some(Arc::new(Link::new(&peer.id, own, endpoint, address, name, client)))
+                })
+                .collect();
+            if paths.is_empty() {
+                let (listen, addresses) = (config.listen, peer.addresses.clone());
+                return Err(NetError::NoPath { listen, peer: peer.id.clone(), addresses });
+            }
+            links.insert(peer.id.clone(), paths);
         }
-        let socket = socket::bind(config.listen)?;
-        let known = peers.iter().map(|p| p.address).collect();
-        let socket = WatchedSocket::wrap(socket, identity.connection_id_key, known, Arc::clone(&tally))
-            .map_err(|source| NetError::Bind { address: config.listen, source })?;
-        let server = verify::server_config(&identity, &names, quic)?;
-        let endpoint = transport::endpoint(&identity, server, socket)
-            .map_err(|source| NetError::Bind { address: config.listen, source })?;
 
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let shared = Arc::new(Shared {
             me: config.me,
             names,
             links,
-            endpoint,
+            endpoints,
             timing,
             tally,
             events,
@@ -190,25 +210,31 @@ impl Net {
             half_open: Arc::new(Semaphore::new(connection::HALF_OPEN_MAX)),
             closing: AtomicBool::new(false),
         });
-        shared.runtime.spawn(connection::accept(Arc::clone(&shared)));
+        for (own, endpoint) in shared.endpoints.iter().enumerate() {
+            shared.runtime.spawn(connection::accept(Arc::clone(&shared), own, endpoint.clone()));
+        }
         let owner = Arc::new(Owner { shared });
         Ok((Self { owner }, receiver))
     }
 
-    /// Sends one protocol message, best effort. It never blocks: without a live connection it dials, and keeps the
-    /// newest few messages meanwhile. Messages above [`DATAGRAM_BYTES_MAX`] are dropped, counted and logged.
+    /// Sends one protocol message on all paths to that host, best effort. It never blocks: where there is no live
+    /// connection it dials, and keeps the newest few messages meanwhile. Messages above [`DATAGRAM_BYTES_MAX`] are dropped, counted and logged.
     pub fn send(&self, to: &str, datagram: Vec<u8>) {
         let shared = &self.owner.shared;
-        let Some(link) = shared.links.get(to) else {
+        let Some(links) = shared.links.get(to) else {
             shared.tally.count(|c| c.datagrams_unaddressed += 1);
             return;
         };
         if datagram.len() > DATAGRAM_BYTES_MAX {
             shared.tally.count(|c| c.datagrams_oversize += 1);
-            shared.tally.complain(link.address, Complaint::Oversize, to);
+            if let Some(link) = links.first() {
+                shared.tally.complain(link.address, Complaint::Oversize, to);
+            }
             return;
         }
-        link.send(shared, datagram);
+        for link in links {
+            link.send(shared, datagram.clone());
+        }
     }
 
     /// Sends a request and waits for the answer. It is sent once: whether to repeat it is the caller's decision.
@@ -218,8 +244,8 @@ impl Net {
     /// within `timeout`, or refuses.
     pub async fn request(&self, to: &str, body: Vec<u8>, timeout: Duration) -> Result<Vec<u8>, NetError> {
         let shared = &self.owner.shared;
-        let link = shared.links.get(to).ok_or_else(|| NetError::UnknownPeer { peer: to.to_owned() })?;
-        let outcome = connection::request(shared, link, body, timeout).await;
+        let links = shared.links.get(to).ok_or_else(|| NetError::UnknownPeer { peer: to.to_owned() })?;
+        let outcome = connection::request(shared, to, links, body, timeout).await;
         shared.tally.count(|c| {
             c.requests_sent += 1;
             c.requests_failed += u64::from(outcome.is_err());
@@ -233,23 +259,29 @@ impl Net {
         self.owner.shared.tally.snapshot()
     }
 
-    /// The address in use; tells the port when the configuration said port 0.
+    /// The first address in use; tells the port when the configuration said port 0.
     ///
     /// # Errors
     /// When the system cannot tell.
     pub fn local_address(&self) -> Result<SocketAddr, NetError> {
         let shared = &self.owner.shared;
-        shared.endpoint.local_addr().map_err(|_| NetError::Closed)
+        let first = shared.endpoints.first().ok_or(NetError::Closed)?;
+        first.local_addr().map_err(|_| NetError::Closed)
     }
 
-    /// Says goodbye to the peers and ends the transport, within about a second. The port is free once the last clone of
+    /// Says goodbye to the peers and ends the transport, within about a second. The ports are free once the last clone of
     /// this handle is dropped as well.
     pub async fn close(&self) {
         let shared = &self.owner.shared;
         shared.stop();
         let goodbye = shared.timing.dial.min(Duration::from_secs(1));
         // A peer that does not confirm the goodbye is no reason to wait longer: it will notice the silence.
-        let _ = tokio::time::timeout(goodbye, shared.endpoint.wait_idle()).await;
+        let idle = async {
+            for endpoint in &shared.endpoints {
+                endpoint.wait_idle().await;
+            }
+        };
+        let _ = tokio::time::timeout(goodbye, idle).await;
     }
 }
 
@@ -257,7 +289,9 @@ impl Shared {
     /// Ends all connections and tasks, at once and without waiting.
     fn stop(&self) {
         self.closing.store(true, Ordering::Relaxed);
-        self.endpoint.close(connection::CODE_GOODBYE, b"agent stops");
+        for endpoint in &self.endpoints {
+            endpoint.close(connection::CODE_GOODBYE, b"agent stops");
+        }
     }
 }
 
@@ -266,13 +300,6 @@ fn check_names(config: &NetConfig) -> Result<(), NetError> {
     identity::check_label("host id", &config.me)?;
     for peer in &config.peers {
         identity::check_label("host id", &peer.id)?;
-    }
-    Ok(())
-}
-
-fn check_address_family(listen: SocketAddr, peer: &Peer) -> Result<(), NetError> {
-    if listen.is_ipv4() && peer.address.is_ipv6() {
-        return Err(NetError::AddressFamily { listen, peer: peer.id.clone(), address: peer.address });
     }
     Ok(())
 }

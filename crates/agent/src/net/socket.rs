@@ -26,12 +26,46 @@ const INITIAL_BYTES_MIN: usize = 1200;
 /// RFC 9000, section 10.3: a stateless reset is at least so long.
 const RESET_BYTES_MIN: usize = 21;
 
-/// Opens the port. An IPv6 wildcard address serves IPv4 as well.
-pub(super) fn bind(address: SocketAddr) -> Result<UdpSocket, NetError> {
+/// Opens a socket for each of these addresses. Of several, some may be missing (an interface that is down at start must
+/// not keep the agent from using the others); those work as soon as they are there.
+pub(super) fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<UdpSocket>, NetError> {
+    let mut sockets = Vec::new();
+    let mut missing = Vec::new();
+    for &address in addresses {
+        let socket = match bind(address, false) {
+            Err(NetError::AddressNotHere { address }) if addresses.len() > 1 => {
+                missing.push(address);
+                bind(address, true)?
+            }
+            bound => bound?,
+        };
+        sockets.push(socket);
+    }
+    if let Some(&address) = missing.first()
+        && missing.len() == addresses.len()
+    {
+        return Err(NetError::AddressNotHere { address });
+    }
+    for address in missing {
+        tracing::warn!(
+            %address,
+            "this host does not have this address now, so one management network is not used until it has; see \
+             `ip address`, or correct the configuration"
+        );
+    }
+    Ok(sockets)
+}
+
+/// Opens the port, of an address that may be missing if so told. An IPv6 wildcard address serves IPv4 as well.
+fn bind(address: SocketAddr, may_be_missing: bool) -> Result<UdpSocket, NetError> {
     let open = || -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
+        }
+        match address {
+            SocketAddr::V4(_) => socket.set_freebind_v4(may_be_missing)?,
+            SocketAddr::V6(_) => socket.set_freebind_v6(may_be_missing)?,
         }
         socket.bind(&address.into())?;
         Ok(socket.into())
