@@ -287,7 +287,7 @@ fn isolation_by_the_names_of_today_and_of_old() {
 #[test]
 fn each_bad_thing_of_networks_and_isolation_is_refused_with_its_line() {
     let fixture = Fixture::new();
-    let eleven = |item: &str| format!("[{}]", vec![item; 11].join(", "));
+    let eleven = |item: &str| format!("[{}]", [item; 11].join(", "));
     let address = "address = \"10.77.0.2:7780\"";
     let end = "[timing]";
     let table: Vec<(&str, String, &str)> = vec![

@@ -689,3 +689,23 @@ fn a_host_is_pinged_at_all_its_addresses_and_isolation_addresses_by_their_number
         None => println!("skipped: needs root and `ip`"),
     }
 }
+
+#[test]
+fn without_the_privilege_for_pings_nobody_is_taken_for_silent() {
+    let seen = lonely_host(|| {
+        let config = lonely_config(&[&["10.8.0.2"]]);
+        // The thread's own; in a new namespace, `ping_group_range` lets nobody ping without it.
+        let mut mine = rustix::thread::capabilities(None).expect("capabilities");
+        mine.effective.remove(rustix::thread::CapabilitySet::NET_RAW);
+        rustix::thread::set_capabilities(None, mine).expect("fewer capabilities");
+        let why = Pinger::check(IpAddr::from([10, 8, 0, 2])).expect_err("no socket");
+        assert!(why.contains("CAP_NET_RAW") && why.contains("ping_group_range"), "{why}");
+        let mut targets = PingTargets::new(&config, HEARTBEAT);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        runtime.block_on(async { [targets.host(&HostId::new("host-2")).await, targets.isolation(0).await] })
+    });
+    match seen {
+        Some(seen) => assert_eq!(seen, [true, true]),
+        None => println!("skipped: needs root and `ip`"),
+    }
+}

@@ -40,10 +40,14 @@ impl PingTargets {
 
     /// Says at start what will not work, and what follows from it.
     pub fn warn_of_gaps(&self) {
-        let kinds: [(&str, fn(&IpAddr) -> bool); 2] = [("IPv4", IpAddr::is_ipv4), ("IPv6", IpAddr::is_ipv6)];
-        for (kind, belongs) in kinds {
-            let needed =
-                self.own.iter().chain(self.hosts.values().flatten()).find(|address| belongs(address));
+        let isolation = self.isolation.iter().filter_map(|target| match target {
+            IsolationTarget::Address(address) => Some(address),
+            // Of the kind of an own address.
+            IsolationTarget::DefaultGateway => None,
+        });
+        let addresses = self.own.iter().chain(self.hosts.values().flatten()).chain(isolation);
+        for (kind, is_ipv6) in [("IPv4", false), ("IPv6", true)] {
+            let needed = addresses.clone().find(|address| address.is_ipv6() == is_ipv6);
             if let Some(Err(why)) = needed.map(|address| Pinger::check(*address)) {
                 tracing::error!(
                     kind,
