@@ -236,6 +236,10 @@ impl Claims {
             }
             return;
         }
+        if slot.is_some_and(|slot| as_of < slot.acted) {
+            // R32: from before this host's own last operation on the VM.
+            return;
+        }
         match state {
             DomainState::Running => {
                 if let Some(domain) = domain {
@@ -247,7 +251,6 @@ impl Claims {
                 self.remove_orphan(vm, domain, out);
             }
             DomainState::Prepared | DomainState::Incoming => {}
-            DomainState::Stopped(_) if slot.is_some_and(|slot| as_of < slot.acted) => {}
             DomainState::Stopped(cause) => self.follow_stopped(vm, domain, cause, look, out),
         }
     }
@@ -276,15 +279,15 @@ impl Claims {
             .map(|entry| entry.token);
         let held_token = held.and_then(|slot| slot.claim.token);
         let taken = entry.filter(|entry| {
-            entry.holder.as_ref().is_some_and(|holder| *holder != self.me)
-                && held_token.is_some_and(|token| token < entry.token)
+            entry.holder.as_ref() != Some(&self.me) && held_token.is_some_and(|token| token < entry.token)
         });
         if let Some(entry) = taken {
-            // Somebody was told to run it after this host: the later grant counts, this copy goes.
+            // Somebody was told to run it after this host: the later grant counts, this copy goes; also when the VM has been
+            // stopped there since.
             let op = self.destroy(domain.vm, out);
             out.event(Event::VmCopyRemoved {
                 vm: VmName { id: domain.vm, name: domain.name.clone() },
-                holder: entry.holder.clone().unwrap_or_else(|| self.me.clone()),
+                holder: entry.holder.clone(),
             });
             if let Some(slot) = self.slots.get_mut(&domain.vm) {
                 slot.stage =

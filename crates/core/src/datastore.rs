@@ -115,6 +115,8 @@ pub(crate) struct Datastore {
     pub(crate) reviewed: Time,
     /// Whether the host has booted since its power-on list was last written; `None` while that is not read.
     pub(crate) rebooted: Option<bool>,
+    #[cfg(feature = "broken-rules")]
+    pub(crate) broken: Option<crate::BrokenRule>,
 }
 
 /// The rest of the host, as a datastore needs to see it in one step.
@@ -173,6 +175,8 @@ impl Datastore {
             lost_told: false,
             reviewed: now,
             rebooted: None,
+            #[cfg(feature = "broken-rules")]
+            broken: None,
         }
     }
 
@@ -214,6 +218,8 @@ impl Datastore {
             }
             return;
         }
+        #[cfg(feature = "broken-rules")]
+        self.break_rules(out.now);
         self.look_at_own_beat(out);
         self.scan(around, out);
         self.own(around, out);
@@ -221,6 +227,18 @@ impl Datastore {
         self.look_if_wanted(around, out);
         self.write_power_on(out);
         self.write_list(out);
+    }
+
+    #[cfg(feature = "broken-rules")]
+    fn break_rules(&mut self, now: Time) {
+        if let Some(list) = &mut self.list {
+            list.broken = self.broken;
+        }
+        if let (Some(crate::BrokenRule::NoReadAfterClaim), Some(look)) = (self.broken, &mut self.look) {
+            // The last look passes for a new one.
+            look.started = now;
+            look.changing = false;
+        }
     }
 
     /// The guard writes the heartbeats; whether they arrive tells whether the datastore is reached.

@@ -271,8 +271,8 @@ pub enum Event {
     VmCopyRemoved {
         /// The VM.
         vm: VmName,
-        /// Whose it is.
-        holder: HostId,
+        /// Whose it is; `None`: it was stopped there since.
+        holder: Option<HostId>,
     },
     /// Libvirt does not answer on this host (VMs are not affected).
     HypervisorLost,

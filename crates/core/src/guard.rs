@@ -51,6 +51,8 @@ pub struct Guard {
     operations: u64,
     /// Freezes that did not work: to be tried again at that time.
     retry: BTreeMap<VmId, Time>,
+    #[cfg(feature = "broken-rules")]
+    pub(crate) broken: Option<crate::BrokenRule>,
 }
 
 impl Guard {
@@ -71,7 +73,15 @@ impl Guard {
             }
         };
         let datastores = config.datastores.iter().map(|name| (name.clone(), guarded(name))).collect();
-        Guard { config, datastores, agent: None, operations: 0, retry: BTreeMap::new() }
+        Guard {
+            config,
+            datastores,
+            agent: None,
+            operations: 0,
+            retry: BTreeMap::new(),
+            #[cfg(feature = "broken-rules")]
+            broken: None,
+        }
     }
 
     /// Takes one input and appends what is to be done to `effects`. `now` never goes back.
@@ -166,6 +176,8 @@ impl Guard {
             Some((name.clone(), started))
         });
         let Some((datastore, started)) = written else { return };
+        #[cfg(feature = "broken-rules")]
+        let started = if self.broken == Some(crate::BrokenRule::LeaseFromAnswer) { now } else { started };
         if error.is_none() {
             self.renew(&datastore, started + self.config.timing.lease, now, effects);
         }

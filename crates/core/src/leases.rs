@@ -108,9 +108,11 @@ impl GuardSide {
         if !self.connected || self.watching.get(datastore) == Some(&vms) {
             return;
         }
-        self.watching.insert(datastore.clone(), vms.clone());
-        let watching = &self.watching;
-        self.vms.retain(|vm, _| watching.values().any(|watched| watched.contains(vm)));
+        // What a guard told before it was told whom to watch stands.
+        let before = self.watching.insert(datastore.clone(), vms.clone()).unwrap_or_default();
+        for vm in before.iter().filter(|vm| !vms.contains(vm)) {
+            self.vms.remove(vm);
+        }
         out.effects.push(Effect::Guard(GuardOrder::Watch { datastore: datastore.clone(), vms }));
     }
 

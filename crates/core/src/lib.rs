@@ -5,6 +5,8 @@
 #![no_std]
 extern crate alloc;
 
+#[cfg(feature = "broken-rules")]
+mod broken;
 mod claims;
 pub mod config;
 mod datastore;
@@ -30,6 +32,8 @@ pub mod timing;
 pub mod view;
 mod view_of;
 
+#[cfg(feature = "broken-rules")]
+pub use broken::BrokenRule;
 pub use config::Config;
 pub use effect::{DiskAction, Effect, VmAction};
 pub use event::{Event, Severity, VmName};

@@ -59,6 +59,8 @@ pub struct Core {
     now: Time,
     /// When this run of the agent began.
     pub(crate) begun: Time,
+    #[cfg(feature = "broken-rules")]
+    pub(crate) broken: Option<crate::BrokenRule>,
 }
 
 impl Core {
@@ -87,6 +89,8 @@ impl Core {
             stopping: false,
             now,
             begun: now,
+            #[cfg(feature = "broken-rules")]
+            broken: None,
             config,
         })
     }
@@ -309,6 +313,8 @@ impl Core {
         let owned = self.datastores.values().filter_map(|datastore| {
             let list = datastore.list.as_ref()?;
             let left = datastore.ownership.left(out.now)?;
+            #[cfg(feature = "broken-rules")]
+            let left = if self.broken == Some(crate::BrokenRule::AckBeyondOwnership) { lease } else { left };
             Some(OwnedDatastore {
                 datastore: datastore.name.clone(),
                 epoch: list.epoch(),

@@ -91,6 +91,8 @@ pub(crate) struct OwnerList {
     /// Set when something has to be written.
     dirty: bool,
     on_disk: Option<ListStamp>,
+    #[cfg(feature = "broken-rules")]
+    pub(crate) broken: Option<crate::BrokenRule>,
 }
 
 impl OwnerList {
@@ -125,6 +127,8 @@ impl OwnerList {
             writing: None,
             dirty: true,
             on_disk: None,
+            #[cfg(feature = "broken-rules")]
+            broken: None,
         }
     }
 
@@ -276,11 +280,15 @@ impl OwnerList {
             .find(|(host, seen)| {
                 entry.holder.as_ref() != Some(host)
                     && side.current.contains(*host)
-                    && seen.list.claims.iter().any(|claim| {
-                        claim.vm == vm && matches!(claim.state, ClaimState::Running | ClaimState::Frozen)
-                    })
+                    && seen.list.claims.iter().any(|claim| claim.vm == vm && claim.is_new_since(entry.token))
             })
             .map(|(host, _)| host);
+        #[cfg(feature = "broken-rules")]
+        let seen = seen.map(|seen| HolderSeen {
+            read_after_intent: seen.read_after_intent
+                || self.broken == Some(crate::BrokenRule::NoReadBeforeConfirm),
+            ..seen
+        });
         let verdict = decide(&entry, seen.as_ref(), adopter);
         slot.refresh_spec(seen.as_ref(), &mut self.dirty);
         let name = VmName { id: vm, name: entry.name.clone() };

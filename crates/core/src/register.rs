@@ -98,6 +98,15 @@ pub struct Claim {
     pub spec: Option<VmSpec>,
 }
 
+impl Claim {
+    /// Whether it shows that the VM came here after that grant was given: under no grant yet, or a later one. What is held
+    /// under an earlier grant goes (R36).
+    pub(crate) fn is_new_since(&self, token: Token) -> bool {
+        matches!(self.state, ClaimState::Running | ClaimState::Frozen)
+            && self.token.is_none_or(|held| held >= token)
+    }
+}
+
 /// The states of a claim. The last two are left behind for the owner to read (and removed when it has drawn its conclusion).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ClaimState {

@@ -54,7 +54,8 @@ fn names_host(event: &Event, wanted: &HostId) -> bool {
         }
         Event::VmRestarted { from, to, .. } => from.as_ref() == Some(wanted) || to == wanted,
         Event::VmActiveTwice { holder, other, .. } => holder == wanted || other == wanted,
-        Event::VmActiveOnce { host, .. } | Event::VmCopyRemoved { holder: host, .. } => host == wanted,
+        Event::VmActiveOnce { host, .. } => host == wanted,
+        Event::VmCopyRemoved { holder, .. } => holder.as_ref() == Some(wanted),
         Event::OwnershipAcquired { former, .. } => former.as_ref() == Some(wanted),
         Event::VmWaitsForHost { reasons, .. } => reasons.iter().any(|(host, _)| host == wanted),
         Event::AgentStarted { .. }

@@ -1,9 +1,6 @@
 //! A seed becomes a setup and a schedule of faults. Each run draws which kinds of faults are on and how often they come
 //! ("swarm"): a run with one kind often finds what a run with everything at once hides.
-//!
-//! Until run leases and freezing exist, a live host may be taken for failed when it is cut off from network, datastores and
-//! ping at once. [`Plan::admits`] keeps the schedule from that, with `freezing` false: trouble that silences a live host's
-//! datastore heartbeat (its storage, or its agent) and trouble that could swallow a ping never overlap, anywhere in the cluster.
+//! Faults may overlap in any way.
 
 use crate::action::Action;
 use crate::dice::{Dice, Latency};
@@ -24,31 +21,10 @@ pub struct Plan {
     pub schedule: Vec<(u64, Action)>,
     /// When the faults end.
     pub faults_end: u64,
-    /// Whether the protocol freezes VMs at the end of their lease: lifts the rule above.
-    freezing: bool,
-    silences: Vec<Trouble>,
-}
-
-/// What kind of evidence of a host a fault takes away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Silences {
-    /// Network heartbeats and pings, somewhere.
-    Network,
-    /// Datastore heartbeats.
-    Storage,
-    /// Nothing that counts.
-    Nothing,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Trouble {
-    what: Silences,
-    from: u64,
-    to: u64,
 }
 
 /// The kinds of faults that a run may have on.
-const KINDS: u64 = 17;
+const KINDS: u64 = 21;
 
 /// The plan of a seed.
 pub fn plan(seed: u64) -> Plan {
@@ -57,7 +33,7 @@ pub fn plan(seed: u64) -> Plan {
     let beat = setup.timing.heartbeat.0;
     let calm = 12 * SECOND + 8 * beat;
     let faults_end = calm + dice.between(30, 120) * beat.max(SECOND / 2);
-    let mut plan = Plan { setup, schedule: Vec::new(), faults_end, freezing: false, silences: Vec::new() };
+    let mut plan = Plan { setup, schedule: Vec::new(), faults_end };
     // Half of the runs have few kinds of faults on, half have many.
     let share = if dice.permille(500) { 200 } else { 600 };
     let mut kinds: Vec<u64> = (0..KINDS).filter(|_| dice.permille(share)).collect();
@@ -151,29 +127,9 @@ impl Plan {
         self.setup.datastores[index].name.clone()
     }
 
-    /// Whether trouble of that kind may be from then to then; books it if so.
-    fn admits(&mut self, what: Silences, from: u64, to: u64) -> bool {
-        // What was seen before and after belongs to one judgement: keep troubles well apart.
-        let margin = 2 * self.setup.timing.failure_timeout.0 + 3 * SECOND;
-        let clash = self.silences.iter().any(|other| {
-            what != Silences::Nothing
-                && other.what != Silences::Nothing
-                && other.what != what
-                && from < other.to + margin
-                && other.from < to + margin
-        });
-        if !self.freezing && clash {
-            return false;
-        }
-        self.silences.push(Trouble { what, from, to });
-        true
-    }
-
-    fn both(&mut self, what: Silences, (from, to): (u64, u64), begin: Action, end: Action) {
-        if self.admits(what, from, to) {
-            self.schedule.push((from, begin));
-            self.schedule.push((to, end));
-        }
+    fn both(&mut self, (from, to): (u64, u64), begin: Action, end: Action) {
+        self.schedule.push((from, begin));
+        self.schedule.push((to, end));
     }
 
     fn draw(&mut self, dice: &mut Dice, kind: u64, at: u64, lasts: u64) {
@@ -184,57 +140,47 @@ impl Plan {
         let of = dice.permille(600).then(|| host.clone());
         match kind {
             0 => self.schedule.push((at, Action::PowerOff { host })),
-            1 => self.both(
-                Silences::Nothing,
-                span,
-                Action::PowerOff { host: host.clone() },
-                Action::PowerOn { host },
-            ),
+            1 => self.both(span, Action::PowerOff { host: host.clone() }, Action::PowerOn { host }),
             2 => self.draw_all_power(dice, at, lasts),
             3 => {
                 let begin = Action::AgentKill { host: host.clone() };
-                self.both(Silences::Storage, span, begin, Action::AgentStart { host });
+                self.both(span, begin, Action::AgentStart { host });
             }
             4 => {
                 let begin = Action::AgentHang { host: host.clone() };
-                self.both(Silences::Storage, span, begin, Action::AgentResume { host });
+                self.both(span, begin, Action::AgentResume { host });
             }
             5 => {
                 let begin = Action::NetworkCut { host: host.clone() };
-                self.both(Silences::Network, span, begin, Action::NetworkHeal { host });
+                self.both(span, begin, Action::NetworkHeal { host });
             }
             6 => {
                 let (from, to) = (host, self.host(dice));
                 let begin = Action::LinkCut { from: from.clone(), to: to.clone() };
-                self.both(Silences::Network, span, begin, Action::LinkHeal { from, to });
+                self.both(span, begin, Action::LinkHeal { from, to });
             }
             7 => {
                 let permille = dice.between(50, 500);
-                self.both(Silences::Network, span, Action::Loss { permille }, Action::Loss { permille: 0 });
+                self.both(span, Action::Loss { permille }, Action::Loss { permille: 0 });
             }
             8 => {
                 let begin = Action::DatastoreCut { datastore: datastore.clone(), host: of.clone() };
-                self.both(Silences::Storage, span, begin, Action::DatastoreHeal { datastore, host: of });
+                self.both(span, begin, Action::DatastoreHeal { datastore, host: of });
             }
             9 => {
                 let begin = Action::DatastoreHang { datastore: datastore.clone(), host: of.clone() };
-                self.both(Silences::Storage, span, begin, Action::DatastoreHeal { datastore, host: of });
+                self.both(span, begin, Action::DatastoreHeal { datastore, host: of });
             }
             10 => {
                 let factor = dice.between(5, 3_000);
                 let begin = Action::DatastoreSlow { datastore: datastore.clone(), host: of.clone(), factor };
-                self.both(Silences::Storage, span, begin, Action::DatastoreHeal { datastore, host: of });
+                self.both(span, begin, Action::DatastoreHeal { datastore, host: of });
             }
             11 => {
                 // Before the VMs are known, so that somebody needs the room.
                 let from = dice.below(SECOND);
                 let begin = Action::DatastoreFull { datastore: datastore.clone() };
-                self.both(
-                    Silences::Nothing,
-                    (from, from + 20 * SECOND),
-                    begin,
-                    Action::DatastoreFree { datastore },
-                );
+                self.both((from, from + 20 * SECOND), begin, Action::DatastoreFree { datastore });
             }
             12 => {
                 let begin = if dice.permille(500) {
@@ -242,7 +188,7 @@ impl Plan {
                 } else {
                     Action::LibvirtHang { host: host.clone() }
                 };
-                self.both(Silences::Nothing, span, begin, Action::LibvirtUp { host });
+                self.both(span, begin, Action::LibvirtUp { host });
             }
             13 => {
                 let count = dice.between(1, 6) as u32;
@@ -251,6 +197,13 @@ impl Plan {
             }
             14 => self.schedule.push((at, Action::QemuKill { vm })),
             15 => self.draw_user(dice, at, vm, host),
+            16 => self.schedule.push((at, Action::GuardKill { host })),
+            17 => self.draw_cut_off(dice, span, host),
+            18 => self.draw_split(dice, span),
+            19 => {
+                let begin = Action::DatastoreHang { datastore: datastore.clone(), host: None };
+                self.both(span, begin, Action::DatastoreHeal { datastore, host: None });
+            }
             _ => {
                 self.schedule.push((at, Action::Unprotect { vm: vm.clone() }));
                 self.schedule.push((at + lasts, Action::Protect { vm }));
@@ -266,6 +219,41 @@ impl Plan {
                 let host = self.setup.hosts[index].id.clone();
                 self.schedule.push((at + dice.below(SECOND / 2), Action::PowerOff { host: host.clone() }));
                 self.schedule.push((at + lasts + dice.below(3 * SECOND), Action::PowerOn { host }));
+            }
+        }
+    }
+
+    /// One host loses its network and all its storage, one soon after the other, and has them back in any order.
+    fn draw_cut_off(&mut self, dice: &mut Dice, (from, to): (u64, u64), host: HostId) {
+        let near = 2 * self.setup.timing.failure_timeout.0;
+        let span = (from + dice.below(near), to + dice.below(near));
+        let (begin, end) =
+            (Action::NetworkCut { host: host.clone() }, Action::NetworkHeal { host: host.clone() });
+        self.both(span, begin, end);
+        for index in 0..self.setup.datastores.len() {
+            let datastore = self.setup.datastores[index].name.clone();
+            let of = Some(host.clone());
+            let begin = if dice.permille(500) {
+                Action::DatastoreCut { datastore: datastore.clone(), host: of.clone() }
+            } else {
+                Action::DatastoreHang { datastore: datastore.clone(), host: of.clone() }
+            };
+            let span = (from + dice.below(near), to + dice.below(near));
+            self.both(span, begin, Action::DatastoreHeal { datastore, host: of });
+        }
+    }
+
+    /// The hosts fall into two groups that don't hear each other.
+    fn draw_split(&mut self, dice: &mut Dice, span: (u64, u64)) {
+        let hosts: Vec<HostId> = self.setup.hosts.iter().map(|host| host.id.clone()).collect();
+        let (one, other): (Vec<HostId>, Vec<HostId>) = hosts.into_iter().partition(|_| dice.permille(500));
+        for a in &one {
+            for b in &other {
+                for (from, to) in [(a, b), (b, a)] {
+                    let begin = Action::LinkCut { from: from.clone(), to: to.clone() };
+                    let end = Action::LinkHeal { from: from.clone(), to: to.clone() };
+                    self.both(span, begin, end);
+                }
             }
         }
     }

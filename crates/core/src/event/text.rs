@@ -74,8 +74,14 @@ impl fmt::Display for Event {
                 write!(f, "{vm} is held by {holder} but also active on {other}: stop one of them")
             }
             Event::VmActiveOnce { vm, host } => write!(f, "{vm} is active on {host} only"),
-            Event::VmCopyRemoved { vm, holder } => {
-                write!(f, "{vm} ran here too, but was given to {holder} since: the copy here was removed")
+            Event::VmCopyRemoved { vm, holder: Some(holder) } => {
+                write!(f, "{vm} was here too, but was given to {holder} since: the copy here was removed")
+            }
+            Event::VmCopyRemoved { vm, holder: None } => {
+                write!(
+                    f,
+                    "{vm} was here too, but was given to another host since and stopped there: the copy here was removed"
+                )
             }
             Event::HypervisorLost => f.write_str("libvirt does not answer; VMs go on"),
             Event::HypervisorBack => f.write_str("libvirt answers"),
