@@ -16,6 +16,7 @@ use mainstay_core::ids::{BootId, Incarnation};
 use mainstay_core::{Core, Timing};
 use mainstay_formats::layout::ClusterId;
 use mainstay_hypervisor as hv;
+use mainstay_recorder::{Recorder, RecorderError};
 use mainstay_storage::StorageError;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -41,6 +42,9 @@ pub enum StartError {
     /// The journal can't be opened.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The flight recorder can't be started.
+    #[error(transparent)]
+    Recorder(#[from] RecorderError),
     /// The API can't be offered.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -86,9 +90,11 @@ impl Agent {
         let lock = AgentLock::take(&config.state_dir)?;
         let incarnation = draw_incarnation()?;
         let boot = boot_id()?;
-        let core = Core::new(config.core(boot, incarnation), clock::now()).map_err(StartError::Core)?;
+        let core_config = config.core(boot, incarnation);
+        let core = Core::new(core_config.clone(), clock::now()).map_err(StartError::Core)?;
         let cluster = ClusterId::parse(&config.cluster_id).map_err(StorageError::from)?;
         let journal = Journal::open(&config.state_dir, config.me.id.clone(), incarnation)?;
+        let recorder = start_recorder(&config, core_config)?;
         let listener = api::bind(&config.api_socket)?;
         let (queue, requests) = mpsc::unbounded_channel();
         // Before anything is written: another agent with this host's id would write the same registers.
@@ -125,7 +131,7 @@ impl Agent {
             net: net.clone(),
             started: Instant::now(),
         });
-        let mut driver = Driver::new(core, adapters, journal, requests, asked);
+        let mut driver = Driver::new(core, adapters, journal, recorder, requests, asked);
         let (begun, has_begun) = tokio::sync::oneshot::channel();
         let driver = tokio::spawn(async move {
             // When the other side is gone, `start` was given up.
@@ -189,6 +195,18 @@ async fn listen(
             }
         }
     }
+}
+
+/// The flight recorder, unless it is switched off.
+fn start_recorder(
+    config: &AgentConfig,
+    core: mainstay_core::Config,
+) -> Result<Option<Recorder>, RecorderError> {
+    let Some(bytes_max) = config.recorder.bytes_max() else { return Ok(None) };
+    let options = mainstay_recorder::Options::new(config.state_dir.join("flight"), bytes_max);
+    let software = env!("CARGO_PKG_VERSION").to_owned();
+    let identity = mainstay_recorder::Identity { cluster: config.cluster_id.clone(), software, config: core };
+    Recorder::start(options, identity).map(Some)
 }
 
 fn net_config(config: &AgentConfig) -> NetConfig {

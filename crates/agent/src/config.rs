@@ -7,12 +7,14 @@ mod document;
 mod error;
 mod isolation;
 mod members;
+mod recorder;
 
 pub use document::{LogFormat, LogLevel};
 pub use error::ConfigError;
 pub use isolation::{IsolationConfig, IsolationResponse, IsolationTarget};
 pub(crate) use members::common_bits;
 pub use members::{ADDRESSES_MAX, Member};
+pub use recorder::RecorderConfig;
 
 use document::Document;
 use error::Place;
@@ -54,6 +56,8 @@ pub struct AgentConfig {
     pub isolation: IsolationConfig,
     /// Where the API listens.
     pub api_socket: PathBuf,
+    /// The flight recorder.
+    pub recorder: RecorderConfig,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which are written.
@@ -102,6 +106,7 @@ impl AgentConfig {
         let key = read_key(&place, &document.cluster.key_file)?;
         let state_dir = absolute(&place, "state_dir", &document.state_dir)?;
         let api_socket = absolute(&place, "socket", &document.api.socket)?;
+        let recorder = recorder::check_recorder(&place, &document)?;
         let (me, peers) = members;
         let config = AgentConfig {
             state_dir,
@@ -116,6 +121,7 @@ impl AgentConfig {
             concurrent_starts: *document.restart.concurrent_starts.get_ref(),
             isolation,
             api_socket,
+            recorder,
             log_format: document.log.format,
             log_level: document.log.level,
         };

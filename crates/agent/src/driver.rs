@@ -9,6 +9,7 @@
 use crate::clock;
 use crate::journal::Journal;
 use mainstay_core::{Command, Core, Effect, Input, View};
+use mainstay_recorder::Recorder;
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
@@ -72,6 +73,7 @@ pub struct Driver<O: Outside> {
     core: Core,
     outside: O,
     journal: Journal,
+    recorder: Option<Recorder>,
     queue: mpsc::UnboundedReceiver<Request<O::News>>,
     questions: mpsc::Receiver<Question>,
     asked: BTreeMap<u64, oneshot::Sender<Result<String, String>>>,
@@ -91,6 +93,7 @@ impl<O: Outside> Driver<O> {
         core: Core,
         outside: O,
         journal: Journal,
+        recorder: Option<Recorder>,
         queue: mpsc::UnboundedReceiver<Request<O::News>>,
         questions: mpsc::Receiver<Question>,
     ) -> Driver<O> {
@@ -98,6 +101,7 @@ impl<O: Outside> Driver<O> {
             core,
             outside,
             journal,
+            recorder,
             queue,
             questions,
             asked: BTreeMap::new(),
@@ -183,6 +187,12 @@ impl<O: Outside> Driver<O> {
         counters.insert("core.effects".into(), self.effects_carried_out);
         counters.insert("events.newest".into(), self.journal.newest());
         counters.insert("events.lines_dropped".into(), self.journal.lines_dropped());
+        if let Some(recorder) = &self.recorder {
+            let counts = recorder.counts();
+            counters.insert("recorder.steps".into(), counts.recorded);
+            counters.insert("recorder.steps_lost".into(), counts.lost);
+            counters.insert("recorder.bytes".into(), counts.bytes);
+        }
         Looked { view: self.core.view(clock::now()), counters }
     }
 
@@ -201,7 +211,12 @@ impl<O: Outside> Driver<O> {
             next += 1;
             self.disk_operations -= i64::from(matches!(input, Input::DiskDone { .. }));
             self.steps += 1;
-            self.core.step(clock::now(), input, &mut self.effects);
+            let now = clock::now();
+            // Before the step: an input that the core can't bear is the last one in the recording.
+            if let Some(recorder) = &mut self.recorder {
+                recorder.record(now, &input, &self.core);
+            }
+            self.core.step(now, input, &mut self.effects);
             let mut effects = std::mem::take(&mut self.effects);
             for effect in effects.drain(..) {
                 self.carry_out(effect, &mut inputs);

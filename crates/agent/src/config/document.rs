@@ -32,6 +32,8 @@ pub(super) struct Document {
     #[serde(default)]
     pub(super) api: ApiSection,
     #[serde(default)]
+    pub(super) recorder: RecorderSection,
+    #[serde(default)]
     pub(super) log: LogSection,
 }
 
@@ -130,6 +132,19 @@ pub(super) struct ApiSection {
 impl Default for ApiSection {
     fn default() -> Self {
         ApiSection { socket: Spanned::new(0..0, "/run/mainstay/agent.sock".into()) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RecorderSection {
+    pub(super) enabled: bool,
+    pub(super) max_mib: Spanned<u64>,
+}
+
+impl Default for RecorderSection {
+    fn default() -> Self {
+        RecorderSection { enabled: true, max_mib: Spanned::new(0..0, 64) }
     }
 }
 
