@@ -9,6 +9,7 @@ use crate::style::ColourChoice;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mainstay_core::Severity;
+use mainstay_sim::scenario::topology::{OwnTiming, ScenarioTiming};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -216,27 +217,45 @@ pub enum DatastoreCommand {
 /// `mainstay sim ...`
 #[derive(Debug, Subcommand)]
 pub enum SimCommand {
-    /// Run one seed, or a scenario from a file
-    #[command(group(ArgGroup::new("what").required(true).args(["file", "seed"])))]
-    Run {
-        /// The scenario
-        file: Option<PathBuf>,
-        /// Draw cluster and faults from this seed
-        #[arg(long, value_name = "N")]
-        seed: Option<u64>,
-        /// Print everything that happens
-        #[arg(long)]
-        trace: bool,
-    },
-    /// Run many seeds
-    Soak {
-        /// From A up to, but without, B
-        #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
-        seeds: Range<u64>,
-        /// How many at a time [default: one for each processor]
-        #[arg(long, value_name = "N")]
-        threads: Option<usize>,
-    },
+    /// Run one seed, or scenarios from files
+    Run(SimRunArgs),
+    /// Run many seeds; Ctrl-C ends it with what was found so far
+    Soak(SimSoakArgs),
+}
+
+/// Arguments of `mainstay sim run`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).multiple(true).args(["files", "seed"])))]
+pub struct SimRunArgs {
+    /// Scenarios, and folders of scenarios
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Draw cluster and faults from this seed; with FILE, only its latencies
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Print everything that happens
+    #[arg(long)]
+    pub trace: bool,
+    /// In place of the scenario's times: standard, swift, patient, or HEARTBEAT,LEASE,FAILURE_TIMEOUT in seconds
+    #[arg(long, value_name = "TIMING", value_parser = parse_timing, requires = "files")]
+    pub timing: Option<ScenarioTiming>,
+    /// With so many hosts: those of the scenario, and others that have no VMs
+    #[arg(long, value_name = "N", requires = "files")]
+    pub hosts: Option<usize>,
+}
+
+/// Arguments of `mainstay sim soak`.
+#[derive(Debug, Args)]
+pub struct SimSoakArgs {
+    /// From A up to, but without, B
+    #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
+    pub seeds: Range<u64>,
+    /// How many at a time [default: one for each processor]
+    #[arg(long, short, value_name = "J", visible_alias = "threads")]
+    pub jobs: Option<usize>,
+    /// Fail when something that a batch has to see was never seen: such a batch proves nothing about it
+    #[arg(long)]
+    pub require_sometimes: bool,
 }
 
 /// Arguments of `mainstay events`.
@@ -294,6 +313,23 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
     })
 }
 
+/// Reads the name of a preset, or three times.
+fn parse_timing(text: &str) -> Result<ScenarioTiming, String> {
+    let timing = if text.contains(',') {
+        let times: Result<Vec<f64>, _> = text.split(',').map(|time| time.trim().parse()).collect();
+        let Ok([heartbeat, lease, failure_timeout]) = times.as_deref() else {
+            return Err(format!(
+                "'{text}' is not HEARTBEAT,LEASE,FAILURE_TIMEOUT in seconds, such as 0.5,2,3"
+            ));
+        };
+        let (heartbeat, lease, failure_timeout) = (*heartbeat, *lease, *failure_timeout);
+        ScenarioTiming::Own(OwnTiming { heartbeat, lease, failure_timeout })
+    } else {
+        ScenarioTiming::Preset(text.to_owned())
+    };
+    timing.times().map(|_| timing)
+}
+
 /// Reads `90s`, `10m`, `2h`, `1d`, and sums such as `1h30m`.
 fn parse_age(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is not an age; write for example 90s, 10m, 2h, 1d or 1h30m");
@@ -349,6 +385,15 @@ mod tests {
         assert_eq!(parse_seeds("5..8"), Ok(5..8));
         for wrong in ["5", "8..5", "5..5", "..", "a..b", "-1..5", "0..=5"] {
             assert!(parse_seeds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn timings_are_presets_or_three_times_that_keep_the_inequalities() {
+        assert!(parse_timing("swift").is_ok());
+        assert!(parse_timing("0.5,2,3").is_ok());
+        for wrong in ["fast", "1,3", "1,3,x", "1,3,3", ""] {
+            assert!(parse_timing(wrong).is_err(), "{wrong}");
         }
     }
 

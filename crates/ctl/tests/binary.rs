@@ -108,7 +108,9 @@ fn wrong_usage_exits_with_2() {
         "completions tcl",
         "agent",
         "sim run",
-        "sim run --seed 1 file.toml",
+        "sim run --seed one",
+        "sim run --seed 1 --timing swift",
+        "sim run --timing fast file.toml",
         "sim soak --seeds 9..1",
         "--color sometimes status",
     ] {
@@ -258,6 +260,80 @@ fn a_scenario_runs_from_its_file() {
     let output = run(folder.path(), &format!("sim run {}", file.display()));
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("did not go as expected"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_folder_of_scenarios_runs_on_ones_own_size_and_times() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = r#"
+        about = "a host dies"
+        hosts = ["host-1", "host-2"]
+        vm = [{ name = "web", host = "host-1" }]
+        step = [{ at = 20, do = "power_off", host = "host-1" }]
+        expect = [{ that = "vm_runs", vm = "web", not_on = "host-1", after = 20, within = 7 }]
+    "#;
+    let scenarios = folder.path().join("mine");
+    std::fs::create_dir(&scenarios).expect("a folder");
+    std::fs::write(scenarios.join("a.toml"), scenario).expect("a file");
+    std::fs::write(scenarios.join("b.toml"), scenario.replace("dies", "fails")).expect("a file");
+    let line = format!("sim run {}", scenarios.display());
+    let swift = run(folder.path(), &format!("{line} --timing 0.25,1,1.5 --hosts 8"));
+    assert_eq!(swift.status.code(), Some(0), "{}", text(&swift.stderr));
+    let lines: Vec<&str> = text(&swift.stdout).lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "scenario a went as expected: a host dies",
+            "scenario b went as expected: a host fails",
+            "2 of 2 scenarios went as expected"
+        ]
+    );
+    let patient = run(folder.path(), &format!("{line} --timing patient"));
+    assert_eq!(patient.status.code(), Some(1), "no failover within 7 s");
+    assert!(text(&patient.stderr).contains("scenario a: not as expected:\n  never, from 20 s to 27 s"));
+    let small = run(folder.path(), &format!("{line} --hosts 1"));
+    assert!(text(&small.stderr).contains("--hosts must be at least that many"), "{}", text(&small.stderr));
+}
+
+#[test]
+fn a_soak_that_never_saw_what_it_must_fails_only_when_asked_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lenient = run(folder.path(), "sim soak --seeds 0..2");
+    assert_eq!(lenient.status.code(), Some(0), "{}", text(&lenient.stderr));
+    assert_eq!(text(&lenient.stderr), "", "no bar where there is no terminal");
+    assert!(text(&lenient.stdout).starts_with("2 seeds, 0 failed"), "{}", text(&lenient.stdout));
+    assert!(text(&lenient.stdout).contains("<- never seen"), "{}", text(&lenient.stdout));
+    let strict = run(folder.path(), "sim soak --seeds 0..2 --jobs 1 --require-sometimes");
+    assert_eq!(strict.status.code(), Some(1));
+    assert!(
+        text(&strict.stderr).starts_with("error: vacuous: 2 seeds never saw"),
+        "{}",
+        text(&strict.stderr)
+    );
+}
+
+#[test]
+fn ctrl_c_ends_a_soak_with_what_was_seen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = mainstay(folder.path());
+    command.args(["sim", "soak", "--seeds", "0..1000000000", "--json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
+    // The handler is there once libc's table says so: asked of the kernel, not guessed by waiting.
+    let status = format!("/proc/{}/status", child.id());
+    let catches_int = || {
+        let text = std::fs::read_to_string(&status).expect("its status");
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).expect("a mask");
+        u64::from_str_radix(caught, 16).expect("a mask") & 2 != 0
+    };
+    while !catches_int() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    // SAFETY: a plain system call on a child that has not been waited for.
+    assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) }, 0);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(said["seeds"].as_u64() < said["seeds_wanted"].as_u64(), "{said}");
 }
 
 #[test]

@@ -141,7 +141,7 @@ impl Scenario {
         };
         let frame: Frame = toml::from_str(text).map_err(wrong)?;
         let mut rest: Table = toml::from_str(text).map_err(wrong)?;
-        rest.retain(|key, _| !FRAME.contains(&&*key));
+        rest.retain(|key, _| !FRAME.contains(&key));
         let topology = Topology::deserialize(Value::Table(rest)).map_err(wrong)?;
         let Frame { about, seed, sweep, step, expect } = frame;
         let scenario = Scenario { about, seed, sweep, topology, step, expect };
