@@ -491,6 +491,9 @@ async fn two_networks_cut_either_and_no_message_is_lost() {
         while !missing.is_empty() {
             missing.remove(&next_datagram(&mut hosts.to_second).await.1);
         }
+        let lost = round as u64 + 1;
+        let seen = beat_until(&hosts.first, "host-2", &hosts.first, |c| c.paths_lost >= lost).await;
+        assert_eq!(seen.paths_lost, lost, "said once");
         hosts.relays[cut].cut.store(false, Ordering::Relaxed);
     }
     assert_eq!(hosts.second.counters().events_dropped, 0);

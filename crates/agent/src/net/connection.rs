@@ -1,7 +1,8 @@
 //! The life of a connection: let in, served, ended; and the requests on its streams.
 //!
 //! A body on a stream is preceded by its length. Why: a sender that gives up half-way ends its stream in good order, and
-//! half a request must not be taken for a whole one.
+//! half a request must not be taken for a whole one. A stream without a single byte only asks whether somebody is there, and is
+//! answered likewise.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -190,10 +191,17 @@ async fn answer(
     mut send: SendStream,
     mut receive: RecvStream,
 ) {
-    let Ok(body) = read_body(&mut receive).await else {
-        // Already reset when the whole stream failed; then there is nobody to tell.
-        let _ = send.reset(CODE_TOO_LARGE);
-        return;
+    // Where the whole stream failed, there is nobody to tell.
+    let body = match read_body(&mut receive).await {
+        Ok(body) => body,
+        Err(BodyError::Empty) => {
+            let _ = send.finish();
+            return;
+        }
+        Err(BodyError::Reset(_) | BodyError::Incomplete | BodyError::Lost(_)) => {
+            let _ = send.reset(CODE_TOO_LARGE);
+            return;
+        }
     };
     shared.tally.count(|c| c.requests_received += 1);
     let (reply, answer) = oneshot::channel();
@@ -263,6 +271,19 @@ pub(super) async fn request(
     }
 }
 
+/// Whether the peer answers on this connection; no sooner told than that, or than the connection ends by its silence.
+pub(super) async fn is_answered(connection: &Connection) -> bool {
+    let Ok((mut send, mut receive)) = connection.open_bi().await else { return false };
+    // Fails when the connection has ended, as does the reading then.
+    let _ = send.finish();
+    match receive.read_to_end(0).await {
+        Ok(_) => true,
+        Err(ReadToEndError::Read(ReadError::ConnectionLost(_))) => false,
+        // Whatever else it says, it is there.
+        Err(ReadToEndError::Read(_) | ReadToEndError::TooLong) => true,
+    }
+}
+
 async fn exchange(connection: &Connection, link: &Link, body: &[u8]) -> Result<Vec<u8>, NetError> {
     let lost = |why: String| NetError::ConnectionLost { peer: link.id.clone(), why };
     let (mut send, mut receive) = connection.open_bi().await.map_err(|e| lost(e.to_string()))?;
@@ -273,7 +294,7 @@ async fn exchange(connection: &Connection, link: &Link, body: &[u8]) -> Result<V
         BodyError::Reset(CODE_NO_ANSWER) => refused(link, "it has no answer"),
         BodyError::Reset(CODE_TOO_LARGE) => refused(link, "the request or the answer is too large"),
         BodyError::Reset(_) => refused(link, "it gave up"),
-        BodyError::Incomplete => lost("the answer is incomplete".to_owned()),
+        BodyError::Empty | BodyError::Incomplete => lost("the answer is incomplete".to_owned()),
         BodyError::Lost(why) => lost(written.err().unwrap_or(why)),
     })
 }
@@ -285,6 +306,7 @@ fn refused(link: &Link, why: &'static str) -> NetError {
 /// Why a body could not be read.
 enum BodyError {
     Reset(VarInt),
+    Empty,
     Incomplete,
     Lost(String),
 }
@@ -306,6 +328,9 @@ async fn read_body(receive: &mut RecvStream) -> Result<Vec<u8>, BodyError> {
         ReadToEndError::Read(error) => BodyError::Lost(error.to_string()),
         ReadToEndError::TooLong => BodyError::Incomplete,
     })?;
+    if bytes.is_empty() {
+        return Err(BodyError::Empty);
+    }
     let length = bytes.first_chunk().map(|length| u32::from_be_bytes(*length));
     if length.is_none_or(|length| u64::from(length) != (bytes.len() - LENGTH_BYTES) as u64) {
         return Err(BodyError::Incomplete);

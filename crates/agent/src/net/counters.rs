@@ -22,6 +22,8 @@ pub struct Counters {
     pub dials: u64,
     /// Dials that were not answered or refused.
     pub dials_failed: u64,
+    /// Times that a path to a peer stopped working, or did not begin to, while another one worked.
+    pub paths_lost: u64,
     /// Handshakes refused, by either side, because the cluster keys differ.
     pub wrong_key: u64,
     /// Handshakes refused, by either side, because the clusters differ.

@@ -44,6 +44,8 @@ struct LinkState {
     dialling: bool,
     dialled_at: Option<Instant>,
     last_failure: Option<String>,
+    /// It was said that this path does not work.
+    told_lost: bool,
 }
 
 impl LinkState {
@@ -122,6 +124,9 @@ impl Link {
         }
         shared.tally.count(|c| c.connections_opened += 1);
         state.last_failure = None;
+        if std::mem::take(&mut state.told_lost) {
+            tracing::info!(peer = self.id, own = ?self.own_address(), address = %self.address, "path works again");
+        }
         while let Some(datagram) = state.waiting.pop_front() {
             let _lost_with_the_connection = self.send_on(shared, &connection, datagram);
         }
@@ -169,6 +174,36 @@ impl Link {
         }
     }
 
+    fn own_address(&self) -> Option<SocketAddr> {
+        self.endpoint.local_addr().ok()
+    }
+
+    /// Notes a dial that failed. With another path at work it is this network that is lost, not the peer; nobody would
+    /// notice otherwise, and the next loss would be the last.
+    fn on_dial_failure(&self, shared: &Shared, why: String) {
+        tracing::debug!(peer = self.id, why, "dial failed");
+        shared.tally.count(|c| c.dials_failed += 1);
+        // Before the own state is locked: only one link's is at a time.
+        let others = shared.links.get(&self.id).into_iter().flatten();
+        let other_works =
+            others.filter(|other| !std::ptr::eq(other.as_ref(), self)).any(|o| o.is_connected());
+        let mut state = lock(&self.state);
+        if other_works && !state.told_lost && state.newest_live().is_none() {
+            state.told_lost = true;
+            shared.tally.count(|c| c.paths_lost += 1);
+            tracing::warn!(
+                peer = self.id,
+                own = ?self.own_address(),
+                address = %self.address,
+                why,
+                "one of the paths to this host does not work, others do: check that management network, here and there"
+            );
+        }
+        state.last_failure = Some(why);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
     /// How the last dial failed, for the text of an error.
     pub(super) fn last_failure(&self) -> Option<String> {
         lock(&self.state).last_failure.clone()
@@ -206,11 +241,6 @@ async fn dial(shared: Arc<Shared>, link: Arc<Link>) {
     lock(&link.state).dialling = false;
     match outcome {
         Ok(connection) => link.adopt(&shared, connection),
-        Err(why) => {
-            tracing::debug!(peer = link.id, why, "dial failed");
-            shared.tally.count(|c| c.dials_failed += 1);
-            lock(&link.state).last_failure = Some(why);
-            link.changed.notify_waiters();
-        }
+        Err(why) => link.on_dial_failure(&shared, why),
     }
 }

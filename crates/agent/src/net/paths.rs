@@ -6,17 +6,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use quinn::Connection;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
 
-use super::connection::Shared;
+use super::connection::{self, Shared};
 use super::link::Link;
-
-/// How often within a heartbeat it is looked whether a connection is confirmed.
-const LOOKS_PER_HEARTBEAT: u32 = 40;
 
 /// The paths from our addresses, by their place in `own`, to a peer's. Empty when no address of ours can talk to any.
 pub(super) fn pair(own: &[SocketAddr], theirs: &[SocketAddr]) -> Vec<(usize, SocketAddr)> {
@@ -53,7 +48,7 @@ pub(super) fn path_of(links: &[Arc<Link>], own: usize, from: SocketAddr) -> Opti
     exact.or_else(|| links.iter().find(|link| link.own == own)).or_else(|| links.first())
 }
 
-/// A connection to the peer that works: of several paths, the first on which it confirms something now. Why not any
+/// A connection to the peer that works: of several paths, the first on which it answers now. Why not any
 /// connection: the one on a network that was just lost looks alive until it ends by its silence. The caller bounds the
 /// wait.
 pub(super) async fn reach(shared: &Arc<Shared>, links: &[Arc<Link>]) -> Option<(Arc<Link>, Connection)> {
@@ -67,7 +62,7 @@ pub(super) async fn reach(shared: &Arc<Shared>, links: &[Arc<Link>]) -> Option<(
         let attempt = async move {
             loop {
                 let connection = link.connected(&shared).await?;
-                if is_confirmed(&connection, shared.timing.heartbeat).await {
+                if connection::is_answered(&connection).await {
                     return Some((link, connection));
                 }
             }
@@ -80,22 +75,6 @@ pub(super) async fn reach(shared: &Arc<Shared>, links: &[Arc<Link>]) -> Option<(
         }
     }
     None
-}
-
-/// Whether the peer answers on this connection: QUIC itself confirms whatever is sent.
-async fn is_confirmed(connection: &Connection, within: Duration) -> bool {
-    let received = || connection.stats().udp_rx.datagrams;
-    let before = received();
-    let end = Instant::now() + within;
-    // Fails when the connection has ended; then nothing comes, and the next look is at another one.
-    let _ = connection.send_datagram(Vec::new().into());
-    while Instant::now() < end && connection.close_reason().is_none() {
-        sleep(within / LOOKS_PER_HEARTBEAT).await;
-        if received() > before {
-            return true;
-        }
-    }
-    false
 }
 
 #[cfg(test)]
