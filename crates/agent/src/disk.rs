@@ -9,7 +9,9 @@ use crate::outside::tell;
 use crate::vms::{ImageState, VmNews};
 use mainstay_core::ids::{BootId, DatastoreName, OpId, VmId, XmlId};
 use mainstay_core::{DiskAction, DiskOutcome, Input};
-use mainstay_storage::{Datastore, DatastoreConfig, HostLock, ImageLock, LockedBy, Prober, StorageError, lock_host};
+use mainstay_storage::{
+    Datastore, DatastoreConfig, HostLock, ImageLock, LockedBy, Prober, StorageError, lock_host,
+};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
