@@ -77,8 +77,12 @@ pub fn start_time(pid: Pid) -> Option<u64> {
 /// The state letter of each thread of the process (`R`, `S`, `D`, `T`, `Z` …); none when there is no such process. Never
 /// delayed.
 pub fn thread_states(pid: Pid) -> Vec<char> {
-    let state = |thread: Pid| Stat::read(&format!("/proc/{pid}/task/{thread}/stat"))?.state();
-    threads(pid).into_iter().filter_map(state).collect()
+    threads(pid).into_iter().filter_map(|thread| thread_state(pid, thread)).collect()
+}
+
+/// The state letter of one thread of the process (its leader has the process's number). Never delayed.
+pub fn thread_state(pid: Pid, thread: Pid) -> Option<char> {
+    Stat::read(&format!("/proc/{pid}/task/{thread}/stat"))?.state()
 }
 
 /// The numbers of the threads of the process.
