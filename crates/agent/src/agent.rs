@@ -4,6 +4,7 @@ use crate::api::{self, ApiError, Service};
 use crate::config::AgentConfig;
 use crate::disk::{self, Disks, HostLocks};
 use crate::driver::{Driver, Queue, Request};
+use crate::guard_link::{GuardLink, GuardLinkError};
 use crate::journal::{Journal, JournalError};
 use crate::lock::{AgentLock, LockError};
 use crate::net::{Net, NetConfig, NetError, NetEvent, Peer};
@@ -57,6 +58,9 @@ pub enum StartError {
     /// A datastore's adapter can't be started, or another agent uses this host's registers.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// No guard could be started.
+    #[error(transparent)]
+    Guard(#[from] GuardLinkError),
     /// The core refuses.
     #[error("the protocol can't run like this: {0}")]
     Core(String),
@@ -100,6 +104,8 @@ impl Agent {
         // Before anything is written: another agent with this host's id would write the same registers.
         let disk_configs = disk::configs(&config);
         let host_locks = HostLocks::take(&disk_configs, boot, heartbeat(&config.timing)).await?;
+        // Nothing begins without it: it holds the leases under which VMs run.
+        let guard = GuardLink::start(&config, queue.clone()).await?;
         let disks = Disks::start(disk_configs, &queue)?;
         let (net, heard) = Net::start(net_config(&config)).await?;
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
@@ -113,6 +119,7 @@ impl Agent {
         pings.warn_of_gaps();
         let adapters = Adapters {
             disks,
+            guard,
             hypervisor,
             vms: Vms::new(roots.collect()),
             outgoing: Outgoing::new(net.clone(), cluster.clone()),

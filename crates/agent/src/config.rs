@@ -5,12 +5,14 @@
 mod das;
 mod document;
 mod error;
+mod guard;
 mod isolation;
 mod members;
 mod recorder;
 
 pub use document::{LogFormat, LogLevel};
 pub use error::ConfigError;
+pub use guard::GuardOptions;
 pub use isolation::{IsolationConfig, IsolationResponse, IsolationTarget};
 pub(crate) use members::common_bits;
 pub use members::{ADDRESSES_MAX, Member};
@@ -58,6 +60,8 @@ pub struct AgentConfig {
     pub api_socket: PathBuf,
     /// The flight recorder.
     pub recorder: RecorderConfig,
+    /// How the guard is run.
+    pub guard: GuardOptions,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which are written.
@@ -107,6 +111,7 @@ impl AgentConfig {
         let state_dir = absolute(&place, "state_dir", &document.state_dir)?;
         let api_socket = absolute(&place, "socket", &document.api.socket)?;
         let recorder = recorder::check_recorder(&place, &document)?;
+        let guard = guard::check_guard(&place, &document)?;
         let (me, peers) = members;
         let config = AgentConfig {
             state_dir,
@@ -122,6 +127,7 @@ impl AgentConfig {
             isolation,
             api_socket,
             recorder,
+            guard,
             log_format: document.log.format,
             log_level: document.log.level,
         };

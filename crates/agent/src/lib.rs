@@ -7,6 +7,7 @@
 //! | [`driver`] | owns the core: inputs in, effects out |
 //! | [`outside`] | gives each effect to the adapter whose matter it is |
 //! | [`disk`], [`vms`], [`wire`], [`ping`], [`net`] | the adapters: datastores, libvirt, messages, pings, transport |
+//! | [`guard_link`] | the guard: its start, and the connection to it |
 //! | [`journal`], [`alarms`] | events, and the alarms that stand |
 //! | [`api`], [`client`] | what people ask, and how the command line asks it |
 //! | [`lock`], [`clock`] | one agent per host; the two clocks |
@@ -22,6 +23,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod driver;
+pub mod guard_link;
 pub mod journal;
 pub mod lock;
 pub mod net;

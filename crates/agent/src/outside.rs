@@ -7,6 +7,7 @@
 use crate::clock;
 use crate::disk::Disks;
 use crate::driver::{Outside, Queue, Request};
+use crate::guard_link::GuardLink;
 use crate::ping::PingTargets;
 use crate::vms::{Errand, VmNews, Vms};
 use crate::wire::Outgoing;
@@ -21,6 +22,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Adapters {
     /// The datastores.
     pub disks: Disks,
+    /// The guard.
+    pub guard: GuardLink,
     /// libvirt.
     pub hypervisor: Box<dyn Handle>,
     /// What is known of VMs.
@@ -111,7 +114,7 @@ impl Outside for Adapters {
             // The driver keeps these.
             Effect::Event(_) | Effect::Reply { .. } => {}
             Effect::PingIsolation { index } => self.ping_isolation(index),
-            Effect::Guard(_) => {}
+            Effect::Guard(order) => self.guard.send(order),
         }
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Document {
     #[serde(default)]
     pub(super) recorder: RecorderSection,
     #[serde(default)]
+    pub(super) guard: GuardSection,
+    #[serde(default)]
     pub(super) log: LogSection,
 }
 
@@ -140,6 +142,14 @@ impl Default for ApiSection {
 pub(super) struct RecorderSection {
     pub(super) enabled: bool,
     pub(super) max_mib: Spanned<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct GuardSection {
+    pub(super) program: Option<Spanned<PathBuf>>,
+    pub(super) watchdog: Option<Spanned<PathBuf>>,
+    pub(super) log: Option<Spanned<PathBuf>>,
 }
 
 impl Default for RecorderSection {
