@@ -125,10 +125,10 @@ fn protected_list() {
         RegisterId::ProtectedList(Epoch(3)),
         RegisterValue::ProtectedList(value),
         expect![[r#"
-            {"mainstay":1,"kind":"protected-list","cluster":"lab","epoch":3,"sequence":1042,"length":615,"body_crc32c":"75d356d2","crc32c":"af6023fa"}
+            {"mainstay":1,"kind":"protected-list","cluster":"lab","epoch":3,"sequence":1042,"length":753,"body_crc32c":"17fa5aaa","crc32c":"f7aa4fab"}
             {"epoch":3,"version":4,"owner":"host-1","entries":[
-            {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","unprotected":false,"holder":"host-1","token":{"epoch":3,"number":1},"intent":null,"attempts":0,"failed_over_from":null,"verified":false},
-            {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","unprotected":false,"holder":"host-1","token":{"epoch":3,"number":2},"intent":null,"attempts":0,"failed_over_from":null,"verified":false}]}
+            {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","unprotected":false,"holder":"host-1","token":{"epoch":3,"number":1},"intent":null,"attempts":0,"failed_over_from":null,"verified":false,"responsible":null,"isolation_response":null,"shutdown_timeout":null},
+            {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","unprotected":false,"holder":"host-1","token":{"epoch":3,"number":2},"intent":null,"attempts":0,"failed_over_from":null,"verified":false,"responsible":null,"isolation_response":null,"shutdown_timeout":null}]}
         "#]],
     );
 }
@@ -137,6 +137,8 @@ fn protected_list() {
 fn message() {
     let body = Body::HeartbeatAck(HeartbeatAck {
         echo: Time(1_000_000),
+        run: Incarnation(4),
+        sent: Time(2_000_000),
         owned: vec![OwnedDatastore {
             datastore: DatastoreName::new("ds1"),
             epoch: Epoch(3),
@@ -150,6 +152,6 @@ fn message() {
     let frame: String = bytes[..9].iter().map(|byte| format!("{byte:02x}")).collect();
     let cbor = bytes[9..].escape_ascii();
     expect![[r#"
-        01126596191dc1ebb4 \xa3kincarnation\x05hsequence\x06dbody\xa1lHeartbeatAck\xa2decho\x1a\x00\x0fB@eowned\x81\xa4idatastorecds1eepoch\x03dlist\xa2eepoch\x03gversion\x04elease\x1a\x00-\xc6\xc0
+        01126596191dc1ebb4 \xa3kincarnation\x05hsequence\x06dbody\xa1lHeartbeatAck\xa4decho\x1a\x00\x0fB@crun\x04dsent\x1a\x00\x1e\x84\x80eowned\x81\xa4idatastorecds1eepoch\x03dlist\xa2eepoch\x03gversion\x04elease\x1a\x00-\xc6\xc0
     "#]].assert_eq(&format!("{frame} {cbor}\n"));
 }

@@ -75,6 +75,14 @@ fn spec() -> impl Strategy<Value = VmSpec> {
     })
 }
 
+fn isolation_response() -> impl Strategy<Value = IsolationResponse> {
+    prop::sample::select(vec![
+        IsolationResponse::LeavePoweredOn,
+        IsolationResponse::ShutDown,
+        IsolationResponse::PowerOff,
+    ])
+}
+
 fn claim() -> impl Strategy<Value = Claim> {
     let state = prop_oneof![
         Just(ClaimState::Starting),
@@ -98,10 +106,12 @@ fn entry() -> impl Strategy<Value = Entry> {
     let desired = prop::sample::select(vec![Desired::On, Desired::Off]);
     let first = (vm(), text(), spec(), desired, any::<bool>());
     let second = (of(host()), token(), of(host()), any::<u32>(), (of(host()), any::<bool>()));
-    (first, second).prop_map(
+    let third = (of(host()), of(isolation_response()), of(any::<u64>().prop_map(Span)));
+    (first, second, third).prop_map(
         |(
             (vm, name, spec, desired, unprotected),
             (holder, token, intent, attempts, (failed_over_from, verified)),
+            (responsible, isolation_response, shutdown_timeout),
         )| {
             Entry {
                 vm,
@@ -115,6 +125,9 @@ fn entry() -> impl Strategy<Value = Entry> {
                 attempts,
                 failed_over_from,
                 verified,
+                responsible,
+                isolation_response,
+                shutdown_timeout,
             }
         },
     )
@@ -184,18 +197,25 @@ pub fn message() -> impl Strategy<Value = Message> {
     );
     let names = vec(datastore(), 0..6);
     let power_on = vec((datastore(), any::<u64>()), 0..6);
-    let heartbeat = (any::<u64>(), names, power_on, capacity, any::<bool>()).prop_map(
-        |(sent, datastores, power_on, capacity, hypervisor_well)| {
+    let promise = (datastore(), epoch(), any::<u64>()).prop_map(|(datastore, epoch, echo)| Promise {
+        datastore,
+        epoch,
+        echo: Time(echo),
+    });
+    let heartbeat = (any::<u64>(), names, power_on, capacity, any::<bool>(), vec(promise, 0..6)).prop_map(
+        |(sent, datastores, power_on, capacity, hypervisor_well, promises)| {
             let sent = Time(sent);
-            Body::Heartbeat(Heartbeat { sent, datastores, power_on, capacity, hypervisor_well })
+            Body::Heartbeat(Heartbeat { sent, datastores, power_on, capacity, hypervisor_well, promises })
         },
     );
     let owned =
         (datastore(), epoch(), of(stamp()), any::<u64>()).prop_map(|(datastore, epoch, list, lease)| {
             OwnedDatastore { datastore, epoch, list, lease: Span(lease) }
         });
-    let ack = (any::<u64>(), vec(owned, 0..6))
-        .prop_map(|(echo, owned)| Body::HeartbeatAck(HeartbeatAck { echo: Time(echo), owned }));
+    let ack =
+        (any::<u64>(), incarnation(), any::<u64>(), vec(owned, 0..6)).prop_map(|(echo, run, sent, owned)| {
+            Body::HeartbeatAck(HeartbeatAck { echo: Time(echo), run, sent: Time(sent), owned })
+        });
     let body = prop_oneof![
         rank().prop_map(|rank| Body::Elect { rank }),
         (rank(), any::<u32>()).prop_map(|(rank, owned)| Body::Announce { rank, owned }),

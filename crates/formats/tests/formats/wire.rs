@@ -24,6 +24,9 @@ fn typical_heartbeat() -> Message {
             power_on: names.iter().map(|name| (name.clone(), 1_234)).collect(),
             capacity: Capacity { memory_mib: 524_288, memory_free_mib: 262_144, cpus: 128, domains: 60 },
             hypervisor_well: true,
+            promises: names
+                .map(|datastore| Promise { datastore, epoch: Epoch(12), echo: Time(86_400_000_000) })
+                .to_vec(),
         }),
     }
 }
@@ -40,6 +43,8 @@ fn typical_ack() -> Message {
         sequence: 86_400,
         body: Body::HeartbeatAck(HeartbeatAck {
             echo: Time(86_400_000_000),
+            run: Incarnation(u64::MAX / 5),
+            sent: Time(86_400_000_000),
             owned: vec![owned("datastore1"), owned("datastore2"), owned("datastore3")],
         }),
     }
@@ -153,8 +158,9 @@ fn unknown_fields_are_ignored_and_optional_ones_may_be_missing() {
         cbor.str("body")
             .and_then(|c| c.map(1))
             .and_then(|c| c.str("HeartbeatAck"))
-            .and_then(|c| c.map(3))
+            .and_then(|c| c.map(5))
             .expect("vec");
+        cbor.str("run").and_then(|c| c.u8(6)).and_then(|c| c.str("sent")).and_then(|c| c.u8(7)).expect("vec");
         cbor.str("echo")
             .and_then(|c| c.u8(5))
             .and_then(|c| c.str("mood"))
@@ -174,7 +180,12 @@ fn unknown_fields_are_ignored_and_optional_ones_may_be_missing() {
     });
     let owned =
         OwnedDatastore { datastore: DatastoreName::new("ds1"), epoch: Epoch(4), list: None, lease: Span(9) };
-    let body = Body::HeartbeatAck(HeartbeatAck { echo: Time(5), owned: vec![owned] });
+    let body = Body::HeartbeatAck(HeartbeatAck {
+        echo: Time(5),
+        run: Incarnation(6),
+        sent: Time(7),
+        owned: vec![owned],
+    });
     let message = Message { incarnation: Incarnation(1), sequence: 2, body };
     assert_eq!(decode_message(&cluster(), &bytes), Ok(message));
 }
