@@ -8,7 +8,7 @@ use crate::exit::EXIT_CODES_HELP;
 use crate::style::ColourChoice;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use mainstay_core::Severity;
+use mainstay_core::{Severity, Span, Time};
 use mainstay_sim::scenario::topology::{OwnTiming, ScenarioTiming};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -92,6 +92,8 @@ pub enum Command {
     /// Run the protocol of this build on virtual time, with faults, and check its promises
     #[command(subcommand)]
     Sim(SimCommand),
+    /// Run an agent's flight recording through this build's core, and show each step and decision; needs no agent
+    Replay(ReplayArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -258,6 +260,40 @@ pub struct SimSoakArgs {
     pub require_sometimes: bool,
 }
 
+/// Arguments of `mainstay replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// A flight-*.rec file, a folder of them, or an agent's state_dir
+    pub path: PathBuf,
+    /// Show steps from this time: seconds since the host's boot as shown (812.5), or since the first step (+12.5)
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub from: Option<Moment>,
+    /// Show steps up to this time, and end there
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub to: Option<Moment>,
+    /// Only steps that concern this VM (name or UUID)
+    #[arg(long, value_name = "VM")]
+    pub vm: Option<String>,
+    /// Only steps of this host's own recording, or that concern it (id)
+    #[arg(id = "about", long = "host", value_name = "HOST")]
+    pub host: Option<String>,
+    /// Show routine effects too: messages sent, reads, pings, heartbeats
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Show times of day in UTC instead of local time
+    #[arg(long)]
+    pub utc: bool,
+}
+
+/// A moment of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// On the host's own clock.
+    Boot(Time),
+    /// After the first step of the recording.
+    After(Span),
+}
+
 /// Arguments of `mainstay events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
@@ -357,6 +393,28 @@ fn parse_age(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
+/// Reads `812.5`, `812.5s` and `+12.5`.
+fn parse_moment(text: &str) -> Result<Moment, String> {
+    let (after, number) = match text.strip_prefix('+') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let number = number.strip_suffix('s').unwrap_or(number);
+    let (seconds, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let us = (digits(seconds) && digits(fraction) && fraction.len() <= 6)
+        .then(|| {
+            let seconds: u64 = seconds.parse().ok()?;
+            let fraction: u64 = format!("{fraction:0<6}").parse().ok()?;
+            seconds.checked_mul(1_000_000)?.checked_add(fraction)
+        })
+        .flatten()
+        .ok_or_else(|| {
+            format!("'{text}' is not a time; write seconds since the host's boot (812.5) or since the first step (+12.5)")
+        })?;
+    Ok(if after { Moment::After(Span(us)) } else { Moment::Boot(Time(us)) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,6 +435,16 @@ mod tests {
             ["", "10", "m", "5x", "-5m", "10m5", "99999999999999999999s", "999999999999999999d", "１０m"]
         {
             assert!(parse_age(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn moments_are_boot_times_or_relative() {
+        assert_eq!(parse_moment("812.5"), Ok(Moment::Boot(Time(812_500_000))));
+        assert_eq!(parse_moment("812.000001s"), Ok(Moment::Boot(Time(812_000_001))));
+        assert_eq!(parse_moment("+3"), Ok(Moment::After(Span(3_000_000))));
+        for wrong in ["", "+", "1.", ".5", "-1", "1.0000001", "10m", "99999999999999999999"] {
+            assert!(parse_moment(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -36,7 +36,7 @@ pub struct Output<'a> {
 }
 
 impl Output<'_> {
-    fn text(&mut self, text: &str) -> Result<(), Failure> {
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
         self.out.write_all(text.as_bytes())?;
         Ok(self.out.flush()?)
     }
@@ -47,7 +47,7 @@ impl Output<'_> {
     }
 
     /// A message; that stderr is closed is nothing to fail for.
-    fn message(&mut self, text: &str) {
+    pub(crate) fn message(&mut self, text: &str) {
         let _ = writeln!(self.err, "{text}");
     }
 

@@ -13,6 +13,7 @@ mod events;
 mod exit;
 mod hosts;
 mod live;
+mod replay;
 mod show;
 mod simulate;
 #[cfg(test)]
@@ -22,9 +23,10 @@ mod style;
 mod vms;
 mod words;
 
-use args::{Cli, ClusterCommand, Command};
+use args::{Cli, ClusterCommand, Command, ReplayArgs};
 use ask::Route;
 use clap::Parser;
+use clock::Zone;
 use commands::Output;
 use exit::{Exit, Failure};
 use live::Live;
@@ -61,6 +63,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Agent { config, check } => run_agent(config, *check),
         Command::Completions { shell } => completions::print(*shell),
         Command::Sim(command) => simulate::run(command, cli.global.json, &mut std::io::stdout().lock()),
+        Command::Replay(args) => replay_recording(cli, args),
         Command::Cluster(command) => ask_cluster(cli, command),
     }
 }
@@ -70,6 +73,17 @@ fn run_agent(config: &Path, check: bool) -> Result<Exit, Failure> {
     // Only a check comes back.
     let _ = writeln!(std::io::stderr(), "{} is good", config.display());
     Ok(Exit::Ok)
+}
+
+fn replay_recording(cli: &Cli, args: &ReplayArgs) -> Result<Exit, Failure> {
+    let zone = if args.utc { Zone::Utc } else { Zone::Local };
+    let mut output = Output {
+        out: &mut std::io::BufWriter::new(std::io::stdout().lock()),
+        err: &mut std::io::stderr().lock(),
+        style: Style::for_stdout(cli.global.color, zone),
+        json: cli.global.json,
+    };
+    replay::run(args, &mut output)
 }
 
 fn ask_cluster(cli: &Cli, command: &ClusterCommand) -> Result<Exit, Failure> {

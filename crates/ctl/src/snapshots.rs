@@ -3,6 +3,7 @@
 mod canned;
 mod canned_datastore;
 mod datastore_show;
+mod replay;
 
 use crate::args::{Cli, ClusterCommand, Command};
 use crate::ask::Agent;

@@ -107,7 +107,11 @@ impl Recorder {
     /// Takes the input of the step that `core` is about to take. Never waits.
     pub fn record(&mut self, now: Time, input: &Input, core: &Core) {
         // The plain look first: it costs nothing, and a wish is rare.
-        if self.shared.wanted.load(Ordering::Relaxed) && self.shared.wanted.swap(false, Ordering::AcqRel) {
+        // A wish from before a gap waits until the gap has been dealt with: its checkpoint would seem to continue the steps.
+        if self.shared.wanted.load(Ordering::Relaxed)
+            && !self.shared.gap.load(Ordering::Acquire)
+            && self.shared.wanted.swap(false, Ordering::AcqRel)
+        {
             let at_unix_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
             let at_unix_us = u64::try_from(at_unix_us).unwrap_or(u64::MAX);
             let job = Job::Checkpoint { at: now, at_unix_us, core: Box::new(core.clone()), lost: self.lost };

@@ -3,6 +3,9 @@
 use crate::{Header, Segment};
 use mainstay_core::Core;
 
+/// A longer value is cut off: its place is what counts.
+const VALUE_LINES_MAX: usize = 6;
+
 /// Whether the core that `former` ends in must be the checkpoint of the segment with that header: same host, same run of the
 /// agent, and no step missing in between.
 pub fn must_agree(former: &Segment, next: &Header) -> bool {
@@ -34,10 +37,21 @@ pub fn divergence(replayed: &Core, recorded: &Core) -> Option<String> {
         let place = ours.or(theirs).map_or(0, indent_of);
         let names: Vec<&str> =
             path.iter().filter(|(outer, _)| *outer < place).map(|(_, line)| label(line)).collect();
-        let value =
-            |line: Option<&str>| line.map_or("nothing", |line| line.trim().trim_end_matches(',')).to_owned();
-        return Some(format!("{}: replayed {}, recorded {}", names.join(" > "), value(ours), value(theirs)));
+        let names = names.join(" > ");
+        return Some(format!("{names}: replayed {}, recorded {}", value(ours, left), value(theirs, right)));
     }
+}
+
+/// A value that may go on over some lines, on one.
+fn value<'a>(first: Option<&'a str>, rest: impl Iterator<Item = &'a str>) -> String {
+    let Some(first) = first else { return "nothing".to_owned() };
+    let mut text = first.trim().to_owned();
+    if text.ends_with(['{', '(', '[']) {
+        let inner = rest.take_while(|line| indent_of(line) > indent_of(first));
+        inner.take(VALUE_LINES_MAX).for_each(|line| text.extend([" ", line.trim()]));
+        text.push_str(" …");
+    }
+    text.trim_end_matches(',').to_owned()
 }
 
 fn indent_of(line: &str) -> usize {
@@ -47,5 +61,5 @@ fn indent_of(line: &str) -> usize {
 /// `ownership: Ownership {` is the place called `ownership`.
 fn label(line: &str) -> &str {
     let line = line.trim().trim_end_matches(['{', '(', '[', ',']).trim();
-    line.split_once(": ").map_or(line, |(name, _)| name)
+    line.split_once(": ").map_or(line, |(name, _)| name).trim_end_matches(':')
 }

@@ -164,16 +164,15 @@ impl Writer {
 
     /// The queue was full, and has been worked off.
     fn on_gap(&mut self) {
-        self.shared.gap.store(false, Ordering::Release);
         self.attempt(|writer| {
             if let Some(open) = &mut writer.open {
                 open.append(Kind::Broken, &"the disk was too slow for the agent's steps")?;
             }
             writer.close()
         });
-        if self.open.is_none() && self.retry_at.is_none() {
-            self.shared.wanted.store(true, Ordering::Release);
-        }
+        self.shared.wanted.store(self.retry_at.is_none(), Ordering::Release);
+        // Last: it lets the other side see the wish.
+        self.shared.gap.store(false, Ordering::Release);
     }
 
     /// What is due by time.
@@ -263,7 +262,8 @@ impl Writer {
     }
 
     fn begin(&mut self, at: Time, at_unix_us: u64, core: &Core, lost: u64) -> io::Result<()> {
-        let continues = self.open.as_ref().map(|open| open.number);
+        let complete = lost == self.lost_told && self.unwritten == 0;
+        let continues = self.open.as_ref().filter(|_| complete).map(|open| open.number);
         self.close()?;
         let ring = match &mut self.ring {
             Some(ring) => ring,
