@@ -150,6 +150,8 @@ impl AgentConfig {
             incarnation,
             concurrent_starts: self.concurrent_starts,
             isolation_addresses: self.isolation.names(),
+            isolation_response: self.isolation.response.core(),
+            shutdown_timeout: mainstay_core::Span(self.isolation.shutdown_timeout.as_micros() as u64),
         }
     }
 

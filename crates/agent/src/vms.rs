@@ -83,6 +83,7 @@ enum Pending {
     Start(OpId),
     Resume(OpId, VmId),
     Destroy(OpId, VmId),
+    Shutdown(OpId),
     Undefine(OpId),
     /// Ordered at that time, asked later.
     Read(Time),
@@ -173,6 +174,9 @@ impl Vms {
                 self.destroyed.insert(vm, None);
                 self.submit(Pending::Destroy(op, vm), hv::Op::Destroy { uuid: uuid(vm) }, errands);
             }
+            VmAction::Shutdown { vm } => {
+                self.submit(Pending::Shutdown(op), hv::Op::Shutdown { uuid: uuid(vm) }, errands);
+            }
             VmAction::Undefine { vm } => {
                 self.submit(Pending::Undefine(op), hv::Op::Undefine { uuid: uuid(vm) }, errands);
             }
@@ -261,6 +265,7 @@ impl Vms {
                 inputs.push(done(op, result));
                 look_afresh(vm, errands);
             }
+            Pending::Shutdown(op) => inputs.push(done(op, result)),
             Pending::Undefine(op) => inputs.push(done(op, or_not_there(result))),
             Pending::Read(ordered) => match result {
                 Ok(hv::OpOutput::Domain(domain)) => self.on_shown(&domain, inputs, errands),

@@ -7,6 +7,7 @@
 //! It does not: decide where a VM runs. Grants are the owner's.
 
 mod frozen;
+mod isolated;
 mod starts;
 
 use crate::effect::{Effect, VmAction};
@@ -17,10 +18,13 @@ use crate::input::{Domain, DomainState, VmOutcome};
 use crate::leases::Lease;
 use crate::local_vms::Domains;
 use crate::out::Out;
-use crate::register::{Claim, ClaimState, Desired, Entry, Priority, ProtectedList, StopCause, VmSpec};
+use crate::register::{
+    Claim, ClaimState, Desired, Entry, IsolationResponse, Priority, ProtectedList, StopCause, VmSpec,
+};
 use crate::time::{Span, Time};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+pub(crate) use isolated::IsolationNow;
 use serde::{Deserialize, Serialize};
 
 /// How long to wait before a removal that failed is tried again.
@@ -28,6 +32,9 @@ const REMOVAL_RETRY: Span = Span::from_secs(1);
 
 /// How long the stop of a VM that ran without a grant is remembered: a grant may be on its way.
 const UNGRANTED_STOP_KEPT: Span = Span::from_secs(10);
+
+/// How long after a start of the agent a guest may still go down because the run before had asked it to.
+const ASKED_BEFORE: Span = Span::from_secs(300);
 
 /// What this host is doing about a VM beyond what its claim says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,6 +61,9 @@ enum Stage {
     Removing { op: OpId, then: ClaimState },
     /// Removing it failed; it is tried again at that time. The claim stands until somebody has seen it gone.
     RemovalDue { at: Time, then: ClaimState },
+    /// Its isolation response is being applied. `power_off_at`: it is shutting down until then; `None`: it is being
+    /// powered off.
+    Stopping { op: Option<OpId>, retry_at: Time, power_off_at: Option<Time>, timeout: Span },
     /// Nobody knows whether the start happened: the next full picture of the domains tells.
     Doubtful { since: Time },
 }
@@ -74,6 +84,8 @@ struct Slot {
     frozen: bool,
     /// It was to be thawed in that term of the lease, at that time.
     thawing: Option<(u64, Time)>,
+    /// This host asked the guest to shut down: until then its going down is not its user's word.
+    asked_to_stop: Option<Time>,
 }
 
 impl Slot {
@@ -87,6 +99,7 @@ impl Slot {
             durable: false,
             frozen: false,
             thawing: None,
+            asked_to_stop: None,
         }
     }
 }
@@ -131,6 +144,8 @@ pub(crate) struct HostSide<'a> {
     pub(crate) guarded: bool,
     /// What the processes of watched VMs do.
     pub(crate) processes: &'a BTreeMap<VmId, ProcessState>,
+    /// Whether this host is isolated.
+    pub(crate) isolation: IsolationNow,
 }
 
 impl Claims {
@@ -145,6 +160,7 @@ impl Claims {
         let mut slots = BTreeMap::new();
         for mut claim in found {
             let mut stage = Stage::Settled;
+            let mut asked_to_stop = None;
             if !claim.state.is_released() {
                 if rebooted {
                     if claim.token.is_none() {
@@ -153,10 +169,14 @@ impl Claims {
                     claim.state = ClaimState::Stopped { cause: StopCause::HostFailed };
                 } else if claim.state == ClaimState::Starting {
                     stage = Stage::Doubtful { since: now };
+                } else if claim.state == ClaimState::Stopping {
+                    // The run before this was about to stop it, and did not: whether it is to be stopped is seen anew.
+                    claim.state = ClaimState::Running;
+                    asked_to_stop = Some(now + ASKED_BEFORE);
                 }
             }
             let durable = !claim.state.is_released();
-            slots.insert(claim.vm, Slot { durable, ..Slot::new(claim, stage) });
+            slots.insert(claim.vm, Slot { durable, asked_to_stop, ..Slot::new(claim, stage) });
         }
         Claims {
             datastore,
@@ -196,6 +216,7 @@ impl Claims {
             self.reconcile_vm(vm, look, host, out);
         }
         self.advance_starts(look, host, out);
+        self.respond_to_isolation(look, host, out);
         self.thaw(look, host, out);
     }
 
@@ -223,6 +244,7 @@ impl Claims {
                     self.settle_doubt(vm, state, out.now);
                 }
                 Stage::Guarding { ask_at, .. } if out.now >= *ask_at => self.ask_guard(vm, out),
+                Stage::Stopping { .. } => self.follow_stopping(vm, (state, as_of), host, out),
                 Stage::Doubtful { .. }
                 | Stage::RemovalDue { .. }
                 | Stage::Settled
@@ -325,6 +347,11 @@ impl Claims {
         });
         if let Some(slot) = self.slots.get_mut(&vm) {
             if !slot.claim.state.is_released() {
+                let asked = slot.asked_to_stop.is_some_and(|until| out.now < until);
+                let cause = match cause {
+                    StopCause::GuestShutdown | StopCause::UserShutdown if asked => StopCause::Isolation,
+                    _ => cause,
+                };
                 slot.claim.state = ClaimState::Stopped { cause };
                 slot.stopped = out.now;
                 self.dirty = true;
@@ -420,6 +447,7 @@ impl Claims {
             | Stage::Prepared { .. }
             | Stage::RemovalDue { .. }
             | Stage::Doubtful { .. } => false,
+            Stage::Stopping { op, .. } => *op == Some(wanted),
         };
         let slot = self.slots.values().find(|slot| matches(&slot.stage))?;
         Some(VmName { id: slot.claim.vm, name: slot.claim.name.clone() })
@@ -438,6 +466,10 @@ impl Claims {
     pub(crate) fn deadline(&self) -> Option<Time> {
         let due = |slot: &Slot| match slot.stage {
             Stage::RemovalDue { at, .. } | Stage::Guarding { ask_at: at, .. } => Some(at),
+            Stage::Stopping { op, retry_at, power_off_at, .. } => {
+                let retry = op.is_none().then_some(retry_at);
+                retry.into_iter().chain(power_off_at).min()
+            }
             Stage::Settled
             | Stage::Announcing
             | Stage::Checking { .. }

@@ -1,6 +1,8 @@
 //! What a core is told at its start and never changes.
 
 use crate::ids::{BootId, DatastoreName, HostId, Incarnation};
+use crate::register::IsolationResponse;
+use crate::time::Span;
 use crate::timing::Timing;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -27,6 +29,10 @@ pub struct Config {
     /// What is pinged before this host believes that it is isolated: how many there are, and what to call each. None:
     /// it never believes that.
     pub isolation_addresses: Vec<Arc<str>>,
+    /// What is done with a VM of an isolated host, unless the VM says otherwise.
+    pub isolation_response: IsolationResponse,
+    /// How long a guest may take to shut down before it is powered off, unless the VM says otherwise.
+    pub shutdown_timeout: Span,
 }
 
 impl Config {

@@ -57,6 +57,8 @@ struct PowerOnWriter {
     version: u64,
     in_flight: Option<(OpId, PowerOnList)>,
     durable: Option<PowerOnList>,
+    /// The isolation flag, as written or to be written.
+    isolated: bool,
     retry: Time,
 }
 
@@ -74,6 +76,8 @@ pub(crate) struct Datastore {
     beaten: Option<Time>,
     /// R25: this host has promised not to contend before that.
     promised: Time,
+    /// Since when the isolation flag of this host is on disk here.
+    pub(crate) flagged: Option<Time>,
     /// R24: until then no host is called failed here.
     pub(crate) hold_until: Time,
     power_on: PowerOnWriter,
@@ -127,6 +131,8 @@ pub(crate) struct Around<'a> {
     pub(crate) secondary: bool,
     /// Somebody is silent: look more closely.
     pub(crate) suspicious: bool,
+    /// Hosts that are alive but not heard: what they write is looked at each heartbeat.
+    pub(crate) cut_off: &'a [HostId],
     pub(crate) host: HostSide<'a>,
 }
 
@@ -143,8 +149,15 @@ impl Datastore {
             reads: BTreeMap::new(),
             beaten: None,
             promised: Time(0),
+            flagged: None,
             hold_until: Time(0),
-            power_on: PowerOnWriter { version: 0, in_flight: None, durable: None, retry: now },
+            power_on: PowerOnWriter {
+                version: 0,
+                in_flight: None,
+                durable: None,
+                isolated: false,
+                retry: now,
+            },
             connected: false,
             error: None,
             heartbeats: config.peers.iter().map(|host| (host.clone(), None)).collect(),
@@ -225,7 +238,7 @@ impl Datastore {
         self.own(around, out);
         self.claims.reconcile(self.look.as_ref(), &around.host, out);
         self.look_if_wanted(around, out);
-        self.write_power_on(out);
+        self.write_power_on(around.host.isolation.isolated, out);
         self.write_list(out);
     }
 
@@ -273,17 +286,19 @@ impl Datastore {
         }
     }
 
-    fn write_power_on(&mut self, out: &mut Out<'_>) {
+    fn write_power_on(&mut self, isolated: bool, out: &mut Out<'_>) {
+        self.claims.dirty |= isolated != self.power_on.isolated;
         if !self.claims.dirty || self.power_on.in_flight.is_some() || out.now < self.power_on.retry {
             return;
         }
         self.claims.dirty = false;
+        self.power_on.isolated = isolated;
         self.power_on.version += 1;
         let list = PowerOnList {
             boot: self.config.boot,
             incarnation: self.config.incarnation,
             version: self.power_on.version,
-            isolated: false,
+            isolated,
             list_seen: self.look.as_ref().map(|look| look.list.stamp()),
             claims: self.claims.snapshot(),
         };
@@ -423,6 +438,8 @@ impl Datastore {
             self.power_on.retry = out.now + self.config.timing.close_look();
             return;
         }
+        self.flagged = list.isolated.then(|| self.flagged.unwrap_or(out.now));
+        self.claims.look_wanted |= list.isolated;
         self.claims.on_durable(&list.claims, out.now);
         self.power_on.durable = Some(list);
         self.power_on_changed = true;

@@ -102,8 +102,13 @@ pub enum VmAction {
         /// The VM.
         vm: VmId,
     },
-    /// Remove it at once: it was prepared, but may not run here.
+    /// End it at once: it may not run here, or is to be powered off. A definition is kept.
     Destroy {
+        /// The VM.
+        vm: VmId,
+    },
+    /// Ask the guest to shut down.
+    Shutdown {
         /// The VM.
         vm: VmId,
     },

@@ -6,7 +6,7 @@
 
 use crate::host_liveness::HostState;
 use crate::ids::HostId;
-use crate::register::{Claim, ClaimState, Desired, Entry, StopCause};
+use crate::register::{Claim, ClaimState, Desired, Entry, Priority, StopCause};
 use alloc::sync::Arc;
 
 /// What is known of a VM's holder.
@@ -22,6 +22,8 @@ pub struct HolderSeen<'a> {
     pub read_after_intent: bool,
     /// Whether the grant has been on disk, unclaimed, for longer than the claim time-out.
     pub overdue: bool,
+    /// Its isolation response would stop the VM, and this owner may take responsibility for it now.
+    pub may_take_responsibility: bool,
 }
 
 /// What is to be done about a VM.
@@ -46,6 +48,10 @@ pub enum Verdict {
     Intend,
     /// Its user has started it on that host while the holder was still about to: ask the holder to withdraw.
     IntendTo(HostId),
+    /// The holder is isolated: take responsibility for the VM, where there is room for it.
+    TakeResponsibility,
+    /// That is off.
+    DropResponsibility(Arc<str>),
     /// The intent stands, the holder was read again and is unchanged: move it.
     Confirm,
     /// The holder showed itself: it keeps the VM.
@@ -95,6 +101,10 @@ pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&H
         | HostState::AgentUnreachable
         | HostState::Unknown => Verdict::Keep,
     }
+}
+
+fn restartable(entry: &Entry) -> bool {
+    !entry.unprotected && entry.desired == Desired::On && entry.spec.priority != Priority::Disabled
 }
 
 fn intend(entry: &Entry) -> Verdict {
@@ -165,6 +175,22 @@ fn decide_claimed(entry: &Entry, seen: &HolderSeen<'_>, claim: &Claim, adopter: 
         | ClaimState::Migrating => {
             if seen.state == HostState::Failed {
                 return intend(entry);
+            }
+            // R61, R62.
+            let isolated = seen.state == HostState::Isolated;
+            match (&entry.responsible, &claim.state) {
+                (Some(_), _) if !isolated => {
+                    return Verdict::DropResponsibility("its host is not isolated any more".into());
+                }
+                (None, ClaimState::Running)
+                    if isolated
+                        && seen.may_take_responsibility
+                        && adopter.is_none()
+                        && restartable(entry) =>
+                {
+                    return Verdict::TakeResponsibility;
+                }
+                (_, _) => {}
             }
             match (adopter, &claim.state) {
                 (Some(host), ClaimState::Running | ClaimState::Frozen) => Verdict::Twice(host.clone()),

@@ -4,8 +4,8 @@
 use crate::guard::GuardReport;
 use crate::ids::{DatastoreName, HostId, OpId, VmId, XmlId};
 use crate::message::{Capacity, Message};
-use crate::register::{RegisterId, RegisterValue, StopCause, VmSpec};
-use crate::time::Time;
+use crate::register::{IsolationResponse, RegisterId, RegisterValue, StopCause, VmSpec};
+use crate::time::{Span, Time};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -109,6 +109,15 @@ pub enum Command {
     Protect {
         /// Name or UUID.
         vm: String,
+    },
+    /// What is done with that VM when its host is isolated; `None`: as the cluster's default.
+    SetIsolation {
+        /// Name or UUID.
+        vm: String,
+        /// The response.
+        response: Option<IsolationResponse>,
+        /// How long it may take to shut down.
+        shutdown_timeout: Option<Span>,
     },
     /// Take that VM out of protection.
     Unprotect {

@@ -18,6 +18,7 @@ pub mod guard;
 pub mod host_liveness;
 pub mod ids;
 pub mod input;
+mod isolation;
 mod leases;
 mod local_vms;
 pub mod machine;

@@ -4,7 +4,7 @@
 mod judging;
 mod operators;
 
-use crate::claims::HostSide;
+use crate::claims::{HostSide, IsolationNow};
 use crate::config::Config;
 use crate::datastore::{Around, Datastore};
 use crate::effect::Effect;
@@ -14,6 +14,7 @@ use crate::guard::GuardReport;
 use crate::host_liveness::HostState;
 use crate::ids::{DatastoreName, HostId, Incarnation, OpId};
 use crate::input::{Command, DiskOutcome, Input};
+use crate::isolation::Isolation;
 use crate::leases::GuardSide;
 use crate::local_vms::LocalVms;
 use crate::message::{Body, Heartbeat, HeartbeatAck, Message, OwnedDatastore, Promise, Rank};
@@ -47,8 +48,11 @@ pub struct Core {
     pub(crate) datastores: BTreeMap<DatastoreName, Datastore>,
     pub(crate) vms: LocalVms,
     pub(crate) guard: GuardSide,
+    pub(crate) isolation: Isolation,
     /// R25: what the next heartbeat to the primary promises.
     promises: BTreeMap<DatastoreName, Promise>,
+    /// R12: most other hosts have gone silent at once.
+    storm: bool,
     /// Judgements of this host as primary; itself included.
     states: BTreeMap<HostId, HostState>,
     heartbeat_due: Time,
@@ -81,7 +85,9 @@ impl Core {
             datastores,
             vms: LocalVms::new(),
             guard: GuardSide::default(),
+            isolation: Isolation::new(config.isolation_addresses.len(), now),
             promises: BTreeMap::new(),
+            storm: false,
             states: BTreeMap::new(),
             heartbeat_due: now,
             pending: Vec::new(),
@@ -109,7 +115,9 @@ impl Core {
                     peer.on_ping_done(answered, now);
                 }
             }
-            Input::IsolationPingDone { .. } => {}
+            Input::IsolationPingDone { index, answered } => {
+                self.isolation.on_ping_done(index, answered, now);
+            }
             Input::Guard(report) => self.on_guard(report, &mut out),
             Input::GuardLost => {
                 self.guard.on_lost();
@@ -148,6 +156,7 @@ impl Core {
             self.tick_election(out);
         }
         self.ping_the_quiet(out);
+        self.look_for_contact(out);
         self.judge(out);
         self.announce(out);
         self.vms.on_tick(&self.config.datastores, out);
@@ -201,7 +210,13 @@ impl Core {
                 due = due.min(at);
             }
             let silent_since = peer.last_network.unwrap_or(self.election.watching_since);
-            for limit in [timing.suspicion(), timing.network_timeout(), timing.failure_timeout] {
+            let limits = [
+                timing.suspicion(),
+                timing.network_timeout(),
+                timing.failure_timeout,
+                timing.storm_timeout(),
+            ];
+            for limit in limits {
                 let at = silent_since + limit;
                 if at > self.now {
                     due = due.min(at);
@@ -211,6 +226,7 @@ impl Core {
         for datastore in self.datastores.values() {
             due = due.min(datastore.deadline(self.now));
         }
+        let due = due.min(self.isolation.deadline(timing));
         due.min(self.vms.deadline()).min(self.guard.deadline())
     }
 
@@ -237,6 +253,7 @@ impl Core {
             return;
         }
         peer.on_message(out.now);
+        self.isolation.on_heard(out.now);
         let run = message.incarnation;
         if self.stopping {
             return;
@@ -396,11 +413,18 @@ impl Core {
         let suspicious = self.is_suspicious(now);
         let primary = self.election.is_primary() && !self.stopping;
         let secondary = !primary && self.election.primary().is_some();
+        let cut_off: Vec<HostId> = self
+            .peers
+            .values()
+            .filter(|peer| matches!(peer.state, HostState::Partitioned | HostState::Isolated))
+            .map(|peer| peer.host.clone())
+            .collect();
         let datastore = self.datastores.get_mut(name)?;
         let around = Around {
             primary,
             secondary,
             suspicious,
+            cut_off: &cut_off,
             host: HostSide {
                 domains: self.vms.domains(),
                 concurrent_starts: if self.stopping { 0 } else { self.config.concurrent_starts },
@@ -408,6 +432,12 @@ impl Core {
                 lease: self.guard.lease(name, now),
                 guarded: self.guard.is_connected(),
                 processes: self.guard.vms(),
+                isolation: IsolationNow {
+                    isolated: self.isolation.is_isolated(),
+                    flagged: datastore.flagged.filter(|_| self.isolation.is_isolated()),
+                    response: self.config.isolation_response,
+                    shutdown_timeout: self.config.shutdown_timeout,
+                },
             },
         };
         Some(act(datastore, &around))
@@ -518,6 +548,8 @@ impl Core {
                 candidates: &candidates,
                 current: &current,
                 blind,
+                anchored: self.isolation.is_anchored(&self.config.timing, out.now),
+                isolation_response: self.config.isolation_response,
             };
             if let Some(list) = &mut datastore.list {
                 list.review(&side, out);

@@ -13,7 +13,8 @@ use crate::host_liveness::HostState;
 use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
 use crate::out::Out;
 use crate::register::{
-    Claim, ClaimState, Desired, Entry, ListStamp, PowerOnList, Priority, ProtectedList, StopCause,
+    Claim, ClaimState, Desired, Entry, IsolationResponse, ListStamp, PowerOnList, Priority, ProtectedList,
+    StopCause,
 };
 use crate::time::{Span, Time};
 use crate::timing::Timing;
@@ -78,6 +79,10 @@ pub(crate) struct OwnerSide<'a> {
     pub(crate) current: &'a BTreeSet<HostId>,
     /// There is a host that is not known to be dead and does not show what runs on it.
     pub(crate) blind: bool,
+    /// This host is sure that it is not isolated itself.
+    pub(crate) anchored: bool,
+    /// The cluster's default isolation response.
+    pub(crate) isolation_response: IsolationResponse,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -257,9 +262,9 @@ impl OwnerList {
         let mut rooms = side.candidates.to_vec();
         for slot in self.slots.values() {
             let Some(holder) = &slot.working.holder else { continue };
-            let target = slot.working.intent.as_ref().unwrap_or(holder);
-            let pending =
-                slot.working.intent.is_some() || (slot.working.attempts > 0 && slot.running_since.is_none());
+            let next = slot.working.intent.as_ref().or(slot.working.responsible.as_ref());
+            let target = next.unwrap_or(holder);
+            let pending = next.is_some() || (slot.working.attempts > 0 && slot.running_since.is_none());
             if pending && let Some(room) = rooms.iter_mut().find(|room| room.host == *target) {
                 room.take(slot.working.spec.memory_mib);
             }
@@ -320,6 +325,8 @@ impl OwnerList {
                 slot.working.intent = Some(host);
                 self.dirty = true;
             }
+            Verdict::TakeResponsibility => self.take_responsibility(vm, &entry, rooms, name, out),
+            Verdict::DropResponsibility(reason) => self.drop_responsibility(vm, &entry, reason, name, out),
             Verdict::Confirm => self.confirm(vm, &entry, out.now),
             Verdict::Cancel(reason) => {
                 slot.working.intent = None;
@@ -335,6 +342,7 @@ impl OwnerList {
                 slot.working.attempts = 0;
                 slot.working.failed_over_from = None;
                 slot.working.intent = None;
+                slot.working.responsible = None;
                 self.dirty = true;
             }
             Verdict::Twice(other) => {
@@ -370,6 +378,34 @@ impl OwnerList {
             return Ok(alloc::format!("{name} is no longer protected; it runs on"));
         }
         Ok(alloc::format!("{name} is protected"))
+    }
+
+    /// A person's wish about isolation responses; `None`: as the cluster.
+    pub(crate) fn set_isolation(
+        &mut self,
+        vm: VmId,
+        response: Option<IsolationResponse>,
+        shutdown_timeout: Option<Span>,
+    ) -> Result<String, String> {
+        let Some(slot) = self.slots.get_mut(&vm) else {
+            return Err(String::from("no such VM"));
+        };
+        slot.working.isolation_response = response;
+        slot.working.shutdown_timeout = shutdown_timeout;
+        self.dirty = true;
+        let response =
+            response.map_or(String::from("as the cluster's"), |response| alloc::format!("{response}"));
+        let timeout =
+            shutdown_timeout.map_or(String::from("as the cluster's"), |span| alloc::format!("{span}"));
+        Ok(alloc::format!(
+            "{}: isolation response {response}, shutdown time-out {timeout}",
+            slot.working.name
+        ))
+    }
+
+    /// Whether this owner is responsible for a VM of an isolated host.
+    pub(crate) fn is_responsible(&self) -> bool {
+        self.slots.values().any(|slot| slot.working.responsible.is_some())
     }
 
     /// Finds a VM by name or UUID.

@@ -60,6 +60,11 @@ impl Timing {
         self.heartbeat.scaled(3, 1)
     }
 
+    /// Silence after which a host is called failed when most hosts have gone silent at once: two failure time-outs.
+    pub fn storm_timeout(&self) -> Span {
+        self.failure_timeout.scaled(2, 1)
+    }
+
     /// Silence after which a host is looked at more closely (pinged, its registers read more often): a heartbeat and a half.
     pub fn suspicion(&self) -> Span {
         self.heartbeat.scaled(3, 2)

@@ -52,6 +52,10 @@ pub enum Action {
         /// Which.
         host: HostId,
     },
+    /// The gateway, which is the hosts' isolation address, answers nobody.
+    GatewayDown,
+    /// It answers again.
+    GatewayUp,
     /// Nothing passes from one host to another (the other way still goes).
     LinkCut {
         /// The sender.

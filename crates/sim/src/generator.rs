@@ -5,9 +5,9 @@
 use crate::action::Action;
 use crate::dice::{Dice, Latency};
 use crate::setup::{BOOT, DISK, DatastoreSetup, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
-use mainstay_core::register::Priority;
+use mainstay_core::register::{IsolationResponse, Priority};
 use mainstay_core::timing::DRIFT_PPM;
-use mainstay_core::{DatastoreName, HostId, Timing};
+use mainstay_core::{DatastoreName, HostId, Span, Timing};
 use std::sync::Arc;
 
 const SECOND: u64 = 1_000_000;
@@ -24,7 +24,7 @@ pub struct Plan {
 }
 
 /// The kinds of faults that a run may have on.
-const KINDS: u64 = 21;
+const KINDS: u64 = 23;
 
 /// The plan of a seed.
 pub fn plan(seed: u64) -> Plan {
@@ -85,6 +85,7 @@ fn setup(dice: &mut Dice) -> Setup {
             transient: dice.permille(200),
             priority: dice.pick(&priorities).copied().unwrap_or_default(),
             memory_mib: dice.between(1, 16) * 256,
+            shutdown: dice.permille(700).then(|| dice.between(SECOND / 10, 60 * SECOND)),
         })
         .collect();
     let timing = match dice.below(4) {
@@ -108,6 +109,15 @@ fn setup(dice: &mut Dice) -> Setup {
         start_failure_permille: *dice.pick(&[0, 0, 100, 400]).unwrap_or(&0),
         image_lock: dice.permille(500),
         boot: BOOT,
+        gateway: dice.permille(850),
+        isolation_response: *dice
+            .pick(&[
+                IsolationResponse::LeavePoweredOn,
+                IsolationResponse::ShutDown,
+                IsolationResponse::PowerOff,
+            ])
+            .unwrap_or(&IsolationResponse::LeavePoweredOn),
+        shutdown_timeout: Span::from_secs(dice.between(2, 300)),
     }
 }
 
@@ -203,6 +213,19 @@ impl Plan {
             19 => {
                 let begin = Action::DatastoreHang { datastore: datastore.clone(), host: None };
                 self.both(span, begin, Action::DatastoreHeal { datastore, host: None });
+            }
+            20 => {
+                let begin = Action::NetworkCut { host: host.clone() };
+                self.both(span, begin, Action::NetworkHeal { host });
+                self.both(span, Action::GatewayDown, Action::GatewayUp);
+            }
+            21 => {
+                // Every host on its own: the switch has died.
+                for index in 0..self.setup.hosts.len() {
+                    let host = self.setup.hosts[index].id.clone();
+                    let begin = Action::NetworkCut { host: host.clone() };
+                    self.both(span, begin, Action::NetworkHeal { host });
+                }
             }
             _ => {
                 self.schedule.push((at, Action::Unprotect { vm: vm.clone() }));

@@ -1,8 +1,8 @@
 //! What a world is made of: hosts, datastores, VMs, times and latencies. Drawn from a seed by the generator or given by a scenario.
 
 use crate::dice::Latency;
-use mainstay_core::register::Priority;
-use mainstay_core::{DatastoreName, HostId, Timing, VmId};
+use mainstay_core::register::{IsolationResponse, Priority};
+use mainstay_core::{DatastoreName, HostId, Span, Timing, VmId};
 use std::sync::Arc;
 
 /// Everything about a world that does not change while it runs.
@@ -33,6 +33,12 @@ pub struct Setup {
     pub image_lock: bool,
     /// How long after power-on the agent is there.
     pub boot: Latency,
+    /// Hosts have an isolation address: the gateway of the management network.
+    pub gateway: bool,
+    /// The cluster's default isolation response.
+    pub isolation_response: IsolationResponse,
+    /// How long a guest may take to shut down.
+    pub shutdown_timeout: Span,
 }
 
 /// A host.
@@ -72,6 +78,8 @@ pub struct VmSetup {
     pub priority: Priority,
     /// Its memory.
     pub memory_mib: u64,
+    /// How long its guest takes to shut down when asked to, in microseconds; `None`: it ignores that.
+    pub shutdown: Option<u64>,
 }
 
 /// Disk latencies as measured on a quiet machine, with a tail that stays below all time-outs.

@@ -235,6 +235,7 @@ fn setup() -> Setup {
             transient: false,
             priority: Priority::Medium,
             memory_mib: 512,
+            shutdown: Some(1_000_000),
         }],
         timing: mainstay_core::Timing::SWIFT,
         disk: DISK,
@@ -245,6 +246,9 @@ fn setup() -> Setup {
         start_failure_permille: 0,
         // Only the checkers stand between these fakes and their second copies.
         image_lock: false,
+        gateway: true,
+        isolation_response: Default::default(),
+        shutdown_timeout: mainstay_core::Span::from_secs(300),
         boot: BOOT,
     }
 }

@@ -44,6 +44,18 @@ pub enum IsolationResponse {
     PowerOff,
 }
 
+impl IsolationResponse {
+    /// The core's word for it.
+    pub fn core(self) -> mainstay_core::register::IsolationResponse {
+        use mainstay_core::register::IsolationResponse as Core;
+        match self {
+            IsolationResponse::Leave => Core::LeavePoweredOn,
+            IsolationResponse::Shutdown => Core::ShutDown,
+            IsolationResponse::PowerOff => Core::PowerOff,
+        }
+    }
+}
+
 /// What stands behind one of [`mainstay_core::Config::isolation_addresses`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IsolationTarget {

@@ -79,7 +79,10 @@ impl Claims {
         let waits = |slot: &&Slot| {
             slot.frozen
                 && !slot.claim.state.is_released()
-                && matches!(slot.stage, Stage::Settled | Stage::Resuming { .. } | Stage::Doubtful { .. })
+                && matches!(
+                    slot.stage,
+                    Stage::Settled | Stage::Stopping { .. } | Stage::Resuming { .. } | Stage::Doubtful { .. }
+                )
         };
         let frozen: Vec<VmId> = self.slots.values().filter(waits).map(|slot| slot.claim.vm).collect();
         self.thaw_incoming(lease, host, out);

@@ -13,6 +13,7 @@ impl Claims {
             | Stage::Checking { .. }
             | Stage::Removing { .. }
             | Stage::RemovalDue { .. }
+            | Stage::Stopping { .. }
             | Stage::Doubtful { .. } => false,
         };
         self.slots.values().filter(busy).count() as u32
@@ -61,6 +62,7 @@ impl Claims {
                 | Stage::Resuming { .. }
                 | Stage::Removing { .. }
                 | Stage::RemovalDue { .. }
+                | Stage::Stopping { .. }
                 | Stage::Doubtful { .. } => {}
             }
         }
@@ -145,6 +147,7 @@ impl Claims {
                 let then = ClaimState::StartFailed { reason: reason.clone() };
                 self.set_stage(vm, Stage::Removing { op, then });
             }
+            (Stage::Stopping { .. }, outcome) => self.on_stop_done(vm, outcome, out.now),
             (Stage::Removing { then, .. }, VmOutcome::Done) => self.release(vm, then),
             (Stage::Removing { then, .. }, VmOutcome::Failed(_) | VmOutcome::Unknown(_)) => {
                 self.set_stage(vm, Stage::RemovalDue { at: out.now + REMOVAL_RETRY, then });

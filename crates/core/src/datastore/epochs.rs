@@ -6,7 +6,14 @@ use crate::message::Promise;
 impl Datastore {
     pub(super) fn own(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
         let timing = self.config.timing;
-        if around.primary && self.connected {
+        // R63: an isolated host leaves the ownership to those who are not, if anybody else shows life here at all. What it
+        // has taken responsibility for it sees through.
+        let retires = around.host.isolation.isolated
+            && self.anybody_else_alive(out.now)
+            && !self.list.as_ref().is_some_and(OwnerList::is_responsible);
+        if retires {
+            self.release("this host is isolated", out);
+        } else if around.primary && self.connected {
             if self.own_write.is_none() && !self.reading(&Purpose::Consensus) {
                 let next = self.ownership.contend(&self.blocks, self.promised, &timing, out.now);
                 self.carry_out(next, out);
@@ -28,6 +35,14 @@ impl Datastore {
         {
             self.read_for_take_over(out);
         }
+    }
+
+    /// Whether some other host's heartbeat has moved here within the failure time-out.
+    fn anybody_else_alive(&self, now: Time) -> bool {
+        let still = |host: &HostId| self.evidence(host, now).and_then(|evidence| evidence.still);
+        self.peers
+            .iter()
+            .any(|host| still(host).is_none_or(|still| still < self.config.timing.failure_timeout))
     }
 
     pub(super) fn write_block(&mut self, out: &mut Out<'_>) {

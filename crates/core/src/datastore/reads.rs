@@ -31,6 +31,9 @@ impl Datastore {
                 let block = (!owns).then(|| RegisterId::Ownership(host.clone()));
                 [RegisterId::Heartbeat(host)].into_iter().chain(block)
             };
+            if owns {
+                self.wanted_power_on.extend(around.cut_off.iter().cloned());
+            }
             let registers: Vec<RegisterId> = whom.into_iter().flat_map(of).collect();
             if !registers.is_empty() {
                 self.read(Purpose::Scan, registers, out);
@@ -71,7 +74,9 @@ impl Datastore {
             return;
         }
         self.claims.look_wanted = false;
-        let relaxed = (around.secondary || around.primary) && !self.claims.has_frozen();
+        let relaxed = (around.secondary || around.primary)
+            && !self.claims.has_frozen()
+            && !around.host.isolation.isolated;
         self.look_due = out.now + if relaxed { timing.resync() } else { timing.heartbeat };
         let mut registers: Vec<RegisterId> = self.peers.iter().cloned().map(RegisterId::Ownership).collect();
         let epoch =

@@ -38,7 +38,14 @@ fn stopped(cause: StopCause) -> Claim {
 }
 
 fn seen(state: HostState, claim: Option<&Claim>) -> HolderSeen<'_> {
-    HolderSeen { state, claim, saw_grant: false, read_after_intent: false, overdue: false }
+    HolderSeen {
+        state,
+        claim,
+        saw_grant: false,
+        read_after_intent: false,
+        overdue: false,
+        may_take_responsibility: false,
+    }
 }
 
 fn grant(same_host: bool, reason: &str) -> Verdict {

@@ -40,6 +40,44 @@ impl Core {
         }
     }
 
+    /// R60: whether this host reaches anybody.
+    pub(super) fn look_for_contact(&mut self, out: &mut Out<'_>) {
+        let timing = self.config.timing;
+        let silent = |peer: &Peer, limit| {
+            peer.network_silence(self.election.watching_since, out.now) >= limit
+                && peer.last_network.is_none_or(|at| out.now.since(at) >= limit)
+        };
+        let mute = |peer: &Peer| silent(peer, timing.network_timeout()) && peer.pings_missed >= 2;
+        let alone = !self.peers.is_empty() && self.peers.values().all(mute);
+        let quiet = self.election.is_primary()
+            && self
+                .peers
+                .values()
+                .any(|peer| silent(peer, timing.suspicion()) && peer.last_network.is_some());
+        self.isolation.tick(alone, quiet, &timing, out);
+    }
+
+    /// R12: whether most other hosts have gone silent at once. Says so when it begins and when it is over.
+    fn watch_for_storm(&mut self, out: &mut Out<'_>) -> bool {
+        let (timing, watching_since) = (self.config.timing, self.election.watching_since);
+        let newly_silent = |peer: &&Peer| {
+            peer.network_silence(watching_since, out.now) >= timing.network_timeout()
+                && matches!(peer.state, HostState::Connected | HostState::Unknown)
+        };
+        let silent = self.peers.values().filter(newly_silent).count();
+        let of = self.peers.len();
+        let storm = silent >= 2 && silent * 2 > of;
+        if storm && !self.storm {
+            let (silent, of) = (silent as u32, of as u32);
+            out.event(Event::StormSuspected { silent, of });
+        } else if self.storm && silent == 0 {
+            out.event(Event::StormOver);
+        }
+        // It lasts until everybody has been judged: the first one's judgement is not the end of it.
+        self.storm = storm || (self.storm && silent > 0);
+        self.storm
+    }
+
     /// Judges everybody, as primary.
     pub(super) fn judge(&mut self, out: &mut Out<'_>) {
         let timing = self.config.timing;
@@ -62,6 +100,7 @@ impl Core {
             return;
         }
         let mut changed = false;
+        let storm = self.watch_for_storm(out);
         for peer in self.peers.values_mut() {
             let mut disk = DiskEvidence::default();
             for datastore in self.datastores.values() {
@@ -72,7 +111,11 @@ impl Core {
                 disk.isolation_flag |= evidence.isolation_flag;
                 disk.agent_well |= evidence.agent_well;
             }
-            if let Some(state) = peer.judge(disk, watching_since, &timing, out.now)
+            let judged = peer.judge(disk, watching_since, &timing, out.now);
+            // R12: in a storm a host is called failed only after a second time-out with pings all along.
+            let second_look = peer.network_silence(watching_since, out.now) >= timing.storm_timeout();
+            let judged = judged.filter(|state| *state != HostState::Failed || !storm || second_look);
+            if let Some(state) = judged
                 && state != peer.state
             {
                 let silent_since =

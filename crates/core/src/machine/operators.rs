@@ -4,11 +4,7 @@ use super::*;
 
 impl Core {
     pub(super) fn on_operator(&mut self, request: u64, command: Command, out: &mut Out<'_>) {
-        let (wanted, unprotected) = match &command {
-            Command::Protect { vm } => (vm.clone(), false),
-            Command::Unprotect { vm } => (vm.clone(), true),
-        };
-        let result = self.try_protect(&wanted, unprotected, out);
+        let result = self.try_command(&command, out);
         match result {
             Ok((datastore, vm, answer)) => {
                 self.pending.push(Pending { request, command, datastore, vm, answer });
@@ -20,12 +16,14 @@ impl Core {
         }
     }
 
-    pub(super) fn try_protect(
+    fn try_command(
         &mut self,
-        wanted: &str,
-        unprotected: bool,
+        command: &Command,
         out: &mut Out<'_>,
     ) -> Result<(DatastoreName, crate::ids::VmId, String), String> {
+        let (Command::Protect { vm: wanted }
+        | Command::Unprotect { vm: wanted }
+        | Command::SetIsolation { vm: wanted, .. }) = command;
         if !self.election.is_primary() {
             return Err(alloc::format!("{} is not the primary: ask the primary", self.config.me));
         }
@@ -33,7 +31,13 @@ impl Core {
             let owned = datastore.ownership.epoch(out.now).is_some();
             let Some(list) = datastore.list.as_mut().filter(|_| owned) else { continue };
             if let Some(vm) = list.find(wanted) {
-                let answer = list.set_unprotected(vm, unprotected, out)?;
+                let answer = match command {
+                    Command::Protect { .. } => list.set_unprotected(vm, false, out)?,
+                    Command::Unprotect { .. } => list.set_unprotected(vm, true, out)?,
+                    Command::SetIsolation { response, shutdown_timeout, .. } => {
+                        list.set_isolation(vm, *response, *shutdown_timeout)?
+                    }
+                };
                 return Ok((name.clone(), vm, answer));
             }
         }

@@ -73,6 +73,9 @@ impl Slot {
             read_after_intent: after(seen.map(|seen| seen.started))
                 && (holder == side.me || after(side.heartbeat_read.get(holder).copied())),
             overdue,
+            may_take_responsibility: side.anchored
+                && entry.isolation_response.unwrap_or(side.isolation_response)
+                    != IsolationResponse::LeavePoweredOn,
         }
     }
 

@@ -40,6 +40,7 @@ impl OwnerList {
         }
         slot.working.desired = Desired::Off;
         slot.working.intent = None;
+        slot.working.responsible = None;
         slot.working.attempts = 0;
         slot.working.failed_over_from = None;
         slot.running_since = None;
@@ -78,7 +79,8 @@ impl OwnerList {
         if out.now < slot.next_try {
             return;
         }
-        let preferred = former.filter(|_| same_host);
+        // R61: there was room for it there when this owner took responsibility.
+        let preferred = former.filter(|_| same_host).or(slot.working.responsible.clone());
         let Some(host) = slot.choose(rooms, preferred.as_ref(), name, out) else { return };
         self.tokens += 1;
         slot.working.token = Token { epoch: self.epoch, number: self.tokens };
@@ -86,6 +88,7 @@ impl OwnerList {
             slot.working.failed_over_from = slot.working.holder.clone();
         }
         slot.working.holder = Some(host);
+        slot.working.responsible = None;
         slot.count_attempt(out.now);
         slot.reason = reason;
         self.dirty = true;
@@ -111,6 +114,7 @@ impl OwnerList {
         self.tokens += 1;
         slot.working.token = Token { epoch: self.epoch, number: self.tokens };
         slot.working.intent = None;
+        slot.working.responsible = None;
         if slot.working.failed_over_from.is_none() {
             slot.working.failed_over_from = entry.holder.clone();
         }
@@ -120,6 +124,38 @@ impl OwnerList {
             Some(host) => alloc::format!("{host} failed").into(),
             None => "its host failed".into(),
         };
+        self.dirty = true;
+    }
+
+    /// R61: the holder is isolated and would stop the VM: this owner will restart it. Without room nothing is stopped (I2).
+    pub(super) fn take_responsibility(
+        &mut self,
+        vm: VmId,
+        entry: &Entry,
+        rooms: &mut [Candidate],
+        name: VmName,
+        out: &mut Out<'_>,
+    ) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let Some(from) = entry.holder.clone() else { return };
+        let Some(to) = slot.choose(rooms, None, name.clone(), out) else { return };
+        out.event(Event::ResponsibilityTaken { vm: name, from, to: to.clone() });
+        slot.working.responsible = Some(to);
+        self.dirty = true;
+    }
+
+    pub(super) fn drop_responsibility(
+        &mut self,
+        vm: VmId,
+        entry: &Entry,
+        reason: Arc<str>,
+        name: VmName,
+        out: &mut Out<'_>,
+    ) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let Some(host) = entry.holder.clone() else { return };
+        out.event(Event::ResponsibilityDropped { vm: name, host, reason });
+        slot.working.responsible = None;
         self.dirty = true;
     }
 }

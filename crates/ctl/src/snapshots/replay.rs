@@ -34,6 +34,8 @@ impl Script {
             incarnation: Incarnation(0xabc),
             concurrent_starts: 4,
             isolation_addresses: Vec::new(),
+            isolation_response: Default::default(),
+            shutdown_timeout: mainstay_core::Span::from_secs(300),
         };
         let now = Time(800_000_000);
         let options =

@@ -127,6 +127,8 @@ pub fn lonely_config() -> Config {
         incarnation: Incarnation(1),
         concurrent_starts: 4,
         isolation_addresses: Vec::new(),
+        isolation_response: Default::default(),
+        shutdown_timeout: mainstay_core::Span::from_secs(300),
     }
 }
 

@@ -1,10 +1,11 @@
 //! What must hold, in files of their own. They look at the world (who executes, what landed on disk) and never at what a core
 //! believes; they share no code with the core.
 //!
-//! Always: [`single_runner`] (I1), [`single_owner`] (I3), [`user_word`] (I4), [`calm`]. In the end, in a healed world: [`liveness`] (I5).
+//! Always: [`single_runner`] (I1), [`orphan_stop`] (I2), [`single_owner`] (I3), [`user_word`] (I4), [`calm`]. In the end, in a healed world: [`liveness`] (I5).
 
 pub mod calm;
 pub mod liveness;
+pub mod orphan_stop;
 pub mod single_owner;
 pub mod single_runner;
 pub mod user_word;
@@ -12,6 +13,7 @@ pub mod user_word;
 use crate::setup::Setup;
 use calm::Calm;
 use mainstay_core::{RegisterId, RegisterValue, Token};
+use orphan_stop::OrphanStop;
 use single_owner::SingleOwner;
 use single_runner::SingleRunner;
 use std::fmt;
@@ -41,6 +43,8 @@ pub struct Checkers {
     pub single_runner: SingleRunner,
     /// I3.
     pub single_owner: SingleOwner,
+    /// I2.
+    pub orphan_stop: OrphanStop,
     /// I4.
     pub user_word: UserWord,
 }
@@ -52,6 +56,7 @@ impl Checkers {
             calm: Calm::new(setup),
             single_runner: SingleRunner::new(setup.vms.len()),
             single_owner: SingleOwner::new(setup.datastores.len()),
+            orphan_stop: OrphanStop::default(),
             user_word: UserWord::new(setup),
         }
     }
@@ -70,6 +75,7 @@ impl Checkers {
     ) -> Option<Violation> {
         let found = self.single_owner.on_land(at, store, host, register, value, setup);
         self.user_word.on_land(started, store, host, value, self.single_owner.list(store), setup);
+        self.orphan_stop.on_land(at, store, value, setup);
         found.or_else(|| self.calm.on_land(at, store, register, setup))
     }
 

@@ -77,6 +77,12 @@ pub struct ScenarioVm {
     /// Its memory.
     #[serde(default = "half_a_gibibyte")]
     pub memory_mib: u64,
+    /// How long its guest takes to shut down when asked to, in seconds.
+    #[serde(default = "a_second")]
+    pub shutdown_takes: f64,
+    /// Its guest ignores that.
+    #[serde(default)]
+    pub ignores_shutdown: bool,
 }
 
 fn half_a_gibibyte() -> u64 {
@@ -194,6 +200,15 @@ pub struct Topology {
     /// Whether QEMU locks images. Without it, only the protocol keeps a second copy away.
     #[serde(default = "yes")]
     pub image_lock: bool,
+    /// Whether the hosts have an isolation address: the gateway of the management network.
+    #[serde(default = "yes")]
+    pub gateway: bool,
+    /// The cluster's default isolation response: `leave_powered_on`, `shut_down` or `power_off`.
+    #[serde(default)]
+    pub isolation_response: mainstay_core::register::IsolationResponse,
+    /// How long a guest may take to shut down before it is powered off, in seconds.
+    #[serde(default = "five_minutes")]
+    pub shutdown_timeout: f64,
     /// How many of a thousand datagrams are lost, always.
     #[serde(default)]
     pub loss_permille: u64,
@@ -210,6 +225,14 @@ pub struct Topology {
 
 fn yes() -> bool {
     true
+}
+
+fn five_minutes() -> f64 {
+    300.0
+}
+
+fn a_second() -> f64 {
+    1.0
 }
 
 fn one_datastore() -> Vec<ScenarioDatastore> {
@@ -273,6 +296,9 @@ impl Topology {
             start_delay: latency(self.latency.start, START_DELAY),
             start_failure_permille: 0,
             image_lock: self.image_lock,
+            gateway: self.gateway,
+            isolation_response: self.isolation_response,
+            shutdown_timeout: mainstay_core::Span((self.shutdown_timeout * 1e6) as u64),
             boot: latency(self.latency.boot, BOOT),
         };
         for vm in &self.vm {
@@ -286,6 +312,7 @@ impl Topology {
                 transient: vm.transient,
                 priority: priority.ok_or_else(|| unknown(format!("the priority of VM {}", vm.name)))?,
                 memory_mib: vm.memory_mib,
+                shutdown: (!vm.ignores_shutdown).then_some((vm.shutdown_takes * 1e6) as u64),
             });
         }
         Ok(setup)

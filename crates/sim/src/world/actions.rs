@@ -46,6 +46,8 @@ impl World {
             Action::NetworkHeal { host } => {
                 self.with_host(host, |world, host| world.net.cut_host(host, false));
             }
+            Action::GatewayDown => self.net.gateway_down = true,
+            Action::GatewayUp => self.net.gateway_down = false,
             Action::LinkCut { from, to } => self.cut_link(from, to, true),
             Action::LinkHeal { from, to } => self.cut_link(from, to, false),
             Action::Loss { permille } => self.net.loss_permille = *permille,
@@ -147,7 +149,7 @@ impl World {
     }
 
     /// Whether the list on disk says that the VM is to run, on that host or about to be moved.
-    fn is_protected(&self, vm: usize, host: usize) -> bool {
+    pub(super) fn is_protected(&self, vm: usize, host: usize) -> bool {
         let Some(list) = self.checks.single_owner.list(self.setup.vms[vm].datastore) else { return false };
         list.entries.iter().any(|entry| {
             entry.vm == self.setup.vm_id(vm)
@@ -186,6 +188,7 @@ impl World {
                 self.seen.saw("unprotected by operator");
                 Protection::No
             }
+            Command::SetIsolation { .. } => return,
         };
         let runs = self.executing(vm).next().is_some();
         self.checks.user_word.set_protection(vm, protection, runs);

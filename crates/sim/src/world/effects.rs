@@ -28,7 +28,7 @@ impl World {
                     self.ping(host, process, to);
                 }
             }
-            Effect::PingIsolation { .. } => {}
+            Effect::PingIsolation { index } => self.ping_gateway(host, process, index),
             Effect::Guard(order) => self.guard_order(host, process, order),
             Effect::Vm { op, action } => self.vm_action(host, process, op, action),
             Effect::StoreXml { datastore, vm, xml } => {
@@ -74,6 +74,7 @@ impl World {
                 return;
             }
             VmAction::Resume { vm } => (vm, DomainOpKind::Resume),
+            VmAction::Shutdown { vm } => (vm, DomainOpKind::Shutdown),
             VmAction::Destroy { vm } => (vm, DomainOpKind::Destroy),
             VmAction::Undefine { vm } => (vm, DomainOpKind::Undefine),
         };
@@ -169,7 +170,15 @@ impl World {
             Event::VmThawed { .. } => self.seen.saw("thawed"),
             Event::HostIsolated => self.seen.saw("isolation seen"),
             Event::ResponsibilityTaken { .. } => self.seen.saw("responsibility taken"),
-            Event::IsolationResponseApplied { .. } => self.seen.saw("isolation response applied"),
+            Event::IsolationResponseApplied { vm, .. } => {
+                self.seen.saw("isolation response applied");
+                if let Some(vm) = self.vm_index(vm.id) {
+                    let found = self.checks.orphan_stop.on_response(self.now, vm, host, &self.setup);
+                    self.report(found);
+                    let protected = self.is_protected(vm, host);
+                    self.checks.user_word.on_unwanted_stop(vm, protected);
+                }
+            }
             Event::ShutdownTimedOut { .. } => self.seen.saw("shutdown timed out"),
             Event::IsolationResponseStopped { .. } => self.seen.saw("isolation response stopped"),
             Event::StormSuspected { .. } => self.seen.saw("storm suspected"),

@@ -368,6 +368,13 @@ impl World {
                 VmOutcome::Done
             }
             (DomainOpKind::Resume, None) => VmOutcome::Failed("there is no such domain".into()),
+            (DomainOpKind::Shutdown, None) => VmOutcome::Failed("there is no such domain".into()),
+            (DomainOpKind::Shutdown, Some(qemu)) => {
+                if let Some(time) = self.setup.vms[vm].shutdown {
+                    self.queue.push(self.now + time, Happening::GuestDown { host, vm, qemu: qemu.id });
+                }
+                VmOutcome::Done
+            }
             (DomainOpKind::Destroy, _) => {
                 self.call_off(host, op);
                 // That is what libvirt calls it, whoever asked.
@@ -402,6 +409,16 @@ impl World {
             self.execute(host, vm);
         }
         self.domain_changed(host, vm, None);
+    }
+
+    /// A guest has shut down, as it was asked to. A frozen one goes on with that later.
+    pub(super) fn on_guest_down(&mut self, host: usize, vm: usize, id: u64) {
+        let Some(qemu) = self.hosts[host].domains.get(&vm).filter(|qemu| qemu.id == id) else { return };
+        if qemu.frozen || qemu.state != QemuState::Running {
+            self.queue.push(self.now + 500_000, Happening::GuestDown { host, vm, qemu: id });
+            return;
+        }
+        self.end_qemu(host, vm, StopCause::UserShutdown);
     }
 
     /// Libvirtd dies, hangs or works.

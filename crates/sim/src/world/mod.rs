@@ -222,6 +222,7 @@ impl World {
             Happening::HypervisorNews { host } => self.on_hypervisor_news(host),
             Happening::Resync { host, process } => self.on_resync(host, process),
             Happening::AgentStart { host, boot } => self.agent_start(host, boot),
+            Happening::GuestDown { host, vm, qemu } => self.on_guest_down(host, vm, qemu),
             Happening::GuardStart { host, boot } => self.guard_start(host, boot),
             Happening::GuardTick { host, process, generation } => {
                 self.on_guard_tick(host, process, generation)
@@ -254,7 +255,9 @@ impl World {
             boot: self.boot_id(host),
             incarnation: Incarnation(self.dice.below(u64::MAX)),
             concurrent_starts: 2,
-            isolation_addresses: Vec::new(),
+            isolation_addresses: self.setup.gateway.then(|| "gateway".into()).into_iter().collect(),
+            isolation_response: self.setup.isolation_response,
+            shutdown_timeout: self.setup.shutdown_timeout,
         };
         let now = self.hosts[host].clock.local(self.now);
         let node = match (self.make)(config, now) {

@@ -12,6 +12,8 @@ pub(crate) struct Network {
     host_cut: Vec<bool>,
     /// `[from][to]`: nothing passes that way.
     link_cut: Vec<Vec<bool>>,
+    /// The gateway answers nobody.
+    pub gateway_down: bool,
     /// Loss by fault.
     pub loss_permille: u64,
     /// Duplication by fault.
@@ -28,6 +30,7 @@ impl Network {
         Network {
             host_cut: vec![false; hosts],
             link_cut: vec![vec![false; hosts]; hosts],
+            gateway_down: false,
             loss_permille: 0,
             duplicate_permille: 0,
             late: vec![IN_TIME; hosts],
@@ -98,6 +101,16 @@ impl World {
     pub(super) fn ping(&mut self, from: usize, process: u64, to: usize) {
         let at = self.now + self.dice.latency(self.setup.network);
         self.queue.push(at, Happening::Ping { from, process, to });
+    }
+
+    /// An agent pings the gateway.
+    pub(super) fn ping_gateway(&mut self, from: usize, process: u64, index: u32) {
+        let reached = !self.net.host_cut[from] && !self.net.gateway_down;
+        let answered = reached && !self.dice.permille(self.setup.loss_permille.max(self.net.loss_permille));
+        let patience = self.setup.timing.heartbeat.0;
+        let wait = if answered { 2 * self.dice.latency(self.setup.network) } else { patience };
+        let input = Input::IsolationPingDone { index, answered };
+        self.queue.push(self.now + wait, Happening::Deliver { host: from, process, input });
     }
 
     /// A kernel answers when it runs and both ways pass, whatever its agent does.

@@ -36,6 +36,8 @@ pub(crate) enum Happening {
     Resync { host: usize, process: u64 },
     /// The agent starts, if the host still runs in that boot.
     AgentStart { host: usize, boot: u64 },
+    /// A guest that was asked to shut down is done.
+    GuestDown { host: usize, vm: usize, qemu: u64 },
     /// A guard starts, if the host still runs in that boot.
     GuardStart { host: usize, boot: u64 },
     /// A guard's deadline.
@@ -82,6 +84,7 @@ pub(crate) struct DomainOp {
 pub(crate) enum DomainOpKind {
     Resume,
     Destroy,
+    Shutdown,
     Undefine,
 }
 
