@@ -3,18 +3,24 @@
 use mainstay_agent::agent::Agent;
 use mainstay_agent::client::Client;
 use mainstay_agent::config::AgentConfig;
-use mainstay_api::{EventRecord, Local};
+use mainstay_agent::guard_link;
+use mainstay_api::{EventRecord, Local, Status};
+use mainstay_core::view::VmState;
 use mainstay_core::{Effect, Event};
+use mainstay_guard::Service;
+use mainstay_guard::freezer::Freezer;
 use mainstay_hypervisor as hv;
 use mainstay_hypervisor::fake::{FakeHypervisor, FakeStorage};
 use mainstay_recorder::{End, read_segment, segments_of};
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-const VM: &str = "11111111-2222-3333-4444-555555555555";
+/// The VM's UUID. Not one of another test: guards look for real processes by it.
+const VM: &str = "f1196770-2222-3333-4444-555555555555";
 /// Far more than anything here takes; a test that fails takes this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -49,8 +55,11 @@ fn xml(root: &Path) -> String {
     )
 }
 
-/// Runs an agent on this thread's runtime while `act` does on another what its user would do, then stops it.
+/// Runs an agent with its guard on this thread's runtime while `act` does on another what its user would do, then stops it.
 fn with_agent(config: AgentConfig, act: impl FnOnce(&FakeHypervisor, &Client) + Send + 'static) {
+    let guard = Service::start(guard_link::settings(&config), Freezer::by_signal()).expect("a guard");
+    let stopper = guard.stopper();
+    let guard = std::thread::spawn(move || guard.run());
     let client = Client::new(config.api_socket.clone());
     let (give, given) = channel();
     let start = Box::new(move |sink| {
@@ -73,6 +82,8 @@ fn with_agent(config: AgentConfig, act: impl FnOnce(&FakeHypervisor, &Client) + 
         tokio::task::spawn_blocking(move || act(&fake, &client)).await.expect("no panic");
         agent.stop().await;
     });
+    stopper.stop("the test is over");
+    guard.join().expect("the guard ends without a panic");
 }
 
 /// Waits until what the API says is as wanted.
@@ -96,18 +107,32 @@ fn a_recording_of_an_agent_replays_to_the_events_that_it_told() {
     let config = parse(&config_text(dir.path(), "")).expect("a good configuration");
     assert_eq!((config.recorder.enabled, config.recorder.max_mib), (true, 64));
     let state = dir.path().join("state");
-    let definition = xml(dir.path());
+    let (definition, log) = (xml(dir.path()), state.clone());
+    // The hypervisor is in memory; the guard looks for real processes. This one stands for QEMU.
+    let qemu = Command::new("sh").args(["-c", "read wait", "-uuid", VM]).stdin(Stdio::piped()).spawn();
+    let mut qemu = qemu.expect("sh");
     with_agent(config.clone(), move |fake, client| {
+        wait(client, "/v1/status", |status: &Status| status.complete);
         let uuid = fake.user_defines(&definition).expect("defined");
         fake.user_starts(uuid).expect("started");
-        // Enough that the core has read and written registers, and has heard of the VM.
+        let protected =
+            |status: &Status| status.view.vms.iter().any(|vm| vm.state == VmState::Running && vm.protected);
+        wait(client, "/v1/status", protected);
+        fake.qemu_dies(uuid);
+        let deadline = Instant::now() + PATIENCE;
+        while !events(&log).iter().any(|event| matches!(event, Event::VmRestarted { .. })) {
+            assert!(Instant::now() < deadline, "not restarted");
+            std::thread::yield_now();
+        }
         wait(client, "/v1/local", |local: &Local| {
             local.counters["recorder.bytes"] > 0
-                && local.counters["recorder.steps"] > 25
+                && local.counters["recorder.steps"] > 0
                 && local.counters["recorder.steps_lost"] == 0
         });
-        fake.qemu_dies(uuid);
     });
+    // Its stdin is closed: that ends it.
+    drop(qemu.stdin.take());
+    qemu.wait().expect("it ends");
     with_agent(config, |_, client| {
         wait(client, "/v1/local", |local: &Local| local.counters["recorder.bytes"] > 0);
     });
@@ -128,7 +153,7 @@ fn a_recording_of_an_agent_replays_to_the_events_that_it_told() {
             }));
         }
     }
-    assert!(!told.is_empty());
+    assert!(told.iter().any(|event| matches!(event, Event::VmRestarted { .. })));
     assert_eq!(told, events(&state));
 }
 
