@@ -128,6 +128,11 @@ async fn scripted_core(n: u32, primary: Option<u32>, mut asked: mpsc::Receiver<Q
             Question::Operate(Command::Unprotect { vm }, answer) => {
                 let _ = answer.send(Err(format!("there is no VM {vm}")));
             }
+            Question::Operate(Command::SetIsolation { vm, response, shutdown_timeout }, answer) => {
+                let response = response.map(|response| response.to_string());
+                let timeout = shutdown_timeout.map(|timeout| timeout.to_string());
+                let _ = answer.send(Ok(format!("{vm}: {response:?}, {timeout:?}, says {me}")));
+            }
         }
     }
 }
