@@ -1,23 +1,6 @@
 //! Values as a later version might write them.
 
-use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Value};
-
-/// A value as CBOR has it: there, what is missing is null, and the null of a JSON value would become an empty list.
-pub struct AsCbor<'a>(pub &'a Value);
-
-impl Serialize for AsCbor<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Null => serializer.serialize_none(),
-            Value::Array(items) => serializer.collect_seq(items.iter().map(AsCbor)),
-            Value::Object(fields) => {
-                serializer.collect_map(fields.iter().map(|(name, value)| (name, AsCbor(value))))
-            }
-            Value::Bool(_) | Value::Number(_) | Value::String(_) => self.0.serialize(serializer),
-        }
-    }
-}
 
 /// The same value with a field that this version does not know in each structure, and a deep one in the outermost. Variants of
 /// enums have capital letters, fields have not: that tells a structure from a variant with contents.
