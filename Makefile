@@ -22,7 +22,7 @@ packages: ## Debian packages that building and the lab need
 	@scripts/install-packages.sh
 
 build: packages
-	cargo build --release --locked -p mainstay-ctl -p mainstay-lab
+	cargo build --release --locked -p mainstay-ctl -p mainstay-lab -p mainstay-guard
 
 demo: build ## the main job, shown
 	target/release/mainstay-lab demo --hosts $(HOSTS) --vms $(VMS) --fail $(FAIL) --timing $(TIMING)

@@ -5,5 +5,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The live tests run the agent as it is built here.
-cargo build --locked -p mainstay-ctl -p mainstay-lab
+cargo build --locked -p mainstay-ctl -p mainstay-lab -p mainstay-guard
 cargo test --locked --workspace --no-fail-fast

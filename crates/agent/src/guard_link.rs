@@ -38,6 +38,9 @@ const SOON: Duration = Duration::from_millis(10);
 /// Between two attempts when the last one has failed.
 const LATER: Duration = Duration::from_millis(500);
 
+/// A guard that ends at once may have met another one that was just being started, or was about to end.
+const ENDED_MAX: u32 = 3;
+
 /// Orders that may wait for a guard that does not read: beyond that its connection is given up.
 const WAITING_MAX: usize = 1 << 20;
 
@@ -97,9 +100,17 @@ impl GuardLink {
         };
         guard.settings.store(&guard.file)?;
         let deadline = Instant::now() + START_MAX;
+        let mut ended = 0;
         let connection = loop {
             match guard.connect().await {
                 Ok(connection) => break connection,
+                Err(error @ GuardLinkError::Ended { .. })
+                    if ended < ENDED_MAX && Instant::now() < deadline =>
+                {
+                    tracing::warn!(%error, "trying again");
+                    ended += 1;
+                    sleep(LATER).await;
+                }
                 Err(error) if Instant::now() >= deadline || error.is_final() => return Err(error),
                 Err(_) => sleep(SOON).await,
             }

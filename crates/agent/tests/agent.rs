@@ -4,18 +4,21 @@ use mainstay_agent::agent::Agent;
 use mainstay_agent::client::Client;
 use mainstay_agent::config::AgentConfig;
 use mainstay_api::{Done, EventRecord, Local, Status};
-use mainstay_core::Event;
 use mainstay_core::view::{Role, VmState};
+use mainstay_core::{Event, VmId};
+use mainstay_guard::freezer::Freezer;
+use mainstay_guard::{Service, Stopper};
 use mainstay_hypervisor as hv;
 use mainstay_hypervisor::fake::{FakeHypervisor, FakeStorage};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const VM: &str = "11111111-2222-3333-4444-555555555555";
 /// Far more than anything here takes; a test that fails takes this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -23,6 +26,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct World {
     dir: tempfile::TempDir,
     addresses: Vec<SocketAddr>,
+    vm: VmId,
+    qemu: Child,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
 }
 
 impl World {
@@ -37,7 +49,18 @@ impl World {
         let sockets: Vec<UdpSocket> =
             (0..hosts).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port")).collect();
         let addresses = sockets.iter().map(|socket| socket.local_addr().expect("its address")).collect();
-        World { dir, addresses }
+        // The hypervisor is in memory; the guards look for real processes. This one stands for QEMU, wherever the VM runs.
+        static WORLDS: AtomicU8 = AtomicU8::new(0);
+        let mut id = *b"agenttest.......";
+        id[9] = WORLDS.fetch_add(1, Ordering::Relaxed);
+        id[10..14].copy_from_slice(&std::process::id().to_le_bytes());
+        let vm = VmId(id);
+        let qemu = Command::new("sh")
+            .args(["-c", "read wait", "-uuid", &vm.to_string()])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("sh");
+        World { dir, addresses, vm, qemu }
     }
 
     fn root(&self) -> &Path {
@@ -55,17 +78,43 @@ impl World {
             text += &format!("{section}\nid = \"host-{n}\"\nname = \"h{n}\"\naddress = \"{address}\"\n");
         }
         text += &format!("[[datastore]]\nname = \"ds1\"\npath = \"{root}/ds1\"\nallow_unmounted = true\n");
-        text += &format!("[timing]\npreset = \"swift\"\n[api]\nsocket = \"{root}/{state}.sock\"\n");
+        text += &format!("[timing]\npreset = \"swift\"\n[api]\nsocket = \"{root}/{state}-run/agent.sock\"\n");
         AgentConfig::parse(Path::new("agent.toml"), &text).expect("a good configuration")
     }
 
     fn xml(&self) -> String {
         format!(
-            "<domain type='kvm'><name>web</name><uuid>{VM}</uuid><memory unit='MiB'>512</memory><vcpu>1</vcpu>\
+            "<domain type='kvm'><name>web</name><uuid>{}</uuid><memory unit='MiB'>512</memory><vcpu>1</vcpu>\
              <os><type arch='x86_64'>hvm</type></os><devices><disk type='file' device='disk'>\
              <source file='{}/ds1/web.img'/><target dev='vda'/></disk></devices></domain>",
+            self.vm,
             self.root().display()
         )
+    }
+}
+
+/// A guard on a thread of its own: the agent finds it running.
+struct Guarding {
+    stopper: Stopper,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Guarding {
+    fn start(config: &AgentConfig) -> Guarding {
+        let settings = mainstay_agent::guard_link::settings(config);
+        let service = Service::start(settings, Freezer::by_signal()).expect("a guard");
+        let stopper = service.stopper();
+        Guarding { stopper, thread: Some(std::thread::spawn(move || service.run())) }
+    }
+}
+
+impl Drop for Guarding {
+    fn drop(&mut self) {
+        self.stopper.stop("the test is over");
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(std::thread::panicking() || ended.is_ok(), "the guard panicked");
+        }
     }
 }
 
@@ -75,10 +124,20 @@ struct Host {
     fake: FakeHypervisor,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    /// Outlives the agent when it is stopped.
+    guard: Option<Guarding>,
 }
 
 impl Host {
     fn start(config: AgentConfig) -> Result<Host, String> {
+        let guard = Guarding::start(&config);
+        let mut host = Host::start_agent(config)?;
+        host.guard = Some(guard);
+        Ok(host)
+    }
+
+    /// Where a guard runs, or none should be needed.
+    fn start_agent(config: AgentConfig) -> Result<Host, String> {
         let client = Client::new(config.api_socket.clone());
         let (stop, stopped): (Sender<()>, Receiver<()>) = channel();
         let (report, reported) = channel();
@@ -88,7 +147,7 @@ impl Host {
             runtime.block_on(run(config, report, stopped));
         });
         let fake = reported.recv_timeout(PATIENCE).expect("the agent starts or says why not")?;
-        Ok(Host { client, fake, stop: Some(stop), thread: Some(thread) })
+        Ok(Host { client, fake, stop: Some(stop), thread: Some(thread), guard: None })
     }
 
     /// Waits until the host's status is as wanted.
@@ -184,7 +243,7 @@ fn one_host_alone_protects_its_vm_restarts_it_and_obeys_its_user() {
     assert!(local.counters["datastore.ds1.writes"] > 0 && local.counters["core.steps"] > 0);
     assert_eq!(local.counters["vms.images_held"], 0);
     host.stop();
-    assert!(!world.root().join("s1.sock").exists());
+    assert!(!world.root().join("s1-run/agent.sock").exists());
 }
 
 #[test]
@@ -222,12 +281,12 @@ fn two_hosts_elect_one_primary_that_answers_for_both_and_hands_over_when_it_stop
 fn a_second_agent_on_this_host_or_with_this_hosts_id_elsewhere_is_refused() {
     let world = World::new(1);
     let _host = Host::start(world.config(1, "s1")).expect("it starts");
-    let here = Host::start(world.config(1, "s1")).err().expect("refused");
+    let here = Host::start_agent(world.config(1, "s1")).err().expect("refused");
     assert!(
         here.starts_with(&format!("another agent (process {}) already runs", std::process::id())),
         "{here}"
     );
-    let elsewhere = Host::start(world.config(1, "s2")).err().expect("refused");
+    let elsewhere = Host::start_agent(world.config(1, "s2")).err().expect("refused");
     assert!(elsewhere.contains("host-1"), "{elsewhere}");
 }
 
@@ -238,7 +297,10 @@ fn a_restarted_agent_keeps_its_vm_and_its_events() {
     host.wait("primary", |status| status.complete);
     host.stop();
     let before = events(world.root().join("s1")).len();
-    let host = Host::start(world.config(1, "s1")).expect("it starts again");
+    host.guard.as_ref().expect("its guard goes on");
+    let mut again = Host::start_agent(world.config(1, "s1")).expect("it starts again");
+    again.guard = host.guard.take();
+    let host = again;
     host.wait("primary and owner again", |status| {
         status.complete && status.view.datastores[0].ownership_left.is_some()
     });
@@ -246,4 +308,55 @@ fn a_restarted_agent_keeps_its_vm_and_its_events() {
     assert!(after.len() > before);
     assert!(after.is_sorted_by_key(|record| record.sequence));
     assert_eq!(after.last().map(|record| record.sequence), Some(after.len() as u64));
+}
+
+#[test]
+fn an_agent_without_a_guard_does_not_begin_and_says_what_to_do() {
+    let world = World::new(1);
+    let refusal = Host::start_agent(world.config(1, "s1")).err().expect("refused");
+    assert!(refusal.contains("mainstay-guard") && refusal.contains("[guard]"), "{refusal}");
+    assert!(!world.root().join("ds1/.mainstay/1ab0001a-lab/host-1-poweron").exists());
+}
+
+#[test]
+fn a_guard_with_other_settings_is_replaced_and_a_lost_one_is_found_again() {
+    let world = World::new(1);
+    let mut other = world.config(1, "s1");
+    other.cluster_name = "another-name".into();
+    let old = Guarding::start(&other);
+    let mut config = world.config(1, "s1");
+    // Started by the agent, and of no consequence.
+    let program = world.root().join("no-guard");
+    std::fs::write(&program, "#!/bin/sh\nexec sleep 5\n").expect("a program");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("its mode");
+    config.guard.program = Some(program);
+    let settings = mainstay_agent::guard_link::settings(&config);
+    // Stands for the agent's starting of the program: a guard comes as soon as the old one has gone.
+    let next = std::thread::spawn(move || {
+        loop {
+            match Service::start(settings.clone(), Freezer::by_signal()) {
+                Ok(service) => break service,
+                Err(mainstay_guard::GuardError::AlreadyRuns { .. }) => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    let mut host = Host::start_agent(config.clone()).expect("it starts");
+    drop(old);
+    let service = next.join().expect("a guard");
+    let stopper = service.stopper();
+    host.guard = Some(Guarding { stopper, thread: Some(std::thread::spawn(move || service.run())) });
+    host.wait("owner", |status| status.complete && status.view.datastores[0].ownership_left.is_some());
+    let found = || {
+        let is_found = |record: &&EventRecord| matches!(record.event, Some(Event::GuardFound { .. }));
+        events(world.root().join("s1")).iter().filter(is_found).count()
+    };
+    let before = found();
+    drop(host.guard.take());
+    host.guard = Some(Guarding::start(&config));
+    let deadline = Instant::now() + PATIENCE;
+    while found() == before {
+        assert!(Instant::now() < deadline, "the new guard is not found");
+        std::thread::yield_now();
+    }
 }

@@ -30,7 +30,9 @@ pub(crate) fn find_binary(config: &LabConfig) -> Result<PathBuf> {
             .chain(["release", "debug"].map(|profile| target.join(profile).join("mainstay")))
             .collect()
     };
-    candidates.iter().find(|p| p.is_file()).and_then(|p| p.canonicalize().ok()).ok_or_else(|| {
+    // The agent starts the guard that lies beside it.
+    let is_whole = |path: &&PathBuf| path.is_file() && path.with_file_name("mainstay-guard").is_file();
+    candidates.iter().find(is_whole).and_then(|p| p.canonicalize().ok()).ok_or_else(|| {
         let looked_at = candidates.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
         LabError::NoAgentBinary { looked_at }
     })

@@ -21,9 +21,12 @@ impl Lab {
         let mut text = self.overview();
         for host in self.hosts() {
             let dir = host.dir();
-            for (path, lines) in
-                [(host.agent_log(), 25), (dir.join("log/libvirtd.log"), 8), (dir.join("init.log"), 5)]
-            {
+            for (path, lines) in [
+                (host.agent_log(), 25),
+                (host.guard_log(), 15),
+                (dir.join("log/libvirtd.log"), 8),
+                (dir.join("init.log"), 5),
+            ] {
                 let lines = tail(&path, lines);
                 if !lines.is_empty() {
                     let _ = writeln!(text, "--- {} (end)\n    {}", path.display(), lines.join("\n    "));
@@ -47,11 +50,12 @@ impl Lab {
             let running = |r: crate::Result<bool>| if r.unwrap_or(false) { "runs" } else { "-" };
             let _ = write!(
                 text,
-                "{:<4} {power:<10} {}  libvirtd {:<4}  agent {:<4}",
+                "{:<4} {power:<10} {}  libvirtd {:<4}  agent {:<4}  guard {:<4}",
                 host.name(),
                 host.address(Net::Mgmt),
                 running(host.libvirtd_runs()),
                 running(host.agent_pid().map(|p| p.is_some())),
+                running(host.guard_pid().map(|p| p.is_some())),
             );
             for net in Net::ALL {
                 let link = state.faults.link(host.number, net);

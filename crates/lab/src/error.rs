@@ -108,7 +108,7 @@ pub enum LabError {
 
     /// The `mainstay` binary is missing.
     #[error(
-        "the agent's binary was not found (looked at {looked_at}). Build it with `cargo build -p mainstay-ctl` or set LabConfig::agent_bin"
+        "the agent's binary, with mainstay-guard beside it, was not found (looked at {looked_at}). Build it and its guard with `cargo build -p mainstay-ctl -p mainstay-guard` or set LabConfig::agent_bin"
     )]
     NoAgentBinary {
         /// Where it was looked for.

@@ -1,7 +1,7 @@
 //! One host: power, hanging, and running things inside it.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -335,7 +335,12 @@ impl<'a> Host<'a> {
 
     /// The process of a daemon that [`Host::spawn_daemon`] started, as this machine counts; none if it has ended.
     pub fn daemon_pid(&self, name: &str) -> Result<Option<i32>> {
-        let text = fs::read_to_string(self.dir().join("pids").join(name)).unwrap_or_default();
+        self.pid_in(&self.dir().join("pids").join(name))
+    }
+
+    /// The process whose number, as the host counts, is in a file; none if it has ended.
+    pub(crate) fn pid_in(&self, file: &Path) -> Result<Option<i32>> {
+        let text = fs::read_to_string(file).unwrap_or_default();
         let Ok(inner) = text.trim().parse::<i32>() else { return Ok(None) };
         let pids = self.pids()?;
         Ok(pids.into_iter().find(|p| process::alive(*p) && process::inner_pid(*p) == Some(inner)))

@@ -90,10 +90,14 @@ preset = \"{}\"
 [api]
 socket = \"/run/mainstay/agent.sock\"
 
+[guard]
+log = \"{}/guard.log\"
+
 [log]
 format = \"json\"
 ",
-        config.timing
+        config.timing,
+        config.host_dir(host).display()
     );
     text
 }

@@ -35,6 +35,7 @@ mod dump;
 mod error;
 mod exec;
 mod faults;
+mod guard;
 mod guest;
 mod host;
 mod host_files;

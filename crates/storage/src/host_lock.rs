@@ -134,25 +134,24 @@ impl Watched<'_> {
         let first = self.look()?;
         let start = Instant::now();
         let mut now = first.clone();
-        // Nothing to wait for once it is surely this host's own.
-        while !self.is_own(&now) && start.elapsed() < watch {
+        while !(self.own_guard_suffices && self.is_of_this_boot(&now)) && start.elapsed() < watch {
             thread::sleep(WATCH_INTERVAL);
             now = self.look()?;
-            // A guard of this boot may yet notice that the agent that was connected to it has ended.
-            if now != first && now.as_ref().is_none_or(|(_, beat)| beat.boot != self.boot) {
+            // What a guard of this boot says of its agent may be old yet: only its last word counts.
+            if now != first && !self.is_of_this_boot(&now) {
                 break;
             }
         }
-        if self.is_own(&now) || now == first {
+        let has_agent = now.as_ref().is_some_and(|(_, beat)| beat.agent.is_some());
+        let is_own = self.is_of_this_boot(&now) && (self.own_guard_suffices || !has_agent);
+        if is_own || now == first {
             return Ok(());
         }
         Err(StorageError::AlreadyHeld { host: self.config.me.clone(), path })
     }
 
-    fn is_own(&self, beat: &Beat) -> bool {
-        beat.as_ref().is_some_and(|(_, beat)| {
-            beat.boot == self.boot && (self.own_guard_suffices || beat.agent.is_none())
-        })
+    fn is_of_this_boot(&self, beat: &Beat) -> bool {
+        beat.as_ref().is_some_and(|(_, beat)| beat.boot == self.boot)
     }
 
     fn look(&self) -> Result<Beat, StorageError> {

@@ -125,7 +125,7 @@ fn finish(
     }
     if !good {
         eprintln!(
-            "mainstay-lab: the demo failed. The agents' logs: {0}/h*/agent.log; libvirt's: {0}/h*/log/",
+            "mainstay-lab: the demo failed. The agents' logs: {0}/h*/agent.log, the guards' {0}/h*/guard.log; libvirt's: {0}/h*/log/",
             dir.display()
         );
     }

@@ -218,3 +218,59 @@ pub fn agent(command: &AgentCommand) -> anyhow::Result<ExitCode> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// What to do to a guard, or to ask of it.
+#[derive(Debug, Subcommand)]
+pub enum GuardCommand {
+    /// Print its process id, as this machine counts
+    Pid {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+    },
+    /// Kill it, as a crash does; the agent starts another one
+    Kill {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+    },
+    /// Stop it where it is, as a deadlock does
+    Hang {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+    },
+    /// Undo `hang`
+    Resume {
+        /// The host
+        #[arg(value_parser = parse_host)]
+        host: usize,
+    },
+}
+
+/// Runs `guard`.
+pub fn guard(command: &GuardCommand) -> anyhow::Result<ExitCode> {
+    let lab = Lab::attach()?;
+    match command {
+        GuardCommand::Pid { host } => match lab.host(*host)?.guard_pid()? {
+            Some(pid) => println!("{pid}"),
+            None => {
+                eprintln!("h{host}'s guard does not run.");
+                return Ok(ExitCode::FAILURE);
+            }
+        },
+        GuardCommand::Kill { host } => {
+            lab.host(*host)?.kill_guard()?;
+            eprintln!("h{host}'s guard is killed.");
+        }
+        GuardCommand::Hang { host } => {
+            lab.host(*host)?.hang_guard()?;
+            eprintln!("h{host}'s guard hangs.");
+        }
+        GuardCommand::Resume { host } => {
+            lab.host(*host)?.resume_guard()?;
+            eprintln!("h{host}'s guard goes on.");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -47,6 +47,9 @@ enum Command {
     /// Start, stop or kill a host's agent
     #[command(subcommand)]
     Agent(hosts::AgentCommand),
+    /// Kill or hang a host's guard, or print its process id
+    #[command(subcommand)]
+    Guard(hosts::GuardCommand),
     /// Part a network: `split h1,h2 h3`
     Split(faults::SplitArgs),
     /// Undo every fault of the networks
@@ -64,6 +67,7 @@ pub fn run(args: Args) -> ExitCode {
         Command::Check => life::check(),
         Command::Host(command) => hosts::host(&command),
         Command::Agent(command) => hosts::agent(&command),
+        Command::Guard(command) => hosts::guard(&command),
         Command::Vm(command) => vms::vm(&command),
         Command::Split(split) => faults::split(&split),
         Command::Heal => faults::heal(),

@@ -35,7 +35,7 @@ fn a_second_agent_with_the_same_id_is_refused_while_the_first_one_beats() {
         });
         let second = lock(OURS, Duration::from_secs(30));
         // Its own guard beats, and no agent is connected: a lock that a former agent's hung write still holds.
-        let own = lock(THEIRS, Duration::from_secs(30));
+        let own = lock(THEIRS, Duration::from_millis(300));
         stop.store(true, Ordering::SeqCst);
         assert!(matches!(second, Err(StorageError::AlreadyHeld { .. })), "{second:?}");
         assert!(matches!(own, Ok(HostLock::Unsure { .. })), "{own:?}");
