@@ -17,6 +17,30 @@ pub enum Action {
         /// Which.
         host: HostId,
     },
+    /// The host stands still as a whole, with its guests, its agent and its guard.
+    HostPause {
+        /// Which.
+        host: HostId,
+    },
+    /// It goes on.
+    HostResume {
+        /// Which.
+        host: HostId,
+    },
+    /// The wall clock of a host jumps. Nothing comes of it: the protocol knows only clocks that never jump.
+    ClockStep {
+        /// Which.
+        host: HostId,
+        /// How far, in seconds; negative is back.
+        seconds: i64,
+    },
+    /// The clock of a host runs that much too fast from now on.
+    ClockDrift {
+        /// Which.
+        host: HostId,
+        /// In millionths; negative is too slow.
+        ppm: i64,
+    },
     /// SIGKILL to the agent.
     AgentKill {
         /// Where.
@@ -75,6 +99,21 @@ pub enum Action {
         /// How many.
         permille: u64,
     },
+    /// So many of a thousand datagrams arrive twice.
+    Duplicate {
+        /// How many.
+        permille: u64,
+    },
+    /// Datagrams and pings take longer: beyond a time-out, or out of order when the spread is large.
+    NetworkLate {
+        /// Those of that host only.
+        host: Option<HostId>,
+        /// At least so many milliseconds.
+        ms: u64,
+        /// And up to so many more.
+        #[serde(default)]
+        spread_ms: u64,
+    },
     /// All operations on the datastore fail.
     DatastoreCut {
         /// Which.
@@ -97,6 +136,22 @@ pub enum Action {
         host: Option<HostId>,
         /// How many times.
         factor: u64,
+    },
+    /// Reads work, writes fail.
+    DatastoreReadOnly {
+        /// Which.
+        datastore: DatastoreName,
+        /// For that host only.
+        host: Option<HostId>,
+    },
+    /// The next writes fail and leave their registers damaged: unreadable until the next write that lands.
+    DatastoreTorn {
+        /// Which.
+        datastore: DatastoreName,
+        /// For that host only.
+        host: Option<HostId>,
+        /// How many writes of each host.
+        count: u32,
     },
     /// The datastore works again.
     DatastoreHeal {

@@ -21,17 +21,10 @@ pub enum Composed {
     },
     /// All links pass again.
     PartitionHeal,
-    /// The wall clock of a host jumps. Nothing comes of it: the protocol knows only clocks that never jump.
-    ClockStep {
-        /// Which.
-        host: HostId,
-        /// How far, in seconds; negative is back.
-        seconds: i64,
-    },
 }
 
 /// The words for `do` that are not an [`Action`]'s.
-const COMPOSED: [&str; 3] = ["partition", "partition_heal", "clock_step"];
+const COMPOSED: [&str; 2] = ["partition", "partition_heal"];
 
 /// Something done at an instant.
 #[derive(Clone, Debug)]
@@ -125,9 +118,6 @@ fn read(table: &Table, setup: &Setup) -> Result<Vec<Action>, String> {
     match Composed::deserialize(Value::Table(table.clone())).map_err(plain)? {
         Composed::Partition { groups } => partition(&groups, setup),
         Composed::PartitionHeal => partition(&[], setup),
-        Composed::ClockStep { host, .. } => {
-            setup.host(&host).map(|_| Vec::new()).ok_or_else(|| format!("host {host} is not in the topology"))
-        }
     }
 }
 
@@ -154,7 +144,14 @@ fn partition(groups: &[Vec<HostId>], setup: &Setup) -> Result<Vec<Action>, Strin
 }
 
 /// What ends what, by their words: the end has the same host, datastore, VM and link.
-const ENDS: [(&str, &str); 14] = [
+const ENDS: [(&str, &str); 21] = [
+    ("host_pause", "host_resume"),
+    ("gateway_down", "gateway_up"),
+    ("clock_drift", "clock_drift"),
+    ("duplicate", "duplicate"),
+    ("network_late", "network_late"),
+    ("datastore_read_only", "datastore_heal"),
+    ("datastore_torn", "datastore_heal"),
     ("power_off", "power_on"),
     ("agent_kill", "agent_start"),
     ("agent_hang", "agent_resume"),
@@ -180,8 +177,15 @@ fn end_of(table: &Table) -> Result<Table, String> {
     let kept =
         table.iter().filter(|(key, _)| ["host", "datastore", "vm", "from", "to"].contains(&key.as_str()));
     let mut table: Table = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
-    if *end == "loss" {
-        table.insert(String::from("permille"), Value::Integer(0));
+    // What is a matter of degree ends at zero.
+    let degree = match *end {
+        "loss" | "duplicate" => Some("permille"),
+        "network_late" => Some("ms"),
+        "clock_drift" => Some("ppm"),
+        _ => None,
+    };
+    if let Some(degree) = degree {
+        table.insert(degree.into(), Value::Integer(0));
     }
     table.insert(String::from("do"), Value::String((*end).into()));
     Ok(table)

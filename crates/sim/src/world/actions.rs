@@ -18,6 +18,12 @@ impl World {
         match action {
             Action::PowerOff { host } => self.with_host(host, World::power_off),
             Action::PowerOn { host } => self.with_host(host, World::power_on),
+            Action::HostPause { host } => self.with_host(host, World::host_pause),
+            Action::HostResume { host } => self.with_host(host, World::host_resume),
+            Action::ClockStep { .. } => {}
+            Action::ClockDrift { host, ppm } => self.with_host(host, |world, host| {
+                world.hosts[host].clock.drift(world.now, *ppm);
+            }),
             Action::AgentKill { host } => self.with_host(host, World::agent_kill),
             Action::GuardKill { host } => self.with_host(host, World::guard_kill),
             Action::AgentStart { host } => self.with_host(host, |world, host| {
@@ -51,10 +57,23 @@ impl World {
             Action::LinkCut { from, to } => self.cut_link(from, to, true),
             Action::LinkHeal { from, to } => self.cut_link(from, to, false),
             Action::Loss { permille } => self.net.loss_permille = *permille,
+            Action::Duplicate { permille } => self.net.duplicate_permille = *permille,
+            Action::NetworkLate { host, ms, spread_ms } => {
+                let host = host.as_ref().and_then(|id| self.setup.host(id));
+                self.set_late(host, ms * 1_000, spread_ms * 1_000);
+            }
             Action::DatastoreCut { datastore, host } => self.path(datastore, host.as_ref(), Path::Cut),
             Action::DatastoreHang { datastore, host } => self.path(datastore, host.as_ref(), Path::Hung),
             Action::DatastoreSlow { datastore, host, factor } => {
                 self.path(datastore, host.as_ref(), Path::Slow((*factor).max(1)));
+            }
+            Action::DatastoreReadOnly { datastore, host } => {
+                self.disturb(datastore, host.as_ref(), World::set_read_only);
+            }
+            Action::DatastoreTorn { datastore, host, count } => {
+                self.disturb(datastore, host.as_ref(), |world, store, host| {
+                    world.tear_writes(store, host, *count);
+                });
             }
             Action::DatastoreHeal { datastore, host } => self.path(datastore, host.as_ref(), Path::Well),
             Action::DatastoreFull { datastore } => self.full(datastore, true),
@@ -101,6 +120,16 @@ impl World {
     }
 
     fn path(&mut self, name: &DatastoreName, host: Option<&HostId>, path: Path) {
+        self.disturb(name, host, |world, store, host| world.set_path(store, host, path));
+    }
+
+    /// Does something to the path of that host, or of all, to a datastore.
+    fn disturb(
+        &mut self,
+        name: &DatastoreName,
+        host: Option<&HostId>,
+        then: impl FnOnce(&mut World, usize, Option<usize>),
+    ) {
         let Some(store) = self.setup.datastore(name) else { return };
         let host = host.map(|id| self.setup.host(id));
         if host == Some(None) {
@@ -113,7 +142,7 @@ impl World {
                 self.disturbed[index] = self.now;
             }
         }
-        self.set_path(store, host, path);
+        then(self, store, host);
     }
 
     /// Ends a VM where it executes.
@@ -144,7 +173,8 @@ impl World {
             .as_ref()
             .is_some_and(|agent| !agent.hung && agent.connected && self.now > agent.started + a_while)
             && state.libvirt == Libvirt::Up
-            && self.stores.iter().all(|store| store.paths[host] == Path::Well)
+            && !state.paused
+            && self.stores.iter().all(|store| store.is_well(host))
             && self.now > self.disturbed[host] + a_while
     }
 
@@ -208,6 +238,8 @@ impl World {
             agent.node.view(now).is_some_and(|view| view.role == Role::Primary)
         });
         self.hosts[host].powered = false;
+        self.hosts[host].paused = false;
+        self.hosts[host].deferred.clear();
         self.hosts[host].agent = None;
         self.hosts[host].guard = None;
         self.hosts[host].kept = Default::default();

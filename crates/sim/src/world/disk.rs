@@ -9,6 +9,7 @@
 //! acknowledged can be read.)
 
 use super::World;
+use super::hypervisor::{Lock, QemuState};
 use super::queue::Happening;
 use mainstay_core::register::LIST_REGIONS;
 use mainstay_core::{
@@ -93,6 +94,24 @@ impl Store {
                 ReadRegister::Unreadable(Arc::from("both copies are damaged: the checksums do not match"))
             }
             None => ReadRegister::Missing,
+        }
+    }
+
+    /// Whether nothing is wrong with that host's path.
+    pub fn is_well(&self, host: usize) -> bool {
+        self.paths[host] == Path::Well && !self.read_only[host] && self.torn[host] == 0
+    }
+
+    /// Whether that host cannot write there.
+    pub fn is_read_only(&self, host: usize) -> bool {
+        self.read_only[host]
+    }
+
+    /// Whether the storage hears nothing of that host.
+    pub fn is_lost_to(&self, host: usize) -> bool {
+        match self.paths[host] {
+            Path::Cut | Path::Hung => true,
+            Path::Well | Path::Slow(_) => false,
         }
     }
 
@@ -314,6 +333,36 @@ impl World {
                 self.queue.push(self.now + wait, Happening::Disk { key });
             }
         }
+        if let Some(host) = host {
+            self.locks_of(store, host);
+        }
+    }
+
+    /// The storage drops the locks of a client that it hears nothing of, after its time; a client that is back claims them again.
+    /// (When nobody reaches the storage, it drops nothing: most likely it is the storage that is away.)
+    fn locks_of(&mut self, store: usize, host: usize) {
+        let here = self.hosts[host].domains.iter();
+        let mine = here.filter(|(vm, _)| self.setup.vms[**vm].datastore == store);
+        let mine: Vec<_> = mine.map(|(vm, qemu)| (*vm, *qemu)).collect();
+        let at = self.now + self.setup.datastores[store].lock_release;
+        let lost = self.stores[store].is_lost_to(host);
+        for (vm, qemu) in mine {
+            let locks = &mut self.vms[vm].locks;
+            if lost {
+                self.queue.push(at, Happening::LockExpires { vm, qemu: qemu.id });
+            } else if locks.is_empty() && qemu.state != QemuState::Incoming {
+                locks.push(Lock { qemu: qemu.id });
+            }
+        }
+    }
+
+    /// The host for which a register is being read: it has to live for that.
+    pub(super) fn reader(&self, key: u64) -> Option<usize> {
+        let op = self.disk_ops.get(&key)?;
+        match op.work {
+            Work::Read { .. } => Some(op.host),
+            Work::Write { .. } => None,
+        }
     }
 
     /// That host has no path to that datastore, from the beginning and for ever.
@@ -323,14 +372,14 @@ impl World {
     }
 
     /// Reads of that host (or of all) work, writes fail, until its path is well again.
-    pub fn set_read_only(&mut self, store: usize, host: Option<usize>) {
+    pub(super) fn set_read_only(&mut self, store: usize, host: Option<usize>) {
         for index in (0..self.hosts.len()).filter(|index| host.is_none_or(|host| host == *index)) {
             self.stores[store].read_only[index] = true;
         }
     }
 
     /// So many of the next writes of that host (or of each) are torn.
-    pub fn tear_writes(&mut self, store: usize, host: Option<usize>, count: u32) {
+    pub(super) fn tear_writes(&mut self, store: usize, host: Option<usize>, count: u32) {
         for index in (0..self.hosts.len()).filter(|index| host.is_none_or(|host| host == *index)) {
             self.stores[store].torn[index] = count;
         }

@@ -53,6 +53,9 @@ impl World {
         if self.stores[store].full {
             return Some(Arc::from("No space left on device"));
         }
+        if self.stores[store].is_read_only(host) {
+            return Some(Arc::from("Read-only file system"));
+        }
         match self.stores[store].paths[host] {
             super::disk::Path::Well | super::disk::Path::Slow(_) => {
                 self.stores[store].xml.insert((vm, xml));

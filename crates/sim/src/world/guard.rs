@@ -108,6 +108,19 @@ impl World {
         }
     }
 
+    /// Whether the guard is to keep an eye on that VM, and the lease that it runs under has ended.
+    pub(super) fn lease_has_ended(&self, host: usize, vm: usize) -> bool {
+        let state = &self.hosts[host];
+        let store = &self.setup.datastores[self.setup.vms[vm].datastore].name;
+        let id = self.setup.vm_id(vm);
+        let watched = state.kept.watch.get(store).is_some_and(|vms| vms.contains(&id));
+        let until = match &state.guard {
+            Some(run) => run.guard.lease(store),
+            None => state.kept.leases.get(store).copied(),
+        };
+        watched && until.is_some_and(|until| until <= state.clock.local(self.now))
+    }
+
     /// SIGKILL to the guard. The agent notices and starts another; without an agent, the system's service manager does.
     pub(super) fn guard_kill(&mut self, host: usize) {
         if self.hosts[host].guard.take().is_none() {

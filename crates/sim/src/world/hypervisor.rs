@@ -448,13 +448,24 @@ impl World {
 
     /// The storage forgets a lock of a host that crashed.
     pub(super) fn on_lock_expires(&mut self, vm: usize, qemu: u64) {
+        // Unless that process lives and its host has its path back.
+        let store = self.setup.vms[vm].datastore;
+        let holds = |host: &usize| {
+            let domain = self.hosts[*host].domains.get(&vm);
+            domain.is_some_and(|domain| domain.id == qemu) && !self.stores[store].is_lost_to(*host)
+        };
+        if (0..self.hosts.len()).any(|host| holds(&host)) {
+            return;
+        }
         self.vms[vm].locks.retain(|lock| lock.qemu != qemu);
     }
 
     /// A user starts a VM. Only the image lock protects him from a second copy.
     pub(super) fn user_start(&mut self, vm: usize, host: usize) {
         let up = self.hosts[host].powered && self.hosts[host].libvirt == Libvirt::Up;
-        if !up || !self.setup.image_lock || self.locked(vm) || self.hosts[host].domains.contains_key(&vm) {
+        // Where the storage has dropped the lock of a host that it does not reach, libvirt's hook is what refuses.
+        let there = self.hosts.iter().any(|host| host.domains.contains_key(&vm));
+        if !up || !self.setup.image_lock || self.locked(vm) || there {
             return;
         }
         let elsewhere = !self.hosts[host].definitions.contains_key(&vm);

@@ -8,6 +8,7 @@ mod effects;
 mod guard;
 mod hypervisor;
 mod network;
+mod pause;
 mod queue;
 
 use crate::action::Action;
@@ -34,6 +35,10 @@ const STEPS_PER_SECOND_MAX: u64 = 20_000;
 struct Host {
     clock: Clock,
     powered: bool,
+    /// It stands still as a whole.
+    paused: bool,
+    /// What happens when it goes on.
+    deferred: Vec<Happening>,
     boot: u64,
     agent: Option<Agent>,
     guard: Option<GuardRun>,
@@ -122,6 +127,8 @@ impl World {
         let hosts = setup.hosts.iter().map(|host| Host {
             clock: Clock { started: 0, base: host.clock_base, drift_ppm: host.drift_ppm },
             powered: true,
+            paused: false,
+            deferred: Vec::new(),
             boot: 1,
             agent: None,
             guard: None,
@@ -190,6 +197,7 @@ impl World {
     }
 
     fn happen(&mut self, what: Happening) {
+        let Some(what) = self.defer(what) else { return };
         match what {
             Happening::Tick { host, process, generation } => {
                 let fresh = self.hosts[host].agent.as_ref().is_some_and(|agent| {
@@ -374,6 +382,7 @@ impl World {
             if !self.hosts[host].powered {
                 continue;
             }
+            self.host_resume(host);
             if self.hosts[host].libvirt != Libvirt::Up {
                 self.set_libvirt(host, Libvirt::Up);
             }
@@ -449,7 +458,8 @@ impl World {
 
     /// What a host believes; `None` when its agent does not run.
     pub fn view(&self, host: usize) -> Option<View> {
-        let agent = self.hosts[host].agent.as_ref().filter(|agent| !agent.hung)?;
+        let agent =
+            self.hosts[host].agent.as_ref().filter(|agent| !agent.hung && !self.hosts[host].paused)?;
         agent.node.view(self.hosts[host].clock.local(self.now))
     }
 

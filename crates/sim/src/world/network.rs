@@ -78,15 +78,10 @@ impl World {
     }
 
     /// Datagrams of that host (or of all) take so much longer, in microseconds: at least `base`, and up to `spread` more.
-    pub fn set_late(&mut self, host: Option<usize>, base: u64, spread: u64) {
+    pub(super) fn set_late(&mut self, host: Option<usize>, base: u64, spread: u64) {
         for index in (0..self.hosts.len()).filter(|index| host.is_none_or(|host| host == *index)) {
             self.net.late[index] = Latency { base, spread, ..IN_TIME };
         }
-    }
-
-    /// So many of a thousand datagrams arrive twice.
-    pub fn set_duplicates(&mut self, permille: u64) {
-        self.net.duplicate_permille = permille;
     }
 
     /// A datagram arrives.
@@ -115,7 +110,10 @@ impl World {
 
     /// A kernel answers when it runs and both ways pass, whatever its agent does.
     pub(super) fn on_ping(&mut self, from: usize, process: u64, to: usize) {
-        let answered = self.hosts[to].powered && self.net.passes(from, to) && self.net.passes(to, from);
+        let answered = self.hosts[to].powered
+            && !self.hosts[to].paused
+            && self.net.passes(from, to)
+            && self.net.passes(to, from);
         // An adapter gives up after about a heartbeat.
         let patience = self.setup.timing.heartbeat.0;
         let (there, back) = (self.net.late[from], self.net.late[to]);
