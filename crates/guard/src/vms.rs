@@ -64,6 +64,9 @@ impl Vms {
 
     /// What is to be done after a freeze and can wait for other VMs' freezes.
     pub fn follow_freeze(&mut self, vm: VmId) {
+        if self.watched.get(&vm).is_some_and(|watched| watched.attempts == 1 && !watched.holds.is_empty()) {
+            tracing::info!(%vm, "the lease has ended: the VM is being frozen");
+        }
         self.look(vm, Wanted::Frozen);
         self.ask(vm);
     }
@@ -185,7 +188,9 @@ impl Vms {
                     hold.take_group(other);
                 }
             }
-            watched.told = Some(state);
+            if watched.told.replace(state) != Some(state) {
+                tracing::info!(%vm, ?state, lease_is_over = watched.is_to_be_frozen, "a VM's process");
+            }
             match state {
                 ProcessState::Absent => {
                     self.leftovers.append(&mut watched.holds);
