@@ -14,10 +14,13 @@ pub fn corpus_of(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target)
 }
 
-/// Runs the corpus and `runs` damaged variants of it. `valid-*` must be accepted, `damaged-*` must not; of all others (found by a
+/// Runs the corpus, `made` (examples that only this version understands), and `runs` damaged variants of both. `valid-*` must be accepted, `damaged-*` must not; of all others (found by a
 /// fuzzer) only the properties are checked.
-pub fn run(target: &str, runs: u32, check: Check) {
-    let mut examples = Vec::new();
+pub fn run(target: &str, made: &[Vec<u8>], runs: u32, check: Check) {
+    let mut examples = made.to_vec();
+    for bytes in made {
+        assert!(guarded(target, "a made example", bytes, check), "a made example is refused");
+    }
     let files = std::fs::read_dir(corpus_of(target)).expect("each target has a corpus");
     let mut files: Vec<PathBuf> = files.map(|entry| entry.expect("legible").path()).collect();
     files.sort();

@@ -10,10 +10,10 @@ mod strange;
 
 #[test]
 fn registers_on_disk() {
-    short_run::run("register", 15_000, register::check);
+    short_run::run("register", &[], 15_000, register::check);
 }
 
 #[test]
 fn messages() {
-    short_run::run("message", 30_000, message::check);
+    short_run::run("message", &[], 30_000, message::check);
 }
