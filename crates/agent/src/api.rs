@@ -7,9 +7,11 @@
 
 mod follow;
 mod forward;
+mod isolation;
 mod request;
 mod socket;
 
+pub use isolation::{IsolationOrder, Setting};
 pub use request::{ApiRequest, encode_segment};
 pub use socket::{ApiError, Listener, bind};
 
@@ -114,7 +116,10 @@ impl Service {
             ApiRequest::Status => self.status(may_forward).await,
             ApiRequest::Local => self.local().await,
             ApiRequest::Events { after, limit, .. } => self.events(after, limit).await,
-            ApiRequest::Order(command) => self.order(method, target, command, may_forward).await,
+            ApiRequest::Order(command) => self.order(method, target, |_| Ok(command), may_forward).await,
+            ApiRequest::SetIsolation(order) => {
+                self.order(method, target, |view| order.command(view), may_forward).await
+            }
             ApiRequest::PeerEvents { since, limit } => ok(self.journal.since(since, limit)),
             ApiRequest::PeerTail { after, limit } => {
                 ok((self.journal.newest(), self.journal.after(after, limit)))
@@ -215,11 +220,12 @@ impl Service {
         ok(EventPage { events, missing })
     }
 
+    /// `command` makes the order of what the primary believes, and is asked only there.
     async fn order(
         &self,
         method: &str,
         target: &str,
-        command: Command,
+        command: impl FnOnce(&View) -> Result<Command, Refusal>,
         may_forward: bool,
     ) -> Result<Answer, Refusal> {
         let view = self.look().await?.view;
@@ -239,6 +245,7 @@ impl Service {
                 )
             });
         }
+        let command = command(&view)?;
         let (answer, answered) = oneshot::channel();
         let stopping = || Refusal::new(503, format!("the agent of {} is stopping: try again", self.me.name));
         self.questions.send(Question::Operate(command, answer)).await.map_err(|_| stopping())?;

@@ -1,6 +1,6 @@
 //! The API over a real socket and the real transport, with a scripted core behind it.
 
-use mainstay_agent::api::{self, Service};
+use mainstay_agent::api::{self, IsolationOrder, Service, Setting};
 use mainstay_agent::client::{Client, ClientError};
 use mainstay_agent::config::Member;
 use mainstay_agent::driver::{Looked, Question};
@@ -8,8 +8,9 @@ use mainstay_agent::journal::Journal;
 use mainstay_agent::net::{Net, NetConfig, NetEvent, Peer};
 use mainstay_api::{Done, EventPage, Local, Status};
 use mainstay_core::host_liveness::HostState;
-use mainstay_core::ids::{DatastoreName, HostId, Incarnation};
-use mainstay_core::view::{HostView, Role, View};
+use mainstay_core::ids::{DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
+use mainstay_core::register::{IsolationResponse, Priority};
+use mainstay_core::view::{HostView, Role, View, VmState, VmView};
 use mainstay_core::{Command, Event, Span, Time, Timing};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -158,8 +159,35 @@ fn view(me: &HostId, n: u32, primary: Option<u32>) -> View {
         timing: Timing::STANDARD,
         hosts: vec![peer],
         datastores: vec![],
-        vms: vec![],
+        vms: vec![
+            vm(1, "web 1", None, None),
+            vm(2, "db", Some(IsolationResponse::PowerOff), Some(Span::from_secs(60))),
+            vm(3, "twin", None, None),
+            vm(4, "twin", None, None),
+        ],
         hypervisor_well: true,
+        isolated: false,
+        guard: true,
+    }
+}
+
+fn vm(number: u8, name: &str, response: Option<IsolationResponse>, timeout: Option<Span>) -> VmView {
+    VmView {
+        vm: VmId([number; 16]),
+        name: name.into(),
+        datastore: DatastoreName::new("ds1"),
+        host: None,
+        state: VmState::Running,
+        protected: true,
+        note: None,
+        priority: Priority::Medium,
+        token: Some(Token { epoch: Epoch(1), number: 1 }),
+        memory_mib: 1,
+        vcpus: 1,
+        isolation_response: response.unwrap_or_default(),
+        isolation_response_own: response.is_some(),
+        shutdown_timeout: timeout.unwrap_or(Span::from_secs(300)),
+        shutdown_timeout_own: timeout.is_some(),
     }
 }
 
@@ -213,6 +241,31 @@ fn orders_go_to_the_primary_and_come_back_with_its_words() {
             matches!(&refusal, ClientError::Refused { status: 409, error } if error == "there is no VM web"),
             "{refusal:?}"
         );
+    }
+}
+
+#[test]
+fn an_isolation_response_is_set_by_the_primary_and_what_is_not_named_stays() {
+    let cluster = Cluster::start(Some(2));
+    let set = |n: u32, vm: &str, response, shutdown_timeout| {
+        let order = IsolationOrder { vm: vm.into(), response, shutdown_timeout };
+        cluster.client(n).post::<Done>(&order.target()).map(|done| done.message)
+    };
+    let (web, db) = (VmId([1; 16]), VmId([2; 16]));
+    let shut_down = Setting::To(IsolationResponse::ShutDown);
+    for n in 1..=2 {
+        let done = set(n, "web 1", shut_down, Setting::Keep).expect("done");
+        assert_eq!(done, format!("{web}: Some(\"shut down\"), None, says host-2"));
+        let done = set(n, "db", shut_down, Setting::Keep).expect("done");
+        assert_eq!(done, format!("{db}: Some(\"shut down\"), Some(\"60.000 s\"), says host-2"));
+        let done = set(n, &db.to_string(), Setting::Keep, Setting::ClusterDefault).expect("done");
+        assert_eq!(done, format!("{db}: Some(\"power off\"), None, says host-2"));
+        let done = set(n, "db", Setting::ClusterDefault, Setting::To(Span::from_secs(9))).expect("done");
+        assert_eq!(done, format!("{db}: None, Some(\"9.000 s\"), says host-2"));
+        let refusal = set(n, "twin", shut_down, Setting::Keep).expect_err("two of them").to_string();
+        assert_eq!(refusal, "2 VMs are called twin: say which by its UUID");
+        let refusal = set(n, "nobody", shut_down, Setting::Keep).expect_err("none").to_string();
+        assert_eq!(refusal, "no VM called nobody is known: start it once, then set it");
     }
 }
 

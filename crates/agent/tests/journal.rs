@@ -6,7 +6,7 @@ use mainstay_api::EventRecord;
 use mainstay_core::event::VmName;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::ids::{DatastoreName, HostId, Incarnation, VmId};
-use mainstay_core::register::{Priority, StopCause};
+use mainstay_core::register::{IsolationResponse, Priority, StopCause};
 use mainstay_core::view::{Role, View, VmState, VmView};
 use mainstay_core::{Event, Severity, Span, Time, Timing};
 use std::fs;
@@ -103,6 +103,10 @@ fn view(vm: VmId, state: VmState) -> View {
         token: None,
         memory_mib: 1,
         vcpus: 1,
+        isolation_response: IsolationResponse::LeavePoweredOn,
+        isolation_response_own: false,
+        shutdown_timeout: Span::from_secs(300),
+        shutdown_timeout_own: false,
     };
     View {
         host: HostId::new("host-1"),
@@ -115,6 +119,8 @@ fn view(vm: VmId, state: VmState) -> View {
         datastores: vec![],
         vms: vec![shown],
         hypervisor_well: true,
+        isolated: false,
+        guard: true,
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `GET /v1/events?after=N&limit=M` | [`EventPage`]: events of all reachable hosts, oldest first |
 //! | `GET /v1/events?follow=true` | the same as JSON lines, one [`EventRecord`] each, without end |
 //! | `POST /v1/vms/NAME/protect`, `POST /v1/vms/NAME/unprotect` | [`Done`] |
+//! | `POST /v1/vms/NAME/isolation?response=R&shutdown_timeout=S` | [`Done`]: the VM's own isolation response (`leave`, `shutdown`, `power-off`) and time-out in seconds; `default`: as the cluster's; one that is left out stays |
 //!
 //! Any request may carry the header `mainstay-host: NAME`, which sends it to that host's agent. Errors are [`Problem`] with
 //! a fitting HTTP status.

@@ -4,7 +4,7 @@ use crate::election::PrimaryReason;
 use crate::host_liveness::HostState;
 use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
 use crate::message::Capacity;
-use crate::register::{ListStamp, Priority};
+use crate::register::{IsolationResponse, ListStamp, Priority};
 use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::string::String;
@@ -35,6 +35,12 @@ pub struct View {
     pub vms: Vec<VmView>,
     /// Whether libvirt answers on this host.
     pub hypervisor_well: bool,
+    /// Whether this host is isolated: it reaches no other host and no isolation address.
+    #[serde(default)]
+    pub isolated: bool,
+    /// Whether this host has a guard. Without one it begins nothing.
+    #[serde(default)]
+    pub guard: bool,
 }
 
 /// A host's part in its partition.
@@ -54,9 +60,9 @@ pub enum Role {
 pub struct HostView {
     /// Which.
     pub host: HostId,
-    /// Its state (a secondary knows only itself and its primary).
+    /// Its state (a secondary knows only itself and its primary). A host says of itself that it is connected or isolated.
     pub state: HostState,
-    /// How long it has been in that state.
+    /// How long it has been in that state; of this host itself: how long its agent has run.
     pub since: Span,
     /// Age of the last network heartbeat.
     pub network_heartbeat: Option<Span>,
@@ -89,6 +95,9 @@ pub struct DatastoreView {
     pub list: Option<ListStamp>,
     /// What is left of this host's own ownership; `None` when it is not the owner.
     pub ownership_left: Option<Span>,
+    /// What is left of this host's run lease: without one, the VMs homed there are frozen. `None` when there is none.
+    #[serde(default)]
+    pub lease_left: Option<Span>,
     /// Registers found unreadable since the start.
     pub unreadable_registers: u64,
 }
@@ -118,6 +127,18 @@ pub struct VmView {
     pub memory_mib: u64,
     /// Virtual CPUs.
     pub vcpus: u32,
+    /// What its host does with it when isolated.
+    #[serde(default)]
+    pub isolation_response: IsolationResponse,
+    /// Whether that is the VM's own; `false`: the cluster's default.
+    #[serde(default)]
+    pub isolation_response_own: bool,
+    /// How long it may take to shut down then.
+    #[serde(default)]
+    pub shutdown_timeout: Span,
+    /// Whether that is the VM's own; `false`: the cluster's default.
+    #[serde(default)]
+    pub shutdown_timeout_own: bool,
 }
 
 /// What a VM does, in one word.

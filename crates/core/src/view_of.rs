@@ -6,7 +6,7 @@ use crate::election::Standing;
 use crate::host_liveness::HostState;
 use crate::ids::{Epoch, HostId};
 use crate::machine::Core;
-use crate::register::{ClaimState, Desired, Entry};
+use crate::register::{Claim, ClaimState, Desired, Entry, IsolationResponse};
 use crate::time::Time;
 use crate::view::{DatastoreView, HostView, Role, View, VmState, VmView};
 use alloc::collections::BTreeMap;
@@ -41,6 +41,10 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
             token: None,
             memory_mib: domain.spec.as_ref().map_or(0, |spec| spec.memory_mib),
             vcpus: domain.spec.as_ref().map_or(0, |spec| spec.vcpus),
+            isolation_response: core.config.isolation_response,
+            isolation_response_own: false,
+            shutdown_timeout: core.config.shutdown_timeout,
+            shutdown_timeout_own: false,
         };
         vms.entry((domain.name.clone(), domain.vm)).or_insert(view);
     }
@@ -52,17 +56,24 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
         primary_reason: reason,
         timing: core.config.timing,
         hosts,
-        datastores: core.datastores.values().map(|datastore| datastore_view(datastore, now)).collect(),
+        datastores: core.datastores.values().map(|datastore| datastore_view(core, datastore, now)).collect(),
         vms: vms.into_values().collect(),
         hypervisor_well: core.vms.is_well(),
+        isolated: core.isolation.is_isolated(),
+        guard: core.guard.is_connected(),
     }
+}
+
+/// A host knows of itself whether it is isolated.
+fn own_state(core: &Core) -> HostState {
+    if core.isolation.is_isolated() { HostState::Isolated } else { HostState::Connected }
 }
 
 fn own_view(core: &Core, now: Time) -> HostView {
     let connected = core.datastores.values().filter(|datastore| datastore.connected);
     HostView {
         host: core.config.me.clone(),
-        state: HostState::Connected,
+        state: own_state(core),
         since: now.since(core.begun),
         network_heartbeat: None,
         datastore_heartbeats: core
@@ -107,7 +118,7 @@ fn peer_view(core: &Core, host: &HostId, now: Time) -> HostView {
     }
 }
 
-fn datastore_view(datastore: &Datastore, now: Time) -> DatastoreView {
+fn datastore_view(core: &Core, datastore: &Datastore, now: Time) -> DatastoreView {
     let owner = datastore.present_owner();
     let own_list = datastore.list.as_ref().and_then(|list| list.on_disk());
     DatastoreView {
@@ -118,6 +129,7 @@ fn datastore_view(datastore: &Datastore, now: Time) -> DatastoreView {
         owner: owner.map(|(_, host)| host),
         list: own_list.or(datastore.look.as_ref().map(|look: &Look| look.list.stamp())),
         ownership_left: datastore.ownership.left(now),
+        lease_left: core.guard.lease(&datastore.name, now).map(|lease| lease.left),
         unreadable_registers: datastore.unreadable,
     }
 }
@@ -133,36 +145,27 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
         }
     };
     let power_on = datastore.power_on_lists(now);
+    // A host whose VMs are frozen for want of a datastore can't write that there: of its own claims it knows more.
+    let own_claims = datastore.claims.snapshot();
     let own = datastore.list.is_some();
     entries
         .into_iter()
         .map(|(entry, waits)| {
+            let here = entry.holder.as_ref() == Some(&core.config.me);
             let claims = entry.holder.as_ref().and_then(|holder| power_on.get(holder));
-            let claim = claims.and_then(|seen| {
-                let index = seen.list.claims.binary_search_by_key(&entry.vm, |claim| claim.vm).ok()?;
-                Some(&seen.list.claims[index]).filter(|claim| claim.token == Some(entry.token))
-            });
+            let claim = claims.and_then(|seen| claim_of(&seen.list.claims, &entry));
+            let frozen_here =
+                claim_of(&own_claims, &entry).filter(|claim| here && claim.state == ClaimState::Frozen);
+            let claim = frozen_here.or(claim).map(|claim| &claim.state);
             let holder_state = entry.holder.as_ref().map(|holder| {
-                if *holder == core.config.me {
+                if here {
                     HostState::Connected
                 } else {
                     core.peers.get(holder).map(|peer| peer.state).unwrap_or_default()
                 }
             });
-            let state = vm_state(&entry, claim.map(|claim| &claim.state), holder_state, own);
-            let note = match (&entry.intent, waits) {
-                (Some(to), _) => Some(alloc::format!("is to go to {to}")),
-                (None, Some(waits)) => Some(waits),
-                (None, None) if entry.unprotected => Some(String::from("unprotected by its user")),
-                (None, None) if state == VmState::Off => {
-                    Some(String::from("stopped on purpose; protected again as soon as it is started"))
-                }
-                (None, None) if state == VmState::Unknown => {
-                    let holder = holder_state.unwrap_or_default();
-                    Some(alloc::format!("last seen running; its host is {holder}"))
-                }
-                (None, None) => None,
-            };
+            let state = vm_state(&entry, claim, holder_state, own);
+            let notes = notes(core, &entry, waits, state, claim, holder_state.unwrap_or_default());
             VmView {
                 vm: entry.vm,
                 name: entry.name.clone(),
@@ -171,14 +174,74 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
                 state,
                 // What is on disk is what counts: the VM of a silent host is protected too.
                 protected: matches!(state, VmState::Running | VmState::Unknown) && !entry.unprotected && own,
-                note,
+                note: (!notes.is_empty()).then(|| notes.join("; ")),
                 priority: entry.spec.priority,
                 token: Some(entry.token),
                 memory_mib: entry.spec.memory_mib,
                 vcpus: entry.spec.vcpus,
+                isolation_response: response(core, &entry),
+                isolation_response_own: entry.isolation_response.is_some(),
+                shutdown_timeout: entry.shutdown_timeout.unwrap_or(core.config.shutdown_timeout),
+                shutdown_timeout_own: entry.shutdown_timeout.is_some(),
             }
         })
         .collect()
+}
+
+/// The claim under the entry's grant.
+fn claim_of<'a>(claims: &'a [Claim], entry: &Entry) -> Option<&'a Claim> {
+    let index = claims.binary_search_by_key(&entry.vm, |claim| claim.vm).ok()?;
+    Some(&claims[index]).filter(|claim| claim.token == Some(entry.token))
+}
+
+fn response(core: &Core, entry: &Entry) -> IsolationResponse {
+    entry.isolation_response.unwrap_or(core.config.isolation_response)
+}
+
+/// What a person is to know of a VM besides its state.
+fn notes(
+    core: &Core,
+    entry: &Entry,
+    waits: Option<String>,
+    state: VmState,
+    claim: Option<&ClaimState>,
+    holder: HostState,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    match claim {
+        Some(ClaimState::Frozen) if state == VmState::Frozen => {
+            notes.push(String::from("frozen: neither its datastore nor its owner can be reached"));
+        }
+        Some(ClaimState::Stopping) if state == VmState::Running => {
+            notes.push(alloc::format!("its host is isolated, isolation response: {}", response(core, entry)));
+        }
+        Some(
+            ClaimState::Starting
+            | ClaimState::Running
+            | ClaimState::Frozen
+            | ClaimState::Stopping
+            | ClaimState::Migrating
+            | ClaimState::Stopped { .. }
+            | ClaimState::StartFailed { .. },
+        )
+        | None => {}
+    }
+    if state == VmState::Unknown {
+        let last = if claim == Some(&ClaimState::Frozen) { "frozen" } else { "running" };
+        notes.push(alloc::format!("last seen {last}; its host is {holder}"));
+    }
+    match (&entry.intent, waits, &entry.responsible) {
+        (Some(to), _, _) => notes.push(alloc::format!("is to go to {to}")),
+        (None, Some(waits), _) => notes.push(waits),
+        (None, None, Some(to)) => notes.push(alloc::format!("will be restarted on {to} when released")),
+        (None, None, None) => {}
+    }
+    if entry.unprotected {
+        notes.push(String::from("unprotected by its user"));
+    } else if notes.is_empty() && state == VmState::Off {
+        notes.push(String::from("stopped on purpose; protected again as soon as it is started"));
+    }
+    notes
 }
 
 fn reasons(waits: &[(HostId, alloc::sync::Arc<str>)]) -> String {

@@ -1,5 +1,6 @@
 //! What can be asked: method and path, read in one place for the socket and for other agents.
 
+use super::IsolationOrder;
 use mainstay_core::Command;
 
 /// Events in a page when the asker says nothing.
@@ -25,6 +26,8 @@ pub enum ApiRequest {
     },
     /// Something that the primary does.
     Order(Command),
+    /// What the primary makes an order of: it depends on what is set already.
+    SetIsolation(IsolationOrder),
     /// From another agent: this host's events after a time.
     PeerEvents {
         /// Microseconds since 1970.
@@ -62,9 +65,10 @@ impl ApiRequest {
                 ApiRequest::PeerTail { after: number(query, "after")?.unwrap_or(0), limit: limit(query)? }
             }
             "/peer/alarms" => ApiRequest::PeerAlarms,
-            path => ApiRequest::Order(order(path)?),
+            path => order(path, query)?,
         };
-        let wanted = if matches!(request, ApiRequest::Order(_)) { "POST" } else { "GET" };
+        let is_order = matches!(request, ApiRequest::Order(_) | ApiRequest::SetIsolation(_));
+        let wanted = if is_order { "POST" } else { "GET" };
         if method != wanted {
             return Err((405, format!("{path} takes {wanted}, not {method}")));
         }
@@ -72,7 +76,7 @@ impl ApiRequest {
     }
 }
 
-fn order(path: &str) -> Result<Command, (u16, String)> {
+fn order(path: &str, query: &str) -> Result<ApiRequest, (u16, String)> {
     let nowhere = || {
         (404, format!("there is nothing at {path}: see the list of paths in the documentation of the API"))
     };
@@ -82,13 +86,14 @@ fn order(path: &str) -> Result<Command, (u16, String)> {
         .filter(|vm| !vm.is_empty())
         .ok_or_else(|| (400, format!("\"{vm}\" is no name of a VM")))?;
     match verb {
-        "protect" => Ok(Command::Protect { vm }),
-        "unprotect" => Ok(Command::Unprotect { vm }),
+        "protect" => Ok(ApiRequest::Order(Command::Protect { vm })),
+        "unprotect" => Ok(ApiRequest::Order(Command::Unprotect { vm })),
+        "isolation" => IsolationOrder::parse(vm, query).map(ApiRequest::SetIsolation),
         _ => Err(nowhere()),
     }
 }
 
-fn value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     query
         .split('&')
         .filter_map(|pair| pair.split_once('='))

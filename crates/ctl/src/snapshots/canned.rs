@@ -7,7 +7,7 @@ use mainstay_core::election::PrimaryReason;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::ids::{DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
 use mainstay_core::message::{Capacity, Rank};
-use mainstay_core::register::{ListStamp, Priority, StopCause};
+use mainstay_core::register::{IsolationResponse, ListStamp, Priority, StopCause};
 use mainstay_core::time::{Span, Time};
 use mainstay_core::timing::Timing;
 use mainstay_core::view::{DatastoreView, HostView, Role, View, VmState, VmView};
@@ -86,6 +86,7 @@ fn datastore(name: &str) -> DatastoreView {
         epoch: Epoch(7),
         list: Some(ListStamp { epoch: Epoch(7), version: 42 }),
         ownership_left: Some(Span::from_millis(2_600)),
+        lease_left: Some(Span::from_millis(2_400)),
         unreadable_registers: 0,
     }
 }
@@ -105,6 +106,10 @@ fn vm(number: u8, name: &str, host: Option<HostId>, state: VmState) -> VmView {
         token: Some(Token { epoch: Epoch(7), number: u64::from(number) }),
         memory_mib: 2_048,
         vcpus: 2,
+        isolation_response: IsolationResponse::LeavePoweredOn,
+        isolation_response_own: false,
+        shutdown_timeout: Span::from_secs(300),
+        shutdown_timeout_own: false,
     }
 }
 
@@ -147,6 +152,8 @@ impl Canned {
                 vm(3, "old", None, VmState::Off),
             ],
             hypervisor_well: true,
+            isolated: false,
+            guard: true,
         };
         let names = (1..=3).map(|number| (id(number), format!("h{number}"))).collect();
         Canned {
