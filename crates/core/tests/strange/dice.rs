@@ -189,6 +189,7 @@ impl Dice {
             token: self.some(Dice::token),
             state: self.pick(&states),
             spec: self.some(Dice::spec),
+            asked_to_stop: false,
         }
     }
 

@@ -272,6 +272,33 @@ fn a_huge_heartbeat_is_forgotten_with_the_next() {
     assert!(size_of(&shell.core) < before + 10_000, "{} after {before}", size_of(&shell.core));
 }
 
+/// Which registers were named as unreadable, and whether the core became owner of a datastore.
+fn named_and_owned(damaged: RegisterId) -> (Vec<String>, bool) {
+    let mut dice = Dice::new(6, false);
+    let mut shell = Shell::new(Disks::Honest);
+    shell.damaged.push(damaged);
+    let effects = shell.run_until(Time(60_000_000), &mut dice);
+    let named = effects.iter().filter_map(|effect| match effect {
+        Effect::Event(Event::RegisterUnreadable { datastore, register, reason }) => {
+            assert!(reason.contains("elsewhere"), "{reason}");
+            Some(format!("{datastore} {register}"))
+        }
+        _ => None,
+    });
+    let owns = |effect: &Effect| matches!(effect, Effect::Event(Event::OwnershipAcquired { .. }));
+    (named.collect(), effects.iter().any(owns))
+}
+
+#[test]
+fn an_unreadable_register_is_named_once_and_never_counts_as_empty() {
+    let (named, owned) = named_and_owned(RegisterId::Ownership(HostId::new("host-9")));
+    assert_eq!((named, owned), (vec![], true), "nothing is damaged");
+    // R2: that host may own the datastore or hold VMs there, for all that can be read.
+    let (mut named, owned) = named_and_owned(RegisterId::Ownership(peer()));
+    named.sort();
+    assert_eq!((named, owned), (vec!["ds1 host-2-owner".into(), "ds2 host-2-owner".into()], false));
+}
+
 /// A register on `ds1` that the core finds at its start, and what it is about.
 type Found = (&'static str, RegisterId, RegisterValue);
 

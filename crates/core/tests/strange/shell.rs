@@ -21,6 +21,8 @@ pub struct Shell {
     pub now: Time,
     disks: Disks,
     registers: BTreeMap<(DatastoreName, RegisterId), RegisterValue>,
+    /// Registers that nobody can read.
+    pub damaged: Vec<RegisterId>,
     answers: VecDeque<Input>,
 }
 
@@ -47,7 +49,14 @@ impl Shell {
     pub fn with(disks: Disks, config: Config) -> Shell {
         let now = Time(1_000_000);
         let core = Core::new(config, now).expect("a good configuration");
-        let mut shell = Shell { core, now, disks, registers: BTreeMap::new(), answers: VecDeque::new() };
+        let mut shell = Shell {
+            core,
+            now,
+            disks,
+            registers: BTreeMap::new(),
+            damaged: Vec::new(),
+            answers: VecDeque::new(),
+        };
         shell.answers.push_back(Input::Guard(GuardReport::Hello { incarnation: Incarnation(5) }));
         shell.answers.push_back(Input::Domains { as_of: now, domains: Vec::new() });
         shell
@@ -124,6 +133,9 @@ impl Shell {
     }
 
     fn read(&mut self, datastore: &DatastoreName, id: RegisterId, dice: &mut Dice) -> ReadRegister {
+        if self.damaged.contains(&id) {
+            return ReadRegister::Unreadable("it belongs to the cluster elsewhere".into());
+        }
         if self.disks == Disks::Strange && dice.one_in(3) {
             return dice.read();
         }
