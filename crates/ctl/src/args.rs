@@ -8,6 +8,8 @@ use crate::exit::EXIT_CODES_HELP;
 use crate::style::ColourChoice;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use mainstay_agent::api::Setting;
+use mainstay_core::register::IsolationResponse;
 use mainstay_core::{Severity, Span, Time};
 use mainstay_sim::scenario::topology::{OwnTiming, ScenarioTiming};
 use std::ops::Range;
@@ -125,7 +127,11 @@ impl ClusterCommand {
         let ask = match self {
             ClusterCommand::Status(StatusArgs { ask, .. })
             | ClusterCommand::Host(HostCommand::List { ask })
-            | ClusterCommand::Vm(VmCommand::Protect { ask, .. } | VmCommand::Unprotect { ask, .. })
+            | ClusterCommand::Vm(
+                VmCommand::Protect { ask, .. }
+                | VmCommand::Unprotect { ask, .. }
+                | VmCommand::Set(VmSetArgs { ask, .. }),
+            )
             | ClusterCommand::Datastore(DatastoreCommand::List { ask }) => ask,
             ClusterCommand::Vm(VmCommand::List { .. })
             | ClusterCommand::Events(_)
@@ -151,7 +157,7 @@ pub struct StatusArgs {
     /// Which agent to ask.
     #[command(flatten)]
     pub ask: AskArgs,
-    /// Exit with 4 when an alarm stands, a host is not connected, or there is no primary
+    /// Exit with 4 when an alarm stands, a host is not connected, or there is no primary or no guard
     #[arg(long)]
     pub check: bool,
     /// Show times of day in UTC
@@ -195,6 +201,25 @@ pub enum VmCommand {
         /// The VM, by name or UUID
         name: String,
     },
+    /// Set what is done with a VM when its host is isolated
+    Set(VmSetArgs),
+}
+
+/// Arguments of `mainstay vm set`. What is not given stays.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("setting").required(true).multiple(true).args(["isolation_response", "shutdown_timeout"])))]
+pub struct VmSetArgs {
+    /// Which agent to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
+    /// The VM, by name or UUID
+    pub name: String,
+    /// What an isolated host does with it: leave, shutdown, power-off, or default (as the cluster's configuration says)
+    #[arg(long, value_name = "RESPONSE", value_parser = Setting::parse_response)]
+    pub isolation_response: Option<Setting<IsolationResponse>>,
+    /// How long its guest may then take to shut down until it is powered off: seconds, or default
+    #[arg(long, value_name = "SECONDS", value_parser = Setting::parse_shutdown_timeout)]
+    pub shutdown_timeout: Option<Setting<Span>>,
 }
 
 /// `mainstay datastore ...`
@@ -462,6 +487,27 @@ mod tests {
         assert!(parse_timing("0.5,2,3").is_ok());
         for wrong in ["fast", "1,3", "1,3,x", "1,3,3", ""] {
             assert!(parse_timing(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_vm_is_set_in_one_way_at_least_and_only_to_what_is_possible() {
+        let set = |line: &str| {
+            let line = format!("mainstay vm set web {line}");
+            let cli = Cli::try_parse_from(line.split_whitespace()).ok()?;
+            let Command::Cluster(ClusterCommand::Vm(VmCommand::Set(set))) = cli.command else {
+                panic!("vm set")
+            };
+            Some((set.isolation_response, set.shutdown_timeout))
+        };
+        let power_off = Setting::To(IsolationResponse::PowerOff);
+        assert_eq!(set("--isolation-response power_off"), Some((Some(power_off), None)));
+        assert_eq!(
+            set("--isolation-response default --shutdown-timeout 120"),
+            Some((Some(Setting::ClusterDefault), Some(Setting::To(Span::from_secs(120)))))
+        );
+        for wrong in ["", "--isolation-response explode", "--shutdown-timeout 0", "--shutdown-timeout 2m"] {
+            assert_eq!(set(wrong), None, "{wrong}");
         }
     }
 

@@ -2,6 +2,7 @@
 //! canned answers.
 
 use crate::exit::Failure;
+use mainstay_agent::api::IsolationOrder;
 use mainstay_api::{Done, EventPage, EventRecord, Status};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,8 @@ pub trait Agent {
     ) -> Result<(), Failure>;
     /// Takes a VM into protection or out of it.
     fn set_protection(&mut self, vm: &str, protect: bool) -> Result<Done, Failure>;
+    /// Sets what is done with a VM when its host is isolated.
+    fn set_isolation(&mut self, order: &IsolationOrder) -> Result<Done, Failure>;
 }
 
 /// The way to an agent.

@@ -7,6 +7,7 @@ use crate::exit::{Exit, Failure};
 use crate::style::Style;
 use crate::words::{HostNames, clean};
 use crate::{datastores, events, hosts, show, status, vms};
+use mainstay_agent::api::IsolationOrder;
 use mainstay_api::{EventPage, EventRecord};
 use mainstay_core::ids::HostId;
 use serde::Serialize;
@@ -136,6 +137,11 @@ fn run_vm(command: &VmCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -
         }
         VmCommand::Protect { name, .. } => agent.set_protection(name, true)?,
         VmCommand::Unprotect { name, .. } => agent.set_protection(name, false)?,
+        VmCommand::Set(args) => agent.set_isolation(&IsolationOrder {
+            vm: args.name.clone(),
+            response: args.isolation_response.unwrap_or_default(),
+            shutdown_timeout: args.shutdown_timeout.unwrap_or_default(),
+        })?,
     };
     if output.json {
         output.json(&done)?;

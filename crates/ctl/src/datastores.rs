@@ -5,7 +5,7 @@ use crate::words::{HostNames, age, clean};
 use mainstay_core::ids::Epoch;
 use mainstay_core::view::{DatastoreView, View};
 
-/// The table of datastores. "Connected" is the answering host's own experience.
+/// The table of datastores. "Connected", and what is left of ownership and run lease, are the answering host's own experience.
 pub fn list(view: &View, names: &HostNames, style: &Style) -> String {
     let row = |datastore: &DatastoreView| {
         let plain = |text: String| style.cell(Tone::Plain, text);
@@ -18,7 +18,11 @@ pub fn list(view: &View, names: &HostNames, style: &Style) -> String {
             Some(owner) => plain(names.full(owner)),
             None => style.cell(Tone::Warning, "nobody"),
         };
-        let lease = datastore.ownership_left.map_or_else(|| "-".to_owned(), age);
+        let ownership = datastore.ownership_left.map_or_else(|| "-".to_owned(), age);
+        let lease = match datastore.lease_left {
+            Some(left) => plain(age(left)),
+            None => style.cell(Tone::Warning, "none"),
+        };
         let list = datastore
             .list
             .map_or_else(|| "-".to_owned(), |stamp| format!("{}.{}", stamp.epoch, stamp.version));
@@ -31,12 +35,14 @@ pub fn list(view: &View, names: &HostNames, style: &Style) -> String {
             plain(clean(datastore.datastore.as_str())),
             owner,
             plain(epoch),
-            plain(lease),
+            plain(ownership),
+            lease,
             plain(list),
             damaged,
             connected,
         ]
     };
-    let headings = ["DATASTORE", "OWNER", "EPOCH", "LEASE LEFT", "LIST", "UNREADABLE", "CONNECTED"];
+    let headings =
+        ["DATASTORE", "OWNER", "EPOCH", "OWNERSHIP LEFT", "LEASE LEFT", "LIST", "UNREADABLE", "CONNECTED"];
     style.table(&headings, view.datastores.iter().map(row).collect())
 }

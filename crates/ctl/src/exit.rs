@@ -45,7 +45,7 @@ Exit codes:
   1  the request was refused, or it failed
   2  the command line is wrong
   3  no agent can be reached
-  4  only `mainstay status --check`: the cluster answered, but an alarm stands, a host is not connected, or there is no primary
+  4  only `mainstay status --check`: the cluster answered, but an alarm stands, a host is not connected, or there is no primary or no guard
 
 Data goes to stdout, messages go to stderr.";
 

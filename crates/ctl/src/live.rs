@@ -2,6 +2,7 @@
 
 use crate::ask::{Agent, NoAnswer, Route};
 use crate::exit::Failure;
+use mainstay_agent::api::IsolationOrder;
 use mainstay_agent::client::{Client, ClientError, encode_segment};
 use mainstay_api::{Done, EventPage, EventRecord, Status};
 use std::path::{Path, PathBuf};
@@ -74,5 +75,10 @@ impl Agent for Live {
         let path =
             format!("/v1/vms/{}/{}", encode_segment(vm), if protect { "protect" } else { "unprotect" });
         self.client.post(&path).map_err(|error| self.failure(&path, error))
+    }
+
+    fn set_isolation(&mut self, order: &IsolationOrder) -> Result<Done, Failure> {
+        let target = order.target();
+        self.client.post(&target).map_err(|error| self.failure(&target, error))
     }
 }

@@ -3,8 +3,10 @@
 
 use crate::exit::Failure;
 use crate::style::{Style, Tone, unbroken};
+use crate::vms::{response_words, seconds};
 use crate::words::{clean, memory};
 use comfy_table::Cell;
+use mainstay_core::ids::Incarnation;
 use mainstay_core::register::{
     Ballot, Claim, ClaimState, Desired, Entry, HeartbeatRegister, OwnershipBlock, PowerOnList, ProtectedList,
 };
@@ -172,20 +174,19 @@ fn render_folder(folder: &ClusterFolder, style: &Style) -> String {
 }
 
 fn heartbeats(values: &Values<'_>, style: &Style) -> String {
+    let run = |run: Incarnation| plain(format!("{:016x}", run.0));
     let row = |(host, beat): &(&HostId, &HeartbeatRegister)| {
         vec![
             plain(host),
             plain(beat.counter),
             if beat.agent_well { plain("well") } else { style.cell(Tone::Warning, "not well") },
+            beat.agent.map_or_else(|| plain("-"), run),
+            run(beat.incarnation),
             plain(beat.boot),
-            plain(format!("{:016x}", beat.incarnation.0)),
         ]
     };
-    table(
-        &["HOST", "COUNTER", "AGENT", "BOOT", "INCARNATION"],
-        values.heartbeats.iter().map(row).collect(),
-        style,
-    )
+    let headings = ["HOST", "COUNTER", "AGENT", "AGENT INCARNATION", "GUARD INCARNATION", "BOOT"];
+    table(&headings, values.heartbeats.iter().map(row).collect(), style)
 }
 
 fn ownership(values: &Values<'_>, style: &Style) -> String {
@@ -257,6 +258,8 @@ fn entries(list: &ProtectedList, style: &Style) -> String {
             host(&entry.intent),
             plain(entry.attempts),
             host(&entry.failed_over_from),
+            host(&entry.responsible),
+            plain(own_isolation(entry)),
             plain(entry.spec.priority),
             plain(entry.vm),
         ]
@@ -270,10 +273,21 @@ fn entries(list: &ProtectedList, style: &Style) -> String {
         "INTENDED FOR",
         "ATTEMPTS",
         "FAILED OVER FROM",
+        "RESTART ON",
+        "IF ISOLATED",
         "PRIORITY",
         "UUID",
     ];
     table(&headings, list.entries.iter().map(row).collect(), style)
+}
+
+/// What the VM has of its own; the cluster's default is not on disk.
+fn own_isolation(entry: &Entry) -> String {
+    match (entry.isolation_response, entry.shutdown_timeout) {
+        (Some(response), timeout) => response_words(response, timeout),
+        (None, Some(timeout)) => format!("default ({})", seconds(timeout)),
+        (None, None) => "default".to_owned(),
+    }
 }
 
 fn plain(content: impl ToString) -> Cell {

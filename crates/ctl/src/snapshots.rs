@@ -69,9 +69,9 @@ fn status_of_a_healthy_cluster() {
             h2 (host-2)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
             h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
 
-            DATASTORE  OWNER        EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-            nfs1       h3 (host-3)  7      2.6 s       7.42  0           yes
-            nfs2       h3 (host-3)  7      2.6 s       7.42  0           yes
+            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      2.6 s           2.4 s       7.42  0           yes
+            nfs2       h3 (host-3)  7      2.6 s           2.4 s       7.42  0           yes
 
             No alarms stand.
         "#]],
@@ -93,9 +93,9 @@ fn status_with_a_failed_host() {
             h2 (host-2)  connected  5 min  secondary  2    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
             h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
 
-            DATASTORE  OWNER        EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-            nfs1       h3 (host-3)  7      2.6 s       7.42  0           yes
-            nfs2       nobody       -      -           -     2           no: Stale file handle
+            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      2.6 s           2.4 s       7.42  0           yes
+            nfs2       nobody       -      -               none        -     2           no: Stale file handle
 
             Alarms (3)
               2026-02-03 14:05:00.000Z  h3  datastore nfs2 is out of reach: Stale file handle
@@ -112,25 +112,25 @@ fn status_without_a_primary_and_without_vms() {
         Canned::no_primary(),
         "mainstay status --check",
         expect![[r#"
-        Cluster   lab (c1)
-        Primary   none: no host decides at present
-        VMs       none known
-        View      only that of h2 (host-2) itself
-        Note      h2 follows no primary at present; an election is under way
-        Libvirt   libvirt does not answer on h2 (host-2); VMs go on
+            Cluster   lab (c1)
+            Primary   none: no host decides at present
+            VMs       none known
+            View      only that of h2 (host-2) itself
+            Note      h2 follows no primary at present; an election is under way
+            Libvirt   libvirt does not answer on h2 (host-2); VMs go on
 
-        HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
-        h1 (host-1)  unknown    5 min  -          0    0 of 2      -
-        h2 (host-2)  connected  5 min  candidate  0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
-        h3 (host-3)  unknown    5 min  -          0    0 of 2      -
+            HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
+            h1 (host-1)  unknown    5 min  -          0    0 of 2      -
+            h2 (host-2)  connected  5 min  candidate  0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
+            h3 (host-3)  unknown    5 min  -          0    0 of 2      -
 
-        DATASTORE  OWNER        EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-        nfs1       h3 (host-3)  7      -           7.42  0           yes
-        nfs2       h3 (host-3)  7      -           7.42  0           yes
+            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      -               2.4 s       7.42  0           yes
+            nfs2       h3 (host-3)  7      -               2.4 s       7.42  0           yes
 
-        No alarms stand.
-        exit 4
-    "#]],
+            No alarms stand.
+            exit 4
+        "#]],
     );
 }
 
@@ -149,9 +149,9 @@ fn status_with_ugly_names() {
             日本語ホスト (host-2)                                          connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
             host-3                                                         connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
 
-            DATASTORE  OWNER   EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-            nfs1       host-3  7      2.6 s       7.42  0           yes
-            nfs2       host-3  7      2.6 s       7.42  0           yes
+            DATASTORE  OWNER   EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+            nfs1       host-3  7      2.6 s           2.4 s       7.42  0           yes
+            nfs2       host-3  7      2.6 s           2.4 s       7.42  0           yes
 
             No alarms stand.
         "#]],
@@ -196,12 +196,12 @@ fn vm_list_of_all_hosts() {
         Canned::host_failed(),
         "mainstay vm list",
         expect![[r#"
-        VM   STATE     HOST  PROTECTED  PRIORITY  DATASTORE  MEMORY  VCPUS  NOTE
-        big  waiting   -     no         highest   nfs1       96 GiB  2      no host can take it: h2 has 39 GiB free, it needs 96 GiB
-        db   running   h2    yes        medium    nfs1       2 GiB   2      -
-        old  off       -     no         medium    nfs1       2 GiB   2      -
-        web  starting  h2    no         medium    nfs1       2 GiB   2      -
-    "#]],
+            VM   STATE     HOST  PROTECTED  PRIORITY  IF ISOLATED  DATASTORE  MEMORY  VCPUS  NOTE
+            big  waiting   -     no         highest   leave        nfs1       96 GiB  2      no host can take it: h2 has 39 GiB free, it needs 96 GiB
+            db   running   h2    yes        medium    leave        nfs1       2 GiB   2      -
+            old  off       -     no         medium    leave        nfs1       2 GiB   2      -
+            web  starting  h2    no         medium    leave        nfs1       2 GiB   2      -
+        "#]],
     );
 }
 
@@ -210,8 +210,8 @@ fn vm_list_of_one_host_by_name_and_by_id_is_the_same() {
     let by_name = run(&mut Canned::healthy(), None, "mainstay vm list --host h2");
     assert_eq!(by_name, run(&mut Canned::healthy(), None, "mainstay vm list --host host-2"));
     expect![[r#"
-        VM  STATE    HOST  PROTECTED  PRIORITY  DATASTORE  MEMORY  VCPUS  NOTE
-        db  running  h2    yes        medium    nfs1       2 GiB   2      -
+        VM  STATE    HOST  PROTECTED  PRIORITY  IF ISOLATED  DATASTORE  MEMORY  VCPUS  NOTE
+        db  running  h2    yes        medium    leave        nfs1       2 GiB   2      -
     "#]]
     .assert_eq(&by_name);
 }
@@ -246,11 +246,11 @@ fn vm_list_with_ugly_names() {
         Canned::ugly(),
         "mainstay vm list",
         expect![[r#"
-        VM                                                                     STATE    HOST                                                  PROTECTED  PRIORITY  DATASTORE  MEMORY  VCPUS  NOTE
-        a-virtual-machine-whose-owner-likes-to-write-everything-into-its-name  off      -                                                     no         medium    nfs1       2 GiB   2      -
-        web\u{1b}[2J\nevil                                                     running  kvm-node-with-a-rather-long-name.rack-17.example.org  yes        medium    nfs1       2 GiB   2      -
-        データベース                                                           running  日本語ホスト                                          yes        medium    nfs1       2 GiB   2      -
-    "#]],
+            VM                                                                     STATE    HOST                                                  PROTECTED  PRIORITY  IF ISOLATED  DATASTORE  MEMORY  VCPUS  NOTE
+            a-virtual-machine-whose-owner-likes-to-write-everything-into-its-name  off      -                                                     no         medium    leave        nfs1       2 GiB   2      -
+            web\u{1b}[2J\nevil                                                     running  kvm-node-with-a-rather-long-name.rack-17.example.org  yes        medium    leave        nfs1       2 GiB   2      -
+            データベース                                                           running  日本語ホスト                                          yes        medium    leave        nfs1       2 GiB   2      -
+        "#]],
     );
 }
 
@@ -260,10 +260,10 @@ fn datastore_list_with_one_out_of_reach() {
         Canned::host_failed(),
         "mainstay datastore list",
         expect![[r#"
-        DATASTORE  OWNER        EPOCH  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-        nfs1       h3 (host-3)  7      2.6 s       7.42  0           yes
-        nfs2       nobody       -      -           -     2           no: Stale file handle
-    "#]],
+            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      2.6 s           2.4 s       7.42  0           yes
+            nfs2       nobody       -      -               none        -     2           no: Stale file handle
+        "#]],
     );
 }
 
@@ -283,6 +283,114 @@ fn vm_protect_says_what_the_agent_says() {
         {
           "message": "web is no longer protected"
         }
+    "#]],
+    );
+}
+
+#[test]
+fn status_of_an_isolated_host() {
+    check(
+        Canned::isolated(),
+        "mainstay status --check",
+        expect![[r#"
+        Cluster   lab (c1)
+        Primary   h2 (host-2)
+        VMs       4 (3 running, 1 frozen), 3 protected
+        Isolated  h2 (host-2) reaches no other host and no isolation address
+
+        HOST         STATE     SINCE  ROLE     VMS  DATASTORES  LAST HEARTBEATS
+        h1 (host-1)  unknown   5 min  -        0    0 of 2      -
+        h2 (host-2)  isolated  5 min  primary  4    1 of 2      nfs1 0.9 s, nfs2 0.9 s
+        h3 (host-3)  unknown   5 min  -        0    0 of 2      -
+
+        DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+        nfs1       h3 (host-3)  7      -               2.4 s       7.42  0           yes
+        nfs2       h3 (host-3)  7      -               none        7.42  0           no: Stale file handle
+
+        No alarms stand.
+        exit 4
+    "#]],
+    );
+}
+
+#[test]
+fn status_of_a_host_without_a_guard() {
+    check(
+        Canned::without_guard(),
+        "mainstay status --check",
+        expect![[r#"
+        Cluster   lab (c1)
+        Primary   h3 (host-3): reaches 2 datastore(s) like h2, and has the larger id as text
+        VMs       3 (2 running, 1 off), 2 protected
+        Guard     none on h3 (host-3): no VM is started there until there is one
+
+        HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
+        h1 (host-1)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+        h2 (host-2)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+        h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
+
+        DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
+        nfs1       h3 (host-3)  7      2.6 s           none        7.42  0           yes
+        nfs2       h3 (host-3)  7      2.6 s           none        7.42  0           yes
+
+        No alarms stand.
+        exit 4
+    "#]],
+    );
+}
+
+#[test]
+fn host_list_of_an_isolated_host() {
+    check(
+        Canned::isolated(),
+        "mainstay host list",
+        expect![[r#"
+        HOST         STATE     SINCE  ROLE     VMS  DATASTORES  CPUS  MEMORY FREE         DOMAINS  LIBVIRT  PING
+        h1 (host-1)  unknown   5 min  -        0    0 of 2      -     -                   -        -        -
+        h2 (host-2)  isolated  5 min  primary  4    1 of 2      16    39.5 GiB of 64 GiB  3        answers  -
+        h3 (host-3)  unknown   5 min  -        0    0 of 2      -     -                   -        -        -
+    "#]],
+    );
+}
+
+#[test]
+fn vm_list_of_an_isolated_host_says_what_becomes_of_its_vms() {
+    check(
+        Canned::isolated(),
+        "mainstay vm list",
+        expect![[r#"
+        VM    STATE    HOST  PROTECTED  PRIORITY  IF ISOLATED             DATASTORE  MEMORY  VCPUS  NOTE
+        db    frozen   h2    no         medium    power off, own          nfs2       2 GiB   2      frozen: neither its datastore nor its owner can be reached
+        dns   running  h2    yes        medium    leave                   nfs1       2 GiB   2      -
+        mail  running  h2    yes        medium    shut down (300 s)       nfs1       2 GiB   2      -
+        web   running  h2    yes        medium    shut down (120 s), own  nfs1       2 GiB   2      its host is isolated, isolation response: shut down; will be restarted on h1 when released
+    "#]],
+    );
+}
+
+#[test]
+fn vm_set_passes_on_what_is_given_and_keeps_the_rest() {
+    check(
+        Canned::healthy(),
+        "mainstay vm set web --isolation-response shutdown --shutdown-timeout 120",
+        expect![[r#"
+            web: To(ShutDown), time-out 120.000 s
+        "#]],
+    );
+    check(
+        Canned::healthy(),
+        "mainstay vm set web --isolation-response default --json",
+        expect![[r#"
+        {
+          "message": "web: ClusterDefault, time-out is kept"
+        }
+    "#]],
+    );
+    check(
+        Canned::healthy(),
+        "mainstay vm set web --shutdown-timeout default",
+        expect![[r#"
+        web: Keep, time-out is the cluster's
     "#]],
     );
 }
@@ -389,35 +497,37 @@ fn json_of_lists_is_an_array_in_the_words_of_the_api() {
         Canned::healthy(),
         "mainstay --json datastore list",
         expect![[r#"
-        [
-          {
-            "datastore": "nfs1",
-            "connected": true,
-            "error": null,
-            "owner": "host-3",
-            "epoch": 7,
-            "list": {
-              "epoch": 7,
-              "version": 42
-            },
-            "ownership_left": 2600000,
-            "unreadable_registers": 0
-          },
-          {
-            "datastore": "nfs2",
-            "connected": true,
-            "error": null,
-            "owner": "host-3",
-            "epoch": 7,
-            "list": {
-              "epoch": 7,
-              "version": 42
-            },
-            "ownership_left": 2600000,
-            "unreadable_registers": 0
-          }
-        ]
-    "#]],
+            [
+              {
+                "datastore": "nfs1",
+                "connected": true,
+                "error": null,
+                "owner": "host-3",
+                "epoch": 7,
+                "list": {
+                  "epoch": 7,
+                  "version": 42
+                },
+                "ownership_left": 2600000,
+                "lease_left": 2400000,
+                "unreadable_registers": 0
+              },
+              {
+                "datastore": "nfs2",
+                "connected": true,
+                "error": null,
+                "owner": "host-3",
+                "epoch": 7,
+                "list": {
+                  "epoch": 7,
+                  "version": 42
+                },
+                "ownership_left": 2600000,
+                "lease_left": 2400000,
+                "unreadable_registers": 0
+              }
+            ]
+        "#]],
     );
     let hosts = run(&mut Canned::healthy(), None, "mainstay host list --json");
     let hosts: serde_json::Value = serde_json::from_str(&hosts).expect("JSON");

@@ -12,6 +12,7 @@ pub fn is_well(status: &Status) -> bool {
     status.alarms.is_empty()
         && status.complete
         && view.primary.is_some()
+        && view.guard
         && view.hosts.iter().all(|host| host.state == HostState::Connected)
 }
 
@@ -44,6 +45,14 @@ pub fn render(status: &Status, style: &Style) -> String {
     if !view.hypervisor_well {
         let words = format!("libvirt does not answer on {}; VMs go on", names.full(&view.host));
         line("Libvirt", &style.paint(Tone::Warning, &words));
+    }
+    if view.isolated {
+        let words = format!("{} reaches no other host and no isolation address", names.full(&view.host));
+        line("Isolated", &style.paint(Tone::Alarm, &words));
+    }
+    if !view.guard {
+        let words = format!("none on {}: no VM is started there until there is one", names.full(&view.host));
+        line("Guard", &style.paint(Tone::Alarm, &words));
     }
     text.push('\n');
     text.push_str(&hosts::liveness_table(status, &names, style));

@@ -3,6 +3,8 @@
 use crate::style::{Style, Tone};
 use crate::words::{HostNames, clean, memory};
 use mainstay_core::ids::HostId;
+use mainstay_core::register::IsolationResponse;
+use mainstay_core::time::Span;
 use mainstay_core::view::{View, VmState, VmView};
 
 /// The VMs, of one host or of all, by name.
@@ -34,6 +36,32 @@ fn tone(state: VmState) -> Tone {
     }
 }
 
+/// What an isolated host does with a VM: `leave`, `shut down (120 s)`, `power off`.
+pub fn response_words(response: IsolationResponse, shutdown_timeout: Option<Span>) -> String {
+    match (response, shutdown_timeout) {
+        (IsolationResponse::LeavePoweredOn, _) => "leave".to_owned(),
+        (IsolationResponse::ShutDown, Some(span)) => format!("shut down ({})", seconds(span)),
+        (IsolationResponse::ShutDown, None) => "shut down".to_owned(),
+        (IsolationResponse::PowerOff, _) => "power off".to_owned(),
+    }
+}
+
+/// A time-out as its user wrote it.
+pub fn seconds(span: Span) -> String {
+    format!("{} s", span.as_millis() / 1_000)
+}
+
+/// What applies to the VM, and whether that is the VM's own.
+fn if_isolated(vm: &VmView) -> String {
+    let words = response_words(vm.isolation_response, Some(vm.shutdown_timeout));
+    let timeout_counts = vm.isolation_response == IsolationResponse::ShutDown;
+    if vm.isolation_response_own || (timeout_counts && vm.shutdown_timeout_own) {
+        format!("{words}, own")
+    } else {
+        words
+    }
+}
+
 /// The table of `mainstay vm list`.
 pub fn list(vms: &[&VmView], names: &HostNames, style: &Style) -> String {
     let row = |vm: &&VmView| {
@@ -48,13 +76,25 @@ pub fn list(vms: &[&VmView], names: &HostNames, style: &Style) -> String {
                 false => style.cell(Tone::Warning, "no"),
             },
             plain(vm.priority.to_string()),
+            plain(if_isolated(vm)),
             plain(clean(vm.datastore.as_str())),
             plain(memory(vm.memory_mib)),
             plain(vm.vcpus.to_string()),
             plain(vm.note.as_ref().map_or_else(|| "-".to_owned(), |note| names.in_text(note))),
         ]
     };
-    let headings = ["VM", "STATE", "HOST", "PROTECTED", "PRIORITY", "DATASTORE", "MEMORY", "VCPUS", "NOTE"];
+    let headings = [
+        "VM",
+        "STATE",
+        "HOST",
+        "PROTECTED",
+        "PRIORITY",
+        "IF ISOLATED",
+        "DATASTORE",
+        "MEMORY",
+        "VCPUS",
+        "NOTE",
+    ];
     style.table(&headings, vms.iter().map(row).collect())
 }
 

@@ -48,7 +48,7 @@ fn canned_agent(socket: &Path, answers: Vec<(u16, String)>) -> JoinHandle<Vec<St
 const STATUS: &str = r#"{"cluster_id":"c1","cluster_name":"lab","host_names":{"host-1":"h1"},"complete":true,"note":null,
     "view":{"host":"host-1","now":5,"role":"primary","primary":"host-1","primary_reason":null,
     "timing":{"heartbeat":1000000,"lease":3000000,"failure_timeout":4500000},
-    "hosts":[],"datastores":[],"vms":[],"hypervisor_well":true},"alarms":[]}"#;
+    "hosts":[],"datastores":[],"vms":[],"hypervisor_well":true,"guard":true},"alarms":[]}"#;
 
 fn event(number: u64) -> String {
     format!(
@@ -105,6 +105,8 @@ fn wrong_usage_exits_with_2() {
         "events --since yesterday",
         "events --severity loud",
         "vm protect",
+        "vm set web",
+        "vm set web --isolation-response explode",
         "completions tcl",
         "agent",
         "sim run",

@@ -2,6 +2,7 @@
 
 use crate::ask::Agent;
 use crate::exit::Failure;
+use mainstay_agent::api::{IsolationOrder, Setting};
 use mainstay_api::{Done, EventPage, EventRecord, Status};
 use mainstay_core::election::PrimaryReason;
 use mainstay_core::host_liveness::HostState;
@@ -53,6 +54,15 @@ impl Agent for Canned {
                 "no VM named '{other}' is known; start it first, then it can be protected"
             ))),
         }
+    }
+
+    fn set_isolation(&mut self, order: &IsolationOrder) -> Result<Done, Failure> {
+        let timeout = match order.shutdown_timeout {
+            Setting::Keep => "is kept".to_owned(),
+            Setting::ClusterDefault => "is the cluster's".to_owned(),
+            Setting::To(span) => span.to_string(),
+        };
+        Ok(Done { message: format!("{}: {:?}, time-out {timeout}", order.vm, order.response) })
     }
 }
 
@@ -246,6 +256,7 @@ impl Canned {
         store.epoch = Epoch(0);
         store.list = None;
         store.ownership_left = None;
+        store.lease_left = None;
         store.unreadable_registers = 2;
         view.vms[0] = VmView { host: Some(id(2)), ..vm(1, "web", None, VmState::Starting) };
         view.vms.push(VmView {
@@ -283,6 +294,57 @@ impl Canned {
         }
         for datastore in &mut view.datastores {
             datastore.ownership_left = None;
+        }
+        canned
+    }
+
+    /// host-2 alone in the world, as it sees itself: one VM goes down, one is frozen, two go on.
+    pub fn isolated() -> Canned {
+        let mut canned = Canned::no_primary();
+        let status = canned.status_mut();
+        status.complete = true;
+        status.note = None;
+        let view = &mut status.view;
+        view.role = Role::Primary;
+        view.primary = Some(id(2));
+        view.isolated = true;
+        view.hypervisor_well = true;
+        view.hosts[1].state = HostState::Isolated;
+        view.hosts[1].datastores.pop();
+        let store = &mut view.datastores[1];
+        (store.connected, store.error, store.lease_left) = (false, Some("Stale file handle".into()), None);
+        view.vms = vec![
+            VmView {
+                note: Some("its host is isolated, isolation response: shut down; will be restarted on host-1 when released".to_owned()),
+                isolation_response: IsolationResponse::ShutDown,
+                shutdown_timeout: Span::from_secs(120),
+                shutdown_timeout_own: true,
+                ..vm(1, "web", Some(id(2)), VmState::Running)
+            },
+            VmView {
+                note: Some("frozen: neither its datastore nor its owner can be reached".to_owned()),
+                isolation_response: IsolationResponse::PowerOff,
+                isolation_response_own: true,
+                datastore: "nfs2".into(),
+                ..vm(2, "db", Some(id(2)), VmState::Frozen)
+            },
+            VmView {
+                isolation_response: IsolationResponse::ShutDown,
+                // Of no account while nothing is shut down by it.
+                ..vm(3, "mail", Some(id(2)), VmState::Running)
+            },
+            VmView { shutdown_timeout_own: true, ..vm(4, "dns", Some(id(2)), VmState::Running) },
+        ];
+        canned
+    }
+
+    /// Its guard is gone, and the run leases with it.
+    pub fn without_guard() -> Canned {
+        let mut canned = Canned::healthy();
+        let view = &mut canned.status_mut().view;
+        view.guard = false;
+        for datastore in &mut view.datastores {
+            datastore.lease_left = None;
         }
         canned
     }

@@ -2,9 +2,10 @@
 
 use mainstay_core::ids::{BootId, Epoch, HostId, Incarnation, Token, VmId, XmlId};
 use mainstay_core::register::{
-    Ballot, Claim, ClaimState, Desired, Entry, HeartbeatRegister, ListStamp, OwnerBeat, OwnershipBlock,
-    PowerOnList, Priority, ProtectedList, StopCause, VmSpec,
+    Ballot, Claim, ClaimState, Desired, Entry, HeartbeatRegister, IsolationResponse, ListStamp, OwnerBeat,
+    OwnershipBlock, PowerOnList, Priority, ProtectedList, StopCause, VmSpec,
 };
+use mainstay_core::time::Span;
 use mainstay_core::{RegisterId, RegisterValue};
 use mainstay_formats::encode_slot;
 use mainstay_formats::layout::{ClusterId, LIST_FILE, TOP_FOLDER, XML_FOLDER, locate, xml_file};
@@ -55,8 +56,9 @@ pub fn make() -> TempDir {
     std::fs::create_dir_all(folder.join(XML_FOLDER)).expect("a folder");
     let (boot, incarnation) = (BootId([1; 16]), Incarnation(0xabc));
     for (host, counter) in [("host-1", 812), ("host-2", 17)] {
-        let value =
-            HeartbeatRegister { boot, incarnation, counter, agent: None, agent_well: host == "host-1" };
+        let agent_well = host == "host-1";
+        let agent = agent_well.then_some(Incarnation(0xdef));
+        let value = HeartbeatRegister { boot, incarnation, counter, agent, agent_well };
         write(&folder, &RegisterId::Heartbeat(host.into()), RegisterValue::Heartbeat(value));
     }
     let damaged = std::fs::File::options().write(true).open(folder.join("host-1-hb")).expect("a file");
@@ -67,6 +69,7 @@ pub fn make() -> TempDir {
         token: Some(entry.token),
         state,
         spec: Some(entry.spec),
+        asked_to_stop: false,
     };
     let mut started_by_user = claim(entry(3, "new", None), ClaimState::Running);
     (started_by_user.token, started_by_user.spec) = (None, None);
@@ -80,6 +83,8 @@ pub fn make() -> TempDir {
             claim(entry(1, "web", None), ClaimState::Running),
             claim(entry(2, "db", None), ClaimState::Stopped { cause: StopCause::GuestShutdown }),
             started_by_user,
+            claim(entry(4, "mail", None), ClaimState::Frozen),
+            claim(entry(5, "dns", None), ClaimState::Stopping),
         ],
     };
     write(&folder, &RegisterId::PowerOn("host-1".into()), RegisterValue::PowerOn(value));
@@ -97,7 +102,12 @@ pub fn make() -> TempDir {
     let mut moving = entry(2, "db", Some("host-1"));
     (moving.intent, moving.attempts, moving.failed_over_from) =
         (Some("host-2".into()), 2, Some("host-1".into()));
-    list(&folder, 7, "host-2", vec![entry(1, "web", Some("host-1")), moving]);
+    let mut frozen = entry(4, "mail", Some("host-1"));
+    frozen.shutdown_timeout = Some(Span::from_secs(60));
+    let mut stopping = entry(5, "dns", Some("host-1"));
+    (stopping.responsible, stopping.isolation_response, stopping.shutdown_timeout) =
+        (Some("host-2".into()), Some(IsolationResponse::ShutDown), Some(Span::from_secs(120)));
+    list(&folder, 7, "host-2", vec![entry(1, "web", Some("host-1")), moving, frozen, stopping]);
     assert!(folder.join(LIST_FILE).exists());
     let xml = folder.join(XML_FOLDER).join(xml_file(VmId([1; 16]), XmlId(7)));
     std::fs::write(xml, "<domain/>").expect("a file");
