@@ -61,9 +61,9 @@ enum Stage {
     Removing { op: OpId, then: ClaimState },
     /// Removing it failed; it is tried again at that time. The claim stands until somebody has seen it gone.
     RemovalDue { at: Time, then: ClaimState },
-    /// Its isolation response is being applied. `power_off_at`: it is shutting down until then; `None`: it is being
-    /// powered off.
-    Stopping { op: Option<OpId>, retry_at: Time, power_off_at: Option<Time>, timeout: Span },
+    /// Its isolation response is being applied. `ordered`: the claim that says so is on disk, and somebody was told to do
+    /// it. `power_off_at`: it is shutting down until then; `None`: it is being powered off.
+    Stopping { ordered: bool, op: Option<OpId>, retry_at: Time, power_off_at: Option<Time>, timeout: Span },
     /// Nobody knows whether the start happened: the next full picture of the domains tells.
     Doubtful { since: Time },
 }
@@ -172,8 +172,8 @@ impl Claims {
                 } else if claim.state == ClaimState::Stopping {
                     // The run before this was about to stop it, and did not: whether it is to be stopped is seen anew.
                     claim.state = ClaimState::Running;
-                    asked_to_stop = Some(now + ASKED_BEFORE);
                 }
+                asked_to_stop = claim.asked_to_stop.then_some(now + ASKED_BEFORE);
             }
             let durable = !claim.state.is_released();
             slots.insert(claim.vm, Slot { durable, asked_to_stop, ..Slot::new(claim, stage) });
@@ -293,6 +293,10 @@ impl Claims {
             }
             return;
         }
+        if held.is_none() && !self.leased {
+            // A claim says that the VM is bound to a lease: there has to be one first, or the guard would freeze it.
+            return;
+        }
         let began = held.map_or(out.now, |slot| slot.began);
         // A look from before the VM was here says nothing about this run of it (it may have left and come back).
         let granted = entry
@@ -323,6 +327,7 @@ impl Claims {
             vm: domain.vm,
             name: domain.name.clone(),
             token: granted.or(held_token),
+            asked_to_stop: held.is_some_and(|slot| slot.asked_to_stop.is_some_and(|until| out.now < until)),
             state: if held.is_some_and(|slot| slot.frozen) {
                 ClaimState::Frozen
             } else {
@@ -385,6 +390,7 @@ impl Claims {
                 token: Some(entry.token),
                 state: ClaimState::Starting,
                 spec: Some(entry.spec.clone()),
+                asked_to_stop: false,
             };
             self.slots.insert(vm, Slot::new(claim, Stage::Announcing));
             self.undefining.remove(&vm);

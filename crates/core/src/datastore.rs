@@ -76,6 +76,10 @@ pub(crate) struct Datastore {
     beaten: Option<Time>,
     /// R25: this host has promised not to contend before that.
     promised: Time,
+    /// The epoch whose owner has said that it gave it up.
+    told_released: Option<Epoch>,
+    /// The epoch that this host has just given up: others are to hear of it.
+    pub(crate) released: Option<Epoch>,
     /// Since when the isolation flag of this host is on disk here.
     pub(crate) flagged: Option<Time>,
     /// R24: until then no host is called failed here.
@@ -149,6 +153,8 @@ impl Datastore {
             reads: BTreeMap::new(),
             beaten: None,
             promised: Time(0),
+            told_released: None,
+            released: None,
             flagged: None,
             hold_until: Time(0),
             power_on: PowerOnWriter {
@@ -251,6 +257,14 @@ impl Datastore {
             // The last look passes for a new one.
             look.started = now;
             look.changing = false;
+        }
+    }
+
+    /// That host says that it has given the ownership up (R20). It acts no more by then, and a write of it that is still
+    /// under way lands in an epoch where nobody looks.
+    pub(crate) fn on_released(&mut self, from: &HostId, epoch: Epoch) {
+        if self.present_owner().is_some_and(|(known, owner)| known == epoch && owner == *from) {
+            self.told_released = Some(epoch);
         }
     }
 

@@ -163,8 +163,20 @@ impl Core {
         self.tick_datastores(out);
         self.review(out);
         self.answer_operators(out);
+        self.tell_of_releases(out);
         self.send_heartbeat(out);
         self.instruct_guard(out);
+    }
+
+    /// Where this host has given up an ownership, others need not wait for it to stand still.
+    fn tell_of_releases(&mut self, out: &mut Out<'_>) {
+        for (name, datastore) in &mut self.datastores {
+            if let Some(epoch) = datastore.released.take() {
+                for peer in self.peers.keys() {
+                    out.send(peer, Body::Released { datastore: name.clone(), epoch });
+                }
+            }
+        }
     }
 
     fn on_guard(&mut self, report: GuardReport, out: &mut Out<'_>) {
@@ -276,6 +288,12 @@ impl Core {
             Body::ListChanged { datastore, stamp } => {
                 if let Some(datastore) = self.datastores.get_mut(&datastore) {
                     datastore.on_list_hint(stamp);
+                }
+                Turn::None
+            }
+            Body::Released { datastore, epoch } => {
+                if let Some(datastore) = self.datastores.get_mut(&datastore) {
+                    datastore.on_released(from, epoch);
                 }
                 Turn::None
             }

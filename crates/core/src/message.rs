@@ -53,6 +53,13 @@ pub enum Body {
         /// The version that is on disk.
         stamp: ListStamp,
     },
+    /// The sender has given up the ownership of that datastore, whether or not it could write so.
+    Released {
+        /// The datastore.
+        datastore: DatastoreName,
+        /// The epoch in which it owned it.
+        epoch: Epoch,
+    },
     /// The primary steps down (its agent stops, or it found a better one): elect at once.
     SteppingDown,
 }
@@ -75,7 +82,7 @@ pub struct Heartbeat {
     pub promises: Vec<Promise>,
 }
 
-/// The sender's word that, for one lease from when it received the answer sent at `echo`, it will not contend for the
+/// The sender's word that, for a failure time-out from when it received the answer sent at `echo`, it will not contend for the
 /// ownership of that datastore.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Promise {

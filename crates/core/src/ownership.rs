@@ -179,7 +179,7 @@ impl Ownership {
     }
 
     /// R25: `host` has promised, in answer to what this owner sent at `echo`, not to contend for the next epoch for a
-    /// lease. While everybody has, the ownership goes on without the disk. `others`: how many hosts there are besides this.
+    /// failure time-out. While everybody has, the ownership goes on without the disk. `others`: how many hosts there are besides this.
     pub(crate) fn on_promise(
         &mut self,
         host: &HostId,
@@ -194,7 +194,7 @@ impl Ownership {
             return;
         }
         let until = self.promises.entry(host.clone()).or_default();
-        *until = (*until).max(echo + timing.lease);
+        *until = (*until).max(echo + timing.promise());
         let all = self.promises.len() == others;
         let common = self.promises.values().min().copied().filter(|_| all).unwrap_or_default();
         self.stage = Stage::Owned { lease_end: lease_end.max(common) };
@@ -216,8 +216,15 @@ impl Ownership {
     }
 
     /// Whether to contend now; begins phase one if so. `blocks` must hold a sighting of every other host.
-    /// `promised` until then, unless the owner gave up.
-    pub(crate) fn contend(&mut self, blocks: &Blocks, promised: Time, timing: &Timing, now: Time) -> Next {
+    /// Not before `promised`, unless the owner gave up: in its block, or by saying so (`told`: that epoch).
+    pub(crate) fn contend(
+        &mut self,
+        blocks: &Blocks,
+        promised: Time,
+        told: Option<Epoch>,
+        timing: &Timing,
+        now: Time,
+    ) -> Next {
         let Stage::Idle { not_before } = self.stage else { return Next::Nothing };
         if now < not_before || blocks.values().any(Option::is_none) {
             return Next::Nothing;
@@ -243,7 +250,8 @@ impl Ownership {
                 .value
                 .as_ref()
                 .and_then(|block| block.beat.as_ref())
-                .is_some_and(|beat| beat.released);
+                .is_some_and(|beat| beat.released)
+                || told == Some(epoch);
             early = sighting.still() < timing.failure_timeout;
             if !released && (early || now < promised) {
                 return Next::Nothing;

@@ -96,6 +96,10 @@ pub struct Claim {
     pub state: ClaimState,
     /// What the VM needs and how it is to be treated; known once its domain XML is stored on the datastore.
     pub spec: Option<VmSpec>,
+    /// The host has asked the guest to shut down, for isolation, and may have thought better of it since: if the guest goes
+    /// down all the same, that is not its user's word.
+    #[serde(default)]
+    pub asked_to_stop: bool,
 }
 
 impl Claim {

@@ -65,6 +65,12 @@ impl Timing {
         self.failure_timeout.scaled(2, 1)
     }
 
+    /// How long an owner may rely on a promise, from when it sent what the promise answers (R25). The other side keeps it
+    /// for a whole failure time-out from when it received that: less the drift of two clocks, and the freeze bound.
+    pub fn promise(&self) -> Span {
+        self.failure_timeout - self.failure_timeout.scaled(2 * DRIFT_PPM, 1_000_000) - FREEZE_BOUND
+    }
+
     /// Silence after which a host is looked at more closely (pinged, its registers read more often): a heartbeat and a half.
     pub fn suspicion(&self) -> Span {
         self.heartbeat.scaled(3, 2)

@@ -23,7 +23,8 @@ pub const WIRE_VERSION: u8 = 1;
 const FRAME: usize = 9;
 
 /// The kinds of messages that this version knows.
-const KINDS: [&str; 6] = ["Elect", "Announce", "Heartbeat", "HeartbeatAck", "ListChanged", "SteppingDown"];
+const KINDS: [&str; 7] =
+    ["Elect", "Announce", "Heartbeat", "HeartbeatAck", "ListChanged", "SteppingDown", "Released"];
 
 /// The name of a message's kind, as it is on the wire.
 pub fn kind(body: &Body) -> &'static str {
@@ -34,6 +35,7 @@ pub fn kind(body: &Body) -> &'static str {
         Body::HeartbeatAck(_) => KINDS[3],
         Body::ListChanged { .. } => KINDS[4],
         Body::SteppingDown => KINDS[5],
+        Body::Released { .. } => KINDS[6],
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Plan {
 }
 
 /// The kinds of faults that a run may have on.
-const KINDS: u64 = 23;
+const KINDS: u64 = 29;
 
 /// The plan of a seed.
 pub fn plan(seed: u64) -> Plan {
@@ -226,6 +226,34 @@ impl Plan {
                     let begin = Action::NetworkCut { host: host.clone() };
                     self.both(span, begin, Action::NetworkHeal { host });
                 }
+            }
+            22 => {
+                let begin = Action::HostPause { host: host.clone() };
+                self.both(span, begin, Action::HostResume { host });
+            }
+            23 => {
+                let permille = dice.between(50, 1000);
+                self.both(span, Action::Duplicate { permille }, Action::Duplicate { permille: 0 });
+            }
+            24 => {
+                // Up to several time-outs late, and out of order.
+                let late = 3 * self.setup.timing.failure_timeout.0 / 1_000;
+                let (ms, spread_ms) = (dice.below(late), dice.below(late));
+                let begin = Action::NetworkLate { host: of.clone(), ms, spread_ms };
+                self.both(span, begin, Action::NetworkLate { host: of, ms: 0, spread_ms: 0 });
+            }
+            25 => {
+                let begin = Action::DatastoreReadOnly { datastore: datastore.clone(), host: of.clone() };
+                self.both(span, begin, Action::DatastoreHeal { datastore, host: of });
+            }
+            26 => {
+                let count = dice.between(1, 5) as u32;
+                self.schedule.push((at, Action::DatastoreTorn { datastore, host: of, count }));
+            }
+            27 => {
+                // Never further from the truth than half of what the protocol bounds.
+                let ppm = dice.below(DRIFT_PPM + 1) as i64 - DRIFT_PPM as i64 / 2;
+                self.schedule.push((at, Action::ClockDrift { host, ppm }));
             }
             _ => {
                 self.schedule.push((at, Action::Unprotect { vm: vm.clone() }));

@@ -26,7 +26,7 @@ pub mod world;
 
 pub use action::Action;
 pub use checkers::Violation;
-pub use node::{Node, NodeFactory};
+pub use node::{GuardFactory, Node, NodeFactory};
 pub use run::{Failure, Go, Options, Outcome, Soak, run_seed, soak, soak_watched};
 pub use scenario::{Overrides, Scenario, ScenarioError, run_scenario};
 pub use setup::Setup;

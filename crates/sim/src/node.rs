@@ -1,7 +1,7 @@
 //! What runs on a simulated host: the core, or in tests a scripted fake of one that breaks a rule on purpose, to prove that
 //! the checkers can fail.
 
-use mainstay_core::{Config, Core, Effect, Input, Time, View};
+use mainstay_core::{Config, Core, Effect, Guard, GuardConfig, Input, Time, View};
 
 /// The part of [`Core`] that the world drives.
 pub trait Node {
@@ -15,6 +15,9 @@ pub trait Node {
 
 /// Makes the node of a host at each start of its agent.
 pub type NodeFactory = fn(Config, Time) -> Result<Box<dyn Node>, String>;
+
+/// Makes the guard of a host at each of its starts.
+pub type GuardFactory = fn(GuardConfig, Time) -> Guard;
 
 impl Node for Core {
     fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {

@@ -4,9 +4,10 @@
 use crate::action::Action;
 use crate::checkers::liveness;
 use crate::generator::{Plan, plan};
-use crate::node::{NodeFactory, real_core};
+use crate::node::{GuardFactory, NodeFactory, real_core};
 use crate::sometimes::Sometimes;
 use crate::world::World;
+use mainstay_core::Guard;
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,13 +23,15 @@ pub struct Options {
     pub trace: bool,
     /// What runs on the hosts.
     pub node: NodeFactory,
+    /// What guards them.
+    pub guard: GuardFactory,
     /// How long after the healing everything must be well, in virtual seconds.
     pub liveness_bound: u64,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { trace: false, node: real_core, liveness_bound: 300 }
+        Options { trace: false, node: real_core, guard: Guard::new, liveness_bound: 300 }
     }
 }
 
@@ -69,6 +72,7 @@ pub fn run_seed(seed: u64, options: &Options) -> Outcome {
 
 fn run_plan(seed: u64, plan: Plan, options: &Options) -> Outcome {
     let mut world = World::new(plan.setup, seed, options.node, options.trace);
+    world.guards_are(options.guard);
     for (at, action) in plan.schedule.iter().filter(|(at, _)| *at < plan.faults_end) {
         world.schedule(*at, action.clone());
     }

@@ -153,6 +153,7 @@ impl Fake {
                 token: Some(Fake::token(if self.me.as_str() == "host-1" { 1 } else { 2 })),
                 state,
                 spec: Some(spec()),
+                asked_to_stop: false,
             }],
         };
         self.write(RegisterId::PowerOn(self.me.clone()), RegisterValue::PowerOn(list), effects);

@@ -62,6 +62,7 @@ fn power_on(version: u64, claims: u32) -> RegisterValue {
         token: None,
         state: ClaimState::Running,
         spec: None,
+        asked_to_stop: false,
     };
     RegisterValue::PowerOn(PowerOnList {
         boot: BootId([1; 16]),

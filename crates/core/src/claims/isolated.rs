@@ -42,17 +42,20 @@ impl Claims {
                 continue;
             }
             let timeout = entry.shutdown_timeout.unwrap_or(host.isolation.shutdown_timeout);
+            let power_off_at = (response == IsolationResponse::ShutDown).then(|| out.now + timeout);
             let name = VmName { id: vm, name: entry.name.clone() };
             out.event(Event::IsolationResponseApplied { vm: name, response });
-            let (op, power_off_at) = match response {
-                IsolationResponse::ShutDown => (out.vm(VmAction::Shutdown { vm }), Some(out.now + timeout)),
-                IsolationResponse::PowerOff | IsolationResponse::LeavePoweredOn => {
-                    (self.destroy(vm, out), None)
-                }
-            };
             if let Some(slot) = self.slots.get_mut(&vm) {
-                slot.stage = Stage::Stopping { op: Some(op), retry_at: out.now, power_off_at, timeout };
+                // On disk first: whoever comes after this run of the agent must know whose will it was.
+                slot.stage = Stage::Stopping {
+                    ordered: false,
+                    op: None,
+                    retry_at: Time(u64::MAX),
+                    power_off_at,
+                    timeout,
+                };
                 slot.claim.state = ClaimState::Stopping;
+                slot.claim.asked_to_stop = true;
                 slot.asked_to_stop = Some(out.now + timeout.max(ASKED_BEFORE));
                 self.dirty = true;
             }
@@ -68,35 +71,42 @@ impl Claims {
         out: &mut Out<'_>,
     ) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let Stage::Stopping { op, retry_at, power_off_at, timeout } = slot.stage.clone() else { return };
-        if matches!(state, DomainState::Stopped(_)) && as_of >= slot.acted {
+        let Stage::Stopping { ordered, op, retry_at, power_off_at, timeout } = slot.stage.clone() else {
+            return;
+        };
+        let stopped = matches!(state, DomainState::Stopped(_)) && as_of >= slot.acted;
+        if ordered && stopped {
             return self.release(vm, ClaimState::Stopped { cause: StopCause::Isolation });
         }
         let name = VmName { id: vm, name: slot.claim.name.clone() };
-        let Some(at) = power_off_at else {
-            // Being powered off: that can't be taken back, only tried again.
-            if op.is_none() && out.now >= retry_at {
-                let op = Some(self.destroy(vm, out));
-                self.set_stage(vm, Stage::Stopping { op, retry_at, power_off_at, timeout });
-            }
-            return;
-        };
-        if !host.isolation.isolated {
+        let revocable = !ordered || power_off_at.is_some();
+        if stopped || (revocable && !host.isolation.isolated) {
             // R62: what has not happened yet does not happen. If the guest goes down all the same, it was not its user.
             slot.stage = Stage::Settled;
             slot.claim.state = if slot.frozen { ClaimState::Frozen } else { ClaimState::Running };
+            if !ordered {
+                slot.asked_to_stop = None;
+                slot.claim.asked_to_stop = false;
+            }
             self.dirty = true;
-            out.event(Event::IsolationResponseStopped { vm: name });
+            if !stopped {
+                out.event(Event::IsolationResponseStopped { vm: name });
+            }
             return;
         }
-        if out.now >= at {
-            out.event(Event::ShutdownTimedOut { vm: name, after: timeout });
-            let op = Some(self.destroy(vm, out));
-            self.set_stage(vm, Stage::Stopping { op, retry_at: out.now, power_off_at: None, timeout });
-        } else if op.is_none() && out.now >= retry_at {
-            let op = Some(out.vm(VmAction::Shutdown { vm }));
-            self.set_stage(vm, Stage::Stopping { op, retry_at, power_off_at, timeout });
+        let late = power_off_at.is_some_and(|at| out.now >= at);
+        if !ordered || !(late || (op.is_none() && out.now >= retry_at)) {
+            return;
         }
+        if late {
+            out.event(Event::ShutdownTimedOut { vm: name, after: timeout });
+        }
+        let power_off_at = power_off_at.filter(|_| !late);
+        let op = Some(match power_off_at {
+            Some(_) => out.vm(VmAction::Shutdown { vm }),
+            None => self.destroy(vm, out),
+        });
+        self.set_stage(vm, Stage::Stopping { ordered, op, retry_at: out.now, power_off_at, timeout });
     }
 
     /// The order to stop was carried out, or could not be. That the VM is off is seen, never concluded.

@@ -32,6 +32,12 @@ impl Claims {
         for claim in claims {
             let Some(slot) = self.slots.get_mut(&claim.vm) else { continue };
             slot.durable |= !claim.state.is_released();
+            if let Stage::Stopping { ordered: ordered @ false, retry_at, .. } = &mut slot.stage
+                && claim.state == ClaimState::Stopping
+            {
+                *ordered = true;
+                *retry_at = now;
+            }
             if slot.stage == Stage::Announcing && slot.claim == *claim {
                 slot.stage = Stage::Checking { since: now };
                 self.look_wanted = true;
@@ -206,6 +212,7 @@ impl Claims {
                 token: None,
                 state: ClaimState::Stopped { cause: StopCause::Withdrawn },
                 spec: None,
+                asked_to_stop: false,
             },
         };
         let then = claim.state.clone();

@@ -15,7 +15,8 @@ impl Datastore {
             self.release("this host is isolated", out);
         } else if around.primary && self.connected {
             if self.own_write.is_none() && !self.reading(&Purpose::Consensus) {
-                let next = self.ownership.contend(&self.blocks, self.promised, &timing, out.now);
+                let next =
+                    self.ownership.contend(&self.blocks, self.promised, self.told_released, &timing, out.now);
                 self.carry_out(next, out);
             }
         } else if !around.primary {
@@ -58,6 +59,7 @@ impl Datastore {
         let epoch = self.ownership.block.instance;
         if self.ownership.release() {
             self.own_dirty = true;
+            self.released = Some(epoch);
             if !self.lapse_told {
                 out.event(Event::OwnershipLost {
                     datastore: self.name.clone(),
@@ -123,14 +125,14 @@ impl Datastore {
         self.ownership.on_promise(host, promise.epoch, promise.echo, others, &timing, now);
     }
 
-    /// R25: the primary shows that it owns this datastore in that epoch. Whether this host promises not to contend for one
-    /// lease from now.
+    /// R25: the primary shows that it owns this datastore in that epoch. Whether this host promises not to contend for a
+    /// failure time-out from now.
     pub(crate) fn promise(&mut self, epoch: Epoch, now: Time) -> bool {
         let knows_later = self.present_owner().is_some_and(|(known, _)| known > epoch);
         if knows_later || !self.open || !self.ownership.may_promise(epoch) {
             return false;
         }
-        self.promised = now + self.config.timing.lease;
+        self.promised = now + self.config.timing.failure_timeout;
         true
     }
 

@@ -117,6 +117,7 @@ impl Datastore {
                     self.on_unreadable(&id, reason, out);
                     // A damaged list counts as none: the power-on lists stand in for it. A damaged block must not.
                     complete &= matches!(id, RegisterId::ProtectedList(_));
+                    self.take_in_damage(&id, &read, out.now);
                     continue;
                 }
             };
@@ -210,6 +211,24 @@ impl Datastore {
             }
             (RegisterId::ProtectedList(_), Some(RegisterValue::ProtectedList(list))) => lists.push(list),
             (RegisterId::ProtectedList(_), _) => {}
+        }
+    }
+
+    /// A register that can't be read. A heartbeat that can't be read and stays so stands still like any other: a host that
+    /// died while it wrote must not live for ever. What a damaged power-on list said before is the best that is known of it.
+    fn take_in_damage(&mut self, id: &RegisterId, read: &Read, now: Time) {
+        match id {
+            RegisterId::Heartbeat(host) => {
+                if let Some(slot) = self.heartbeats.get_mut(host) {
+                    Sighting::update(slot, None, read.started, now);
+                }
+            }
+            RegisterId::PowerOn(host) => {
+                if let Some(seen) = self.seen_power_on.get_mut(host) {
+                    seen.started = seen.started.max(read.started);
+                }
+            }
+            RegisterId::Ownership(_) | RegisterId::ProtectedList(_) => {}
         }
     }
 

@@ -30,7 +30,7 @@ fn entry() -> Entry {
 }
 
 fn claim(number: u64, state: ClaimState) -> Claim {
-    Claim { vm: VM, name: "web1".into(), token: Some(token(number)), state, spec: None }
+    Claim { vm: VM, name: "web1".into(), token: Some(token(number)), state, spec: None, asked_to_stop: false }
 }
 
 fn stopped(cause: StopCause) -> Claim {

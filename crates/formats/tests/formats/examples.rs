@@ -56,6 +56,7 @@ fn power_on_list() {
         token,
         state,
         spec: Some(spec()),
+        asked_to_stop: false,
     };
     let value = PowerOnList {
         boot: BootId([9; 16]),

@@ -99,6 +99,7 @@ fn claim() -> impl Strategy<Value = Claim> {
         token,
         state,
         spec,
+        asked_to_stop: false,
     })
 }
 

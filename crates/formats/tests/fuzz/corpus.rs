@@ -15,7 +15,14 @@ fn spec() -> VmSpec {
 
 fn claim(number: u8, state: ClaimState) -> Claim {
     let token = Some(Token { epoch: Epoch(3), number: 1 });
-    Claim { vm: VmId([number; 16]), name: "db\u{e4}\"1".into(), token, state, spec: Some(spec()) }
+    Claim {
+        vm: VmId([number; 16]),
+        name: "db\u{e4}\"1".into(),
+        token,
+        state,
+        spec: Some(spec()),
+        asked_to_stop: false,
+    }
 }
 
 fn entry(number: u8) -> Entry {

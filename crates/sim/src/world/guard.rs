@@ -71,7 +71,7 @@ impl World {
         let now = self.hosts[host].clock.local(self.now);
         self.hosts[host].guard = Some(GuardRun {
             process,
-            guard: Guard::new(config, now),
+            guard: (self.make_guard)(config, now),
             agent: None,
             tick_at: 0,
             generation: 0,

@@ -15,7 +15,7 @@ use crate::action::Action;
 use crate::checkers::{Checkers, Violation};
 use crate::clock::Clock;
 use crate::dice::Dice;
-use crate::node::{Node, NodeFactory};
+use crate::node::{GuardFactory, Node, NodeFactory};
 use crate::setup::Setup;
 use crate::sometimes::Sometimes;
 use crate::trace::Trace;
@@ -23,7 +23,7 @@ use disk::{DiskOp, Store};
 use guard::{GuardRun, Kept};
 use hypervisor::{Libvirt, Lock, Qemu, QemuState};
 use mainstay_core::register::StopCause;
-use mainstay_core::{Config, Effect, Event, Incarnation, Input, RegisterId, RegisterValue, View};
+use mainstay_core::{Config, Effect, Event, Guard, Incarnation, Input, RegisterId, RegisterValue, View};
 use network::Network;
 use queue::{DomainOp, Happening, Queue, Start};
 use std::collections::{BTreeMap, VecDeque};
@@ -98,6 +98,7 @@ pub struct World {
     now: u64,
     setup: Setup,
     make: NodeFactory,
+    make_guard: GuardFactory,
     dice: Dice,
     queue: Queue,
     hosts: Vec<Host>,
@@ -143,6 +144,7 @@ impl World {
         let mut world = World {
             now: 0,
             make,
+            make_guard: Guard::new,
             dice: Dice::seeded(seed, 1),
             queue: Queue::default(),
             hosts: hosts.collect(),
@@ -177,6 +179,11 @@ impl World {
             world.create(host, vm, QemuState::Running, None);
         }
         world
+    }
+
+    /// Guards are made so from now on.
+    pub fn guards_are(&mut self, make: GuardFactory) {
+        self.make_guard = make;
     }
 
     /// Has an action done at that virtual instant.

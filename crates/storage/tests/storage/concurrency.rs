@@ -17,6 +17,7 @@ fn power_on(version: u64) -> RegisterValue {
         token: Some(Token { epoch: Epoch(version), number: index }),
         state: ClaimState::Running,
         spec: None,
+        asked_to_stop: false,
     };
     RegisterValue::PowerOn(PowerOnList {
         boot: BootId([1; 16]),
