@@ -112,7 +112,7 @@ fn each_bad_thing_is_refused_with_its_line() {
         (
             "[timing]",
             "[timimg]".into(),
-            "agent.toml, line 17: unknown field `timimg`, expected one of `state_dir`, `cluster`, `host`, `peer`, `network`, `datastore`, `libvirt`, `timing`, `restart`, `isolation`, `das`, `api`, `recorder`, `log`: remove it, or correct its spelling",
+            "agent.toml, line 17: unknown field `timimg`, expected one of `state_dir`, `cluster`, `host`, `peer`, `network`, `datastore`, `libvirt`, `timing`, `restart`, `isolation`, `das`, `api`, `recorder`, `guard`, `log`: remove it, or correct its spelling",
         ),
         (
             "name = \"lab\"\n",

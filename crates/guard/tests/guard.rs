@@ -185,6 +185,8 @@ fn a_second_guard_is_refused_and_a_watchdog_is_fed() {
     let mut world = World::new();
     let fifo = world.add_watchdog();
     let guard = world.guard_process();
+    // It has its lock by then.
+    fifo.wait_for(b".");
     let refusal = Command::new(env!("CARGO_BIN_EXE_mainstay-guard"))
         .arg("--config")
         .arg(world.settings_file())
