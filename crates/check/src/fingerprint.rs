@@ -78,3 +78,36 @@ impl Hasher for Fingerprint {
         self.mix((host << 44) | at);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hash::Hash;
+
+    fn of(now: u64, value: impl Hash) -> u64 {
+        let mut hasher = Fingerprint::new(now, 2);
+        value.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    #[test]
+    fn steps_of_one_instant_are_alike_and_instants_are_not() {
+        let at = |micros: u64| clock_base(1) + 30_000_000 + micros;
+        assert_eq!(of(31_000_000, at(0)), of(31_000_000, at(40)));
+        assert_ne!(of(31_000_000, at(0)), of(31_000_000, at(250_000)));
+        assert_ne!(of(31_000_000, at(0)), of(31_000_000, clock_base(0) + 30_000_000));
+    }
+
+    #[test]
+    fn what_is_long_ago_is_long_ago() {
+        let now = 100_000_000;
+        assert_eq!(of(now, clock_base(0) + 1_000_000), of(now, clock_base(0) + 20_000_000));
+        assert_ne!(of(now, clock_base(0) + 1_000_000), of(now, clock_base(0) + 40_000_000));
+    }
+
+    #[test]
+    fn other_numbers_are_what_they_are() {
+        assert_ne!(of(0, 1_u64), of(0, 40_u64));
+        assert_ne!(of(0, u64::MAX), of(0, u64::MAX - 1));
+    }
+}

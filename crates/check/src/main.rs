@@ -2,6 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 use mainstay_check::{Bounds, Choice, Effort, Setup, Sometimes, explore, setup::SECOND, tell};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,12 +25,18 @@ struct Arguments {
     /// Instants at which faults, repairs and held operations come, in milliseconds.
     #[arg(long, default_value_t = 500)]
     grid: u64,
-    /// The VM runs on the owner of the datastore.
+    /// Two hosts: the VM runs on the owner of the datastore.
     #[arg(long)]
     vm_on_owner: bool,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Only these faults of the menu, by number.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<usize>,
+    /// Shows the menu of faults.
+    #[arg(long)]
+    menu: bool,
     /// Tells one run instead: `+3@0.5` is fault 3 of the menu at 0.5 s, `-3@4` its repair at 4 s.
     #[arg(long, value_delimiter = ',', value_parser = parse_step, allow_hyphen_values = true)]
     tell: Vec<(Choice, u64)>,
@@ -56,22 +63,39 @@ fn parse_step(text: &str) -> Result<(Choice, u64), String> {
     }
 }
 
+/// A pipe that is closed at the other end is no reason to panic.
+fn print(lines: &[String]) {
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        if writeln!(out, "{line}").is_err() {
+            return;
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut setup = match arguments.world {
-        World::TwoHosts => Setup::two_hosts(),
+        World::TwoHosts => Setup::two_hosts(usize::from(arguments.vm_on_owner)),
         World::ThreeHosts => Setup::three_hosts(),
     };
     setup.bounds = Bounds { delays: arguments.delays, faults: arguments.faults };
     setup.horizon = arguments.seconds * SECOND;
     setup.grid = arguments.grid * 1_000;
-    if arguments.vm_on_owner {
-        setup.vm_on = setup.hosts - 1;
+    if arguments.menu {
+        let lines: Vec<String> =
+            setup.menu.iter().enumerate().map(|(index, entry)| format!("{index}: {entry:?}")).collect();
+        print(&lines);
+        return ExitCode::SUCCESS;
+    }
+    if !arguments.only.is_empty() {
+        let all = setup.menu.clone();
+        setup.menu = arguments.only.iter().filter_map(|index| all.get(*index).copied()).collect();
     }
     if !arguments.tell.is_empty() {
         return match tell(setup, &arguments.tell) {
             Ok(story) => {
-                story.iter().for_each(|line| println!("{line}"));
+                print(&story);
                 ExitCode::SUCCESS
             }
             Err(reason) => {
@@ -87,11 +111,11 @@ fn main() -> ExitCode {
     };
     match explore(setup, &Sometimes::ALL, effort) {
         Ok(findings) => {
-            println!("{findings}");
+            print(&[findings.to_string()]);
             match findings.violation {
                 None => ExitCode::SUCCESS,
                 Some(story) => {
-                    story.iter().for_each(|line| println!("{line}"));
+                    print(&story);
                     ExitCode::FAILURE
                 }
             }

@@ -98,11 +98,11 @@ pub const TIMING: Timing = Timing {
 };
 
 impl Setup {
-    /// Two hosts, one datastore, one VM.
-    pub fn two_hosts() -> Setup {
+    /// Two hosts, one datastore, one VM: on the owner (1), or on the other host (0).
+    pub fn two_hosts(vm_on: usize) -> Setup {
         let until = |until, fault| Menu { fault, until, repaired: true };
         let menu = vec![
-            until(SECOND, Fault::Outage(0)),
+            until(SECOND, Fault::Outage(vm_on)),
             until(6 * SECOND, Fault::NetworkCut(0)),
             until(6 * SECOND, Fault::StorageHang(0)),
             until(6 * SECOND, Fault::StorageHang(1)),
@@ -114,7 +114,7 @@ impl Setup {
         ];
         Setup {
             hosts: 2,
-            vm_on: 0,
+            vm_on,
             timing: TIMING,
             menu,
             bounds: Bounds { delays: 0, faults: 1 },
@@ -137,7 +137,7 @@ impl Setup {
             until(SECOND, Fault::PowerLoss(2)),
             until(SECOND, Fault::AgentKill(2)),
         ];
-        Setup { hosts: 3, menu, bounds: Bounds { delays: 0, faults: 2 }, ..Setup::two_hosts() }
+        Setup { hosts: 3, menu, bounds: Bounds { delays: 0, faults: 2 }, ..Setup::two_hosts(0) }
     }
 
     pub(crate) fn id(&self, host: usize) -> HostId {

@@ -36,7 +36,7 @@ fn menu(faults: &[(Fault, u64, bool)]) -> Vec<Menu> {
 
 #[test]
 fn two_hosts_thaw_without_a_new_look() {
-    let mut setup = Setup::two_hosts();
+    let mut setup = Setup::two_hosts(0);
     setup.menu = menu(&[(Fault::Outage(0), SECOND, true)]);
     setup.bounds = Bounds { delays: 1, faults: 1 };
     setup.holds = Holds { writes: false, reads: true, messages: false, libvirt: false };
@@ -47,13 +47,13 @@ fn two_hosts_thaw_without_a_new_look() {
 
 #[test]
 fn two_hosts_move_a_vm_without_reading_its_holder_again() {
-    let mut setup = Setup::two_hosts();
+    let mut setup = Setup::two_hosts(0);
     setup.menu =
         menu(&[(Fault::NetworkCut(0), SECOND / 2, false), (Fault::StorageHang(0), SECOND / 2, true)]);
     setup.bounds = Bounds { delays: 1, faults: 2 };
     setup.holds = Holds { writes: true, reads: false, messages: false, libvirt: false };
     setup.grid = SECOND / 4;
-    setup.horizon = 8 * SECOND;
+    setup.horizon = 6 * SECOND;
     let kept = setup.clone();
     setup.alter_core = |core| core.with_broken(BrokenRule::NoReadBeforeConfirm);
     is_what_finds_it(kept, setup);
@@ -61,10 +61,11 @@ fn two_hosts_move_a_vm_without_reading_its_holder_again() {
 
 #[test]
 fn two_hosts_lease_counted_from_the_answer() {
-    let mut setup = Setup::two_hosts();
+    let mut setup = Setup::two_hosts(0);
     setup.menu = menu(&[(Fault::NetworkCut(0), SECOND, false), (Fault::StorageHang(0), 4 * SECOND, false)]);
     setup.bounds = Bounds { delays: 1, faults: 2 };
     setup.holds = Holds { writes: true, reads: false, messages: false, libvirt: false };
+    setup.horizon = 8 * SECOND;
     let kept = setup.clone();
     setup.alter_guard = |guard| guard.with_broken(BrokenRule::LeaseFromAnswer);
     is_what_finds_it(kept, setup);
