@@ -112,7 +112,7 @@ impl Dice {
     }
 
     pub fn body(&mut self) -> Body {
-        match self.below(8) {
+        match self.below(9) {
             0 => Body::Elect { rank: self.rank() },
             1 => Body::Announce { rank: self.rank(), owned: self.number() as u32 },
             2 | 3 => Body::Heartbeat(Heartbeat {
@@ -140,6 +140,7 @@ impl Dice {
                 }),
             }),
             6 => Body::ListChanged { datastore: self.datastore(), stamp: self.stamp() },
+            7 => Body::Released { datastore: self.datastore(), epoch: self.epoch() },
             _ => Body::SteppingDown,
         }
     }

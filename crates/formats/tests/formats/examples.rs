@@ -73,11 +73,11 @@ fn power_on_list() {
         RegisterId::PowerOn(host(1)),
         RegisterValue::PowerOn(value),
         expect![[r#"
-        {"mainstay":1,"kind":"power-on","cluster":"lab","host":"host-1","sequence":1042,"length":525,"body_crc32c":"2dd185dd","crc32c":"e334c5db"}
-        {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"version":12,"isolated":false,"list_seen":{"epoch":3,"version":4},"claims":[
-        {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","token":{"epoch":3,"number":8},"state":"Running","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"}},
-        {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","token":{"epoch":3,"number":8},"state":{"Stopped":{"cause":"GuestShutdown"}},"spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"}}]}
-    "#]],
+            {"mainstay":1,"kind":"power-on","cluster":"lab","host":"host-1","sequence":1042,"length":569,"body_crc32c":"81f57a9f","crc32c":"99e67fb7"}
+            {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"version":12,"isolated":false,"list_seen":{"epoch":3,"version":4},"claims":[
+            {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","token":{"epoch":3,"number":8},"state":"Running","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"asked_to_stop":false},
+            {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","token":{"epoch":3,"number":8},"state":{"Stopped":{"cause":"GuestShutdown"}},"spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"asked_to_stop":false}]}
+        "#]],
     );
 }
 

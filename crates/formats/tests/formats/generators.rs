@@ -223,6 +223,7 @@ pub fn message() -> impl Strategy<Value = Message> {
         heartbeat,
         ack,
         (datastore(), stamp()).prop_map(|(datastore, stamp)| Body::ListChanged { datastore, stamp }),
+        (datastore(), epoch()).prop_map(|(datastore, epoch)| Body::Released { datastore, epoch }),
         Just(Body::SteppingDown),
     ];
     (incarnation(), any::<u64>(), body).prop_map(|(incarnation, sequence, body)| Message {

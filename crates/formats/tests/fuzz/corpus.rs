@@ -115,7 +115,8 @@ pub fn messages() -> Vec<Message> {
         }),
         Body::Elect { rank: rank.clone() },
         Body::Announce { rank, owned: 1 },
-        Body::ListChanged { datastore, stamp },
+        Body::ListChanged { datastore: datastore.clone(), stamp },
+        Body::Released { datastore, epoch: Epoch(3) },
         Body::SteppingDown,
     ];
     bodies
@@ -153,7 +154,7 @@ fn write_the_corpus() {
         let newer = String::from_utf8_lossy(&slot).replacen("\"mainstay\":1", "\"mainstay\":2", 1);
         store("register", format!("damaged-{kind}-newer"), newer.into_bytes());
     }
-    let names = ["heartbeat", "ack", "elect", "announce", "list-changed", "stepping-down"];
+    let names = ["heartbeat", "ack", "elect", "announce", "list-changed", "released", "stepping-down"];
     for (message, kind) in messages().iter().zip(names) {
         let bytes = encode_message(&cluster, message).expect("encodes");
         store("message", format!("valid-{kind}"), bytes.clone());
