@@ -108,6 +108,7 @@ fn raises(event: &Event) -> Option<Key> {
         | Event::VmCopyRemoved { .. }
         | Event::GuardFound { .. }
         | Event::VmThawed { .. }
+        | Event::VmContinued { .. }
         | Event::HostNotIsolated
         | Event::ResponsibilityTaken { .. }
         | Event::ResponsibilityDropped { .. }

@@ -84,6 +84,8 @@ struct Slot {
     frozen: bool,
     /// It was to be thawed in that term of the lease, at that time.
     thawing: Option<(u64, Time)>,
+    /// QEMU had paused it for an I/O error and was told to go on then.
+    continued: Option<Time>,
     /// This host asked the guest to shut down: until then its going down is not its user's word.
     asked_to_stop: Option<Time>,
 }
@@ -99,6 +101,7 @@ impl Slot {
             durable: false,
             frozen: false,
             thawing: None,
+            continued: None,
             asked_to_stop: None,
         }
     }
@@ -125,6 +128,8 @@ pub(crate) struct Claims {
     present: BTreeSet<VmId>,
     /// There was a lease in this run: from then on all that is present is bound to it.
     leased: bool,
+    #[cfg(feature = "broken-rules")]
+    pub(crate) blind: bool,
     /// Set when the power-on list has to be written.
     pub(crate) dirty: bool,
     /// A look at the protected list is wanted, started no sooner than this.
@@ -140,6 +145,8 @@ pub(crate) struct HostSide<'a> {
     pub(crate) stored: &'a BTreeMap<VmId, VmSpec>,
     /// The run lease on this datastore, while there is one.
     pub(crate) lease: Option<Lease>,
+    /// Heartbeats arrive on this datastore.
+    pub(crate) reached: bool,
     /// A guard is connected.
     pub(crate) guarded: bool,
     /// What the processes of watched VMs do.
@@ -185,6 +192,8 @@ impl Claims {
             undefining: BTreeSet::new(),
             present: BTreeSet::new(),
             leased: false,
+            #[cfg(feature = "broken-rules")]
+            blind: false,
             dirty: true,
             look_wanted: true,
         }
@@ -218,6 +227,7 @@ impl Claims {
         self.advance_starts(look, host, out);
         self.respond_to_isolation(look, host, out);
         self.thaw(look, host, out);
+        self.continue_after_io_errors(look, host, out);
     }
 
     fn reconcile_vm(&mut self, vm: VmId, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {

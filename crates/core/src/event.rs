@@ -295,6 +295,11 @@ pub enum Event {
         /// The VM.
         vm: VmName,
     },
+    /// QEMU had paused it for an I/O error; the storage is back, and the VM is still this host's: it goes on.
+    VmContinued {
+        /// The VM.
+        vm: VmName,
+    },
     /// This host reaches no other host and no isolation address.
     HostIsolated,
     /// It has contact again.
@@ -374,6 +379,7 @@ impl Event {
             | Event::VmActiveOnce { .. }
             | Event::GuardFound { .. }
             | Event::VmThawed { .. }
+            | Event::VmContinued { .. }
             | Event::HostNotIsolated
             | Event::ResponsibilityDropped { .. }
             | Event::IsolationResponseStopped { .. }
@@ -431,6 +437,7 @@ impl Event {
             | Event::VmActiveOnce { vm, .. }
             | Event::VmFrozen { vm }
             | Event::VmThawed { vm }
+            | Event::VmContinued { vm }
             | Event::ResponsibilityTaken { vm, .. }
             | Event::ResponsibilityDropped { vm, .. }
             | Event::IsolationResponseApplied { vm, .. }

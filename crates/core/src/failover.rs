@@ -26,6 +26,13 @@ pub struct HolderSeen<'a> {
     pub may_take_responsibility: bool,
 }
 
+impl HolderSeen<'_> {
+    /// The holder has it, but it is frozen or being stopped for isolation.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.claim.is_some_and(|claim| matches!(claim.state, ClaimState::Frozen | ClaimState::Stopping))
+    }
+}
+
 /// What is to be done about a VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -141,6 +141,9 @@ pub struct Domain {
     pub spec: Option<VmSpec>,
     /// Whether a definition outlives the run.
     pub persistent: bool,
+    /// QEMU paused it because its storage failed: it waits for somebody to resume it.
+    #[serde(default)]
+    pub io_error: bool,
 }
 
 /// What a domain does, as far as the protocol is concerned.

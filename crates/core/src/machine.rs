@@ -448,6 +448,7 @@ impl Core {
                 concurrent_starts: if self.stopping { 0 } else { self.config.concurrent_starts },
                 stored: self.vms.stored(name),
                 lease: self.guard.lease(name, now),
+                reached: datastore.connected,
                 guarded: self.guard.is_connected(),
                 processes: self.guard.vms(),
                 isolation: IsolationNow {

@@ -306,6 +306,8 @@ impl OwnerList {
             slot.migrating_since = None;
         }
         match verdict {
+            // Frozen, or being stopped for isolation: it is there all the same.
+            Verdict::Keep if seen.as_ref().is_some_and(HolderSeen::is_held_back) => {}
             Verdict::Keep => slot.running_since = None,
             Verdict::Runs => self.on_runs(vm, &entry, name, out),
             Verdict::SetOff(cause) => self.set_off(vm, cause, name, out),

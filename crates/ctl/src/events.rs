@@ -78,6 +78,7 @@ fn names_host(event: &Event, wanted: &HostId) -> bool {
         | Event::GuardLost
         | Event::VmFrozen { .. }
         | Event::VmThawed { .. }
+        | Event::VmContinued { .. }
         | Event::HostIsolated
         | Event::HostNotIsolated
         | Event::IsolationResponseApplied { .. }

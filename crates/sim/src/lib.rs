@@ -28,7 +28,7 @@ pub use action::Action;
 pub use checkers::Violation;
 pub use node::{GuardFactory, Node, NodeFactory};
 pub use run::{Failure, Go, Options, Outcome, Soak, run_seed, soak, soak_watched};
-pub use scenario::{Overrides, Scenario, ScenarioError, run_scenario};
+pub use scenario::{Overrides, Scenario, ScenarioError, run_scenario, run_scenario_on};
 pub use setup::Setup;
 pub use sometimes::Sometimes;
 pub use world::World;

@@ -8,11 +8,11 @@ pub mod expect;
 pub mod steps;
 pub mod topology;
 
-use crate::node::NodeFactory;
+use crate::node::{GuardFactory, NodeFactory};
 use crate::setup::Setup;
 use crate::world::World;
 use expect::{Expect, Watched};
-use mainstay_core::{DatastoreName, HostId};
+use mainstay_core::{DatastoreName, Guard, HostId};
 use serde::Deserialize;
 use std::sync::Arc;
 use steps::Step;
@@ -238,6 +238,16 @@ pub fn run_scenario(
     node: NodeFactory,
     trace: bool,
 ) -> (Result<(), ScenarioError>, Vec<String>) {
+    run_scenario_on(name, scenario, (node, Guard::new), trace)
+}
+
+/// The same with guards of another making.
+pub fn run_scenario_on(
+    name: &str,
+    scenario: &Scenario,
+    node: (NodeFactory, GuardFactory),
+    trace: bool,
+) -> (Result<(), ScenarioError>, Vec<String>) {
     let unfolded = match scenario.unfold(name) {
         Ok(unfolded) => unfolded,
         Err(error) => return (Err(error), Vec::new()),
@@ -262,10 +272,11 @@ fn run_variant(
     name: &str,
     unfolded: &Unfolded,
     (seed, shift): (u64, f64),
-    node: NodeFactory,
+    (node, guard): (NodeFactory, GuardFactory),
     trace: bool,
 ) -> (Result<(), ScenarioError>, Vec<String>) {
     let mut world = World::new(unfolded.setup.clone(), seed, node, trace);
+    world.guards_are(guard);
     for (store, host) in &unfolded.no_paths {
         world.no_path(*store, *host);
     }

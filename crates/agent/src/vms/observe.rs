@@ -138,6 +138,7 @@ impl Vms {
             home: spec.and_then(|spec| self.home(spec)),
             spec: spec.map(|spec| vm_spec(id, spec)),
             persistent: shown.persistent,
+            io_error: matches!(shown.state, hv::DomainState::Paused { reason: hv::PauseReason::IoError }),
         };
         self.known.insert(vm, Known { domain, as_of, gone: false, xml: Some(xml) });
         vm

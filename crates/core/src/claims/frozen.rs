@@ -8,6 +8,9 @@ use super::*;
 /// How soon an order that the guard has not answered is given again.
 const ORDER_RETRY: Span = Span::from_secs(1);
 
+/// How soon a VM that QEMU has paused again for an I/O error is told to go on again.
+const CONTINUE_RETRY: Span = Span::from_secs(5);
+
 impl Claims {
     /// The VMs that are bound to the lease: all that this host has claimed on disk and has not let go, and whatever else
     /// has a QEMU here (it is about to be claimed).
@@ -109,6 +112,42 @@ impl Claims {
             }
             Some(_) => self.is_granted(look, vm),
             None => ungranted,
+        }
+    }
+
+    /// R53: a VM that QEMU paused for an I/O error goes on when its storage is reached again, on the conditions of a thaw.
+    /// (Its user may have resumed it meanwhile: that does no harm.)
+    pub(super) fn continue_after_io_errors(
+        &mut self,
+        look: Option<&Look>,
+        host: &HostSide<'_>,
+        out: &mut Out<'_>,
+    ) {
+        let (Some(look), Some(lease), Some(domains)) = (look, host.lease, host.domains) else { return };
+        let waits = |slot: &&Slot| {
+            let paused = domains.get(slot.claim.vm).0.is_some_and(|domain| domain.io_error);
+            let lately = slot.continued.is_some_and(|at| out.now.since(at) < CONTINUE_RETRY);
+            let running = slot.stage == Stage::Settled && slot.claim.state == ClaimState::Running;
+            paused && running && !slot.frozen && !lately
+        };
+        let paused: Vec<VmId> = self.slots.values().filter(waits).map(|slot| slot.claim.vm).collect();
+        if paused.is_empty() || !host.reached {
+            return;
+        }
+        if look.started < lease.since || look.changing {
+            self.look_wanted = true;
+            return;
+        }
+        for vm in paused {
+            if self.may_go_on(look, vm)
+                && let Some(slot) = self.slots.get_mut(&vm)
+            {
+                slot.continued = Some(out.now);
+                let name = VmName { id: vm, name: slot.claim.name.clone() };
+                // Nothing waits for its end: the next picture of the domain tells.
+                out.vm(VmAction::Resume { vm });
+                out.event(Event::VmContinued { vm: name });
+            }
         }
     }
 

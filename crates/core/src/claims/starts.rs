@@ -46,6 +46,10 @@ impl Claims {
     }
 
     pub(super) fn is_granted(&self, look: &Look, vm: VmId) -> bool {
+        #[cfg(feature = "broken-rules")]
+        if self.blind {
+            return true;
+        }
         let token = self.slots.get(&vm).and_then(|slot| slot.claim.token);
         look.list.entry(vm).is_some_and(|entry| {
             entry.holder.as_ref() == Some(&self.me) && Some(entry.token) == token && entry.intent.is_none()

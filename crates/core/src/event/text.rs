@@ -93,6 +93,9 @@ impl fmt::Display for Event {
                     "{vm} is frozen: neither its datastore nor its owner can be reached; it goes on when one can"
                 )
             }
+            Event::VmContinued { vm } => {
+                write!(f, "{vm} goes on: QEMU had paused it for an I/O error, and the storage is back")
+            }
             Event::VmThawed { vm } => write!(f, "{vm} goes on"),
             Event::HostIsolated => {
                 f.write_str("this host is isolated: it reaches no other host and no isolation address")

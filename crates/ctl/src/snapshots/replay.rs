@@ -66,6 +66,7 @@ impl Script {
             home: Some("ds1".into()),
             spec: None,
             persistent: true,
+            io_error: false,
         };
         self.step(Input::Domains { as_of: self.now, domains: vec![domain.clone()] });
         self.step(Input::PingDone { host: "host-2".into(), answered: false });

@@ -120,7 +120,12 @@ impl World {
     }
 
     fn path(&mut self, name: &DatastoreName, host: Option<&HostId>, path: Path) {
-        self.disturb(name, host, |world, store, host| world.set_path(store, host, path));
+        self.disturb(name, host, |world, store, host| {
+            world.set_path(store, host, path);
+            if path == Path::Cut {
+                world.expect_io_errors(store);
+            }
+        });
     }
 
     /// Does something to the path of that host, or of all, to a datastore.
@@ -143,6 +148,21 @@ impl World {
             }
         }
         then(self, store, host);
+    }
+
+    /// Some guests notice within seconds that their disk has gone.
+    fn expect_io_errors(&mut self, store: usize) {
+        for vm in
+            (0..self.setup.vms.len()).filter(|vm| self.setup.vms[*vm].datastore == store).collect::<Vec<_>>()
+        {
+            for host in self.executing(vm).collect::<Vec<_>>() {
+                let Some(id) = self.hosts[host].domains.get(&vm).map(|qemu| qemu.id) else { continue };
+                if self.dice.permille(500) {
+                    let at = self.now + self.dice.between(1_000, 8_000_000);
+                    self.queue.push(at, Happening::IoError { host, vm, qemu: id });
+                }
+            }
+        }
     }
 
     /// Ends a VM where it executes.

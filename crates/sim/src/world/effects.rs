@@ -169,6 +169,7 @@ impl World {
             | Event::StormOver
             | Event::HypervisorBack => {}
             Event::GuardLost => self.seen.saw("guard lost"),
+            Event::VmContinued { .. } => self.seen.saw("went on after an I/O error"),
             Event::VmFrozen { .. } => self.seen.saw("frozen"),
             Event::VmThawed { .. } => self.seen.saw("thawed"),
             Event::HostIsolated => self.seen.saw("isolation seen"),

@@ -307,7 +307,7 @@ impl World {
         let word = if frozen { "is frozen" } else { "is thawed" };
         self.trace.facts(&[self.now, 10, host as u64, vm as u64, u64::from(frozen)]);
         self.say(host, |world| format!("* {} {word}", world.setup.vms[vm].name));
-        if state != QemuState::Running {
+        if state != QemuState::Running || qemu.io_error {
             return;
         }
         if frozen {

@@ -27,6 +27,8 @@ pub(crate) struct Qemu {
     pub token: Option<Token>,
     /// None of its threads executes.
     pub frozen: bool,
+    /// It has paused its guest because the storage failed.
+    pub io_error: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,7 @@ impl World {
                 priority: setup.priority,
             }),
             persistent: self.hosts[host].definitions.contains_key(&vm),
+            io_error: self.hosts[host].domains.get(&vm).is_some_and(|qemu| qemu.io_error),
         }
     }
 
@@ -174,7 +177,7 @@ impl World {
     pub(super) fn create(&mut self, host: usize, vm: usize, state: QemuState, token: Option<Token>) -> u64 {
         self.next_key += 1;
         let id = self.next_key;
-        self.hosts[host].domains.insert(vm, Qemu { id, state, token, frozen: false });
+        self.hosts[host].domains.insert(vm, Qemu { id, state, token, frozen: false, io_error: false });
         if state != QemuState::Incoming {
             self.vms[vm].locks.push(Lock { qemu: id });
         }
@@ -216,7 +219,7 @@ impl World {
     }
 
     pub(super) fn halted(&mut self, host: usize, vm: usize, qemu: Qemu) {
-        if qemu.state == QemuState::Running && !qemu.frozen {
+        if qemu.state == QemuState::Running && !qemu.frozen && !qemu.io_error {
             self.last_change[vm] = self.now;
             self.checks.single_runner.on_halt(vm, host);
         }
@@ -361,6 +364,9 @@ impl World {
                 if qemu.state == QemuState::Prepared {
                     self.resume(host, vm, qemu);
                 }
+                if qemu.io_error {
+                    self.go_on(host, vm);
+                }
                 if qemu.frozen {
                     // Its monitor does not answer; the command waits there until somebody thaws it.
                     return VmOutcome::Unknown("QEMU does not answer".into());
@@ -409,6 +415,34 @@ impl World {
             self.execute(host, vm);
         }
         self.domain_changed(host, vm, None);
+    }
+
+    /// The storage of a VM fails for longer than QEMU cares to wait: it pauses the guest.
+    pub(super) fn on_io_error(&mut self, host: usize, vm: usize, id: u64) {
+        let cut = self.stores[self.setup.vms[vm].datastore].paths[host] == Path::Cut;
+        let Some(qemu) = self.hosts[host].domains.get(&vm).copied().filter(|qemu| qemu.id == id) else {
+            return;
+        };
+        if !cut || qemu.io_error || qemu.frozen || qemu.state != QemuState::Running {
+            return;
+        }
+        self.halted(host, vm, qemu);
+        self.hosts[host].domains.insert(vm, Qemu { io_error: true, ..qemu });
+        self.say(host, |world| format!("* {} is paused by an I/O error", world.setup.vms[vm].name));
+        self.seen.saw("paused by an I/O error");
+        self.domain_changed(host, vm, None);
+    }
+
+    /// Somebody resumes it. While the storage still fails, it is paused again at its next request.
+    fn go_on(&mut self, host: usize, vm: usize) {
+        let Some(qemu) = self.hosts[host].domains.get_mut(&vm) else { return };
+        qemu.io_error = false;
+        let qemu = *qemu;
+        if !qemu.frozen {
+            self.execute(host, vm);
+        }
+        self.domain_changed(host, vm, None);
+        self.queue.push(self.now + 100_000, Happening::IoError { host, vm, qemu: qemu.id });
     }
 
     /// A guest has shut down, as it was asked to. A frozen one goes on with that later.

@@ -237,6 +237,7 @@ impl World {
             Happening::HypervisorNews { host } => self.on_hypervisor_news(host),
             Happening::Resync { host, process } => self.on_resync(host, process),
             Happening::AgentStart { host, boot } => self.agent_start(host, boot),
+            Happening::IoError { host, vm, qemu } => self.on_io_error(host, vm, qemu),
             Happening::GuestDown { host, vm, qemu } => self.on_guest_down(host, vm, qemu),
             Happening::GuardStart { host, boot } => self.guard_start(host, boot),
             Happening::GuardTick { host, process, generation } => {

@@ -63,6 +63,7 @@ impl World {
             | Happening::GuardTick { host, .. }
             | Happening::ToGuard { host, .. }
             | Happening::GuardDeed { host, .. }
+            | Happening::IoError { host, .. }
             | Happening::GuestDown { host, .. }
             | Happening::Datagram { to: host, .. } => Some(*host),
             Happening::MigrationEnds { from, to, .. } => {

@@ -36,6 +36,8 @@ pub(crate) enum Happening {
     Resync { host: usize, process: u64 },
     /// The agent starts, if the host still runs in that boot.
     AgentStart { host: usize, boot: u64 },
+    /// QEMU gives up waiting for the storage.
+    IoError { host: usize, vm: usize, qemu: u64 },
     /// A guest that was asked to shut down is done.
     GuestDown { host: usize, vm: usize, qemu: u64 },
     /// A guard starts, if the host still runs in that boot.
