@@ -14,8 +14,8 @@ pub fn corpus_of(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target)
 }
 
-/// Runs the corpus, `made` (examples that only this version understands), and `runs` damaged variants of both. `valid-*` must be accepted, `damaged-*` must not; of all others (found by a
-/// fuzzer) only the properties are checked.
+/// Runs the corpus, `made` (examples that only this version understands), and `runs` damaged variants of both. `valid-*` must be accepted, `damaged-*` must not; of all others (`found-*` by a
+/// fuzzer, say) only the properties are checked.
 pub fn run(target: &str, made: &[Vec<u8>], runs: u32, check: Check) {
     let mut examples = made.to_vec();
     for bytes in made {

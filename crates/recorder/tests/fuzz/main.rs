@@ -55,3 +55,10 @@ fn config() -> Config {
         shutdown_timeout: Span::from_secs(300),
     }
 }
+
+/// A start for a fuzzer: later versions of the core need not understand it, so it is neither `valid-` nor `damaged-`.
+#[test]
+#[ignore = "writes fuzz/corpus; run it when the core has changed much"]
+fn write_the_corpus() {
+    std::fs::write(short_run::corpus_of("flight_segment").join("recording"), example()).expect("written");
+}
