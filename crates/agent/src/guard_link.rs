@@ -10,6 +10,7 @@ use crate::config::{AgentConfig, GuardOptions, LogFormat, LogLevel};
 use crate::driver::{Queue, Request};
 use crate::outside::tell;
 use crate::vms::VmNews;
+use mainstay_core::ids::HostId;
 use mainstay_core::{GuardOrder, Input};
 use mainstay_guard::link::{FrameError, Frames, frame};
 use mainstay_guard::{DatastoreSettings, FromGuard, GuardError, LogSettings, Settings, ToGuard};
@@ -65,6 +66,16 @@ pub enum GuardLinkError {
         program: PathBuf,
         /// How.
         status: ExitStatus,
+    },
+    /// It is another cluster's, or another host's.
+    #[error("the guard at {} is that of {host} in cluster {cluster}: give this agent a directory of its own, by [api] socket", socket.display())]
+    Foreign {
+        /// Its socket.
+        socket: PathBuf,
+        /// Whose it is.
+        host: HostId,
+        /// Of which cluster.
+        cluster: String,
     },
     /// It runs, and can't be talked to.
     #[error("the guard at {} does not answer ({reason}): end the process mainstay-guard of this host, then start the agent again", socket.display())]
@@ -159,6 +170,7 @@ impl GuardLinkError {
         match self {
             GuardLinkError::Settings(_)
             | GuardLinkError::NotStarted { .. }
+            | GuardLinkError::Foreign { .. }
             | GuardLinkError::Ended { .. } => true,
             GuardLinkError::NoAnswer { .. } => false,
         }
@@ -212,6 +224,11 @@ impl Guard {
             let version = env!("CARGO_PKG_VERSION").into();
             connection.send(&ToGuard::Hello { version }).await.map_err(|error| no_answer(&error))?;
             return Ok(connection);
+        }
+        // Two agents that told each other's guard to end would leave the host without one for most of the time.
+        if (&settings.host, &settings.cluster_id) != (&self.settings.host, &self.settings.cluster_id) {
+            let cluster = format!("{}-{}", settings.cluster_id, settings.cluster_name);
+            return Err(GuardLinkError::Foreign { socket, host: settings.host, cluster });
         }
         tracing::info!(pid, "the guard has other settings: another one takes its place");
         let reason = "the configuration has changed: another guard takes over".into();

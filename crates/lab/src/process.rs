@@ -37,6 +37,13 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
     stat(pid)?.get(19)?.parse().ok()
 }
 
+/// The processor time that it has used, in ticks.
+pub(crate) fn cpu_ticks(pid: i32) -> Option<u64> {
+    let stat = stat(pid)?;
+    let ticks = |field: usize| stat.get(field)?.parse::<u64>().ok();
+    ticks(11)?.checked_add(ticks(12)?)
+}
+
 /// Its number in the innermost process namespace.
 pub(crate) fn inner_pid(pid: i32) -> Option<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -1,5 +1,6 @@
 //! VMs: making them, and the truth about them, seen from outside.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,6 +54,14 @@ pub struct Runner {
     /// It can't execute at the moment: stopped by a signal, or frozen with its cgroup or its host. (A guest that
     /// QEMU itself has paused is not told apart from one that runs.)
     pub stopped: bool,
+}
+
+impl Runner {
+    /// The processor time that it has used, in the kernel's ticks (a hundredth of a second, as a rule): while it stands
+    /// still, it executes nothing. `None` if the process has gone.
+    pub fn cpu_ticks(&self) -> Option<u64> {
+        process::cpu_ticks(self.pid)
+    }
 }
 
 /// How often guests found another copy on their disk.
@@ -182,18 +191,24 @@ impl Lab {
 
     /// The QEMU processes that run a VM, wherever they are: the truth, whatever libvirt and agents believe.
     pub fn runners(&self, vm: &str) -> Result<Vec<Runner>> {
-        let name = format!("guest={vm},");
-        let mut found = Vec::new();
+        Ok(self.all_runners()?.remove(vm).unwrap_or_default())
+    }
+
+    /// The QEMU processes of all VMs that have any, by one look at each host.
+    pub fn all_runners(&self) -> Result<BTreeMap<String, Vec<Runner>>> {
+        let mut found: BTreeMap<String, Vec<Runner>> = BTreeMap::new();
         for host in self.hosts() {
             for pid in host.pids()? {
                 let Some(state) = process::state(pid) else { continue };
                 let line = process::command_line(pid);
                 let is_qemu = line.split(' ').next().is_some_and(|p| p.contains("qemu-system"));
-                if matches!(state, 'Z' | 'X') || !is_qemu || !line.split(' ').any(|w| w.starts_with(&name)) {
+                let named = line.split(' ').find_map(|w| w.strip_prefix("guest="));
+                let Some(vm) = named.and_then(|w| w.split(',').next()) else { continue };
+                if matches!(state, 'Z' | 'X') || !is_qemu {
                     continue;
                 }
                 let stopped = matches!(state, 'T' | 't') || process::frozen(pid);
-                found.push(Runner { host: host.number(), pid, stopped });
+                found.entry(vm.to_string()).or_default().push(Runner { host: host.number(), pid, stopped });
             }
         }
         Ok(found)

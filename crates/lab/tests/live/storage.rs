@@ -136,7 +136,7 @@ path = \"/srv/ds1\"
 [libvirt]
 uri = \"test:///default\"
 [api]
-socket = \"/run/mainstay/other.sock\"
+socket = \"/run/mainstay/other/agent.sock\"
 [log]
 format = \"json\"
 ",
@@ -155,7 +155,7 @@ format = \"json\"
 fn three_hosts_two_clusters_share_a_datastore() {
     let Some(mut c) = Cluster::up(Setup { vms: &[1, 2, 3], ..Setup::default() }) else { return };
     let other = |c: &Cluster, host: usize| -> Option<Status> {
-        let client = mainstay_agent::client::Client::new(c.host(host).dir().join("run/other.sock"));
+        let client = mainstay_agent::client::Client::new(c.host(host).dir().join("run/other/agent.sock"));
         client.get::<Status>("/v1/status").ok().filter(|s| s.complete)
     };
     let owner = |status: &Status| status.view.datastores[0].owner.clone();

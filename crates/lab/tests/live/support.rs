@@ -25,12 +25,20 @@ pub struct Setup {
     pub vms: &'static [usize],
     pub timing: &'static str,
     pub datastores: Vec<DatastoreConfig>,
+    /// How long a host waits for its storage before requests fail.
+    pub storage_patience: Duration,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let datastores = vec![DatastoreConfig::gluster("ds1")];
-        Setup { hosts: 3, vms: &[1, 1, 2, 2, 3, 3], timing: "standard", datastores }
+        Setup {
+            hosts: 3,
+            vms: &[1, 1, 2, 2, 3, 3],
+            timing: "standard",
+            datastores,
+            storage_patience: Duration::from_secs(5),
+        }
     }
 }
 
@@ -43,11 +51,25 @@ pub enum Alarm {
     /// Of that file.
     RegisterUnreadable(&'static str),
     NotProtectable(&'static str),
+    /// By that host's own view.
+    Isolated(usize),
+    Frozen(&'static str),
+    /// On that host.
+    GuardLost(usize),
+    Storm,
+    /// Any VM.
+    WaitsForHost,
 }
 
 impl Alarm {
-    fn is(&self, event: &Event) -> bool {
+    fn is(&self, by: &HostId, event: &Event) -> bool {
         match (self, event) {
+            (Alarm::Isolated(h), Event::HostIsolated) | (Alarm::GuardLost(h), Event::GuardLost) => {
+                *by == id(*h)
+            }
+            (Alarm::Frozen(name), Event::VmFrozen { vm }) => *vm.name == **name,
+            (Alarm::Storm, Event::StormSuspected { .. })
+            | (Alarm::WaitsForHost, Event::VmWaitsForHost { .. }) => true,
             (Alarm::Failed(h), Event::HostStateChanged { host, to: HostState::Failed, .. })
             | (
                 Alarm::AgentUnreachable(h),
@@ -65,7 +87,12 @@ impl Alarm {
                 | Alarm::AgentUnreachable(_)
                 | Alarm::DatastoreLost(_)
                 | Alarm::RegisterUnreadable(_)
-                | Alarm::NotProtectable(_),
+                | Alarm::NotProtectable(_)
+                | Alarm::Isolated(_)
+                | Alarm::Frozen(_)
+                | Alarm::GuardLost(_)
+                | Alarm::Storm
+                | Alarm::WaitsForHost,
                 _,
             ) => false,
         }
@@ -141,6 +168,7 @@ impl Cluster {
             hosts: setup.hosts,
             datastores: setup.datastores,
             timing: setup.timing.into(),
+            ping_timeout: setup.storage_patience,
             start_agents: true,
             ..LabConfig::default()
         };
@@ -318,6 +346,8 @@ impl Cluster {
                     | Event::VmStarted { .. }
                     | Event::VmStartFailed { .. }
                     | Event::VmRestarted { .. }
+                    | Event::VmFrozen { .. }
+                    | Event::IsolationResponseApplied { .. }
             )
         });
         assert!(!touching, "somebody meant to touch a VM\n{}", self.story());
@@ -429,6 +459,14 @@ impl Cluster {
         done.unwrap_or_else(|e| panic!("{what} {vm}: {e}\n{}", self.story()));
     }
 
+    /// `mainstay vm set`, on a host that is there.
+    pub fn set(&self, vm: &str, options: &[&str]) {
+        let binary = self.lab.agent_binary().expect("the program").display().to_string();
+        let argv: Vec<&str> =
+            [binary.as_str(), "vm", "set", vm].into_iter().chain(options.iter().copied()).collect();
+        self.host(3).exec(&argv).unwrap_or_else(|e| panic!("{e}\n{}", self.story()));
+    }
+
     // ---------------------------------------------------------------------------- what must hold after a step
 
     fn check(&mut self, step: &str, expect: &Expect) {
@@ -441,7 +479,9 @@ impl Cluster {
         }
         let raised: Vec<EventRecord> =
             self.events().into_iter().filter(|e| e.severity == Severity::Alarm).collect();
-        let is = |wanted: &Alarm, record: &EventRecord| record.event.as_ref().is_some_and(|e| wanted.is(e));
+        let is = |wanted: &Alarm, record: &EventRecord| {
+            record.event.as_ref().is_some_and(|e| wanted.is(&record.host, e))
+        };
         let stall = self.disk.stalled_since(self.step_began);
         if let Some(took) = stall {
             eprintln!("  the disk under the lab stalled for {:.1} s in this step", took.as_secs_f64());

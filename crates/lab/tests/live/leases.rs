@@ -1,0 +1,168 @@
+//! Storage goes, alone or with the network: whoever is still acknowledged goes on, whoever is not is frozen before anybody
+//! else may start the same VM, and goes on or is removed when contact returns.
+
+use std::time::{Duration, Instant};
+
+use mainstay_core::Event;
+use mainstay_lab::{Cut, Net};
+
+use crate::support::{Alarm, Cluster, Setup, alarms, calm};
+
+const ALL: [&str; 6] = ["vm1", "vm2", "vm3", "vm4", "vm5", "vm6"];
+
+/// Both paths of a host go, one four seconds after the other; it comes back when its VMs run elsewhere.
+fn loses_both(c: &mut Cluster, name: &str, host: usize, first: Net, second: Net, vms: &[&'static str]) {
+    let mut expected: Vec<Alarm> = vms.iter().map(|vm| Alarm::Frozen(vm)).collect();
+    expected.push(Alarm::Failed(host));
+    let perhaps = [Alarm::Isolated(host), Alarm::DatastoreLost("ds1")];
+    c.step(name, alarms(&expected).perhaps(&perhaps), |c| {
+        let (before, moved) = (c.boots(), c.vms_on(host));
+        assert_eq!(moved, vms.iter().map(ToString::to_string).collect());
+        c.watched(|watch| {
+            c.host(host).cut(first, Cut::Silent).expect("cut");
+            std::thread::sleep(Duration::from_secs(4));
+            let began = Instant::now();
+            c.host(host).cut(second, Cut::Silent).expect("cut");
+            c.wait("its VMs to run elsewhere", || vms.iter().all(|vm| watch.booted(vm, began).is_some()));
+            for vm in vms {
+                assert!(watch.frozen(vm, host, began).is_some(), "{vm} was not frozen\n{}", c.story());
+            }
+            c.lab.heal().expect("healed");
+            let healed = Instant::now();
+            c.settle(&[]);
+            for vm in vms {
+                assert!(watch.gone(vm, host, healed).is_some(), "{vm}'s old copy is still there");
+            }
+            watch.figure(&name.replace(' ', "_"), began, host, vms);
+        });
+        c.assert_restarted_once(&before, &moved);
+    });
+}
+
+#[test]
+fn three_hosts_storage_goes_alone_and_with_the_network() {
+    let Some(mut c) = Cluster::up(Setup { vms: &[1, 1, 2, 2, 3, 3], ..Setup::default() }) else { return };
+
+    for (host, name) in [(1, "storage of a secondary is cut"), (3, "storage of the owner is cut")] {
+        c.step(name, alarms(&[Alarm::DatastoreLost("ds1")]), |c| {
+            let before = c.running();
+            c.watched(|watch| {
+                let began = Instant::now();
+                c.host(host).cut(Net::Storage, Cut::Silent).expect("cut");
+                std::thread::sleep(Duration::from_secs(12));
+                c.assert_untouched(&before);
+                c.host(host).join(Net::Storage).expect("joined");
+                c.settle(&[]);
+                c.assert_untouched(&before);
+                watch.figure(&name.replace(' ', "_"), began, host, &ALL);
+            });
+        });
+    }
+    loses_both(&mut c, "network then storage of a secondary", 1, Net::Mgmt, Net::Storage, &["vm1", "vm2"]);
+    loses_both(&mut c, "storage then network of the primary", 3, Net::Storage, Net::Mgmt, &["vm5", "vm6"]);
+    c.down();
+}
+
+#[test]
+fn three_hosts_a_switch_reboots_and_a_host_goes_for_good() {
+    let Some(mut c) = Cluster::up(Setup { vms: &[1, 1, 2, 2, 3, 3], ..Setup::default() }) else { return };
+    let mut expected: Vec<Alarm> = ALL.map(Alarm::Frozen).to_vec();
+    let perhaps = [1, 2, 3].map(Alarm::Isolated);
+    expected.truncate(6);
+    let expect = alarms(&expected).perhaps(&perhaps).perhaps(&[Alarm::DatastoreLost("ds1"), Alarm::Storm]);
+    c.step("both switches reboot: all are frozen, and go on", expect, |c| {
+        let before = c.running();
+        c.watched(|watch| {
+            let began = Instant::now();
+            for host in 1..=3 {
+                for net in Net::ALL {
+                    c.host(host).cut(net, Cut::Silent).expect("cut");
+                }
+            }
+            c.wait("all to be frozen", || {
+                (1..=6).all(|n| watch.frozen(ALL[n - 1], n.div_ceil(2), began).is_some())
+            });
+            c.lab.heal().expect("healed");
+            c.settle(&[]);
+            assert_eq!(before, c.running(), "nothing but a pause\n{}", c.story());
+            assert!(c.seen(|e| matches!(e, Event::VmThawed { .. })), "{}", c.story());
+            for host in 1..=3 {
+                watch.figure(
+                    &format!("both_switches_reboot_h{host}"),
+                    began,
+                    host,
+                    &ALL[2 * host - 2..2 * host],
+                );
+            }
+        });
+    });
+
+    let expected = [Alarm::Failed(1), Alarm::Frozen("vm1"), Alarm::Frozen("vm2"), Alarm::AgentUnreachable(1)];
+    let perhaps = [Alarm::Isolated(1), Alarm::DatastoreLost("ds1")];
+    c.step(
+        "agent hangs, then the host is cut off for good",
+        alarms(&expected[..1]).perhaps(&perhaps).perhaps(&expected),
+        |c| {
+            let (before, moved) = (c.boots(), c.vms_on(1));
+            c.watched(|watch| {
+                c.host(1).hang_agent().expect("hung");
+                std::thread::sleep(Duration::from_secs(2));
+                let began = Instant::now();
+                for net in Net::ALL {
+                    c.host(1).cut(net, Cut::Silent).expect("cut");
+                }
+                let mine = ["vm1", "vm2"];
+                c.wait("its VMs to run elsewhere", || {
+                    mine.iter().all(|vm| watch.booted(vm, began).is_some())
+                });
+                let old = mine.map(|vm| {
+                    let copies = c.lab.runners(vm).expect("the runners");
+                    *copies.iter().find(|r| r.host == 1).expect("the old copy is still there")
+                });
+                let ticks = old.map(|r| r.cpu_ticks());
+                std::thread::sleep(Duration::from_secs(10));
+                assert_eq!(old.map(|r| r.cpu_ticks()), ticks, "the frozen copies never execute again");
+                watch.figure("agent_hangs_and_all_cut_for_good", began, 1, &mine);
+                c.power_off(1);
+                c.lab.heal().expect("healed");
+                c.settle(&[]);
+            });
+            c.assert_restarted_once(&before, &moved);
+        },
+    );
+    c.down();
+}
+
+#[test]
+fn three_hosts_storage_hangs() {
+    let setup = Setup { vms: &[1, 2, 3], storage_patience: Duration::from_secs(120), ..Setup::default() };
+    let Some(mut c) = Cluster::up(setup) else { return };
+    c.step("the storage hangs for one host", alarms(&[Alarm::DatastoreLost("ds1")]), |c| {
+        let before = c.running();
+        c.watched(|watch| {
+            let began = Instant::now();
+            c.host(1).hang_datastore("ds1").expect("hung");
+            std::thread::sleep(Duration::from_secs(12));
+            c.assert_untouched(&before);
+            c.host(1).unhang_datastore("ds1").expect("it goes on");
+            c.settle(&[]);
+            c.assert_untouched(&before);
+            watch.figure("storage_hangs_for_one", began, 1, &ALL[..3]);
+        });
+    });
+    c.step("the storage hangs for all for 60 s", alarms(&[Alarm::DatastoreLost("ds1")]), |c| {
+        let before = c.running();
+        c.watched(|watch| {
+            let began = Instant::now();
+            c.lab.hang_datastore("ds1").expect("hung");
+            std::thread::sleep(Duration::from_secs(60));
+            c.assert_untouched(&before);
+            c.lab.unhang_datastore("ds1").expect("it goes on");
+            c.settle(&[]);
+            c.assert_untouched(&before);
+            watch.figure("storage_hangs_for_all_for_60_s", began, 1, &ALL[..3]);
+        });
+    });
+    c.step("all is calm again", calm(), |c| c.settle(&[]));
+    c.down();
+}

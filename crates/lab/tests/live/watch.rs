@@ -1,0 +1,172 @@
+//! Looks at every VM fifty times a second, from outside: which QEMU processes there are, whether they can execute, and how far
+//! each guest has come by the record on its disk. From that come the figures: time until frozen, until restarted, longest overlap.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use mainstay_lab::{Lab, Runner};
+
+use crate::support::Cluster;
+
+/// Between two looks: so precise are the figures.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// A VM at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Look {
+    runners: Vec<Runner>,
+    boots: u32,
+    progress: u64,
+}
+
+/// What was seen of each VM: a look is kept when it differs from the one before.
+type History = BTreeMap<String, Vec<(Instant, Look)>>;
+
+/// Watches until dropped.
+pub struct Watch {
+    history: Mutex<History>,
+    ended: AtomicBool,
+    last: Mutex<Instant>,
+}
+
+impl Cluster {
+    /// Does something while all VMs are watched.
+    pub fn watched<R>(&self, act: impl FnOnce(&Watch) -> R) -> R {
+        let watch = Watch {
+            history: Mutex::default(),
+            ended: AtomicBool::new(false),
+            last: Mutex::new(Instant::now()),
+        };
+        watch.look(&self.lab);
+        std::thread::scope(|scope| {
+            // Also when `act` panics: the scope waits for the thread.
+            let _end = End(&watch.ended);
+            scope.spawn(|| {
+                while !watch.ended.load(Ordering::Relaxed) {
+                    watch.look(&self.lab);
+                    std::thread::sleep(INTERVAL);
+                }
+            });
+            act(&watch)
+        })
+    }
+}
+
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Watch {
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().expect("what was seen")
+    }
+
+    fn look(&self, lab: &Lab) {
+        let (Ok(mut runners), Ok(vms)) = (lab.all_runners(), lab.vms()) else { return };
+        let at = Instant::now();
+        for vm in vms {
+            let record = lab.guest_record(&vm);
+            let (boots, progress) = record.map_or((0, 0), |r| (r.boots, r.progress()));
+            let look = Look { runners: runners.remove(&vm).unwrap_or_default(), boots, progress };
+            let mut history = self.history();
+            let seen = history.entry(vm).or_default();
+            if seen.last().is_none_or(|(_, before)| *before != look) {
+                seen.push((at, look));
+            }
+        }
+        *self.last.lock().expect("the time of the last look") = at;
+    }
+
+    /// The first look since then at which something was so of that VM.
+    fn first(&self, vm: &str, since: Instant, fits: impl Fn(&Look) -> bool) -> Option<Duration> {
+        let history = self.history();
+        let seen = history.get(vm)?;
+        let fit = seen.iter().find(|(at, look)| *at >= since && fits(look))?;
+        Some(fit.0 - since)
+    }
+
+    /// When the VM's copy on that host could not execute any more, although it was there.
+    pub fn frozen(&self, vm: &str, host: usize, since: Instant) -> Option<Duration> {
+        self.first(vm, since, |look| look.runners.iter().any(|r| r.host == host && r.stopped))
+    }
+
+    /// When there was no copy of the VM on that host any more.
+    pub fn gone(&self, vm: &str, host: usize, since: Instant) -> Option<Duration> {
+        self.first(vm, since, |look| look.runners.iter().all(|r| r.host != host))
+    }
+
+    /// When the guest had booted again.
+    pub fn booted(&self, vm: &str, since: Instant) -> Option<Duration> {
+        let before = {
+            let history = self.history();
+            let seen = history.get(vm)?;
+            seen.iter().rev().find(|(at, _)| *at <= since).or(seen.first())?.1.boots
+        };
+        self.first(vm, since, |look| look.boots > before)
+    }
+
+    /// The longest time for which two copies of one VM were able to execute.
+    pub fn overlap(&self) -> Duration {
+        let last = *self.last.lock().expect("the time of the last look");
+        let able = |look: &Look| look.runners.iter().filter(|r| !r.stopped).count();
+        let mut longest = Duration::ZERO;
+        for seen in self.history().values() {
+            let mut since: Option<Instant> = None;
+            for (at, look) in seen {
+                match (able(look) > 1, since) {
+                    (true, None) => since = Some(*at),
+                    (false, Some(begun)) => {
+                        longest = longest.max(*at - begun);
+                        since = None;
+                    }
+                    (true, Some(_)) | (false, None) => {}
+                }
+            }
+            longest = longest.max(since.map_or(Duration::ZERO, |begun| last - begun));
+        }
+        longest
+    }
+
+    /// The longest time for which a guest made no progress, since then.
+    pub fn pause(&self, vms: &[&str], since: Instant) -> Duration {
+        let last = *self.last.lock().expect("the time of the last look");
+        let mut longest = Duration::ZERO;
+        let history = self.history();
+        for seen in vms.iter().filter_map(|vm| history.get(*vm)) {
+            let (mut progress, mut at) = (0, since);
+            for (now, look) in seen.iter().filter(|(at, _)| *at >= since) {
+                if look.progress != progress {
+                    longest = longest.max(*now - at);
+                    (progress, at) = (look.progress, *now);
+                }
+            }
+            longest = longest.max(last.saturating_duration_since(at));
+        }
+        longest
+    }
+
+    /// Prints the figures of a fault that began then and hit these VMs on that host, and asserts that nothing overlapped. Of
+    /// several VMs, the last one counts.
+    pub fn figure(&self, name: &str, since: Instant, host: usize, vms: &[&str]) {
+        let worst = |of: &dyn Fn(&str) -> Option<Duration>| {
+            let times: Vec<Duration> = vms.iter().filter_map(|vm| of(vm)).collect();
+            times.into_iter().max().map_or("-".to_string(), |t| format!("{:.2}", t.as_secs_f64()))
+        };
+        let frozen = worst(&|vm| self.frozen(vm, host, since));
+        let gone = worst(&|vm| self.gone(vm, host, since));
+        let restarted = worst(&|vm| self.booted(vm, since));
+        let (pause, overlap) = (self.pause(vms, since), self.overlap());
+        eprintln!(
+            "figure: {name} frozen={frozen} gone={gone} restarted={restarted} pause={:.2} overlap={:.2}",
+            pause.as_secs_f64(),
+            overlap.as_secs_f64()
+        );
+        assert_eq!(overlap, Duration::ZERO, "{name}: two copies were able to execute at once");
+    }
+}
