@@ -22,6 +22,8 @@ pub enum Fault {
     PowerLoss(usize),
     /// The host's agent dies (guard and VM go on); its repair is a new one.
     AgentKill(usize),
+    /// The host's agent is asked to stop: it hands over. Its repair is a new one.
+    AgentStop(usize),
     /// The VM's user shuts it down.
     UserShutdown,
 }
@@ -111,6 +113,7 @@ impl Setup {
             until(6 * SECOND, Fault::AgentKill(0)),
             until(6 * SECOND, Fault::AgentKill(1)),
             Menu { fault: Fault::UserShutdown, until: 6 * SECOND, repaired: false },
+            until(6 * SECOND, Fault::AgentStop(1)),
         ];
         Setup {
             hosts: 2,
@@ -136,6 +139,8 @@ impl Setup {
             until(SECOND, Fault::NetworkCut(2)),
             until(SECOND, Fault::PowerLoss(2)),
             until(SECOND, Fault::AgentKill(2)),
+            until(SECOND, Fault::AgentStop(2)),
+            until(2 * SECOND, Fault::Outage(0)),
         ];
         Setup { hosts: 3, menu, bounds: Bounds { delays: 0, faults: 2 }, ..Setup::two_hosts(0) }
     }

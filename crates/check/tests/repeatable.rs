@@ -14,7 +14,9 @@ fn the_same_choices_lead_to_the_same_state() {
         for turn in 0..400_usize {
             let mut choices: Vec<Choice> = Vec::new();
             world.choices(&mut choices);
-            let Some(choice) = choices.get(turn * 7 % choices.len().max(1)) else { break };
+            // The default comes last.
+            let choice = if turn % 5 == 4 { choices.first() } else { choices.last() };
+            let Some(choice) = choice else { break };
             world.take(*choice);
             states.push(world.fingerprint());
         }

@@ -142,7 +142,7 @@ impl World {
             Fault::StorageHang(host) => self.hosts[host].powered && !self.hung[host],
             Fault::Outage(host) => self.hosts[host].powered && !self.hung[host] && !self.cut[host],
             Fault::PowerLoss(host) => self.hosts[host].powered,
-            Fault::AgentKill(host) => self.hosts[host].core.is_some(),
+            Fault::AgentKill(host) | Fault::AgentStop(host) => self.hosts[host].core.is_some(),
             Fault::UserShutdown => self.executing().next().is_some(),
         }
     }
@@ -214,6 +214,7 @@ impl World {
         match fault {
             Fault::PowerLoss(host) => self.lose_power(host),
             Fault::AgentKill(host) => self.kill_agent(host),
+            Fault::AgentStop(host) => self.feed(host, mainstay_core::Input::Stop),
             Fault::UserShutdown => self.user_shutdown(),
             Fault::NetworkCut(_) | Fault::StorageHang(_) | Fault::Outage(_) => {}
         }
@@ -226,7 +227,12 @@ impl World {
             Fault::AgentKill(host) if self.hosts[host].powered && self.hosts[host].core.is_none() => {
                 self.start_agent(host)
             }
+            Fault::AgentStop(host) if self.hosts[host].powered && self.hosts[host].core.is_some() => {
+                self.kill_agent(host);
+                self.start_agent(host)
+            }
             Fault::AgentKill(_)
+            | Fault::AgentStop(_)
             | Fault::UserShutdown
             | Fault::NetworkCut(_)
             | Fault::StorageHang(_)
