@@ -66,6 +66,7 @@ impl World {
             home: Some(store()),
             spec: Some(spec()),
             persistent: state.defined.is_some(),
+            io_error: false,
         };
         let domains = shown.map(domain).into_iter().collect();
         // The answer is never older than the question.
