@@ -84,6 +84,14 @@ impl Cgroup {
         self.event("frozen")
     }
 
+    /// Whether it, or one above it, was told to stand still. From then on a thread of a process in it executes nothing: at the
+    /// latest when it is about to go back from the kernel to its program, it stops.
+    pub(crate) fn freezing(&self) -> bool {
+        let told =
+            |dir: &Path| fs::read_to_string(dir.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1");
+        self.0.ancestors().any(told)
+    }
+
     /// Stops all its processes, or lets them go on, and waits until that is so.
     pub(crate) fn set_frozen(&self, frozen: bool) -> Result<()> {
         let file = self.0.join("cgroup.freeze");

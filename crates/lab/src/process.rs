@@ -50,11 +50,20 @@ pub(crate) fn inner_pid(pid: i32) -> Option<i32> {
     text.lines().find_map(|l| l.strip_prefix("NSpid:"))?.split_whitespace().last()?.parse().ok()
 }
 
-/// Whether its cgroup (version 2), or one above it, stands still.
+/// Whether its cgroup (version 2), or one above it, stands still. A thread that hangs in a datastore keeps its group from
+/// being called frozen until the storage answers; it executes nothing either, as long as the group was told to stand still.
 pub(crate) fn frozen(pid: i32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let Some(path) = text.lines().find_map(|l| l.strip_prefix("0::/")) else { return false };
-    Cgroup::named(path).is_ok_and(|g| g.frozen())
+    Cgroup::named(path).is_ok_and(|g| g.frozen() || (g.freezing() && !executes(pid)))
+}
+
+/// Whether any of its threads is on a processor or waits for one.
+fn executes(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stat = |path: std::path::PathBuf| fs::read_to_string(path.join("stat")).unwrap_or_default();
+    let runs = |text: &str| text.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('R'));
+    threads.map(|thread| stat(thread.path())).any(|text| runs(&text))
 }
 
 /// A fresh random UUID.

@@ -72,30 +72,37 @@ fn three_hosts_bad_input_changes_nothing() {
         c.assert_untouched(&before.0);
     });
 
-    c.step("an agent with another key is refused", calm().perhaps(&[Alarm::AgentUnreachable(1)]), |c| {
-        let before = c.running();
-        let h1 = c.host(1);
-        let key = h1.dir().join("etc-mainstay/cluster.key");
-        let good = fs::read(&key).expect("the key");
-        h1.kill_agent().expect("killed");
-        fs::write(&key, "f".repeat(64) + "\n").expect("another key");
-        h1.start_agent().expect("started");
-        c.wait("both sides to count it", || {
-            c.counter(1, "net.wrong_key") > 0
-                && c.counter(2, "net.wrong_key") + c.counter(3, "net.wrong_key") > 0
-        });
-        // It writes its heartbeats all the same, so it is alive.
-        c.wait("it to be called partitioned", || {
-            c.status_by(2).is_ok_and(|s| {
-                s.view.hosts.iter().any(|h| h.host.as_str() == "host-1" && h.state == HostState::Partitioned)
-            })
-        });
-        h1.kill_agent().expect("killed");
-        fs::write(&key, good).expect("the good key");
-        h1.start_agent().expect("started");
-        c.settle(&[]);
-        c.assert_untouched(&before);
-    });
+    c.step(
+        "an agent with another key is refused",
+        calm().perhaps(&[Alarm::AgentUnreachable(1), Alarm::Storm]),
+        |c| {
+            let before = c.running();
+            let h1 = c.host(1);
+            let key = h1.dir().join("etc-mainstay/cluster.key");
+            let good = fs::read(&key).expect("the key");
+            h1.kill_agent().expect("killed");
+            fs::write(&key, "f".repeat(64) + "\n").expect("another key");
+            h1.start_agent().expect("started");
+            c.wait("both sides to count it", || {
+                c.counter(1, "net.wrong_key") > 0
+                    && c.counter(2, "net.wrong_key") + c.counter(3, "net.wrong_key") > 0
+            });
+            // It writes its heartbeats all the same, so it is alive.
+            c.wait("it to be called partitioned", || {
+                c.status_by(2).is_ok_and(|s| {
+                    s.view
+                        .hosts
+                        .iter()
+                        .any(|h| h.host.as_str() == "host-1" && h.state == HostState::Partitioned)
+                })
+            });
+            h1.kill_agent().expect("killed");
+            fs::write(&key, good).expect("the good key");
+            h1.start_agent().expect("started");
+            c.settle(&[]);
+            c.assert_untouched(&before);
+        },
+    );
     c.down();
 }
 

@@ -14,7 +14,7 @@ const ALL: [&str; 6] = ["vm1", "vm2", "vm3", "vm4", "vm5", "vm6"];
 fn loses_both(c: &mut Cluster, name: &str, host: usize, first: Net, second: Net, vms: &[&'static str]) {
     let mut expected: Vec<Alarm> = vms.iter().map(|vm| Alarm::Frozen(vm)).collect();
     expected.push(Alarm::Failed(host));
-    let perhaps = [Alarm::Isolated(host), Alarm::DatastoreLost("ds1")];
+    let perhaps = [Alarm::Isolated(host), Alarm::DatastoreLost("ds1"), Alarm::Storm];
     c.step(name, alarms(&expected).perhaps(&perhaps), |c| {
         let (before, moved) = (c.boots(), c.vms_on(host));
         assert_eq!(moved, vms.iter().map(ToString::to_string).collect());
@@ -98,7 +98,7 @@ fn three_hosts_a_switch_reboots_and_a_host_goes_for_good() {
     });
 
     let expected = [Alarm::Failed(1), Alarm::Frozen("vm1"), Alarm::Frozen("vm2"), Alarm::AgentUnreachable(1)];
-    let perhaps = [Alarm::Isolated(1), Alarm::DatastoreLost("ds1")];
+    let perhaps = [Alarm::Isolated(1), Alarm::DatastoreLost("ds1"), Alarm::Storm];
     c.step(
         "agent hangs, then the host is cut off for good",
         alarms(&expected[..1]).perhaps(&perhaps).perhaps(&expected),

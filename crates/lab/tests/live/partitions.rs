@@ -52,7 +52,7 @@ fn three_hosts_management_network_breaks_with_storage_kept() {
         },
         |c: &Cluster| c.lab.unsplit(Net::Mgmt).expect("joined"),
     );
-    nothing_is_touched(&mut c, "a secondary is partitioned", calm(), fault, undo);
+    nothing_is_touched(&mut c, "a secondary is partitioned", calm().perhaps(&[Alarm::Storm]), fault, undo);
 
     for (host, by, name) in [(1, 2, "a secondary is cut off"), (3, 2, "the primary is cut off")] {
         let fault = move |c: &Cluster| {
@@ -68,7 +68,8 @@ fn three_hosts_management_network_breaks_with_storage_kept() {
             std::thread::sleep(Duration::from_secs(6));
         };
         let undo = move |c: &Cluster| c.host(host).join(Net::Mgmt).expect("joined");
-        nothing_is_touched(&mut c, name, alarms(&[Alarm::Isolated(host)]), fault, undo);
+        let expect = alarms(&[Alarm::Isolated(host)]).perhaps(&[Alarm::Storm]);
+        nothing_is_touched(&mut c, name, expect, fault, undo);
     }
 
     let each = alarms(&[Alarm::Isolated(1), Alarm::Isolated(2), Alarm::Isolated(3)]).perhaps(&[Alarm::Storm]);
@@ -90,10 +91,10 @@ fn three_hosts_management_network_breaks_with_storage_kept() {
     {
         let fault = move |c: &Cluster| {
             c.host(1).drop_direction(Net::Mgmt, direction).expect("dropped");
-            std::thread::sleep(Duration::from_secs(10));
+            std::thread::sleep(Duration::from_secs(8));
         };
         let undo = |c: &Cluster| c.host(1).undrop(Net::Mgmt).expect("undone");
-        nothing_is_touched(&mut c, name, calm().perhaps(&[Alarm::Isolated(1)]), fault, undo);
+        nothing_is_touched(&mut c, name, calm().perhaps(&[Alarm::Isolated(1), Alarm::Storm]), fault, undo);
     }
 
     for (host, name) in [(1, "the network of a secondary flaps"), (3, "the network of the primary flaps")] {
@@ -105,7 +106,7 @@ fn three_hosts_management_network_breaks_with_storage_kept() {
                 std::thread::sleep(Duration::from_millis(1_000));
             }
         };
-        let perhaps = calm().perhaps(&[Alarm::Isolated(host)]);
+        let perhaps = calm().perhaps(&[Alarm::Isolated(host), Alarm::Storm]);
         nothing_is_touched(&mut c, name, perhaps, fault, |_| {});
     }
     c.down();

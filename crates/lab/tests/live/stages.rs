@@ -90,22 +90,22 @@ fn three_hosts_agents_and_guards_fail_during_a_failover() {
     );
     comes_back(&mut c, 2);
 
-    c.step(
-        "the claimant's guard is killed",
-        alarms(&[Alarm::Failed(1)]).perhaps(&[1, 2, 3].map(Alarm::GuardLost)),
-        |c| {
-            let (before, moved) = (c.boots(), c.vms_on(1));
-            let Some(first) = moved.first().cloned() else { return c.power_off(1) };
-            c.watched(|watch| {
-                let began = Instant::now();
-                c.power_off(1);
-                let target = c.wait_for("a VM to be claimed", || claimant(c, &first));
-                c.host(target).kill_guard().expect("killed");
-                c.settle(&[]);
-                watch.figure("claimants_guard_killed", began, 1, &[first.as_str()]);
-            });
-            c.assert_restarted_once(&before, &moved);
-        },
-    );
+    let primary = c.primary();
+    let host =
+        (1..=3).find(|h| primary != Some(*h) && !c.vms_on(*h).is_empty()).expect("a secondary with a VM");
+    let perhaps = [1, 2, 3].map(Alarm::GuardLost);
+    c.step("the claimant's guard is killed", alarms(&[Alarm::Failed(host)]).perhaps(&perhaps), |c| {
+        let (before, moved) = (c.boots(), c.vms_on(host));
+        let first = moved.first().expect("a VM").clone();
+        c.watched(|watch| {
+            let began = Instant::now();
+            c.power_off(host);
+            let target = c.wait_for("a VM to be claimed", || claimant(c, &first));
+            c.host(target).kill_guard().expect("killed");
+            c.settle(&[]);
+            watch.figure("claimants_guard_killed", began, host, &[first.as_str()]);
+        });
+        c.assert_restarted_once(&before, &moved);
+    });
     c.down();
 }

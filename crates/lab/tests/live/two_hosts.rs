@@ -13,7 +13,7 @@ fn two_hosts_lose_each_path() {
     let all = ["vm1", "vm2", "vm3", "vm4"];
 
     let lost = || alarms(&[Alarm::DatastoreLost("ds1")]);
-    let isolated = |h| alarms(&[Alarm::Isolated(h)]).perhaps(&[Alarm::Isolated(3 - h)]);
+    let isolated = |h| alarms(&[Alarm::Isolated(h)]).perhaps(&[Alarm::Isolated(3 - h), Alarm::Storm]);
     let cases: [(&str, usize, Net, Expect); 4] = [
         ("network of one", 1, Net::Mgmt, isolated(1)),
         ("network of the owner", 2, Net::Mgmt, isolated(2)),
@@ -38,7 +38,7 @@ fn two_hosts_lose_each_path() {
 
     for (host, mine) in [(1, ["vm1", "vm2"]), (2, ["vm3", "vm4"])] {
         let expected = [Alarm::Failed(host), Alarm::Frozen(mine[0]), Alarm::Frozen(mine[1])];
-        let mut perhaps = vec![Alarm::Isolated(host), Alarm::DatastoreLost("ds1")];
+        let mut perhaps = vec![Alarm::Isolated(host), Alarm::DatastoreLost("ds1"), Alarm::Storm];
         perhaps.extend(all.map(Alarm::Frozen));
         c.step(&format!("two hosts: h{host} loses both"), alarms(&expected).perhaps(&perhaps), |c| {
             let (before, moved) = (c.boots(), c.vms_on(host));

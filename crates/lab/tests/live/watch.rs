@@ -98,7 +98,9 @@ impl Watch {
 
     /// When there was no copy of the VM on that host any more.
     pub fn gone(&self, vm: &str, host: usize, since: Instant) -> Option<Duration> {
-        self.first(vm, since, |look| look.runners.iter().all(|r| r.host != host))
+        let is_there = |look: &Look| look.runners.iter().any(|r| r.host == host);
+        let was_there = self.history().get(vm)?.iter().any(|(at, look)| *at <= since && is_there(look));
+        was_there.then(|| self.first(vm, since, |look| !is_there(look)))?
     }
 
     /// When the guest had booted again.
