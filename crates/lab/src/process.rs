@@ -1,6 +1,7 @@
 //! What `/proc` says about a process.
 
 use std::fs;
+use std::path::Path;
 
 use crate::cgroup::Cgroup;
 
@@ -58,12 +59,26 @@ pub(crate) fn frozen(pid: i32) -> bool {
     Cgroup::named(path).is_ok_and(|g| g.frozen() || (g.freezing() && !executes(pid)))
 }
 
-/// Whether any of its threads is on a processor or waits for one.
+/// Whether any of its threads is on a processor or waits for one, other than to die: a killed one comes back from the kernel
+/// to its program no more.
 fn executes(pid: i32) -> bool {
+    const EXITING: u64 = 0x4;
+    const KILL: u64 = 1 << 8;
+    let runs = |thread: &Path| {
+        let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
+        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let mut fields = rest.split_whitespace();
+        let runs = fields.next() == Some("R");
+        let flags: u64 = fields.nth(5).and_then(|f| f.parse().ok()).unwrap_or(0);
+        runs && flags & EXITING == 0
+    };
+    let killed = |thread: &Path| {
+        let status = fs::read_to_string(thread.join("status")).unwrap_or_default();
+        let pending = status.lines().find_map(|l| l.strip_prefix("SigPnd:"));
+        pending.and_then(|p| u64::from_str_radix(p.trim(), 16).ok()).is_none_or(|p| p & KILL != 0)
+    };
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let stat = |path: std::path::PathBuf| fs::read_to_string(path.join("stat")).unwrap_or_default();
-    let runs = |text: &str| text.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('R'));
-    threads.map(|thread| stat(thread.path())).any(|text| runs(&text))
+    threads.map(|thread| thread.path()).any(|thread| runs(&thread) && !killed(&thread))
 }
 
 /// A fresh random UUID.

@@ -4,8 +4,8 @@
 
 use std::time::Instant;
 
-use mainstay_core::Event;
 use mainstay_core::register::IsolationResponse;
+use mainstay_core::{Event, VmName};
 use mainstay_lab::{Cut, GuestCommand, Net};
 
 use crate::support::{Alarm, Cluster, Setup, alarms};
@@ -27,11 +27,15 @@ fn applied(c: &Cluster, name: &str) -> Option<IsolationResponse> {
 
 /// The places of a VM's events of these kinds, in the order of time.
 fn order(c: &Cluster, name: &str) -> Vec<&'static str> {
-    let word = |e: &Event| match e {
-        Event::ResponsibilityTaken { vm, .. } if *vm.name == *name => Some("responsible"),
-        Event::IsolationResponseApplied { vm, .. } if *vm.name == *name => Some("response"),
-        Event::VmStarted { vm, .. } if *vm.name == *name => Some("started"),
-        _ => None,
+    let of_it = |vm: &VmName| *vm.name == *name;
+    let word = |e: &Event| {
+        if matches!(e, Event::ResponsibilityTaken { vm, .. } if of_it(vm)) {
+            Some("responsible")
+        } else if matches!(e, Event::IsolationResponseApplied { vm, .. } if of_it(vm)) {
+            Some("response")
+        } else {
+            matches!(e, Event::VmStarted { vm, .. } if of_it(vm)).then_some("started")
+        }
     };
     let mut words: Vec<&str> = c.events().iter().filter_map(|e| e.event.as_ref().and_then(word)).collect();
     words.dedup();

@@ -8,6 +8,7 @@
 //! Waiting is on conditions only. A bare sleep is there where "nothing must happen meanwhile" is the scenario itself.
 
 mod agents;
+mod alarm;
 mod bad_input;
 mod disk_watch;
 mod guests;

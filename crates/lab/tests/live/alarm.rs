@@ -1,0 +1,95 @@
+//! Which alarms a step may raise, and which it must.
+
+use mainstay_core::Event;
+use mainstay_core::host_liveness::HostState;
+use mainstay_core::ids::HostId;
+
+use crate::support::id;
+
+/// An alarm, as a step names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alarm {
+    Failed(usize),
+    AgentUnreachable(usize),
+    DatastoreLost(&'static str),
+    /// Of that file.
+    RegisterUnreadable(&'static str),
+    NotProtectable(&'static str),
+    /// By that host's own view.
+    Isolated(usize),
+    Frozen(&'static str),
+    /// On that host.
+    GuardLost(usize),
+    Storm,
+    /// Any VM.
+    WaitsForHost,
+}
+
+impl Alarm {
+    pub fn is(&self, by: &HostId, event: &Event) -> bool {
+        match (self, event) {
+            (Alarm::Isolated(h), Event::HostIsolated) | (Alarm::GuardLost(h), Event::GuardLost) => {
+                *by == id(*h)
+            }
+            (Alarm::Frozen(name), Event::VmFrozen { vm }) => *vm.name == **name,
+            (Alarm::Storm, Event::StormSuspected { .. })
+            | (Alarm::WaitsForHost, Event::VmWaitsForHost { .. }) => true,
+            (Alarm::Failed(h), Event::HostStateChanged { host, to: HostState::Failed, .. })
+            | (
+                Alarm::AgentUnreachable(h),
+                Event::HostStateChanged { host, to: HostState::AgentUnreachable, .. },
+            ) => *host == id(*h),
+            (Alarm::DatastoreLost(name), Event::DatastoreLost { datastore, .. }) => {
+                datastore.as_str() == *name
+            }
+            (Alarm::RegisterUnreadable(file), Event::RegisterUnreadable { register, .. }) => {
+                **register == **file
+            }
+            (Alarm::NotProtectable(name), Event::VmNotProtectable { vm, .. }) => *vm.name == **name,
+            (
+                Alarm::Failed(_)
+                | Alarm::AgentUnreachable(_)
+                | Alarm::DatastoreLost(_)
+                | Alarm::RegisterUnreadable(_)
+                | Alarm::NotProtectable(_)
+                | Alarm::Isolated(_)
+                | Alarm::Frozen(_)
+                | Alarm::GuardLost(_)
+                | Alarm::Storm
+                | Alarm::WaitsForHost,
+                _,
+            ) => false,
+        }
+    }
+}
+
+/// Which alarms a step may raise. Any other one is a failure.
+#[derive(Default)]
+pub struct Expect {
+    /// They must come.
+    pub must: Vec<Alarm>,
+    /// They may come: whether they do is a matter of moments.
+    pub may: Vec<Alarm>,
+}
+
+/// No alarm at all.
+pub fn calm() -> Expect {
+    Expect::default()
+}
+
+/// These, and no others.
+pub fn alarms(must: &[Alarm]) -> Expect {
+    Expect { must: must.to_vec(), may: Vec::new() }
+}
+
+/// Hosts boot: their kernels answer pings before their agents do, which may be seen or not.
+pub fn returning(hosts: &[usize]) -> Expect {
+    Expect { must: Vec::new(), may: hosts.iter().copied().map(Alarm::AgentUnreachable).collect() }
+}
+
+impl Expect {
+    pub fn perhaps(mut self, may: &[Alarm]) -> Expect {
+        self.may.extend_from_slice(may);
+        self
+    }
+}
