@@ -8,7 +8,7 @@
 
 use crate::clock;
 use crate::journal::Journal;
-use mainstay_core::{Command, Core, Effect, Input, View};
+use mainstay_core::{Command, Core, Effect, Input, Time, View};
 use mainstay_recorder::Recorder;
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -79,6 +79,8 @@ pub struct Driver<O: Outside> {
     asked: BTreeMap<u64, oneshot::Sender<Result<String, String>>>,
     next_request: u64,
     steps: u64,
+    /// The time of the last step.
+    stepped: Time,
     effects_carried_out: u64,
     /// Kept for their allocations.
     effects: Vec<Effect>,
@@ -107,6 +109,7 @@ impl<O: Outside> Driver<O> {
             asked: BTreeMap::new(),
             next_request: 0,
             steps: 0,
+            stepped: Time(0),
             effects_carried_out: 0,
             effects: Vec::new(),
             inputs: Vec::new(),
@@ -211,7 +214,9 @@ impl<O: Outside> Driver<O> {
             next += 1;
             self.disk_operations -= i64::from(matches!(input, Input::DiskDone { .. }));
             self.steps += 1;
-            let now = clock::now();
+            // Strictly later than the step before: what was begun in one step counts as before what is learned in the next.
+            let now = Time(clock::now().0.max(self.stepped.0 + 1));
+            self.stepped = now;
             // Before the step: an input that the core can't bear is the last one in the recording.
             if let Some(recorder) = &mut self.recorder {
                 recorder.record(now, &input, &self.core);

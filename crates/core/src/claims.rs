@@ -145,8 +145,8 @@ pub(crate) struct HostSide<'a> {
     pub(crate) stored: &'a BTreeMap<VmId, VmSpec>,
     /// The run lease on this datastore, while there is one.
     pub(crate) lease: Option<Lease>,
-    /// Heartbeats arrive on this datastore.
-    pub(crate) reached: bool,
+    /// When the last heartbeat was begun that arrived on this datastore.
+    pub(crate) beaten: Option<Time>,
     /// A guard is connected.
     pub(crate) guarded: bool,
     /// What the processes of watched VMs do.

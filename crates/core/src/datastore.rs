@@ -73,7 +73,7 @@ pub(crate) struct Datastore {
     open_due: Time,
     reads: BTreeMap<OpId, Read>,
     /// The start of the guard's last heartbeat write that landed.
-    beaten: Option<Time>,
+    pub(crate) beaten: Option<Time>,
     /// R25: this host has promised not to contend before that.
     promised: Time,
     /// The epoch whose owner has said that it gave it up.
@@ -308,7 +308,7 @@ impl Datastore {
         }
         self.claims.dirty = false;
         self.power_on.isolated = isolated;
-        self.power_on.version += 1;
+        self.power_on.version = self.power_on.version.wrapping_add(1);
         let list = PowerOnList {
             boot: self.config.boot,
             incarnation: self.config.incarnation,

@@ -252,7 +252,9 @@ impl Guard {
             effects.push(GuardEffect::Forget { vm });
         }
         for vm in vms {
-            if guarded.vms.contains_key(vm) {
+            if let Some(state) = guarded.vms.get(vm) {
+                // The agent may be another one, or may have missed it.
+                effects.push(GuardEffect::Report(GuardReport::Vm { vm: *vm, state: *state }));
                 continue;
             }
             guarded.vms.insert(*vm, ProcessState::Absent);

@@ -130,9 +130,9 @@ pub struct Incarnation(pub u64);
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// The epoch after this one.
+    /// The epoch after this one. (The very last has none: a register that claims it stops elections, and nothing worse.)
     pub fn next(self) -> Epoch {
-        Epoch(self.0 + 1)
+        Epoch(self.0.saturating_add(1))
     }
 }
 

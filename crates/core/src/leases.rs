@@ -14,6 +14,9 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+/// How many VMs may be reported that are not (yet) to be watched.
+const UNWATCHED_MAX: usize = 64;
+
 /// A lease, as the guard reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Known {
@@ -77,7 +80,13 @@ impl GuardSide {
                 };
                 self.leases.insert(datastore.clone(), Known { term: *term, until: *until, since });
             }
-            GuardReport::Vm { vm, state } => drop(self.vms.insert(*vm, *state)),
+            GuardReport::Vm { vm, state } => {
+                // What is told of others is told again when they are to be watched.
+                let watched: usize = self.watching.values().map(Vec::len).sum();
+                if self.vms.len() < watched + UNWATCHED_MAX || self.vms.contains_key(vm) {
+                    self.vms.insert(*vm, *state);
+                }
+            }
             GuardReport::Beat { .. } => {}
         }
     }

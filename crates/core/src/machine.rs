@@ -180,6 +180,10 @@ impl Core {
     }
 
     fn on_guard(&mut self, report: GuardReport, out: &mut Out<'_>) {
+        let foreign = |name: &DatastoreName| !self.datastores.contains_key(name);
+        if matches!(&report, GuardReport::Lease { datastore, .. } if foreign(datastore)) {
+            return;
+        }
         self.guard.on_report(&report, out.now);
         match report {
             GuardReport::Hello { incarnation } => out.event(Event::GuardFound { incarnation }),
@@ -448,7 +452,7 @@ impl Core {
                 concurrent_starts: if self.stopping { 0 } else { self.config.concurrent_starts },
                 stored: self.vms.stored(name),
                 lease: self.guard.lease(name, now),
-                reached: datastore.connected,
+                beaten: datastore.beaten,
                 guarded: self.guard.is_connected(),
                 processes: self.guard.vms(),
                 isolation: IsolationNow {

@@ -291,7 +291,7 @@ impl Ownership {
             (block.instance == instance).then_some(block.promised.as_ref()?.round)
         });
         let mine = self.block.promised.as_ref().map(|ballot| ballot.round);
-        let round = 1 + rounds.chain(mine).max().unwrap_or(0);
+        let round = rounds.chain(mine).max().unwrap_or(0).saturating_add(1);
         self.block.promised = Some(Ballot { round, host: self.me.clone() });
         self.stage = Stage::Writing(Phase::One { witness, epoch });
         Next::Write
@@ -300,7 +300,12 @@ impl Ownership {
     fn give_up(&mut self, reason: &str, timing: &Timing, now: Time) -> Next {
         self.retries += 1;
         // Deterministic and different for each host: the length and last character of the id, and the number of the try.
-        let spice = self.me.as_str().bytes().fold(self.retries, |sum, byte| sum * 31 + u64::from(byte)) % 8;
+        let spice = self
+            .me
+            .as_str()
+            .bytes()
+            .fold(self.retries, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
+            % 8;
         self.stage = Stage::Idle { not_before: now + timing.close_look().scaled(4 + spice, 4) };
         Next::Ended { reason: reason.into() }
     }
@@ -416,7 +421,7 @@ impl Ownership {
     }
 
     fn beat(&mut self) {
-        let counter = self.block.beat.as_ref().map_or(0, |beat| beat.counter) + 1;
+        let counter = self.block.beat.as_ref().map_or(0, |beat| beat.counter).wrapping_add(1);
         self.block.beat = Some(OwnerBeat { epoch: self.block.instance, counter, released: false });
     }
 
@@ -435,7 +440,7 @@ impl Ownership {
         let owned = matches!(self.stage, Stage::Owned { .. });
         self.stage = Stage::Idle { not_before: Time(0) };
         if owned && let Some(beat) = &mut self.block.beat {
-            beat.counter += 1;
+            beat.counter = beat.counter.wrapping_add(1);
             beat.released = true;
         }
         owned

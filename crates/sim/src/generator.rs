@@ -109,6 +109,7 @@ fn setup(dice: &mut Dice) -> Setup {
         start_failure_permille: *dice.pick(&[0, 0, 100, 400]).unwrap_or(&0),
         image_lock: dice.permille(500),
         boot: BOOT,
+        io_errors_permille: *dice.pick(&[0, 500, 1_000]).unwrap_or(&0),
         gateway: dice.permille(850),
         isolation_response: *dice
             .pick(&[

@@ -33,6 +33,8 @@ pub struct Setup {
     pub image_lock: bool,
     /// How long after power-on the agent is there.
     pub boot: Latency,
+    /// Of a thousand guests whose storage is cut, so many are paused by QEMU for an I/O error within seconds.
+    pub io_errors_permille: u64,
     /// Hosts have an isolation address: the gateway of the management network.
     pub gateway: bool,
     /// The cluster's default isolation response.

@@ -247,6 +247,7 @@ fn setup() -> Setup {
         start_failure_permille: 0,
         // Only the checkers stand between these fakes and their second copies.
         image_lock: false,
+        io_errors_permille: 0,
         gateway: true,
         isolation_response: Default::default(),
         shutdown_timeout: mainstay_core::Span::from_secs(300),

@@ -125,13 +125,16 @@ impl Claims {
     ) {
         let (Some(look), Some(lease), Some(domains)) = (look, host.lease, host.domains) else { return };
         let waits = |slot: &&Slot| {
-            let paused = domains.get(slot.claim.vm).0.is_some_and(|domain| domain.io_error);
+            // The storage has answered since it was seen to be paused: else it would only be paused again.
+            let (domain, as_of) = domains.get(slot.claim.vm);
+            let answered = host.beaten.is_some_and(|at| at > as_of);
+            let paused = answered && domain.is_some_and(|domain| domain.io_error);
             let lately = slot.continued.is_some_and(|at| out.now.since(at) < CONTINUE_RETRY);
             let running = slot.stage == Stage::Settled && slot.claim.state == ClaimState::Running;
             paused && running && !slot.frozen && !lately
         };
         let paused: Vec<VmId> = self.slots.values().filter(waits).map(|slot| slot.claim.vm).collect();
-        if paused.is_empty() || !host.reached {
+        if paused.is_empty() {
             return;
         }
         if look.started < lease.since || look.changing {

@@ -20,7 +20,10 @@ impl Datastore {
                 sighting.still().min(block.still())
             }
         });
-        let isolation_flag = self.seen_power_on.get(host).is_some_and(|seen| seen.list.isolated);
+        // What was read long ago says nothing about now.
+        let isolation_flag = self.seen_power_on.get(host).is_some_and(|seen| {
+            seen.list.isolated && now.since(seen.started) <= self.config.timing.failure_timeout
+        });
         let agent_well = sighting.value.as_ref().is_some_and(|register| register.agent_well);
         Some(DiskEvidence { still: Some(still), changed, isolation_flag, agent_well })
     }

@@ -311,6 +311,8 @@ impl Datastore {
                 self.claims.reconcile(self.look.as_ref(), &around.host, out);
             }
             Some(_) | None => {
+                // What was hinted at may not exist at all.
+                self.lists_hint = None;
                 // The list of the present epoch is still to be written, or was looked for under a former epoch.
                 if let Some(look) = &mut self.look {
                     look.changing = true;

@@ -25,7 +25,7 @@ pub(super) struct Slot {
 impl Candidate {
     pub(super) fn take(&mut self, memory_mib: u64) {
         self.memory_free_mib = self.memory_free_mib.saturating_sub(memory_mib);
-        self.domains += 1;
+        self.domains = self.domains.saturating_add(1);
     }
 }
 

@@ -132,8 +132,6 @@ fn any_register_report_and_message_is_survived() {
 }
 
 #[test]
-#[ignore = "numbers at the end of their range in registers overflow (Epoch::next, rounds, counters, versions): only a damaged or \
-            hostile disk with right checksums has them; run it with --ignored"]
 fn any_register_with_numbers_at_the_very_end_is_survived() {
     anything(1_000..1_060, true);
 }
@@ -338,7 +336,6 @@ fn numbers_at_their_end() -> Vec<Found> {
 }
 
 #[test]
-#[ignore = "Epoch::next, the round of a ballot, an owner's counter and the version of a power-on list overflow at u64::MAX"]
 fn registers_with_numbers_at_their_end_are_survived() {
     let mut panicked = Vec::new();
     for (about, id, value) in numbers_at_their_end() {
@@ -390,13 +387,11 @@ fn a_hint_of_the_present_epoch_is_followed() {
 }
 
 #[test]
-#[ignore = "a hint by network about an epoch that will never be is not forgotten: the host looks for that list for ever"]
 fn a_false_hint_does_not_keep_a_host_from_its_grants() {
     assert!(reads_the_list_after(Epoch(1 << 40)));
 }
 
 #[test]
-#[ignore = "an id of 13 characters or more overflows the spread of retries (Ownership::give_up)"]
 fn a_host_with_a_long_id_may_lose_a_contention() {
     let me = HostId::new("host-12345678901234");
     let mut dice = Dice::new(3, false);
@@ -405,7 +400,6 @@ fn a_host_with_a_long_id_may_lose_a_contention() {
 }
 
 #[test]
-#[ignore = "reports of a guard about VMs that nobody watches are all kept (GuardSide::vms)"]
 fn a_core_does_not_grow_with_reports_about_vms_that_nobody_watches() {
     let mut dice = Dice::new(5, false);
     let mut shell = primary(&mut dice);

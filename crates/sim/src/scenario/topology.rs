@@ -200,6 +200,9 @@ pub struct Topology {
     /// Whether QEMU locks images. Without it, only the protocol keeps a second copy away.
     #[serde(default = "yes")]
     pub image_lock: bool,
+    /// Whether QEMU pauses guests for an I/O error when their storage is cut (within 8 seconds). Without it they just wait.
+    #[serde(default)]
+    pub io_errors: bool,
     /// Whether the hosts have an isolation address: the gateway of the management network.
     #[serde(default = "yes")]
     pub gateway: bool,
@@ -296,6 +299,7 @@ impl Topology {
             start_delay: latency(self.latency.start, START_DELAY),
             start_failure_permille: 0,
             image_lock: self.image_lock,
+            io_errors_permille: if self.io_errors { 1_000 } else { 0 },
             gateway: self.gateway,
             isolation_response: self.isolation_response,
             shutdown_timeout: mainstay_core::Span((self.shutdown_timeout * 1e6) as u64),

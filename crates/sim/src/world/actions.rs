@@ -157,7 +157,7 @@ impl World {
         {
             for host in self.executing(vm).collect::<Vec<_>>() {
                 let Some(id) = self.hosts[host].domains.get(&vm).map(|qemu| qemu.id) else { continue };
-                if self.dice.permille(500) {
+                if self.dice.permille(self.setup.io_errors_permille) {
                     let at = self.now + self.dice.between(1_000, 8_000_000);
                     self.queue.push(at, Happening::IoError { host, vm, qemu: id });
                 }

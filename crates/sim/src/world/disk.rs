@@ -4,8 +4,8 @@
 //! Of two writes to one register the one that was started later wins, whenever they land: that is what the sequence number of
 //! a double-buffered register is for. (The model trusts the adapter in this; its contract tests have to earn it.)
 //!
-//! A torn write is one that the storage reports as failed after it has spoilt the register: nobody can read it until the next
-//! write lands. (One that spoils a register and reports success would break the assumption that I1 rests on: what was
+//! A torn write is one that the storage reports as failed after it has spoilt a copy of the register; heartbeats and power-on
+//! lists are spoilt altogether: nobody can read them until the next write lands. (One that spoils a register and reports success would break the assumption that I1 rests on: what was
 //! acknowledged can be read.)
 
 use super::World;
@@ -35,6 +35,8 @@ pub(crate) enum Path {
 pub(crate) struct Store {
     /// By host.
     pub paths: Vec<Path>,
+    /// By host: since when its path is what it is.
+    since: Vec<u64>,
     pub full: bool,
     /// By host: there is no path and never will be, whatever is healed.
     no_path: Vec<bool>,
@@ -76,6 +78,7 @@ impl Store {
     pub fn new(hosts: usize) -> Store {
         Store {
             paths: vec![Path::Well; hosts],
+            since: vec![0; hosts],
             full: false,
             no_path: vec![false; hosts],
             read_only: vec![false; hosts],
@@ -240,6 +243,11 @@ impl World {
     /// A write meets a path that is cut: it fails, and lands at once, later or never.
     fn cut_write(&mut self, key: u64, op: DiskOp) {
         self.disk_failed(&op);
+        // Only what was on its way when the path was cut can still arrive.
+        let Work::Write { started, .. } = &op.work else { return };
+        if *started >= self.stores[op.store].since[op.host] {
+            return;
+        }
         let at = match self.dice.below(10) {
             0..=5 => return,
             6 => self.now,
@@ -290,7 +298,10 @@ impl World {
         self.trace.line(self.now, host.as_str(), || {
             format!("  torn on {}: {register:?}", self.setup.datastores[op.store].name)
         });
-        if newer {
+        // A torn write spoils one of a register's two copies, and the other one is what a reader finds. For heartbeats and
+        // power-on lists the model is harsher: both are gone.
+        let spoilt = matches!(register, RegisterId::Heartbeat(_) | RegisterId::PowerOn(_));
+        if newer && spoilt {
             self.stores[op.store].registers.insert(spot, Stored { order: *order, value: None });
             self.seen.saw("register torn");
         }

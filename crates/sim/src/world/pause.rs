@@ -30,7 +30,7 @@ impl World {
         }
         let running: Vec<_> = self.hosts[host].domains.iter().map(|(vm, qemu)| (*vm, *qemu)).collect();
         for (vm, qemu) in running {
-            if qemu.state != QemuState::Running || qemu.frozen {
+            if qemu.state != QemuState::Running || qemu.frozen || qemu.io_error {
                 continue;
             }
             if self.lease_has_ended(host, vm) {
@@ -43,7 +43,10 @@ impl World {
             }
         }
         for what in std::mem::take(&mut self.hosts[host].deferred) {
-            self.queue.push(self.now, what);
+            // No more faults in a world that has been healed.
+            if !(self.healed && matches!(what, Happening::Act(_))) {
+                self.queue.push(self.now, what);
+            }
         }
     }
 
