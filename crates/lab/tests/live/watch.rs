@@ -141,7 +141,8 @@ impl Watch {
         let mut longest = Duration::ZERO;
         let history = self.history();
         for seen in vms.iter().filter_map(|vm| history.get(*vm)) {
-            let (mut progress, mut at) = (0, since);
+            let before = seen.iter().rev().find(|(at, _)| *at <= since);
+            let (mut progress, mut at) = (before.map_or(0, |(_, look)| look.progress), since);
             for (now, look) in seen.iter().filter(|(at, _)| *at >= since) {
                 if look.progress != progress {
                     longest = longest.max(*now - at);
