@@ -78,8 +78,8 @@ pub(crate) struct Datastore {
     promised: Time,
     /// The epoch whose owner has said that it gave it up.
     told_released: Option<Epoch>,
-    /// The epoch that this host has just given up: others are to hear of it.
-    pub(crate) released: Option<Epoch>,
+    /// The epoch that this host has given up lately: others are to hear of it, so often, next at that time.
+    pub(crate) released: Option<(Epoch, u32, Time)>,
     /// Since when the isolation flag of this host is on disk here.
     pub(crate) flagged: Option<Time>,
     /// R24: until then no host is called failed here.
@@ -473,6 +473,9 @@ impl Datastore {
         let mut at = |time: Time| due = due.min(time);
         if self.hold_until > now {
             at(self.hold_until);
+        }
+        if let Some((_, _, due)) = self.released {
+            at(due);
         }
         if let (true, Some(last)) = (self.connected, self.beaten) {
             at(last + timing.lease);

@@ -171,10 +171,13 @@ impl Core {
     /// Where this host has given up an ownership, others need not wait for it to stand still.
     fn tell_of_releases(&mut self, out: &mut Out<'_>) {
         for (name, datastore) in &mut self.datastores {
-            if let Some(epoch) = datastore.released.take() {
-                for peer in self.peers.keys() {
-                    out.send(peer, Body::Released { datastore: name.clone(), epoch });
-                }
+            let Some((epoch, left, _)) = datastore.released.filter(|(_, _, due)| out.now >= *due) else {
+                continue;
+            };
+            let due = out.now + self.config.timing.close_look();
+            datastore.released = (left > 1).then(|| (epoch, left - 1, due));
+            for peer in self.peers.keys() {
+                out.send(peer, Body::Released { datastore: name.clone(), epoch });
             }
         }
     }

@@ -260,6 +260,9 @@ pub struct SimRunArgs {
     /// Draw cluster and faults from this seed; with FILE, only its latencies
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// With --seed: exactly one fault, and no VM may be stopped, frozen or moved for it
+    #[arg(long, requires = "seed", conflicts_with = "files")]
+    pub one_fault: bool,
     /// Print everything that happens
     #[arg(long)]
     pub trace: bool,

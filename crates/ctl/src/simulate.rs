@@ -7,7 +7,7 @@ mod soak;
 
 use crate::args::{SimCommand, SimRunArgs};
 use crate::exit::{Exit, Failure};
-use mainstay_sim::{Options, Outcome, Sometimes, run_seed};
+use mainstay_sim::{Options, Outcome, Sometimes, run_one_fault, run_seed};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Runs the simulator.
 pub fn run(command: &SimCommand, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     match command {
-        SimCommand::Run(SimRunArgs { files, seed: Some(seed), trace, .. }) if files.is_empty() => {
-            run_one_seed(*seed, *trace, json, out)
+        SimCommand::Run(SimRunArgs { files, seed: Some(seed), trace, one_fault, .. }) if files.is_empty() => {
+            run_one_seed(*seed, *one_fault, *trace, json, out)
         }
         SimCommand::Run(args) => scenarios::run(args, json, out),
         SimCommand::Soak(args) => soak::run(args, json, out),
@@ -32,9 +32,16 @@ fn guarded<T>(what: &str, run: impl FnOnce() -> T) -> Result<T, Failure> {
     })
 }
 
-fn run_one_seed(seed: u64, trace: bool, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+fn run_one_seed(
+    seed: u64,
+    one_fault: bool,
+    trace: bool,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
     let options = Options { trace, ..Options::default() };
-    let outcome: Outcome = guarded(&format!("seed {seed}"), || run_seed(seed, &options))?;
+    let run = if one_fault { run_one_fault } else { run_seed };
+    let outcome: Outcome = guarded(&format!("seed {seed}"), || run(seed, &options))?;
     let broken = outcome.verdict.as_ref().err();
     if json {
         let value = json!({

@@ -3,7 +3,7 @@
 
 use crate::action::Action;
 use crate::checkers::liveness;
-use crate::generator::{Plan, plan};
+use crate::generator::{Plan, plan, plan_of_one_fault};
 use crate::node::{GuardFactory, NodeFactory, real_core};
 use crate::sometimes::Sometimes;
 use crate::world::World;
@@ -68,6 +68,33 @@ pub struct Failure {
 pub fn run_seed(seed: u64, options: &Options) -> Outcome {
     let plan = plan(seed);
     run_plan(seed, plan, options)
+}
+
+/// Runs one seed in the mode for I6: exactly one fault, and no VM may stop, be frozen or be moved for it.
+pub fn run_one_fault(seed: u64, options: &Options) -> Outcome {
+    let plan = plan_of_one_fault(seed);
+    let faults = format!("{:?}", plan.schedule.first());
+    let mut world = World::new(plan.setup, seed, options.node, options.trace);
+    world.guards_are(options.guard);
+    for (at, action) in &plan.schedule {
+        world.schedule(*at, action.clone());
+    }
+    world.run_until(plan.faults_end);
+    let mut what = world.violation().map(ToString::to_string).or_else(|| live(&mut world, options));
+    let vms = 0..world.setup().vms.len();
+    let interrupted: Vec<String> = vms
+        .filter(|vm| world.last_change(*vm) > 0)
+        .map(|vm| format!("{} at {} us", world.setup().vms[vm].name, world.last_change(vm)))
+        .collect();
+    if what.is_none() && !interrupted.is_empty() {
+        what = Some(format!("one fault interrupted {}: {faults}", interrupted.join(", ")));
+    }
+    let at = world.now();
+    let paste = format!("mainstay sim run --one-fault --seed {seed} --trace");
+    let verdict =
+        what.map_or(Ok(()), |what| Err(Failure { what: format!("seed {seed}: {what}"), at, paste }));
+    let (seen, hash) = (world.seen().clone(), world.trace().hash());
+    Outcome { seed, hash, verdict, seen, virtual_time: at, trace: world.into_trace().into_lines() }
 }
 
 fn run_plan(seed: u64, plan: Plan, options: &Options) -> Outcome {

@@ -3,6 +3,9 @@
 use super::*;
 use crate::message::Promise;
 
+/// How often a release is told, a quarter of a heartbeat apart: datagrams get lost.
+const RELEASES_TOLD: u32 = 4;
+
 impl Datastore {
     pub(super) fn own(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
         let timing = self.config.timing;
@@ -59,7 +62,7 @@ impl Datastore {
         let epoch = self.ownership.block.instance;
         if self.ownership.release() {
             self.own_dirty = true;
-            self.released = Some(epoch);
+            self.released = Some((epoch, RELEASES_TOLD, out.now));
             if !self.lapse_told {
                 out.event(Event::OwnershipLost {
                     datastore: self.name.clone(),
