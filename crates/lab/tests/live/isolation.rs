@@ -100,7 +100,12 @@ fn three_hosts_isolated_with_each_response() {
     expected.push(Alarm::Failed(2));
     // Other VMs may have come to it in the step before, and its storage is out of reach.
     let mut perhaps: Vec<Alarm> = ["vm2", "vm3", "vm4"].map(Alarm::Frozen).to_vec();
-    perhaps.extend([Alarm::Isolated(2), Alarm::DatastoreLost("ds1"), Alarm::Storm]);
+    perhaps.extend([
+        Alarm::Isolated(2),
+        Alarm::DatastoreLost("ds1"),
+        Alarm::Storm,
+        Alarm::AgentUnreachable(2),
+    ]);
     c.step(
         "a host is isolated, and its storage goes with the network",
         alarms(&expected).perhaps(&perhaps),

@@ -11,13 +11,17 @@ use crate::support::{Alarm, Cluster, Setup, alarms, calm};
 const ALL: [&str; 6] = ["vm1", "vm2", "vm3", "vm4", "vm5", "vm6"];
 
 /// Both paths of a host go, one four seconds after the other; it comes back when its VMs run elsewhere.
-fn loses_both(c: &mut Cluster, name: &str, host: usize, first: Net, second: Net, vms: &[&'static str]) {
+fn loses_both(c: &mut Cluster, name: &str, host: usize, first: Net, second: Net) {
+    let on = c.vms_on(host);
+    let vms: Vec<&'static str> = ALL.into_iter().filter(|vm| on.contains(*vm)).collect();
+    let vms = &vms;
     let mut expected: Vec<Alarm> = vms.iter().map(|vm| Alarm::Frozen(vm)).collect();
     expected.push(Alarm::Failed(host));
-    let perhaps = [Alarm::Isolated(host), Alarm::DatastoreLost("ds1"), Alarm::Storm];
+    // On its return, its kernel may answer a ping before its agent is heard.
+    let back = Alarm::AgentUnreachable(host);
+    let perhaps = [Alarm::Isolated(host), Alarm::DatastoreLost("ds1"), Alarm::Storm, back];
     c.step(name, alarms(&expected).perhaps(&perhaps), |c| {
         let (before, moved) = (c.boots(), c.vms_on(host));
-        assert_eq!(moved, vms.iter().map(ToString::to_string).collect());
         c.watched(|watch| {
             c.host(host).cut(first, Cut::Silent).expect("cut");
             std::thread::sleep(Duration::from_secs(4));
@@ -58,8 +62,11 @@ fn three_hosts_storage_goes_alone_and_with_the_network() {
             });
         });
     }
-    loses_both(&mut c, "network then storage of a secondary", 1, Net::Mgmt, Net::Storage, &["vm1", "vm2"]);
-    loses_both(&mut c, "storage then network of the primary", 3, Net::Storage, Net::Mgmt, &["vm5", "vm6"]);
+    let primary = c.primary().expect("a primary");
+    let secondary = (1..=3).find(|h| *h != primary).expect("a secondary");
+    loses_both(&mut c, "network then storage of a secondary", secondary, Net::Mgmt, Net::Storage);
+    let primary = c.primary().expect("a primary");
+    loses_both(&mut c, "storage then network of the primary", primary, Net::Storage, Net::Mgmt);
     c.down();
 }
 
