@@ -188,11 +188,11 @@ async fn listen(
 ) {
     while let Some(event) = heard.recv().await {
         match event {
-            NetEvent::Datagram { from, bytes } => {
-                if let Some(input) = incoming.read(&from, &bytes) {
-                    tell(&queue, Request::Input(input));
-                }
-            }
+            NetEvent::Datagram { from, bytes } => match incoming.read(&from, &bytes) {
+                Ok(input) => tell(&queue, Request::Input(input)),
+                Err(Some(event)) => service.journal.record(clock::now(), event),
+                Err(None) => {}
+            },
             NetEvent::Request { from: _, body, reply } => {
                 let service = Arc::clone(&service);
                 tokio::spawn(async move {

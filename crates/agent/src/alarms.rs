@@ -107,6 +107,7 @@ fn raises(event: &Event) -> Option<Key> {
         | Event::VmActiveOnce { .. }
         | Event::VmCopyRemoved { .. }
         | Event::GuardFound { .. }
+        | Event::MessageUnreadable { .. }
         | Event::VmThawed { .. }
         | Event::VmContinued { .. }
         | Event::HostNotIsolated

@@ -4,7 +4,7 @@
 //! warned about now and then, and dropped: the core lives with lost ones.
 
 use mainstay_core::ids::HostId;
-use mainstay_core::{Input, Message};
+use mainstay_core::{Event, Input, Message};
 use mainstay_formats::layout::ClusterId;
 use mainstay_formats::wire::{decode_message, encode_message};
 use std::collections::BTreeMap;
@@ -68,10 +68,10 @@ impl Incoming {
         Incoming { cluster, complained: BTreeMap::new(), errors }
     }
 
-    /// Reads a datagram.
-    pub fn read(&mut self, from: &str, bytes: &[u8]) -> Option<Input> {
+    /// Reads a datagram. One that can't be read is counted; now and then an event is to be told about it.
+    pub fn read(&mut self, from: &str, bytes: &[u8]) -> Result<Input, Option<Event>> {
         match decode_message(&self.cluster, bytes) {
-            Ok(message) => Some(Input::Message { from: HostId::new(from), message }),
+            Ok(message) => Ok(Input::Message { from: HostId::new(from), message }),
             Err(error) => {
                 self.errors.fetch_add(1, Ordering::Relaxed);
                 let now = Instant::now();
@@ -80,10 +80,29 @@ impl Incoming {
                     self.complained.get(from).is_none_or(|at| now.duration_since(*at) >= COMPLAINT_INTERVAL);
                 if due {
                     self.complained.insert(from.to_owned(), now);
-                    tracing::warn!(host = from, %error, "a message can't be read and was dropped; run the same version on all hosts");
                 }
-                None
+                let reason = error.to_string().into();
+                Err(due.then(|| Event::MessageUnreadable { host: HostId::new(from), reason }))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_cannot_be_read_is_counted_each_time_and_told_once() {
+        let cluster = ClusterId::parse("lab").expect("a cluster id");
+        let errors = Arc::new(AtomicU64::new(0));
+        let mut incoming = Incoming::new(cluster, Arc::clone(&errors));
+        let told = incoming.read("host-2", b"nonsense that is no message");
+        let Err(Some(Event::MessageUnreadable { host, .. })) = told else { panic!("{told:?}") };
+        assert_eq!(host, HostId::new("host-2"));
+        assert_eq!(incoming.read("host-2", b"more of it, and longer than a frame"), Err(None));
+        assert!(matches!(incoming.read("host-3", b""), Err(Some(_))), "each sender is told of");
+        assert_eq!(errors.load(Ordering::Relaxed), 3);
     }
 }

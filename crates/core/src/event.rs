@@ -300,6 +300,13 @@ pub enum Event {
         /// The VM.
         vm: VmName,
     },
+    /// A message of that host can't be read and was dropped. Told once a minute at most; the rest is counted.
+    MessageUnreadable {
+        /// The sender.
+        host: HostId,
+        /// Why, in words for the user.
+        reason: Arc<str>,
+    },
     /// This host reaches no other host and no isolation address.
     HostIsolated,
     /// It has contact again.
@@ -402,6 +409,7 @@ impl Event {
             | Event::ResponsibilityTaken { .. }
             | Event::IsolationResponseApplied { .. }
             | Event::ShutdownTimedOut { .. }
+            | Event::MessageUnreadable { .. }
             | Event::HypervisorLost => Severity::Warning,
             Event::DatastoreLost { .. }
             | Event::RegisterUnreadable { .. }
@@ -459,6 +467,7 @@ impl Event {
             | Event::RegisterReadable { .. }
             | Event::GuardFound { .. }
             | Event::GuardLost
+            | Event::MessageUnreadable { .. }
             | Event::HostIsolated
             | Event::HostNotIsolated
             | Event::StormSuspected { .. }

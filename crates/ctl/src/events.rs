@@ -47,6 +47,7 @@ fn names_host(event: &Event, wanted: &HostId) -> bool {
         | Event::VmStopped { host, .. }
         | Event::TakeoverCancelled { host, .. }
         | Event::ResponsibilityDropped { host, .. }
+        | Event::MessageUnreadable { host, .. }
         | Event::VmGranted { host, .. }
         | Event::DefinitionDropped { holder: host, .. } => host == wanted,
         Event::TakeoverIntended { from, to, .. } | Event::ResponsibilityTaken { from, to, .. } => {

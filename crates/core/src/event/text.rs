@@ -97,6 +97,9 @@ impl fmt::Display for Event {
                 write!(f, "{vm} goes on: QEMU had paused it for an I/O error, and the storage is back")
             }
             Event::VmThawed { vm } => write!(f, "{vm} goes on"),
+            Event::MessageUnreadable { host, reason } => {
+                write!(f, "a message of {host} can't be read and was dropped: {reason}")
+            }
             Event::HostIsolated => {
                 f.write_str("this host is isolated: it reaches no other host and no isolation address")
             }

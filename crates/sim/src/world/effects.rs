@@ -166,6 +166,7 @@ impl World {
             | Event::GuardFound { .. }
             | Event::HostNotIsolated
             | Event::ResponsibilityDropped { .. }
+            | Event::MessageUnreadable { .. }
             | Event::StormOver
             | Event::HypervisorBack => {}
             Event::GuardLost => self.seen.saw("guard lost"),
