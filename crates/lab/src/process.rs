@@ -78,7 +78,10 @@ fn executes(pid: i32) -> bool {
         pending.and_then(|p| u64::from_str_radix(p.trim(), 16).ok()).is_none_or(|p| p & KILL != 0)
     };
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.map(|thread| thread.path()).any(|thread| runs(&thread) && !killed(&thread))
+    // Asked twice: it may be killed, and take note of it, between one look and the next.
+    threads
+        .map(|t| t.path())
+        .any(|thread| !killed(&thread) && runs(&thread) && !killed(&thread) && runs(&thread))
 }
 
 /// A fresh random UUID.

@@ -22,8 +22,9 @@ fn claimant(c: &Cluster, name: &str) -> Option<usize> {
     })
 }
 
+/// A primary elected only now may find it failed first.
 fn comes_back(c: &mut Cluster, host: usize) {
-    c.step(&format!("h{host} returns"), returning(&[host]), |c| {
+    c.step(&format!("h{host} returns"), returning(&[host]).perhaps(&[Alarm::Failed(host)]), |c| {
         let before = c.running();
         c.power_on(host);
         c.settle(&[]);

@@ -154,6 +154,21 @@ impl Watch {
         longest
     }
 
+    /// Where each VM's processes were seen, whenever that changed.
+    fn told(&self, since: Instant) -> String {
+        let mut text = String::new();
+        for (vm, seen) in self.history().iter() {
+            let mut before: Option<&Vec<Runner>> = None;
+            for (at, look) in seen {
+                if before.replace(&look.runners) != Some(&look.runners) {
+                    let after = at.saturating_duration_since(since).as_secs_f64();
+                    text.push_str(&format!("{after:8.3} {vm} {:?}\n", look.runners));
+                }
+            }
+        }
+        text
+    }
+
     /// Prints the figures of a fault that began then and hit these VMs on that host, and asserts that nothing overlapped. Of
     /// several VMs, the last one counts.
     pub fn figure(&self, name: &str, since: Instant, host: usize, vms: &[&str]) {
@@ -170,6 +185,11 @@ impl Watch {
             pause.as_secs_f64(),
             overlap.as_secs_f64()
         );
-        assert_eq!(overlap, Duration::ZERO, "{name}: two copies were able to execute at once");
+        assert_eq!(
+            overlap,
+            Duration::ZERO,
+            "{name}: two copies were able to execute at once\n{}",
+            self.told(since)
+        );
     }
 }
