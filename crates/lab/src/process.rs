@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::cgroup::Cgroup;
 
@@ -56,7 +57,12 @@ pub(crate) fn inner_pid(pid: i32) -> Option<i32> {
 pub(crate) fn frozen(pid: i32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let Some(path) = text.lines().find_map(|l| l.strip_prefix("0::/")) else { return false };
-    Cgroup::named(path).is_ok_and(|g| g.frozen() || (g.freezing() && !executes(pid)))
+    // A thread that has just come back from the storage, or is about to die, is on a processor for a moment, in the kernel only.
+    let stands = |attempt: u32| {
+        std::thread::sleep(Duration::from_millis(attempt.into()));
+        !executes(pid)
+    };
+    Cgroup::named(path).is_ok_and(|g| g.frozen() || (g.freezing() && (0..3).any(stands)))
 }
 
 /// Whether any of its threads is on a processor or waits for one, other than to die: a killed one comes back from the kernel
