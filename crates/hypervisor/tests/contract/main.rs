@@ -105,7 +105,10 @@ fn real_libvirtd_killed_and_vm_killed_meanwhile() {
         world.signal_qemu(uuid, libc::SIGKILL);
         world.wait_no_qemu(uuid);
         world.start_libvirtd();
-        assert_eq!(snapshot_of(world, mark, uuid), DomainState::ShutOff { cause: StopCause::Crashed });
+        // A libvirtd that has just started may still show it as it was, until it has looked for the process.
+        let off =
+            world.news.wait_domain("it to be seen as off", mark, uuid, |domain| !domain.state.is_active());
+        assert_eq!(off.state, DomainState::ShutOff { cause: StopCause::Crashed });
     });
 }
 
