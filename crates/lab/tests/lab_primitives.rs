@@ -297,6 +297,8 @@ fn agent_is_started_hung_killed_and_stopped() {
     )
     .unwrap();
     fs::set_permissions(&dummy, fs::Permissions::from_mode(0o755)).unwrap();
+    // An agent counts as one only with a guard beside it; this one starts none.
+    fs::write(tools.path().join("mainstay-guard"), "").unwrap();
     let lab = lab(LabConfig { hosts: 2, agent_bin: Some(dummy), ..LabConfig::default() });
     let h1 = lab.host(1).unwrap();
     assert_eq!(h1.agent_pid().unwrap(), None);
