@@ -252,8 +252,9 @@ impl Ownership {
                 .and_then(|block| block.beat.as_ref())
                 .is_some_and(|beat| beat.released)
                 || told == Some(epoch);
-            early = sighting.still() < timing.failure_timeout;
-            if !released && (early || now < promised) {
+            // An owner that lived on promises may have stood still on disk for long, and granted until just now.
+            early = sighting.still() < timing.failure_timeout || now < promised;
+            if !released && early {
                 return Next::Nothing;
             }
             witness = Some((host.clone(), sighting.value.clone()));
