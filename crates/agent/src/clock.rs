@@ -1,14 +1,7 @@
 //! The two clocks: CLOCK_BOOTTIME for the protocol (it goes on in suspend, and nobody sets it), the calendar for people.
 
-use mainstay_core::Time;
-use rustix::time::{ClockId, clock_gettime};
-
-/// The protocol's time.
-pub fn now() -> Time {
-    let at = clock_gettime(ClockId::Boottime);
-    // Neither is negative for this clock.
-    Time(at.tv_sec.unsigned_abs() * 1_000_000 + at.tv_nsec.unsigned_abs() / 1_000)
-}
+/// The protocol's time: agent and guard must mean the same by it, since leases go from one to the other.
+pub use mainstay_guard::clock::now;
 
 /// Microseconds since 1970. Only for people and for ordering events of several hosts; nothing decides by it.
 pub fn unix_micros() -> u64 {

@@ -13,6 +13,7 @@ mod recorder;
 pub use document::{LogFormat, LogLevel};
 pub use error::ConfigError;
 pub use guard::GuardOptions;
+pub(crate) use isolation::SHUTDOWN_TIMEOUT_MAX;
 pub use isolation::{IsolationConfig, IsolationResponse, IsolationTarget};
 pub(crate) use members::common_bits;
 pub use members::{ADDRESSES_MAX, Member};

@@ -87,8 +87,7 @@ pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&H
         return decide_claimed(entry, seen, claim, adopter);
     }
     // The holder runs it under an older grant, or none: it takes up the new one when its libvirt has shown it the VM.
-    let runs = |claim: &Claim| matches!(claim.state, ClaimState::Running | ClaimState::Frozen);
-    if seen.claim.is_some_and(|claim| runs(claim) && claim.token < Some(entry.token)) {
+    if seen.claim.is_some_and(|claim| claim.state.is_running_or_frozen() && claim.token < Some(entry.token)) {
         return if seen.state == HostState::Failed { intend(entry) } else { Verdict::Keep };
     }
     // No claim is not a release: the holder may claim the grant at any moment. So it is moved by way of an intent (R41 c).

@@ -41,8 +41,6 @@ pub(crate) struct Lease {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct GuardSide {
     connected: bool,
-    /// The guard's run: watched VMs and leases are ordered anew when it changes.
-    guard: Option<Incarnation>,
     leases: BTreeMap<DatastoreName, Known>,
     vms: BTreeMap<VmId, ProcessState>,
     watching: BTreeMap<DatastoreName, Vec<VmId>>,
@@ -65,10 +63,9 @@ impl GuardSide {
     /// Takes a report in. Heartbeats are the datastores' matter.
     pub(crate) fn on_report(&mut self, report: &GuardReport, now: Time) {
         match report {
-            GuardReport::Hello { incarnation } => {
+            GuardReport::Hello { incarnation: _ } => {
                 self.on_lost();
                 self.connected = true;
-                self.guard = Some(*incarnation);
                 self.watching.clear();
                 self.passed.clear();
                 self.alive_due = now;

@@ -243,8 +243,7 @@ impl OwnerList {
         for (host, seen) in side.power_on.iter().filter(|(host, _)| side.current.contains(*host)) {
             for claim in &seen.list.claims {
                 let Some(spec) = &claim.spec else { continue };
-                let here = matches!(claim.state, ClaimState::Running | ClaimState::Frozen);
-                if !here || self.slots.contains_key(&claim.vm) {
+                if !claim.state.is_running_or_frozen() || self.slots.contains_key(&claim.vm) {
                     continue;
                 }
                 self.tokens += 1;

@@ -106,8 +106,7 @@ impl Claim {
     /// Whether it shows that the VM came here after that grant was given: under no grant yet, or a later one. What is held
     /// under an earlier grant goes (R36).
     pub(crate) fn is_new_since(&self, token: Token) -> bool {
-        matches!(self.state, ClaimState::Running | ClaimState::Frozen)
-            && self.token.is_none_or(|held| held >= token)
+        self.state.is_running_or_frozen() && self.token.is_none_or(|held| held >= token)
     }
 }
 
@@ -137,6 +136,11 @@ pub enum ClaimState {
 }
 
 impl ClaimState {
+    /// Whether the VM is there and would execute but for the lease.
+    pub(crate) fn is_running_or_frozen(&self) -> bool {
+        matches!(self, ClaimState::Running | ClaimState::Frozen)
+    }
+
     /// Whether the host has let go of the VM: it does not execute there and will not without a new grant.
     pub fn is_released(&self) -> bool {
         match self {

@@ -4,6 +4,7 @@
 
 use super::Refusal;
 use super::request::{encode_segment, value};
+use crate::config::SHUTDOWN_TIMEOUT_MAX;
 use mainstay_core::ids::VmId;
 use mainstay_core::register::IsolationResponse;
 use mainstay_core::view::{View, VmView};
@@ -11,8 +12,6 @@ use mainstay_core::{Command, Span};
 
 /// The word for "as the cluster's configuration says".
 const DEFAULT: &str = "default";
-/// What the configuration allows for the cluster's own time-out: a day.
-const SHUTDOWN_TIMEOUT_MAX: u64 = 86_400;
 
 /// What becomes of one setting of a VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

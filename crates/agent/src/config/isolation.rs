@@ -14,7 +14,7 @@ use std::time::Duration;
 const SHUTDOWN_TIMEOUT_DEFAULT: u64 = 300;
 
 /// The longest that can be configured: a day.
-const SHUTDOWN_TIMEOUT_MAX: u64 = 86_400;
+pub(crate) const SHUTDOWN_TIMEOUT_MAX: u64 = 86_400;
 
 /// How this host finds out that it is isolated, and what it does then.
 #[derive(Clone, Debug, PartialEq, Eq)]

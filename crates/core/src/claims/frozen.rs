@@ -65,8 +65,7 @@ impl Claims {
     /// Lets a VM that was created paused, and is granted to this host, execute: under a valid lease only.
     pub(super) fn resume(&mut self, vm: VmId, look: &Look, host: &HostSide<'_>, out: &mut Out<'_>) {
         let Some(lease) = host.lease else { return };
-        if look.started < lease.since {
-            self.look_wanted = true;
+        if !self.counts(look, lease) {
             return;
         }
         if self.slots.get(&vm).is_some_and(|slot| slot.frozen) {
@@ -74,6 +73,14 @@ impl Claims {
         }
         let op = out.vm(VmAction::Resume { vm });
         self.set_stage(vm, Stage::Resuming { op });
+    }
+
+    /// Whether the look may let a VM execute: started within the present term of the lease (R51), and conclusive. Otherwise
+    /// another one is wanted.
+    fn counts(&mut self, look: &Look, lease: Lease) -> bool {
+        let counts = look.started >= lease.since && !look.changing;
+        self.look_wanted |= !counts;
+        counts
     }
 
     /// R52: thaws what is still this host's.
@@ -89,11 +96,7 @@ impl Claims {
         };
         let frozen: Vec<VmId> = self.slots.values().filter(waits).map(|slot| slot.claim.vm).collect();
         self.thaw_incoming(lease, host, out);
-        if frozen.is_empty() {
-            return;
-        }
-        if look.started < lease.since || look.changing {
-            self.look_wanted = true;
+        if frozen.is_empty() || !self.counts(look, lease) {
             return;
         }
         for vm in frozen {
@@ -134,11 +137,7 @@ impl Claims {
             paused && running && !slot.frozen && !lately
         };
         let paused: Vec<VmId> = self.slots.values().filter(waits).map(|slot| slot.claim.vm).collect();
-        if paused.is_empty() {
-            return;
-        }
-        if look.started < lease.since || look.changing {
-            self.look_wanted = true;
+        if paused.is_empty() || !self.counts(look, lease) {
             return;
         }
         for vm in paused {
