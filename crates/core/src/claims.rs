@@ -36,6 +36,9 @@ const UNGRANTED_STOP_KEPT: Span = Span::from_secs(10);
 /// How long after a start of the agent a guest may still go down because the run before had asked it to.
 const ASKED_BEFORE: Span = Span::from_secs(300);
 
+/// How long after a start of the agent a VM may still be destroyed because the run before had ordered it.
+const POWERED_OFF_BEFORE: Span = Span::from_secs(30);
+
 /// What this host is doing about a VM beyond what its claim says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Stage {
@@ -61,11 +64,27 @@ enum Stage {
     Removing { op: OpId, then: ClaimState },
     /// Removing it failed; it is tried again at that time. The claim stands until somebody has seen it gone.
     RemovalDue { at: Time, then: ClaimState },
-    /// Its isolation response is being applied. `ordered`: the claim that says so is on disk, and somebody was told to do
-    /// it. `power_off_at`: it is shutting down until then; `None`: it is being powered off.
-    Stopping { ordered: bool, op: Option<OpId>, retry_at: Time, power_off_at: Option<Time>, timeout: Span },
+    /// Its isolation response is being applied.
+    Stopping(Stopping),
     /// Nobody knows whether the start happened: the next full picture of the domains tells.
     Doubtful { since: Time },
+}
+
+/// An isolation response under way (R62).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Stopping {
+    /// Since when the claim that says so is on disk: a look that starts later decides whether it happens.
+    durable: Option<Time>,
+    /// Such a look has shown that the owner is still responsible: the order is given.
+    ordered: bool,
+    /// The guest was asked to shut down.
+    asked: bool,
+    /// The order that is being carried out.
+    op: Option<OpId>,
+    retry_at: Time,
+    /// It is shutting down until then; `None`: it is being powered off.
+    power_off_at: Option<Time>,
+    timeout: Span,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -88,9 +107,23 @@ struct Slot {
     continued: Option<Time>,
     /// This host asked the guest to shut down: until then its going down is not its user's word.
     asked_to_stop: Option<Time>,
+    /// This host powered it off: until then its being destroyed is not its user's word either.
+    powered_off: Option<Time>,
 }
 
 impl Slot {
+    /// Why the VM stopped, when libvirt gives that cause: what this host has asked for is not its user's word (R62).
+    fn cause(&self, cause: StopCause, now: Time) -> StopCause {
+        let ours = |until: Option<Time>| until.is_some_and(|until| now < until);
+        match cause {
+            StopCause::GuestShutdown | StopCause::UserShutdown if ours(self.asked_to_stop) => {
+                StopCause::Isolation
+            }
+            StopCause::UserDestroyed if ours(self.powered_off) => StopCause::Isolation,
+            _ => cause,
+        }
+    }
+
     fn new(claim: Claim, stage: Stage) -> Slot {
         Slot {
             claim,
@@ -103,6 +136,7 @@ impl Slot {
             thawing: None,
             continued: None,
             asked_to_stop: None,
+            powered_off: None,
         }
     }
 }
@@ -126,6 +160,8 @@ pub(crate) struct Claims {
     undefining: BTreeSet<VmId>,
     /// VMs homed here that have a QEMU on this host, claimed or not yet: the target of a live migration too.
     present: BTreeSet<VmId>,
+    /// When to order once more that frozen targets of live migrations end.
+    arrivals_due: Time,
     /// There was a lease in this run: from then on all that is present is bound to it.
     leased: bool,
     #[cfg(feature = "broken-rules")]
@@ -167,7 +203,7 @@ impl Claims {
         let mut slots = BTreeMap::new();
         for mut claim in found {
             let mut stage = Stage::Settled;
-            let mut asked_to_stop = None;
+            let (mut asked_to_stop, mut powered_off) = (None, None);
             if !claim.state.is_released() {
                 if rebooted {
                     if claim.token.is_none() {
@@ -181,9 +217,10 @@ impl Claims {
                     claim.state = ClaimState::Running;
                 }
                 asked_to_stop = claim.asked_to_stop.then_some(now + ASKED_BEFORE);
+                powered_off = claim.powering_off.then_some(now + POWERED_OFF_BEFORE);
             }
             let durable = !claim.state.is_released();
-            slots.insert(claim.vm, Slot { durable, asked_to_stop, ..Slot::new(claim, stage) });
+            slots.insert(claim.vm, Slot { durable, asked_to_stop, powered_off, ..Slot::new(claim, stage) });
         }
         Claims {
             datastore,
@@ -192,6 +229,7 @@ impl Claims {
             undefining: BTreeSet::new(),
             present: BTreeSet::new(),
             leased: false,
+            arrivals_due: Time(0),
             #[cfg(feature = "broken-rules")]
             blind: false,
             dirty: true,
@@ -224,6 +262,7 @@ impl Claims {
         for vm in vms {
             self.reconcile_vm(vm, look, host, out);
         }
+        self.end_frozen_arrivals(host, out);
         self.advance_starts(look, host, out);
         self.respond_to_isolation(look, host, out);
         self.thaw(look, host, out);
@@ -254,7 +293,7 @@ impl Claims {
                     self.settle_doubt(vm, state, out.now);
                 }
                 Stage::Guarding { ask_at, .. } if out.now >= *ask_at => self.ask_guard(vm, out),
-                Stage::Stopping { .. } => self.follow_stopping(vm, (state, as_of), host, out),
+                Stage::Stopping(_) => self.follow_stopping(vm, (state, as_of), look, host, out),
                 Stage::Doubtful { .. }
                 | Stage::RemovalDue { .. }
                 | Stage::Settled
@@ -282,7 +321,8 @@ impl Claims {
             DomainState::Prepared if slot.is_none_or(|slot| slot.claim.state.is_released()) => {
                 self.remove_orphan(vm, domain, out);
             }
-            DomainState::Prepared | DomainState::Incoming => {}
+            DomainState::Prepared => {}
+            DomainState::Incoming => self.follow_incoming(domain, out),
             DomainState::Stopped(cause) => self.follow_stopped(vm, domain, cause, look, out),
         }
     }
@@ -307,7 +347,8 @@ impl Claims {
             // A claim says that the VM is bound to a lease: there has to be one first, or the guard would freeze it.
             return;
         }
-        let began = held.map_or(out.now, |slot| slot.began);
+        let arrived = |slot: &&Slot| slot.claim.state != ClaimState::Migrating;
+        let began = held.filter(arrived).map_or(out.now, |slot| slot.began);
         // A look from before the VM was here says nothing about this run of it (it may have left and come back).
         let granted = entry
             .filter(|_| look.is_some_and(|look| look.started >= began))
@@ -338,6 +379,7 @@ impl Claims {
             name: domain.name.clone(),
             token: granted.or(held_token),
             asked_to_stop: held.is_some_and(|slot| slot.asked_to_stop.is_some_and(|until| out.now < until)),
+            powering_off: held.is_some_and(|slot| slot.powered_off.is_some_and(|until| out.now < until)),
             state: if held.is_some_and(|slot| slot.frozen) {
                 ClaimState::Frozen
             } else {
@@ -346,6 +388,20 @@ impl Claims {
             spec,
         };
         self.put(claim, began, out);
+    }
+
+    /// R45: the target of a live migration is claimed before it can run, so that whoever loses sight of the source waits for it.
+    fn follow_incoming(&mut self, domain: Option<&Domain>, out: &mut Out<'_>) {
+        let Some(domain) = domain.filter(|domain| domain.home.as_ref() == Some(&self.datastore)) else {
+            return;
+        };
+        // What an earlier stay here left behind is for the owner to read first.
+        if self.leased && !self.slots.contains_key(&domain.vm) {
+            let (token, state, spec) = (None, ClaimState::Migrating, None);
+            let (vm, name) = (domain.vm, domain.name.clone());
+            let claim = Claim { vm, name, token, state, spec, asked_to_stop: false, powering_off: false };
+            self.put(claim, out.now, out);
+        }
     }
 
     fn follow_stopped(
@@ -362,11 +418,7 @@ impl Claims {
         });
         if let Some(slot) = self.slots.get_mut(&vm) {
             if !slot.claim.state.is_released() {
-                let asked = slot.asked_to_stop.is_some_and(|until| out.now < until);
-                let cause = match cause {
-                    StopCause::GuestShutdown | StopCause::UserShutdown if asked => StopCause::Isolation,
-                    _ => cause,
-                };
+                let cause = slot.cause(cause, out.now);
                 slot.claim.state = ClaimState::Stopped { cause };
                 slot.stopped = out.now;
                 self.dirty = true;
@@ -401,6 +453,7 @@ impl Claims {
                 state: ClaimState::Starting,
                 spec: Some(entry.spec.clone()),
                 asked_to_stop: false,
+                powering_off: false,
             };
             self.slots.insert(vm, Slot::new(claim, Stage::Announcing));
             self.undefining.remove(&vm);
@@ -463,7 +516,7 @@ impl Claims {
             | Stage::Prepared { .. }
             | Stage::RemovalDue { .. }
             | Stage::Doubtful { .. } => false,
-            Stage::Stopping { op, .. } => *op == Some(wanted),
+            Stage::Stopping(Stopping { op, .. }) => *op == Some(wanted),
         };
         let slot = self.slots.values().find(|slot| matches(&slot.stage))?;
         Some(VmName { id: slot.claim.vm, name: slot.claim.name.clone() })
@@ -482,11 +535,12 @@ impl Claims {
     pub(crate) fn deadline(&self) -> Option<Time> {
         let due = |slot: &Slot| match slot.stage {
             Stage::RemovalDue { at, .. } | Stage::Guarding { ask_at: at, .. } => Some(at),
-            Stage::Stopping { op, retry_at, power_off_at, .. } => {
+            Stage::Stopping(Stopping { op, retry_at, power_off_at, ordered: true, .. }) => {
                 let retry = op.is_none().then_some(retry_at);
                 retry.into_iter().chain(power_off_at).min()
             }
-            Stage::Settled
+            Stage::Stopping(_)
+            | Stage::Settled
             | Stage::Announcing
             | Stage::Checking { .. }
             | Stage::Preparing { .. }

@@ -12,7 +12,7 @@ use crate::claims::{Claims, HostSide, Look};
 use crate::config::Config;
 use crate::effect::DiskAction;
 use crate::event::Event;
-use crate::ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, OpId, VmId};
+use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, OpId, VmId};
 use crate::input::{DiskOutcome, ReadRegister};
 use crate::out::Out;
 use crate::ownership::{Blocks, Next, Ownership, Sighting, Stage};
@@ -44,6 +44,8 @@ enum Purpose {
     Consensus,
     /// Former protected lists and all power-on lists, for a new epoch.
     TakeOver(Epoch),
+    /// Everything that tells which epochs there were, after this host's own block was lost (R26).
+    Recover,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,6 +117,11 @@ pub(crate) struct Datastore {
     pub(crate) power_on_changed: bool,
     pub(crate) unreadable: u64,
     unreadable_told: BTreeMap<RegisterId, Arc<str>>,
+    /// R26: this host's own ownership block can't be read: it takes no part until it knows which epochs there were.
+    block_lost: bool,
+    recover_due: Time,
+    /// R37: this host's own power-on list can't be read: nothing is written there before it is known what runs here.
+    claims_lost: bool,
     /// When this run of the agent began.
     begun: Time,
     /// People know that the datastore is out of reach.
@@ -137,6 +144,8 @@ pub(crate) struct Around<'a> {
     pub(crate) suspicious: bool,
     /// Hosts that are alive but not heard: what they write is looked at each heartbeat.
     pub(crate) cut_off: &'a [HostId],
+    /// Hosts that are judged failed.
+    pub(crate) failed: &'a [HostId],
     pub(crate) host: HostSide<'a>,
 }
 
@@ -190,6 +199,9 @@ impl Datastore {
             power_on_changed: false,
             unreadable: 0,
             unreadable_told: BTreeMap::new(),
+            block_lost: false,
+            recover_due: now,
+            claims_lost: false,
             begun: now,
             lost_told: false,
             reviewed: now,
@@ -239,12 +251,22 @@ impl Datastore {
         }
         #[cfg(feature = "broken-rules")]
         self.break_rules(out.now);
+        if !around.host.isolation.isolated {
+            // R62: isolated once more, it looks once more.
+            self.flagged = None;
+        } else if self.flagged.is_none() && self.flag_stands() {
+            self.flagged = Some(out.now);
+        }
         self.look_at_own_beat(out);
         self.scan(around, out);
-        self.own(around, out);
+        if self.block_lost {
+            self.recover_block(out);
+        } else {
+            self.own(around, out);
+        }
         self.claims.reconcile(self.look.as_ref(), &around.host, out);
         self.look_if_wanted(around, out);
-        self.write_power_on(around.host.isolation.isolated, out);
+        self.write_power_on(around.host.isolation.isolated, around.host.domains.is_some(), out);
         self.write_list(out);
     }
 
@@ -301,9 +323,21 @@ impl Datastore {
         }
     }
 
-    fn write_power_on(&mut self, isolated: bool, out: &mut Out<'_>) {
+    /// The isolation flag is on disk, and no write is under way that takes it down.
+    fn flag_stands(&self) -> bool {
+        let falls = self.power_on.in_flight.as_ref().is_some_and(|(_, list)| !list.isolated);
+        !falls && self.power_on.durable.as_ref().is_some_and(|list| list.isolated)
+    }
+
+    fn write_power_on(&mut self, isolated: bool, domains_seen: bool, out: &mut Out<'_>) {
         self.claims.dirty |= isolated != self.power_on.isolated;
-        if !self.claims.dirty || self.power_on.in_flight.is_some() || out.now < self.power_on.retry {
+        // Claims are made only under a lease.
+        self.claims_lost &= !(domains_seen && self.claims.is_leased());
+        if self.claims_lost
+            || !self.claims.dirty
+            || self.power_on.in_flight.is_some()
+            || out.now < self.power_on.retry
+        {
             return;
         }
         self.claims.dirty = false;
@@ -506,7 +540,10 @@ impl Datastore {
         if self.list_write.is_none() && self.list_retry > now && self.list.is_some() {
             at(self.list_retry);
         }
-        if self.claims.dirty && self.power_on.in_flight.is_none() {
+        if self.block_lost && !self.reading(&Purpose::Recover) {
+            at(self.recover_due);
+        }
+        if self.claims.dirty && !self.claims_lost && self.power_on.in_flight.is_none() {
             at(self.power_on.retry);
         }
         for time in [self.take_over_due, self.claims.deadline()].into_iter().flatten() {

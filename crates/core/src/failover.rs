@@ -2,7 +2,8 @@
 //! the holder. The only place where "restart" is decided.
 //!
 //! Invariant: a VM leaves a holder only when the holder released it on disk, or when the holder is judged failed and its
-//! registers were read once more, unchanged, after the intent was on disk (R40, R41).
+//! registers were read once more, unchanged, after the intent was on disk (R40, R41). It is granted to nobody while it may run
+//! where nobody looks (R45).
 
 use crate::host_liveness::HostState;
 use crate::ids::HostId;
@@ -16,12 +17,17 @@ pub struct HolderSeen<'a> {
     pub state: HostState,
     /// Its claim on the VM, whatever its token.
     pub claim: Option<&'a Claim>,
+    /// Its power-on list can't be read now: what was read before may not be its last word.
+    pub unreadable: bool,
     /// Whether its power-on list was written after it had seen the present grant.
     pub saw_grant: bool,
     /// Whether its power-on list and heartbeat were read by a read that started after the intent was on disk.
     pub read_after_intent: bool,
     /// Whether the grant has been on disk, unclaimed, for longer than the claim time-out.
     pub overdue: bool,
+    /// The VM may be on another host without anybody having seen it run there (R45): it is arriving there, or nobody watched the
+    /// holder to its end and there is a host that does not show what runs on it.
+    pub may_be_elsewhere: bool,
     /// Its isolation response would stop the VM, and this owner may take responsibility for it now.
     pub may_take_responsibility: bool,
 }
@@ -49,8 +55,11 @@ pub enum Verdict {
         /// Why.
         reason: Arc<str>,
     },
-    /// The holder gave it up for a live migration: wait for the host on which it shows up.
-    AwaitMigration,
+    /// The holder let go of it, and it may be running elsewhere, after a live migration as a rule: wait until it shows up, or
+    /// until every host that may have it shows that it has not.
+    AwaitMigration(StopCause),
+    /// The holder failed, but the VM may be running elsewhere: wait for those who do not show what they run.
+    AwaitSight,
     /// The holder failed: write the intent to move it.
     Intend,
     /// Its user has started it on that host while the holder was still about to: ask the holder to withdraw.
@@ -79,6 +88,9 @@ pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&H
             (None, Desired::On) => Verdict::Grant { same_host: false, reason: "no host holds it".into() },
         };
     };
+    if seen.unreadable && seen.state != HostState::Failed {
+        return Verdict::Keep;
+    }
     let claim = seen.claim.filter(|claim| claim.token == Some(entry.token));
     if entry.intent.is_some() {
         return decide_intent(entry, seen, claim, adopter);
@@ -88,14 +100,14 @@ pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&H
     }
     // The holder runs it under an older grant, or none: it takes up the new one when its libvirt has shown it the VM.
     if seen.claim.is_some_and(|claim| claim.state.is_running_or_frozen() && claim.token < Some(entry.token)) {
-        return if seen.state == HostState::Failed { intend(entry) } else { Verdict::Keep };
+        return if seen.state == HostState::Failed { failed(entry, seen, adopter) } else { Verdict::Keep };
     }
     // No claim is not a release: the holder may claim the grant at any moment. So it is moved by way of an intent (R41 c).
     if let Some(host) = adopter {
         return Verdict::IntendTo(host.clone());
     }
     match seen.state {
-        HostState::Failed => intend(entry),
+        HostState::Failed => failed(entry, seen, None),
         HostState::Connected | HostState::Partitioned | HostState::AgentUnreachable
             if seen.overdue || seen.saw_grant =>
         {
@@ -113,6 +125,15 @@ fn restartable(entry: &Entry) -> bool {
     !entry.unprotected && entry.desired == Desired::On && entry.spec.priority != Priority::Disabled
 }
 
+/// The holder is dead. Its word may be older than its end: a host that shows the VM running is believed first.
+fn failed(entry: &Entry, seen: &HolderSeen<'_>, adopter: Option<&HostId>) -> Verdict {
+    match adopter {
+        Some(host) if !entry.unprotected => Verdict::IntendTo(host.clone()),
+        None if seen.may_be_elsewhere && restartable(entry) => Verdict::AwaitSight,
+        Some(_) | None => intend(entry),
+    }
+}
+
 fn intend(entry: &Entry) -> Verdict {
     if entry.unprotected || entry.desired == Desired::Off { Verdict::Keep } else { Verdict::Intend }
 }
@@ -127,7 +148,10 @@ fn decide_intent(
     if entry.unprotected && claim.is_none_or(|claim| !claim.state.is_released()) {
         return Verdict::Cancel("its user took it out of protection".into());
     }
-    if let Some(host) = adopter.filter(|host| entry.intent.as_ref() == Some(host)) {
+    if let Some(host) = adopter.filter(|host| entry.intent.as_ref() != Some(host)) {
+        return Verdict::Cancel(alloc::format!("it runs on {host}").into());
+    }
+    if let Some(host) = adopter {
         match claim.map(|claim| &claim.state) {
             Some(ClaimState::Starting) if !failed => return Verdict::Keep,
             Some(state) if state.is_released() => return Verdict::Adopt(host.clone()),
@@ -143,9 +167,10 @@ fn decide_intent(
         }
         Some(_) | None => {}
     }
-    match adopter.filter(|host| entry.intent.as_ref() == Some(host)) {
+    match adopter {
         _ if !seen.read_after_intent => Verdict::Keep,
         Some(host) => Verdict::Adopt(host.clone()),
+        None if seen.may_be_elsewhere => Verdict::Keep,
         None => Verdict::Confirm,
     }
 }
@@ -155,6 +180,9 @@ fn released_under_intent(entry: &Entry, state: &ClaimState) -> Verdict {
     match state {
         ClaimState::Stopped { cause } if cause.is_intended() => Verdict::SetOff(*cause),
         ClaimState::Stopped { cause: StopCause::Migrated } => Verdict::Cancel("it migrated away".into()),
+        ClaimState::Stopped { cause: StopCause::Unknown } if !entry.unprotected => {
+            Verdict::Cancel("it vanished from there, and may run elsewhere".into())
+        }
         _ if entry.unprotected => Verdict::SetOff(StopCause::Unknown),
         ClaimState::Stopped { .. }
         | ClaimState::StartFailed { .. }
@@ -180,7 +208,7 @@ fn decide_claimed(entry: &Entry, seen: &HolderSeen<'_>, claim: &Claim, adopter: 
         | ClaimState::Stopping
         | ClaimState::Migrating => {
             if seen.state == HostState::Failed {
-                return intend(entry);
+                return failed(entry, seen, adopter);
             }
             // R61, R62.
             let isolated = seen.state == HostState::Isolated;
@@ -212,13 +240,15 @@ fn released(entry: &Entry, adopter: Option<&HostId>, cause: StopCause) -> Verdic
     if let Some(host) = adopter {
         return Verdict::Adopt(host.clone());
     }
-    if cause == StopCause::Migrated {
-        return Verdict::AwaitMigration;
+    // A VM that vanished while nobody watched may have migrated like one that is known to have (R45).
+    let vanished = cause == StopCause::Unknown && restartable(entry);
+    if cause == StopCause::Migrated || vanished {
+        return Verdict::AwaitMigration(cause);
     }
     if cause.is_intended() || entry.unprotected || entry.desired == Desired::Off {
         return Verdict::SetOff(cause);
     }
-    let same_host = matches!(cause, StopCause::Crashed | StopCause::Unknown) && entry.attempts == 0;
+    let same_host = cause == StopCause::Crashed && entry.attempts == 0;
     Verdict::Grant { same_host, reason: alloc::format!("{cause}").into() }
 }
 

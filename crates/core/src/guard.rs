@@ -185,11 +185,15 @@ impl Guard {
     }
 
     fn on_process(&mut self, vm: VmId, state: ProcessState, now: Time, effects: &mut Vec<GuardEffect>) {
-        let Some(guarded) = self.datastores.values_mut().find(|guarded| guarded.vms.contains_key(&vm)) else {
+        let mut bound: Vec<&mut Guarded> =
+            self.datastores.values_mut().filter(|guarded| guarded.vms.contains_key(&vm)).collect();
+        if bound.is_empty() {
             return;
-        };
-        guarded.vms.insert(vm, state);
-        if guarded.lapsed && state == ProcessState::Runs {
+        }
+        for guarded in &mut bound {
+            guarded.vms.insert(vm, state);
+        }
+        if bound.iter().any(|guarded| guarded.lapsed) && state == ProcessState::Runs {
             self.retry.insert(vm, now + FREEZE_RETRY);
         } else {
             self.retry.remove(&vm);
@@ -224,33 +228,42 @@ impl Guard {
         match order {
             GuardOrder::Alive { incarnation } => self.agent = Some((incarnation, now)),
             GuardOrder::Lease { datastore, until } => self.renew(&datastore, until, now, effects),
-            GuardOrder::Watch { datastore, vms } => self.watch(&datastore, &vms, effects),
+            GuardOrder::Watch { datastore, vms } => {
+                self.forget_others(&datastore, &vms, effects);
+                self.watch(&datastore, &vms, effects);
+            }
+            GuardOrder::WatchAlso { datastore, vms } => self.watch(&datastore, &vms, effects),
             GuardOrder::Adopt { vm } => effects.push(GuardEffect::Inspect { vm }),
             GuardOrder::Thaw { vm, term } => {
-                let Some((name, guarded)) =
-                    self.datastores.iter().find(|(_, guarded)| guarded.vms.contains_key(&vm))
-                else {
-                    return;
-                };
-                // R51. Otherwise the agent learns which term it is.
-                if !guarded.lapsed && guarded.term == term {
+                let bound = || self.datastores.iter().filter(|(_, guarded)| guarded.vms.contains_key(&vm));
+                // R51. Otherwise the agent learns which term it is. (While a disk moves, a VM may be bound to two datastores.)
+                let held = bound().any(|(_, guarded)| guarded.lapsed);
+                if !held && bound().any(|(_, guarded)| guarded.term == term) {
                     effects.push(GuardEffect::Thaw { vm });
                 } else {
-                    effects.push(GuardEffect::Report(guarded.report(name)));
+                    effects.extend(bound().map(|(name, guarded)| GuardEffect::Report(guarded.report(name))));
                 }
             }
             GuardOrder::Kill { vm } => effects.push(GuardEffect::Kill { vm }),
         }
     }
 
-    fn watch(&mut self, datastore: &DatastoreName, vms: &[VmId], effects: &mut Vec<GuardEffect>) {
+    fn forget_others(&mut self, datastore: &DatastoreName, vms: &[VmId], effects: &mut Vec<GuardEffect>) {
         let Some(guarded) = self.datastores.get_mut(datastore) else { return };
         let gone: Vec<VmId> = guarded.vms.keys().filter(|vm| !vms.contains(vm)).copied().collect();
-        for vm in gone {
-            guarded.vms.remove(&vm);
-            self.retry.remove(&vm);
-            effects.push(GuardEffect::Forget { vm });
+        for vm in &gone {
+            guarded.vms.remove(vm);
         }
+        for vm in gone {
+            if !self.datastores.values().any(|guarded| guarded.vms.contains_key(&vm)) {
+                self.retry.remove(&vm);
+                effects.push(GuardEffect::Forget { vm });
+            }
+        }
+    }
+
+    fn watch(&mut self, datastore: &DatastoreName, vms: &[VmId], effects: &mut Vec<GuardEffect>) {
+        let Some(guarded) = self.datastores.get_mut(datastore) else { return };
         for vm in vms {
             if let Some(state) = guarded.vms.get(vm) {
                 // The agent may be another one, or may have missed it.

@@ -43,7 +43,8 @@ pub(crate) struct GuardSide {
     connected: bool,
     leases: BTreeMap<DatastoreName, Known>,
     vms: BTreeMap<VmId, ProcessState>,
-    watching: BTreeMap<DatastoreName, Vec<VmId>>,
+    /// What was ordered last, and whether that was all.
+    watching: BTreeMap<DatastoreName, (Vec<VmId>, bool)>,
     passed: BTreeMap<DatastoreName, Time>,
     alive_due: Time,
 }
@@ -79,7 +80,7 @@ impl GuardSide {
             }
             GuardReport::Vm { vm, state } => {
                 // What is told of others is told again when they are to be watched.
-                let watched: usize = self.watching.values().map(Vec::len).sum();
+                let watched: usize = self.watching.values().map(|(vms, _)| vms.len()).sum();
                 if self.vms.len() < watched + UNWATCHED_MAX || self.vms.contains_key(vm) {
                     self.vms.insert(*vm, *state);
                 }
@@ -109,17 +110,23 @@ impl GuardSide {
         }
     }
 
-    /// Tells the guard which VMs are bound to the lease on that datastore, when that has changed.
-    pub(crate) fn watch(&mut self, datastore: &DatastoreName, vms: Vec<VmId>, out: &mut Out<'_>) {
-        if !self.connected || self.watching.get(datastore) == Some(&vms) {
+    /// Tells the guard which VMs are bound to the lease on that datastore, when that has changed. `all`: no others are.
+    pub(crate) fn watch(&mut self, datastore: &DatastoreName, vms: Vec<VmId>, all: bool, out: &mut Out<'_>) {
+        let order = (vms.clone(), all);
+        if !self.connected || self.watching.get(datastore) == Some(&order) {
             return;
         }
         // What a guard told before it was told whom to watch stands.
-        let before = self.watching.insert(datastore.clone(), vms.clone()).unwrap_or_default();
-        for vm in before.iter().filter(|vm| !vms.contains(vm)) {
+        let (before, _) = self.watching.insert(datastore.clone(), order).unwrap_or_default();
+        for vm in before.iter().filter(|vm| all && !vms.contains(vm)) {
             self.vms.remove(vm);
         }
-        out.effects.push(Effect::Guard(GuardOrder::Watch { datastore: datastore.clone(), vms }));
+        let datastore = datastore.clone();
+        out.effects.push(Effect::Guard(if all {
+            GuardOrder::Watch { datastore, vms }
+        } else {
+            GuardOrder::WatchAlso { datastore, vms }
+        }));
     }
 
     /// Shows the guard that the agent is well.

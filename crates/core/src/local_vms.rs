@@ -65,6 +65,7 @@ impl Domains {
 pub(crate) struct LocalVms {
     domains: Domains,
     well: bool,
+    seen: bool,
     pub(crate) capacity: Capacity,
     stored: BTreeMap<DatastoreName, BTreeMap<VmId, VmSpec>>,
     storing: BTreeMap<(DatastoreName, VmId), Storing>,
@@ -77,6 +78,7 @@ impl LocalVms {
         LocalVms {
             domains: Domains::default(),
             well: false,
+            seen: false,
             capacity: Capacity::default(),
             stored: BTreeMap::new(),
             storing: BTreeMap::new(),
@@ -92,6 +94,11 @@ impl LocalVms {
 
     pub(crate) fn is_well(&self) -> bool {
         self.well
+    }
+
+    /// Libvirt has shown all domains once in this run of the agent.
+    pub(crate) fn has_seen(&self) -> bool {
+        self.seen
     }
 
     /// What the VMs need whose XML is on that datastore.
@@ -111,6 +118,7 @@ impl LocalVms {
     }
 
     pub(crate) fn on_domains(&mut self, as_of: Time, domains: Vec<Domain>, out: &mut Out<'_>) {
+        self.seen = true;
         if !self.well {
             self.well = true;
             out.event(Event::HypervisorBack);

@@ -20,7 +20,7 @@ use crate::local_vms::LocalVms;
 use crate::message::{Body, Heartbeat, HeartbeatAck, Message, OwnedDatastore, Promise, Rank};
 use crate::out::{Counters, Out};
 use crate::peers::{DiskEvidence, Peer};
-use crate::protected_list::{Candidate, OwnerSide};
+use crate::protected_list::{Candidate, OwnerSide, PowerOnSeen};
 use crate::time::Time;
 use crate::view::View;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -211,7 +211,7 @@ impl Core {
                 self.guard.pass(name, until, out);
             }
             if let Some(vms) = datastore.watched() {
-                self.guard.watch(name, vms, out);
+                self.guard.watch(name, vms, self.vms.has_seen(), out);
             }
         }
         self.guard.show_life(self.config.incarnation, &self.config.timing, out);
@@ -444,12 +444,19 @@ impl Core {
             .filter(|peer| matches!(peer.state, HostState::Partitioned | HostState::Isolated))
             .map(|peer| peer.host.clone())
             .collect();
+        let failed: Vec<HostId> = self
+            .peers
+            .values()
+            .filter(|peer| peer.state == HostState::Failed)
+            .map(|peer| peer.host.clone())
+            .collect();
         let datastore = self.datastores.get_mut(name)?;
         let around = Around {
             primary,
             secondary,
             suspicious,
             cut_off: &cut_off,
+            failed: &failed,
             host: HostSide {
                 domains: self.vms.domains(),
                 concurrent_starts: if self.stopping { 0 } else { self.config.concurrent_starts },
@@ -554,17 +561,24 @@ impl Core {
                     HostState::Partitioned | HostState::Isolated => datastore.heartbeat_incarnation(host),
                     HostState::Unknown | HostState::AgentUnreachable | HostState::Failed => None,
                 };
-                if alive == Some(seen.list.incarnation) {
+                if alive == Some(seen.list.incarnation) && !seen.damaged {
                     current.insert(host.clone());
                 }
             }
-            let blind = self.peers.values().any(|peer| {
+            // R24 applies to R45 as well: who may still hold a lease may still run what it does not show.
+            let failed = |host: &HostId| states.get(host) == Some(&HostState::Failed);
+            let dark = |peer: &&Peer| {
                 let heartbeat = peer.heartbeat.as_ref();
                 let reaches = heartbeat.is_none_or(|heartbeat| heartbeat.datastores.contains(&name));
                 let shows = current.contains(&peer.host)
                     && heartbeat.is_none_or(|heartbeat| heartbeat.hypervisor_well);
-                peer.state != HostState::Failed && reaches && !shows
-            });
+                !failed(&peer.host) && reaches && !shows
+            };
+            let dark: Vec<HostId> = self.peers.values().filter(dark).map(|peer| peer.host.clone()).collect();
+            let kept = |(host, seen): &(&HostId, &PowerOnSeen)| {
+                **host == self.config.me || datastore.was_well(host, seen.list.incarnation)
+            };
+            let watched = power_on.iter().filter(kept).map(|(host, _)| host.clone()).collect();
             let side = OwnerSide {
                 me: &self.config.me,
                 timing: &self.config.timing,
@@ -573,7 +587,8 @@ impl Core {
                 heartbeat_read: &heartbeat_read,
                 candidates: &candidates,
                 current: &current,
-                blind,
+                dark: &dark,
+                watched: &watched,
                 anchored: self.isolation.is_anchored(&self.config.timing, out.now),
                 isolation_response: self.config.isolation_response,
             };

@@ -144,6 +144,16 @@ impl Ownership {
         }
     }
 
+    /// R26: this host's block was lost. There were epochs up to `floor`; one later than all that others show was its own, and it
+    /// owns nothing now.
+    pub(crate) fn recover(&mut self, floor: Epoch, blocks: &Blocks) {
+        let owned = self.present_owner(blocks).map_or(Epoch(0), |(epoch, _)| epoch);
+        self.block.instance = floor.max(self.highest_instance(blocks));
+        if floor > owned {
+            self.block.beat = Some(OwnerBeat { epoch: floor, counter: 0, released: true });
+        }
+    }
+
     /// The epoch that this host owns at `now`. Every act of an owner asks here first.
     pub(crate) fn epoch(&self, now: Time) -> Option<Epoch> {
         match self.stage {

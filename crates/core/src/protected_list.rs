@@ -5,6 +5,7 @@
 //! further is decided about it. So every step of a take-over waits for the one before to be durable.
 
 mod slot;
+mod spread;
 mod verdicts;
 
 use crate::event::{Event, VmName};
@@ -22,9 +23,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use mainstay_placement::{HostRoom, choose_spread};
 use serde::{Deserialize, Serialize};
 use slot::Slot;
+use spread::{HostRoom, choose_spread};
 
 /// Waits between attempts to restart a VM: at once, then longer; the last one repeats without end (I8: never given up).
 const RETRY_DELAYS: [Span; 6] = [
@@ -39,11 +40,20 @@ const RETRY_DELAYS: [Span; 6] = [
 /// A VM that ran for this long after a restart is well again: its attempts are forgotten.
 const RAN_WELL: Span = Span::from_secs(60);
 
-/// How long a VM that migrated away may take to show up elsewhere before it is restarted.
-const MIGRATION_GRACE: Span = Span::from_secs(10);
+/// How long a VM that migrated away, or vanished, may take to show up elsewhere before it is restarted.
+fn grace(cause: StopCause, timing: &Timing) -> Span {
+    if cause == StopCause::Migrated { Span::from_secs(10) } else { timing.failure_timeout }
+}
 
 /// From so many entries on, VMs that are off and that no host has are forgotten. The register holds about 3,000.
 const ENTRIES_KEPT: usize = 2_000;
+
+/// Why nobody gets a VM that may run where nobody looks.
+fn unseen(side: &OwnerSide<'_>) -> Refusals {
+    let reason =
+        |host: &HostId| (host.clone(), "the VM may run there, and it does not show what runs there".into());
+    side.dark.iter().map(reason).collect()
+}
 
 /// Why a VM waits, host by host.
 type Refusals = Vec<(HostId, Arc<str>)>;
@@ -54,6 +64,8 @@ pub(crate) struct PowerOnSeen {
     pub(crate) list: PowerOnList,
     /// When the read was started.
     pub(crate) started: Time,
+    /// That read found it damaged: the list is what was read before, or empty.
+    pub(crate) damaged: bool,
 }
 
 /// A host that could take VMs, as the owner sees it.
@@ -77,8 +89,10 @@ pub(crate) struct OwnerSide<'a> {
     /// Hosts that are alive and whose power-on list was written by the run of their agent that is alive: only these show
     /// what runs there *now*. What a dead host left behind shows what ran there once (R42).
     pub(crate) current: &'a BTreeSet<HostId>,
-    /// There is a host that is not known to be dead and does not show what runs on it.
-    pub(crate) blind: bool,
+    /// Hosts that are not known to be dead and do not show what runs on them (R45).
+    pub(crate) dark: &'a [HostId],
+    /// Hosts whose agent was well, and the writer of their power-on list, when they were last seen: the list was kept to the end.
+    pub(crate) watched: &'a BTreeSet<HostId>,
     /// This host is sure that it is not isolated itself.
     pub(crate) anchored: bool,
     /// The cluster's default isolation response.
@@ -301,7 +315,7 @@ impl OwnerList {
         {
             out.event(Event::VmActiveOnce { vm: name.clone(), host: host.clone() });
         }
-        if verdict != Verdict::AwaitMigration {
+        if !matches!(verdict, Verdict::AwaitMigration(_)) {
             slot.migrating_since = None;
         }
         match verdict {
@@ -313,20 +327,30 @@ impl OwnerList {
             Verdict::Grant { same_host, reason } => {
                 self.grant_anew(vm, same_host, reason, side, rooms, name, out);
             }
-            Verdict::AwaitMigration => {
-                let since = *slot.migrating_since.get_or_insert(out.now);
+            Verdict::AwaitMigration(cause) => {
+                let (_, until) =
+                    *slot.migrating_since.get_or_insert((out.now, out.now + grace(cause, side.timing)));
+                if out.now < until {
+                    return;
+                }
                 // Where nobody can look, it may well run: QEMU's lock must not be what finds out.
-                if out.now.since(since) >= MIGRATION_GRACE && !side.blind {
-                    let reason = "it migrated away but was not seen anywhere".into();
-                    self.grant_anew(vm, false, reason, side, rooms, name, out);
+                if side.dark.is_empty() && !seen.as_ref().is_some_and(|seen| seen.may_be_elsewhere) {
+                    let same_host = cause == StopCause::Unknown && entry.attempts == 0;
+                    let reason = alloc::format!("{cause}, and was not seen anywhere").into();
+                    self.grant_anew(vm, same_host, reason, side, rooms, name, out);
+                } else {
+                    slot.wait(unseen(side), name, side.timing, out);
                 }
             }
-            Verdict::Intend => self.intend(vm, rooms, name, out),
+            Verdict::AwaitSight => slot.wait(unseen(side), name, side.timing, out),
+            Verdict::Intend => self.intend(vm, rooms, name, side.timing, out),
             Verdict::IntendTo(host) => {
                 slot.working.intent = Some(host);
                 self.dirty = true;
             }
-            Verdict::TakeResponsibility => self.take_responsibility(vm, &entry, rooms, name, out),
+            Verdict::TakeResponsibility => {
+                self.take_responsibility(vm, &entry, rooms, name, side.timing, out);
+            }
             Verdict::DropResponsibility(reason) => self.drop_responsibility(vm, &entry, reason, name, out),
             Verdict::Confirm => self.confirm(vm, &entry, out.now),
             Verdict::Cancel(reason) => {
@@ -424,7 +448,9 @@ impl OwnerList {
 
     /// Entries on disk with why they wait.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&Entry, Option<&Refusals>)> {
-        self.slots.values().filter_map(|slot| Some((slot.durable.as_ref()?, slot.waits.as_ref())))
+        self.slots.values().filter_map(|slot| {
+            Some((slot.durable.as_ref()?, slot.waits.as_ref().map(|waits| &waits.reasons)))
+        })
     }
 
     /// When to review again although nothing happened: retries, time-outs of grants.
@@ -438,8 +464,9 @@ impl OwnerList {
             let claim = slot.durable_since + timing.claim_timeout();
             let claim = (slot.running_since.is_none() && claim > now).then_some(claim);
             let well = slot.running_since.filter(|_| entry.attempts > 0).map(|since| since + RAN_WELL);
-            let grace = slot.migrating_since.map(|since| since + MIGRATION_GRACE);
-            [retry, claim, well, grace].into_iter().flatten().filter(|at| *at > now).min()
+            let grace = slot.migrating_since.map(|(_, until)| until);
+            let told = slot.waits.as_ref().filter(|waits| !waits.told).map(|waits| waits.tell_at);
+            [retry, claim, well, grace, told].into_iter().flatten().filter(|at| *at > now).min()
         };
         self.slots.values().filter_map(due).min()
     }

@@ -73,6 +73,20 @@ pub struct PowerOnList {
     pub claims: Vec<Claim>,
 }
 
+impl PowerOnList {
+    /// That of a host that has never written one.
+    pub(crate) fn empty() -> PowerOnList {
+        PowerOnList {
+            boot: BootId([0; 16]),
+            incarnation: Incarnation(0),
+            version: 0,
+            isolated: false,
+            list_seen: None,
+            claims: Vec::new(),
+        }
+    }
+}
+
 /// Which version of which epoch's protected list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ListStamp {
@@ -100,6 +114,9 @@ pub struct Claim {
     /// down all the same, that is not its user's word.
     #[serde(default)]
     pub asked_to_stop: bool,
+    /// The host powers it off, for isolation: that it is destroyed is not its user's word.
+    #[serde(default)]
+    pub powering_off: bool,
 }
 
 impl Claim {
@@ -107,6 +124,12 @@ impl Claim {
     /// under an earlier grant goes (R36).
     pub(crate) fn is_new_since(&self, token: Token) -> bool {
         self.state.is_running_or_frozen() && self.token.is_none_or(|held| held >= token)
+    }
+
+    /// Whether it shows that the VM came, or is coming, since that grant was given.
+    pub(crate) fn may_be_there(&self, token: Token) -> bool {
+        let arriving = self.state == ClaimState::Migrating && self.token.is_none();
+        arriving || self.is_new_since(token)
     }
 }
 
@@ -121,7 +144,7 @@ pub enum ClaimState {
     Frozen,
     /// An isolation response is under way.
     Stopping,
-    /// It is leaving by live migration.
+    /// It is arriving by live migration: its QEMU is there and waits for the source's last word.
     Migrating,
     /// It has stopped here.
     Stopped {

@@ -207,6 +207,16 @@ impl Service {
                     self.keeper.keep(&self.kept);
                 }
             }
+            GuardInput::Order(GuardOrder::WatchAlso { datastore, vms }) => {
+                let watched = self.kept.watched.entry(datastore.clone()).or_default();
+                let before = watched.len();
+                watched.extend(vms);
+                watched.sort_unstable();
+                watched.dedup();
+                if watched.len() != before {
+                    self.keeper.keep(&self.kept);
+                }
+            }
             GuardInput::Tick
             | GuardInput::Written { .. }
             | GuardInput::Process { .. }

@@ -154,6 +154,7 @@ impl Fake {
                 state,
                 spec: Some(spec()),
                 asked_to_stop: false,
+                powering_off: false,
             }],
         };
         self.write(RegisterId::PowerOn(self.me.clone()), RegisterValue::PowerOn(list), effects);

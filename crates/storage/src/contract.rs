@@ -63,6 +63,7 @@ fn power_on(version: u64, claims: u32) -> RegisterValue {
         state: ClaimState::Running,
         spec: None,
         asked_to_stop: false,
+        powering_off: false,
     };
     RegisterValue::PowerOn(PowerOnList {
         boot: BootId([1; 16]),

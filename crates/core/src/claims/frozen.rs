@@ -22,6 +22,11 @@ impl Claims {
         claimed.chain(present).collect::<BTreeSet<VmId>>().into_iter().collect()
     }
 
+    /// There was a lease in this run.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.leased
+    }
+
     /// Whether any VM is frozen.
     pub(crate) fn has_frozen(&self) -> bool {
         self.slots.values().any(|slot| slot.frozen)
@@ -88,14 +93,14 @@ impl Claims {
         let (Some(look), Some(lease)) = (look, host.lease) else { return };
         let waits = |slot: &&Slot| {
             slot.frozen
+                && !matches!(slot.claim.state, ClaimState::Migrating)
                 && !slot.claim.state.is_released()
                 && matches!(
                     slot.stage,
-                    Stage::Settled | Stage::Stopping { .. } | Stage::Resuming { .. } | Stage::Doubtful { .. }
+                    Stage::Settled | Stage::Stopping(_) | Stage::Resuming { .. } | Stage::Doubtful { .. }
                 )
         };
         let frozen: Vec<VmId> = self.slots.values().filter(waits).map(|slot| slot.claim.vm).collect();
-        self.thaw_incoming(lease, host, out);
         if frozen.is_empty() || !self.counts(look, lease) {
             return;
         }
@@ -153,15 +158,16 @@ impl Claims {
         }
     }
 
-    /// The target of a live migration does not execute before its source has stopped: the lease alone decides.
-    fn thaw_incoming(&mut self, lease: Lease, host: &HostSide<'_>, out: &mut Out<'_>) {
-        let Some(domains) = host.domains else { return };
+    /// R52: the target of a live migration that was frozen before it ran is ended, not thawed. Its source has not let go yet: it
+    /// goes on there, or was taken over meanwhile.
+    pub(super) fn end_frozen_arrivals(&mut self, host: &HostSide<'_>, out: &mut Out<'_>) {
+        let Some(domains) = host.domains.filter(|_| out.now >= self.arrivals_due) else { return };
         for vm in &self.present {
             let incoming = domains.get(*vm).0.is_some_and(|domain| domain.state == DomainState::Incoming);
             let frozen = host.processes.get(vm) == Some(&ProcessState::Frozen);
-            let held = self.slots.get(vm).is_some_and(|slot| !slot.claim.state.is_released());
-            if incoming && frozen && !held {
-                out.effects.push(Effect::Guard(GuardOrder::Thaw { vm: *vm, term: lease.term }));
+            if incoming && frozen {
+                self.arrivals_due = out.now + ORDER_RETRY;
+                out.effects.push(Effect::Guard(GuardOrder::Kill { vm: *vm }));
             }
         }
     }

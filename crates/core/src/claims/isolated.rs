@@ -47,75 +47,115 @@ impl Claims {
             out.event(Event::IsolationResponseApplied { vm: name, response });
             if let Some(slot) = self.slots.get_mut(&vm) {
                 // On disk first: whoever comes after this run of the agent must know whose will it was.
-                slot.stage = Stage::Stopping {
+                slot.stage = Stage::Stopping(Stopping {
+                    durable: None,
                     ordered: false,
+                    asked: false,
                     op: None,
                     retry_at: Time(u64::MAX),
                     power_off_at,
                     timeout,
-                };
+                });
                 slot.claim.state = ClaimState::Stopping;
-                slot.claim.asked_to_stop = true;
-                slot.asked_to_stop = Some(out.now + timeout.max(ASKED_BEFORE));
+                slot.claim.asked_to_stop |= power_off_at.is_some();
+                slot.claim.powering_off = power_off_at.is_none();
                 self.dirty = true;
             }
         }
     }
 
-    /// An isolation response under way: the VM has stopped, contact is back, or its time is over.
+    /// An isolation response under way: the VM has stopped, contact is back, the owner has changed its mind, or its time is over.
     pub(super) fn follow_stopping(
         &mut self,
         vm: VmId,
         (state, as_of): (DomainState, Time),
+        look: Option<&Look>,
         host: &HostSide<'_>,
         out: &mut Out<'_>,
     ) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let Stage::Stopping { ordered, op, retry_at, power_off_at, timeout } = slot.stage.clone() else {
-            return;
-        };
-        let stopped = matches!(state, DomainState::Stopped(_)) && as_of >= slot.acted;
-        if ordered && stopped {
-            return self.release(vm, ClaimState::Stopped { cause: StopCause::Isolation });
-        }
+        let Some(slot) = self.slots.get(&vm) else { return };
+        let Stage::Stopping(mut stopping) = slot.stage.clone() else { return };
         let name = VmName { id: vm, name: slot.claim.name.clone() };
-        let revocable = !ordered || power_off_at.is_some();
-        if stopped || (revocable && !host.isolation.isolated) {
-            // R62: what has not happened yet does not happen. If the guest goes down all the same, it was not its user.
-            slot.stage = Stage::Settled;
-            slot.claim.state = if slot.frozen { ClaimState::Frozen } else { ClaimState::Running };
-            if !ordered {
-                slot.asked_to_stop = None;
-                slot.claim.asked_to_stop = false;
+        if let DomainState::Stopped(cause) = state
+            && as_of >= slot.acted
+        {
+            if !stopping.ordered {
+                return self.call_off(vm, &stopping);
             }
-            self.dirty = true;
-            if !stopped {
+            // What nobody can explain was this; what its user did meanwhile is the user's word (I4).
+            let cause = match slot.cause(cause, out.now) {
+                StopCause::Crashed | StopCause::Unknown => StopCause::Isolation,
+                cause => cause,
+            };
+            return self.release(vm, ClaimState::Stopped { cause });
+        }
+        // R62: what has not happened yet does not happen.
+        let revocable = !stopping.ordered || stopping.power_off_at.is_some();
+        if revocable && !host.isolation.isolated {
+            out.event(Event::IsolationResponseStopped { vm: name });
+            return self.call_off(vm, &stopping);
+        }
+        if !stopping.ordered {
+            let after = |look: &&Look| stopping.durable.is_some_and(|at| look.started >= at);
+            let Some(look) = look.filter(after) else { return };
+            if look.changing {
+                self.look_wanted = true;
+                return;
+            }
+            let responsible = look.list.entry(vm).is_some_and(|entry| entry.responsible.is_some());
+            if !responsible || !self.is_granted(look, vm) {
                 out.event(Event::IsolationResponseStopped { vm: name });
+                return self.call_off(vm, &stopping);
             }
-            return;
+            stopping.ordered = true;
+            stopping.retry_at = out.now;
         }
-        let late = power_off_at.is_some_and(|at| out.now >= at);
-        if !ordered || !(late || (op.is_none() && out.now >= retry_at)) {
-            return;
+        if stopping.power_off_at.is_some_and(|at| out.now >= at) {
+            out.event(Event::ShutdownTimedOut { vm: name, after: stopping.timeout });
+            // On disk first, and looked at again, like the beginning.
+            stopping = Stopping { durable: None, ordered: false, power_off_at: None, op: None, ..stopping };
+            if let Some(slot) = self.slots.get_mut(&vm) {
+                slot.claim.powering_off = true;
+                self.dirty = true;
+            }
+        } else if stopping.op.is_none() && out.now >= stopping.retry_at {
+            stopping = self.order_stop(vm, stopping, out);
         }
-        if late {
-            out.event(Event::ShutdownTimedOut { vm: name, after: timeout });
+        self.set_stage(vm, Stage::Stopping(stopping));
+    }
+
+    /// Asks the guest to shut down, or powers it off. Until then what libvirt says of its end is taken for this host's doing.
+    fn order_stop(&mut self, vm: VmId, stopping: Stopping, out: &mut Out<'_>) -> Stopping {
+        let shuts_down = stopping.power_off_at.is_some();
+        if let Some(slot) = self.slots.get_mut(&vm) {
+            let until = out.now + stopping.timeout.max(ASKED_BEFORE);
+            if shuts_down {
+                slot.asked_to_stop = Some(until);
+            } else {
+                slot.powered_off = Some(until);
+            }
         }
-        let power_off_at = power_off_at.filter(|_| !late);
-        let op = Some(match power_off_at {
-            Some(_) => out.vm(VmAction::Shutdown { vm }),
-            None => self.destroy(vm, out),
-        });
-        self.set_stage(vm, Stage::Stopping { ordered, op, retry_at: out.now, power_off_at, timeout });
+        let op = if shuts_down { out.vm(VmAction::Shutdown { vm }) } else { self.destroy(vm, out) };
+        Stopping { asked: stopping.asked || shuts_down, op: Some(op), retry_at: out.now, ..stopping }
+    }
+
+    /// The VM stays as it is. A guest that was asked to shut down may do so all the same: that is not its user's word.
+    fn call_off(&mut self, vm: VmId, stopping: &Stopping) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        slot.stage = Stage::Settled;
+        slot.claim.state = if slot.frozen { ClaimState::Frozen } else { ClaimState::Running };
+        slot.claim.powering_off = false;
+        slot.claim.asked_to_stop = stopping.asked;
+        self.dirty = true;
     }
 
     /// The order to stop was carried out, or could not be. That the VM is off is seen, never concluded.
     pub(super) fn on_stop_done(&mut self, vm: VmId, outcome: &VmOutcome, now: Time) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let Stage::Stopping { op, retry_at, power_off_at, .. } = &mut slot.stage else { return };
-        *op = None;
+        let Stage::Stopping(stopping) = &mut slot.stage else { return };
+        stopping.op = None;
         // A guest that was asked once need not be asked again; a power-off is repeated until the VM is seen to be gone.
-        let again = *outcome != VmOutcome::Done || power_off_at.is_none();
-        *retry_at = if again { now + SHUTDOWN_RETRY } else { Time(u64::MAX) };
+        let again = *outcome != VmOutcome::Done || stopping.power_off_at.is_none();
+        stopping.retry_at = if again { now + SHUTDOWN_RETRY } else { Time(u64::MAX) };
     }
 }

@@ -13,7 +13,7 @@ impl Claims {
             | Stage::Checking { .. }
             | Stage::Removing { .. }
             | Stage::RemovalDue { .. }
-            | Stage::Stopping { .. }
+            | Stage::Stopping(_)
             | Stage::Doubtful { .. } => false,
         };
         self.slots.values().filter(busy).count() as u32
@@ -22,7 +22,13 @@ impl Claims {
     /// Whether a look at the protected list is waited for.
     pub(crate) fn waits_for_look(&self) -> bool {
         let waits = |slot: &Slot| {
-            matches!(slot.stage, Stage::Checking { .. } | Stage::Prepared { .. }) || slot.frozen
+            let asking = matches!(
+                slot.stage,
+                Stage::Checking { .. }
+                    | Stage::Prepared { .. }
+                    | Stage::Stopping(Stopping { durable: Some(_), ordered: false, .. })
+            );
+            asking || slot.frozen
         };
         self.slots.values().any(waits)
     }
@@ -32,11 +38,11 @@ impl Claims {
         for claim in claims {
             let Some(slot) = self.slots.get_mut(&claim.vm) else { continue };
             slot.durable |= !claim.state.is_released();
-            if let Stage::Stopping { ordered: ordered @ false, retry_at, .. } = &mut slot.stage
-                && claim.state == ClaimState::Stopping
+            if let Stage::Stopping(stopping @ Stopping { durable: None, .. }) = &mut slot.stage
+                && *claim == slot.claim
             {
-                *ordered = true;
-                *retry_at = now;
+                stopping.durable = Some(now);
+                self.look_wanted = true;
             }
             if slot.stage == Stage::Announcing && slot.claim == *claim {
                 slot.stage = Stage::Checking { since: now };
@@ -72,7 +78,7 @@ impl Claims {
                 | Stage::Resuming { .. }
                 | Stage::Removing { .. }
                 | Stage::RemovalDue { .. }
-                | Stage::Stopping { .. }
+                | Stage::Stopping(_)
                 | Stage::Doubtful { .. } => {}
             }
         }
@@ -157,7 +163,7 @@ impl Claims {
                 let then = ClaimState::StartFailed { reason: reason.clone() };
                 self.set_stage(vm, Stage::Removing { op, then });
             }
-            (Stage::Stopping { .. }, outcome) => self.on_stop_done(vm, outcome, out.now),
+            (Stage::Stopping(_), outcome) => self.on_stop_done(vm, outcome, out.now),
             (Stage::Removing { then, .. }, VmOutcome::Done) => self.release(vm, then),
             (Stage::Removing { then, .. }, VmOutcome::Failed(_) | VmOutcome::Unknown(_)) => {
                 self.set_stage(vm, Stage::RemovalDue { at: out.now + REMOVAL_RETRY, then });
@@ -217,6 +223,7 @@ impl Claims {
                 state: ClaimState::Stopped { cause: StopCause::Withdrawn },
                 spec: None,
                 asked_to_stop: false,
+                powering_off: false,
             },
         };
         let then = claim.state.clone();

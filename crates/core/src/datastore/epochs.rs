@@ -41,6 +41,40 @@ impl Datastore {
         }
     }
 
+    /// R26: others can't contend past a block that nobody can read, and this host must not forget which epochs were its own:
+    /// reads all that tells of epochs before it writes a good block.
+    pub(super) fn recover_block(&mut self, out: &mut Out<'_>) {
+        if out.now < self.recover_due || self.reading(&Purpose::Recover) {
+            return;
+        }
+        let mut registers: Vec<RegisterId> =
+            (0..LIST_REGIONS).map(|region| RegisterId::ProtectedList(Epoch(region))).collect();
+        registers.push(RegisterId::PowerOn(self.me.clone()));
+        for host in &self.peers {
+            registers.extend([RegisterId::Ownership(host.clone()), RegisterId::PowerOn(host.clone())]);
+        }
+        self.read(Purpose::Recover, registers, out);
+    }
+
+    pub(super) fn on_recovered(&mut self, lists: &[ProtectedList], out: &mut Out<'_>) {
+        self.recover_due = out.now + self.config.timing.heartbeat;
+        if self.blocks.values().any(Option::is_none) {
+            return;
+        }
+        let of_claims = |list: &PowerOnList| {
+            let granted = list.claims.iter().filter_map(|claim| Some(claim.token?.epoch)).max();
+            granted.max(list.list_seen.map(|stamp| stamp.epoch))
+        };
+        let claimed = self.seen_power_on.values().filter_map(|seen| of_claims(&seen.list)).max();
+        let written = lists.iter().map(|list| list.epoch).max();
+        let floor = claimed.max(written).unwrap_or(Epoch(0));
+        self.block_lost = false;
+        self.ownership.recover(floor, &self.blocks);
+        self.seen_power_on.remove(&self.me);
+        self.own_dirty = true;
+        self.write_block(out);
+    }
+
     /// Whether some other host's heartbeat has moved here within the failure time-out.
     fn anybody_else_alive(&self, now: Time) -> bool {
         let still = |host: &HostId| self.evidence(host, now).and_then(|evidence| evidence.still);

@@ -34,6 +34,13 @@ impl Datastore {
         sighting.value.as_ref()?.agent
     }
 
+    /// Whether that run of the host's agent was well when the host last showed itself here.
+    pub(crate) fn was_well(&self, host: &HostId, run: Incarnation) -> bool {
+        let seen = self.heartbeats.get(host).and_then(Option::as_ref);
+        let register = seen.and_then(|sighting| sighting.value.as_ref());
+        register.is_some_and(|register| register.agent_well && register.agent == Some(run))
+    }
+
     /// For each peer: when the last answered read of its heartbeat register was started.
     pub(crate) fn heartbeat_reads(&self) -> BTreeMap<HostId, Time> {
         let read = |(host, sighting): (&HostId, &Option<Sighting<_>>)| {
@@ -46,7 +53,8 @@ impl Datastore {
     pub(crate) fn power_on_lists(&self, now: Time) -> BTreeMap<HostId, PowerOnSeen> {
         let mut lists = self.seen_power_on.clone();
         if let Some(durable) = &self.power_on.durable {
-            lists.insert(self.me.clone(), PowerOnSeen { list: durable.clone(), started: now });
+            lists
+                .insert(self.me.clone(), PowerOnSeen { list: durable.clone(), started: now, damaged: false });
         }
         lists
     }

@@ -115,8 +115,13 @@ impl Datastore {
                 ReadRegister::Missing => None,
                 ReadRegister::Unreadable(reason) => {
                     self.on_unreadable(&id, reason, out);
-                    // A damaged list counts as none: the power-on lists stand in for it. A damaged block must not.
-                    complete &= matches!(id, RegisterId::ProtectedList(_));
+                    // A damaged list counts as none: the power-on lists stand in for it. A damaged block must not, and a damaged
+                    // power-on list only of a host that is dead.
+                    complete &= match &id {
+                        RegisterId::ProtectedList(_) => true,
+                        RegisterId::PowerOn(host) => around.failed.contains(host),
+                        RegisterId::Heartbeat(_) | RegisterId::Ownership(_) => false,
+                    };
                     self.take_in_damage(&id, &read, out.now);
                     continue;
                 }
@@ -127,9 +132,10 @@ impl Datastore {
             }
             self.take_in(&id, value, &read, &mut lists, out.now);
         }
-        let newest = lists.into_iter().max_by_key(ProtectedList::stamp);
+        let newest = lists.iter().max_by_key(|list| list.stamp()).cloned();
         match read.purpose {
             Purpose::Open => {}
+            Purpose::Recover => self.on_recovered(&lists, out),
             Purpose::Scan | Purpose::PowerOn => self.review_wanted = true,
             Purpose::Look => self.on_look(&read, newest, complete, around, out),
             Purpose::Consensus => {
@@ -195,18 +201,12 @@ impl Datastore {
                 let list = match value {
                     Some(RegisterValue::PowerOn(list)) => list,
                     // Never written: that host has never claimed anything here.
-                    Some(_) | None => PowerOnList {
-                        boot: BootId([0; 16]),
-                        incarnation: Incarnation(0),
-                        version: 0,
-                        isolated: false,
-                        list_seen: None,
-                        claims: Vec::new(),
-                    },
+                    Some(_) | None => PowerOnList::empty(),
                 };
                 let newer = self.seen_power_on.get(host).is_none_or(|seen| seen.started <= read.started);
                 if newer {
-                    self.seen_power_on.insert(host.clone(), PowerOnSeen { list, started: read.started });
+                    self.seen_power_on
+                        .insert(host.clone(), PowerOnSeen { list, started: read.started, damaged: false });
                 }
             }
             (RegisterId::ProtectedList(_), Some(RegisterValue::ProtectedList(list))) => lists.push(list),
@@ -224,8 +224,11 @@ impl Datastore {
                 }
             }
             RegisterId::PowerOn(host) => {
-                if let Some(seen) = self.seen_power_on.get_mut(host) {
-                    seen.started = seen.started.max(read.started);
+                let unknown = PowerOnSeen { list: PowerOnList::empty(), started: Time(0), damaged: true };
+                let seen = self.seen_power_on.entry(host.clone()).or_insert(unknown);
+                if seen.started <= read.started {
+                    seen.started = read.started;
+                    seen.damaged = true;
                 }
             }
             RegisterId::Ownership(_) | RegisterId::ProtectedList(_) => {}
@@ -255,6 +258,7 @@ impl Datastore {
             }
             Purpose::PowerOn => self.resync_due = self.resync_due.min(out.now + timing.heartbeat),
             Purpose::Open | Purpose::Scan => {}
+            Purpose::Recover => self.recover_due = out.now + timing.heartbeat,
         }
     }
 
@@ -276,8 +280,8 @@ impl Datastore {
                 | ReadRegister::Missing => {}
                 ReadRegister::Unreadable(reason) => {
                     self.on_unreadable(&id, reason, out);
-                    // Others can't contend past a block that nobody can read: write a good one.
-                    self.own_dirty |= matches!(id, RegisterId::Ownership(_));
+                    self.block_lost |= matches!(id, RegisterId::Ownership(_));
+                    self.claims_lost |= matches!(id, RegisterId::PowerOn(_));
                 }
             }
         }

@@ -30,7 +30,15 @@ fn entry() -> Entry {
 }
 
 fn claim(number: u64, state: ClaimState) -> Claim {
-    Claim { vm: VM, name: "web1".into(), token: Some(token(number)), state, spec: None, asked_to_stop: false }
+    Claim {
+        vm: VM,
+        name: "web1".into(),
+        token: Some(token(number)),
+        state,
+        spec: None,
+        asked_to_stop: false,
+        powering_off: false,
+    }
 }
 
 fn stopped(cause: StopCause) -> Claim {
@@ -41,9 +49,11 @@ fn seen(state: HostState, claim: Option<&Claim>) -> HolderSeen<'_> {
     HolderSeen {
         state,
         claim,
+        unreadable: false,
         saw_grant: false,
         read_after_intent: false,
         overdue: false,
+        may_be_elsewhere: false,
         may_take_responsibility: false,
     }
 }
@@ -71,14 +81,17 @@ fn what_was_stopped_on_purpose_stays_down_and_the_rest_is_restarted() {
         let verdict = decide(&entry(), Some(&seen(HostState::Connected, Some(&claim))), None);
         assert_eq!(verdict, Verdict::SetOff(cause), "{cause}");
     }
-    for (cause, same_host) in [(Crashed, true), (Unknown, true), (HostFailed, false), (Withdrawn, false)] {
+    for (cause, same_host) in [(Crashed, true), (HostFailed, false), (Withdrawn, false)] {
         let claim = stopped(cause);
         let verdict = decide(&entry(), Some(&seen(HostState::Connected, Some(&claim))), None);
         assert_eq!(verdict, grant(same_host, &alloc::format!("{cause}")), "{cause}");
     }
-    let left = stopped(Migrated);
-    let verdict = decide(&entry(), Some(&seen(HostState::Connected, Some(&left))), None);
-    assert_eq!(verdict, Verdict::AwaitMigration);
+    // It may have moved: it is waited for first (R45).
+    for cause in [Migrated, Unknown] {
+        let left = stopped(cause);
+        let verdict = decide(&entry(), Some(&seen(HostState::Connected, Some(&left))), None);
+        assert_eq!(verdict, Verdict::AwaitMigration(cause));
+    }
 }
 
 #[test]
@@ -190,4 +203,48 @@ fn a_copy_that_its_user_started_is_adopted_unless_the_holder_runs_it() {
     let running = claim(5, ClaimState::Running);
     let verdict = decide(&entry(), Some(&seen(HostState::Connected, Some(&running))), Some(&other));
     assert_eq!(verdict, Verdict::Twice(other));
+}
+
+/// R45: it left by live migration while nobody watched its host, and the host is dead. Who shows it running is believed.
+#[test]
+fn a_vm_of_a_dead_host_that_another_one_shows_running_is_given_to_that_one() {
+    let running = claim(5, ClaimState::Running);
+    let (here, there): (HostId, HostId) = ("host-2".into(), "host-3".into());
+    let dead = seen(HostState::Failed, Some(&running));
+    assert_eq!(decide(&entry(), Some(&dead), Some(&here)), Verdict::IntendTo(here.clone()));
+    let intended = Entry { intent: Some(here.clone()), ..entry() };
+    let after = HolderSeen { read_after_intent: true, ..dead.clone() };
+    assert_eq!(decide(&intended, Some(&after), Some(&here)), Verdict::Adopt(here.clone()));
+    // It showed up elsewhere after the owner had chosen a host.
+    let elsewhere = Entry { intent: Some(there), ..entry() };
+    assert_eq!(decide(&elsewhere, Some(&after), Some(&here)), Verdict::Cancel("it runs on host-2".into()));
+}
+
+/// What an alive host last said is not known: nothing is concluded from what it said before. A dead one holds nothing up.
+#[test]
+fn a_power_on_list_that_cannot_be_read_holds_a_vm_only_while_its_host_lives() {
+    let gone = stopped(StopCause::Crashed);
+    let damaged = HolderSeen { unreadable: true, ..seen(HostState::Connected, Some(&gone)) };
+    assert_eq!(decide(&entry(), Some(&damaged), None), Verdict::Keep);
+    let intended = Entry { intent: Some("host-2".into()), ..entry() };
+    let overdue = HolderSeen { claim: None, overdue: true, read_after_intent: true, ..damaged.clone() };
+    assert_eq!(decide(&intended, Some(&overdue), None), Verdict::Keep);
+    let dead = HolderSeen { state: HostState::Failed, claim: None, ..damaged };
+    assert_eq!(decide(&entry(), Some(&dead), None), Verdict::Intend);
+}
+
+/// R45: nobody can say that it does not run elsewhere: it is not granted, neither at once nor by an intent that stands.
+#[test]
+fn a_vm_of_a_dead_host_waits_while_it_may_be_elsewhere() {
+    let running = claim(5, ClaimState::Running);
+    let dead = HolderSeen { may_be_elsewhere: true, ..seen(HostState::Failed, Some(&running)) };
+    assert_eq!(decide(&entry(), Some(&dead), None), Verdict::AwaitSight);
+    let intended = Entry { intent: Some("host-2".into()), ..entry() };
+    let after = HolderSeen { read_after_intent: true, ..dead };
+    assert_eq!(decide(&intended, Some(&after), None), Verdict::Keep);
+    let seen = HolderSeen { may_be_elsewhere: false, ..after };
+    assert_eq!(decide(&intended, Some(&seen), None), Verdict::Confirm);
+    let vanished = stopped(StopCause::Unknown);
+    let back = self::seen(HostState::Connected, Some(&vanished));
+    assert!(matches!(decide(&intended, Some(&back), None), Verdict::Cancel(_)));
 }

@@ -85,6 +85,14 @@ pub enum GuardOrder {
         /// All of them.
         vms: Vec<VmId>,
     },
+    /// These VMs are bound to the lease on that datastore too, beside those that are: an agent that has not seen yet what
+    /// runs here must not let go of what the run before it had seen.
+    WatchAlso {
+        /// The datastore.
+        datastore: DatastoreName,
+        /// Some of them.
+        vms: Vec<VmId>,
+    },
     /// QEMU was created for that VM: find its process. Answered by [`GuardReport::Vm`].
     Adopt {
         /// The VM.

@@ -15,11 +15,20 @@ pub(super) struct Slot {
     pub(super) announced: bool,
     pub(super) running_since: Option<Time>,
     pub(super) next_try: Time,
-    pub(super) migrating_since: Option<Time>,
-    pub(super) waits: Option<Refusals>,
+    /// It is waited for since then, until then.
+    pub(super) migrating_since: Option<(Time, Time)>,
+    pub(super) waits: Option<Waits>,
     pub(super) twice: Option<HostId>,
     pub(super) avoid: BTreeSet<HostId>,
     pub(super) reason: Arc<str>,
+}
+
+/// Why a VM waits for a host. People are told when it has lasted: at the start of a whole cluster everybody waits a moment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Waits {
+    pub(super) reasons: Refusals,
+    pub(super) tell_at: Time,
+    pub(super) told: bool,
 }
 
 impl Candidate {
@@ -69,13 +78,40 @@ impl Slot {
         HolderSeen {
             state,
             claim,
+            unreadable: seen.is_some_and(|seen| seen.damaged),
             saw_grant: seen.and_then(|seen| seen.list.list_seen).is_some_and(|list| list >= self.stamp),
             read_after_intent: after(seen.map(|seen| seen.started))
                 && (holder == side.me || after(side.heartbeat_read.get(holder).copied())),
             overdue,
+            may_be_elsewhere: self.may_be_elsewhere(holder, claim, side),
             may_take_responsibility: side.anchored
                 && entry.isolation_response.unwrap_or(side.isolation_response)
                     != IsolationResponse::LeavePoweredOn,
+        }
+    }
+
+    /// R45: whether the VM may be on a host other than its holder although none is known to run it.
+    fn may_be_elsewhere(&self, holder: &HostId, claim: Option<&Claim>, side: &OwnerSide<'_>) -> bool {
+        // What it never claimed never ran there.
+        let had = claim.is_some() || side.power_on.get(holder).is_none_or(|seen| seen.damaged);
+        let dark = side.dark.iter().any(|host| host != holder);
+        let unwatched = had && dark && !side.watched.contains(holder);
+        let alive = |host: &HostId| {
+            host != holder && side.states.get(host).is_none_or(|state| *state != HostState::Failed)
+        };
+        let shows = |claim: &Claim| claim.vm == self.working.vm && claim.may_be_there(self.working.token);
+        let mut others = side.power_on.iter().filter(|(host, _)| alive(host));
+        unwatched || others.any(|(_, seen)| seen.list.claims.iter().any(shows))
+    }
+
+    /// The VM waits, for these reasons.
+    pub(super) fn wait(&mut self, reasons: Refusals, vm: VmName, timing: &Timing, out: &mut Out<'_>) {
+        let tell_at = out.now + timing.network_timeout();
+        let waits = self.waits.get_or_insert(Waits { reasons: Vec::new(), tell_at, told: false });
+        waits.reasons = reasons;
+        if !waits.told && out.now >= waits.tell_at {
+            waits.told = true;
+            out.event(Event::VmWaitsForHost { vm, reasons: waits.reasons.clone() });
         }
     }
 
@@ -102,6 +138,7 @@ impl Slot {
         rooms: &mut [Candidate],
         preferred: Option<&HostId>,
         name: VmName,
+        timing: &Timing,
         out: &mut Out<'_>,
     ) -> Option<HostId> {
         let picture: Vec<HostRoom> = rooms
@@ -124,12 +161,7 @@ impl Slot {
             Err(reasons) => {
                 let hosts = rooms.iter().map(|room| room.host.clone());
                 let refusals: Refusals = hosts.zip(reasons.into_iter().map(Arc::from)).collect();
-                if self.waits.as_ref() != Some(&refusals) {
-                    if self.waits.is_none() {
-                        out.event(Event::VmWaitsForHost { vm: name, reasons: refusals.clone() });
-                    }
-                    self.waits = Some(refusals);
-                }
+                self.wait(refusals, name, timing, out);
                 None
             }
         }

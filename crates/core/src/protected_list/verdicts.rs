@@ -81,7 +81,7 @@ impl OwnerList {
         }
         // R61: there was room for it there when this owner took responsibility.
         let preferred = former.filter(|_| same_host).or(slot.working.responsible.clone());
-        let Some(host) = slot.choose(rooms, preferred.as_ref(), name, out) else { return };
+        let Some(host) = slot.choose(rooms, preferred.as_ref(), name, side.timing, out) else { return };
         self.tokens += 1;
         slot.working.token = Token { epoch: self.epoch, number: self.tokens };
         if slot.working.failed_over_from.is_none() && slot.working.holder.as_ref() != Some(&host) {
@@ -94,7 +94,14 @@ impl OwnerList {
         self.dirty = true;
     }
 
-    pub(super) fn intend(&mut self, vm: VmId, rooms: &mut [Candidate], name: VmName, out: &mut Out<'_>) {
+    pub(super) fn intend(
+        &mut self,
+        vm: VmId,
+        rooms: &mut [Candidate],
+        name: VmName,
+        timing: &Timing,
+        out: &mut Out<'_>,
+    ) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         if slot.working.spec.priority == Priority::Disabled || out.now < slot.next_try {
             return;
@@ -103,7 +110,7 @@ impl OwnerList {
         if let Some(holder) = &slot.working.holder {
             slot.avoid.insert(holder.clone());
         }
-        let Some(host) = slot.choose(rooms, None, name, out) else { return };
+        let Some(host) = slot.choose(rooms, None, name, timing, out) else { return };
         slot.working.intent = Some(host);
         self.dirty = true;
     }
@@ -134,11 +141,12 @@ impl OwnerList {
         entry: &Entry,
         rooms: &mut [Candidate],
         name: VmName,
+        timing: &Timing,
         out: &mut Out<'_>,
     ) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         let Some(from) = entry.holder.clone() else { return };
-        let Some(to) = slot.choose(rooms, None, name.clone(), out) else { return };
+        let Some(to) = slot.choose(rooms, None, name.clone(), timing, out) else { return };
         out.event(Event::ResponsibilityTaken { vm: name, from, to: to.clone() });
         slot.working.responsible = Some(to);
         self.dirty = true;

@@ -191,6 +191,7 @@ impl Dice {
             state: self.pick(&states),
             spec: self.some(Dice::spec),
             asked_to_stop: false,
+            powering_off: false,
         }
     }
 

@@ -73,7 +73,12 @@ fn assert_harmless(effects: &[Effect], now: Time) {
             Effect::Guard(GuardOrder::Kill { vm } | GuardOrder::Thaw { vm, .. }) => {
                 panic!("a message made it thaw or kill {vm}");
             }
-            Effect::Guard(GuardOrder::Alive { .. } | GuardOrder::Watch { .. } | GuardOrder::Adopt { .. })
+            Effect::Guard(
+                GuardOrder::Alive { .. }
+                | GuardOrder::Watch { .. }
+                | GuardOrder::WatchAlso { .. }
+                | GuardOrder::Adopt { .. },
+            )
             | Effect::Send { .. }
             | Effect::Disk { .. }
             | Effect::Ping { .. }

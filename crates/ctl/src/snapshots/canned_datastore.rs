@@ -70,6 +70,7 @@ pub fn make() -> TempDir {
         state,
         spec: Some(entry.spec),
         asked_to_stop: false,
+        powering_off: false,
     };
     let mut started_by_user = claim(entry(3, "new", None), ClaimState::Running);
     (started_by_user.token, started_by_user.spec) = (None, None);

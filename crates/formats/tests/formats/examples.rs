@@ -57,6 +57,7 @@ fn power_on_list() {
         state,
         spec: Some(spec()),
         asked_to_stop: false,
+        powering_off: false,
     };
     let value = PowerOnList {
         boot: BootId([9; 16]),
@@ -75,8 +76,8 @@ fn power_on_list() {
         expect![[r#"
             {"mainstay":1,"kind":"power-on","cluster":"lab","host":"host-1","sequence":1042,"length":569,"body_crc32c":"81f57a9f","crc32c":"99e67fb7"}
             {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"version":12,"isolated":false,"list_seen":{"epoch":3,"version":4},"claims":[
-            {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","token":{"epoch":3,"number":8},"state":"Running","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"asked_to_stop":false},
-            {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","token":{"epoch":3,"number":8},"state":{"Stopped":{"cause":"GuestShutdown"}},"spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"asked_to_stop":false}]}
+            {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","token":{"epoch":3,"number":8},"state":"Running","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"asked_to_stop":false,"powering_off":false},
+            {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","token":{"epoch":3,"number":8},"state":{"Stopped":{"cause":"GuestShutdown"}},"spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"asked_to_stop":false,"powering_off":false}]}
         "#]],
     );
 }

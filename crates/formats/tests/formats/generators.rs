@@ -100,6 +100,7 @@ fn claim() -> impl Strategy<Value = Claim> {
         state,
         spec,
         asked_to_stop: false,
+        powering_off: false,
     })
 }
 

@@ -22,6 +22,7 @@ fn claim(number: u8, state: ClaimState) -> Claim {
         state,
         spec: Some(spec()),
         asked_to_stop: false,
+        powering_off: false,
     }
 }
 

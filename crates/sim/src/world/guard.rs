@@ -164,6 +164,10 @@ impl World {
             if let GuardInput::Order(GuardOrder::Watch { datastore, vms }) = &input {
                 self.hosts[host].kept.watch.insert(datastore.clone(), vms.clone());
             }
+            if let GuardInput::Order(GuardOrder::WatchAlso { datastore, vms }) = &input {
+                let watched = self.hosts[host].kept.watch.entry(datastore.clone()).or_default();
+                watched.extend(vms.iter().filter(|vm| !watched.contains(vm)).copied().collect::<Vec<_>>());
+            }
             self.guard_feed(host, input);
         }
     }
