@@ -1,98 +1,42 @@
-//! Where a VM is restarted: pure functions on a picture of the cluster. Hosts are indices, so that this crate needs no ids.
+//! Where VMs come back, in which order, and the proof beforehand: pure functions on a [`Picture`] of the cluster.
 //!
-//! For now one function: the simple spread. It does not know rules, reservations or CPU models yet.
+//! - [`plan`]: which VM goes to which host when some hosts fail, and for each VM that does not come back the reason, host by host.
+//! - [`StartPlan`]: in which order the VMs of a plan start, and what each one still waits for.
+//! - [`admit`]: would everything come back, asked before anything has failed.
+//! - [`Rehearsal`]: the plan for each single-host failure, kept current while the picture changes.
+//! - [`breaches`]: does a plan keep every rule and fit, found out independently of how the plan was made.
+//!
+//! What this crate does not do: it has no clock, no I/O, no randomness and no floating point. It knows hosts and VMs by name
+//! only, and never asks what a name means. It starts nothing: the owner carries plans out.
+//!
+//! Invariant: no function here panics, whatever the picture holds (names that nobody has, rules that contradict each other,
+//! numbers at the end of their range). Invariant: a result depends on the picture alone, not on the order in which it was filled:
+//! everything in it is kept by name, and every tie is broken by name.
 #![no_std]
 extern crate alloc;
 
-use alloc::string::String;
-use alloc::vec::Vec;
+mod admission;
+mod bits;
+mod check;
+mod index;
+mod order;
+mod picture;
+mod place;
+mod plan;
+mod refusal;
+mod rehearsal;
+mod room;
+mod spread;
+mod unit;
 
-/// A host, as far as placement is concerned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostRoom {
-    /// Why it can't take any VM now, if so: not connected, no libvirt, no contact with the datastore.
-    pub unusable: Option<&'static str>,
-    /// Memory in MiB that VMs could still take, less what was granted to it just now.
-    pub memory_free_mib: u64,
-    /// VMs that it runs or was granted.
-    pub domains: u32,
-    /// It lost this VM, or failed to start it, a short while ago: tried last.
-    pub failed_recently: bool,
-    /// Prefer it over all others (the VM's QEMU crashed there, and that is the first attempt).
-    pub preferred: bool,
-}
-
-/// Chooses the host for a VM that needs `memory_mib`: a preferred one, else one that has not just failed, else the one with the
-/// fewest VMs, else the most memory left, else the first. `Err` has the reason for each host, in order.
-pub fn choose_spread(hosts: &[HostRoom], memory_mib: u64) -> Result<usize, Vec<String>> {
-    let refusal = |host: &HostRoom| match host.unusable {
-        Some(reason) => Some(String::from(reason)),
-        None if host.memory_free_mib < memory_mib => {
-            Some(alloc::format!("{} MiB free, {memory_mib} MiB needed", host.memory_free_mib))
-        }
-        None => None,
-    };
-    let fits = hosts.iter().enumerate().filter(|(_, host)| refusal(host).is_none());
-    let order = |(index, host): &(usize, &HostRoom)| {
-        (!host.preferred, host.failed_recently, host.domains, u64::MAX - host.memory_free_mib, *index)
-    };
-    match fits.min_by_key(order) {
-        Some((index, _)) => Ok(index),
-        None => Err(hosts.iter().map(|host| refusal(host).unwrap_or_default()).collect()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    extern crate std;
-    use super::*;
-    use proptest::prelude::*;
-
-    fn room(memory_free_mib: u64, domains: u32) -> HostRoom {
-        HostRoom { unusable: None, memory_free_mib, domains, failed_recently: false, preferred: false }
-    }
-
-    #[test]
-    fn fewest_vms_first_then_most_memory() {
-        assert_eq!(choose_spread(&[room(900, 3), room(800, 1), room(700, 1)], 100), Ok(1));
-    }
-
-    #[test]
-    fn one_that_failed_recently_is_tried_last_but_tried() {
-        let failed = HostRoom { failed_recently: true, ..room(900, 0) };
-        assert_eq!(choose_spread(&[failed.clone(), room(800, 9)], 100), Ok(1));
-        assert_eq!(choose_spread(&[failed, room(8, 9)], 100), Ok(0));
-    }
-
-    #[test]
-    fn refusal_names_each_host_s_reason() {
-        let cut = HostRoom { unusable: Some("not connected"), ..room(900, 0) };
-        let reasons = choose_spread(&[cut, room(50, 0)], 100).unwrap_err();
-        assert_eq!(reasons, ["not connected", "50 MiB free, 100 MiB needed"]);
-    }
-
-    proptest! {
-        #[test]
-        fn never_chooses_a_host_without_room(
-            hosts in prop::collection::vec((any::<bool>(), 0u64..200, 0u32..9, any::<bool>()), 0..8),
-            need in 0u64..200,
-        ) {
-            let rooms: Vec<HostRoom> = hosts
-                .into_iter()
-                .map(|(cut, memory_free_mib, domains, failed_recently)| HostRoom {
-                    unusable: cut.then_some("cut"), memory_free_mib, domains, failed_recently, preferred: false,
-                })
-                .collect();
-            match choose_spread(&rooms, need) {
-                Ok(index) => {
-                    prop_assert!(rooms[index].unusable.is_none());
-                    prop_assert!(rooms[index].memory_free_mib >= need);
-                }
-                Err(reasons) => {
-                    prop_assert_eq!(reasons.len(), rooms.len());
-                    prop_assert!(rooms.iter().all(|room| room.unusable.is_some() || room.memory_free_mib < need));
-                }
-            }
-        }
-    }
-}
+pub use admission::{
+    AdmissionControl, Enforcement, OBJECTIONS_SHOWN, Objection, PROOF_WORK, Policy, Proposal, Slot, Verdict, admit, admit_after,
+};
+pub use check::{Breach, breaches};
+pub use order::{Because, Next, OrderError, Progress, StartPlan, StartStep, Waiting, check_groups};
+pub use picture::*;
+pub use plan::{How, LeftOut, NotRestarted, Placement, Plan, plan};
+pub use refusal::Refusal;
+pub use rehearsal::{Rehearsal, Summary};
+pub use room::Purpose;
+pub use spread::{HostRoom, choose_spread};
