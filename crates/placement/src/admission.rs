@@ -195,10 +195,20 @@ impl fmt::Display for Objection {
                 grouped(*needed)
             ),
             Self::CpuShare { free, total, percent } => {
-                write!(f, "{} of {} MHz are not reserved, {percent} % must be", grouped(*free), grouped(*total))
+                write!(
+                    f,
+                    "{} of {} MHz are not reserved, {percent} % must be",
+                    grouped(*free),
+                    grouped(*total)
+                )
             }
             Self::MemoryShare { free, total, percent } => {
-                write!(f, "{} of {} MiB are not reserved, {percent} % must be", grouped(*free), grouped(*total))
+                write!(
+                    f,
+                    "{} of {} MiB are not reserved, {percent} % must be",
+                    grouped(*free),
+                    grouped(*total)
+                )
             }
             Self::NoFailoverHost => f.write_str("no usable host is kept for failovers"),
             Self::FailoverHostInUse { host, vm } => {

@@ -3,10 +3,10 @@
 //! Two uses: before a plan at hand is followed, against the picture of that moment; and as the judge in the tests.
 //! It looks once at every VM, and at nothing else that is large.
 
+use crate::Resources;
 use crate::picture::{HostState, Name, Picture, RuleKind, Strength, Vm};
 use crate::plan::Plan;
 use crate::refusal::grouped;
-use crate::Resources;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
@@ -150,7 +150,9 @@ fn room(picture: &Picture, plan: &Plan, placed: &BTreeMap<&Name, &Name>, found: 
         }
     }
     for (host, sum) in sums {
-        let Some(slot) = picture.hosts.get(host).filter(|_| plan.failed.binary_search(host).is_err()) else { continue };
+        let Some(slot) = picture.hosts.get(host).filter(|_| plan.failed.binary_search(host).is_err()) else {
+            continue;
+        };
         let free = slot.capacity.less(slot.kept_back.plus(sum.there));
         let free = slot.measured_free.map_or(free, |measured| free.min(measured));
         if !free.holds(sum.placed) {

@@ -158,7 +158,8 @@ impl Index {
     /// Counts again what is free on a host.
     fn count_free(&mut self, position: u32) {
         let Some(host) = self.hosts.get(position as usize) else { return };
-        let used = host.residents.iter().fold(host.kept_back, |sum, vm| sum.plus(self.vms[*vm as usize].demand));
+        let used =
+            host.residents.iter().fold(host.kept_back, |sum, vm| sum.plus(self.vms[*vm as usize].demand));
         let free = host.capacity.less(used);
         let free = host.measured.map_or(free, |measured| free.min(measured));
         let score = self.score(free);

@@ -30,7 +30,8 @@ mod spread;
 mod unit;
 
 pub use admission::{
-    AdmissionControl, Enforcement, OBJECTIONS_SHOWN, Objection, PROOF_WORK, Policy, Proposal, Slot, Verdict, admit, admit_after,
+    AdmissionControl, Enforcement, OBJECTIONS_SHOWN, Objection, PROOF_WORK, Policy, Proposal, Slot, Verdict,
+    admit, admit_after,
 };
 pub use check::{Breach, breaches};
 pub use order::{Because, Next, OrderError, Progress, StartPlan, StartStep, Waiting, check_groups};

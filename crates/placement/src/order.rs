@@ -68,7 +68,8 @@ impl StartPlan {
             }
         }
         let waits_for = |vm: &Name| {
-            let mut names: Vec<Name> = groups_of.get(vm).into_iter().flatten().map(|name| (*name).clone()).collect();
+            let mut names: Vec<Name> =
+                groups_of.get(vm).into_iter().flatten().map(|name| (*name).clone()).collect();
             names.retain(|name| picture.groups.contains_key(name));
             names.sort_unstable();
             names.dedup();
@@ -85,7 +86,8 @@ impl StartPlan {
                 waits_for: waits_for(vm),
             })
         };
-        let mut steps: Vec<StartStep> = plan.placed.iter().filter_map(|one| step(&one.vm, &one.host)).collect();
+        let mut steps: Vec<StartStep> =
+            plan.placed.iter().filter_map(|one| step(&one.vm, &one.host)).collect();
         steps.sort_by_key(|step| core::cmp::Reverse(step.priority));
         let step_of = steps.iter().enumerate().map(|(index, step)| (step.vm.clone(), index)).collect();
         let waited_for = steps.iter().flat_map(|step| &step.waits_for);

@@ -56,10 +56,7 @@ impl Resources {
     /// The smaller of each.
     #[must_use]
     pub fn min(self, other: Self) -> Self {
-        Self {
-            cpu_mhz: self.cpu_mhz.min(other.cpu_mhz),
-            memory_mib: self.memory_mib.min(other.memory_mib),
-        }
+        Self { cpu_mhz: self.cpu_mhz.min(other.cpu_mhz), memory_mib: self.memory_mib.min(other.memory_mib) }
     }
 }
 

@@ -27,7 +27,10 @@ pub(crate) struct Outcome {
 
 impl PartialEq for Unit {
     fn eq(&self, other: &Self) -> bool {
-        self.vms == other.vms && self.demand == other.demand && self.rank == other.rank && self.pin == other.pin
+        self.vms == other.vms
+            && self.demand == other.demand
+            && self.rank == other.rank
+            && self.pin == other.pin
     }
 }
 
@@ -65,7 +68,13 @@ pub(crate) fn counts(units: &[Unit], hosts: &[u32]) -> Counts {
 }
 
 /// Decides for the failure of these hosts (ascending). The room is left as it was.
-pub(crate) fn decide(index: &Index, room: &mut Room, purpose: Purpose, failed: &[u32], outside: &[u32]) -> Outcome {
+pub(crate) fn decide(
+    index: &Index,
+    room: &mut Room,
+    purpose: Purpose,
+    failed: &[u32],
+    outside: &[u32],
+) -> Outcome {
     let units = units(index, failed, outside);
     room.begin(index, purpose, failed, outside);
     let mut hosts = vec![NOWHERE; units.len()];

@@ -187,7 +187,8 @@ fn state(picture: &Picture, host: &Name) -> Option<Refusal> {
 fn bound(index: &Index, failing: &Failing, unit: &Unit, host: u32) -> Option<Refusal> {
     let lacking = unit.vms.iter().find_map(|vm| {
         let class = index.class(*vm);
-        let rule = || class.forbidding(host, &index.host_rules).map(|rule| Refusal::HostRule(rule.name.clone()));
+        let rule =
+            || class.forbidding(host, &index.host_rules).map(|rule| Refusal::HostRule(rule.name.clone()));
         index.classes.lacking(class, host).or_else(rule)
     });
     lacking.or_else(|| pinned(index, failing, unit, host))

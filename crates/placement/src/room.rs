@@ -161,7 +161,9 @@ impl Room {
     /// The host takes VMs at all, for this purpose.
     pub fn is_open(&self, index: &Index, host: u32) -> bool {
         let slot = &index.hosts[host as usize];
-        slot.takes && !(slot.failover && self.purpose == Purpose::Planned) && self.failed.binary_search(&host).is_err()
+        slot.takes
+            && !(slot.failover && self.purpose == Purpose::Planned)
+            && self.failed.binary_search(&host).is_err()
     }
 
     /// The host could take the unit if it were alone: all but room, devices in use and other VMs.
@@ -194,7 +196,8 @@ impl Room {
             extras.flat_map(|extra| &extra.devices).filter(|device| **device == kind).count()
         };
         wanted().copied().find(|kind| {
-            let offered = slot.devices.iter().find(|(known, _)| known == kind).map_or(0, |(_, count)| *count as usize);
+            let offered =
+                slot.devices.iter().find(|(known, _)| known == kind).map_or(0, |(_, count)| *count as usize);
             let taken = self.devices_taken.iter().filter(|taken| **taken == (host, *kind)).count();
             let needed = wanted().filter(|other| *other == kind).count();
             used_by_residents(*kind) + taken + needed > offered
@@ -202,17 +205,21 @@ impl Room {
     }
 
     fn has_devices(&self, index: &Index, unit: &Unit, host: u32) -> bool {
-        let none = unit.vms.iter().all(|vm| {
-            index.vms[*vm as usize].extra.as_ref().is_none_or(|extra| extra.devices.is_empty())
-        });
+        let none = unit
+            .vms
+            .iter()
+            .all(|vm| index.vms[*vm as usize].extra.as_ref().is_none_or(|extra| extra.devices.is_empty()));
         none || self.device_in_use(index, unit, host).is_none()
     }
 
     /// The rules that keep the unit apart from others.
     fn apart<'i>(index: &'i Index, unit: &'i Unit, must: bool) -> impl Iterator<Item = (u32, &'i Bond)> {
-        let extras = unit.vms.iter().filter_map(|vm| index.vms[*vm as usize].extra.as_ref().map(|e| (*vm, e)));
+        let extras =
+            unit.vms.iter().filter_map(|vm| index.vms[*vm as usize].extra.as_ref().map(|e| (*vm, e)));
         extras
-            .flat_map(move |(vm, extra)| extra.apart.iter().map(move |rule| (vm, &index.apart[*rule as usize])))
+            .flat_map(move |(vm, extra)| {
+                extra.apart.iter().map(move |rule| (vm, &index.apart[*rule as usize]))
+            })
             .filter(move |(_, bond)| bond.must == must)
     }
 
@@ -226,7 +233,8 @@ impl Room {
 
     /// Two members of the unit must be apart.
     pub fn contradicts<'i>(index: &'i Index, unit: &'i Unit) -> Option<&'i Bond> {
-        let inside = |(vm, bond): &(u32, &Bond)| bond.vms.iter().any(|other| other != vm && unit.vms.contains(other));
+        let inside =
+            |(vm, bond): &(u32, &Bond)| bond.vms.iter().any(|other| other != vm && unit.vms.contains(other));
         Self::apart(index, unit, true).find(inside).map(|(_, bond)| bond)
     }
 
@@ -256,7 +264,8 @@ impl Room {
             first_try |= extra.first_try == Some(host);
             failed |= extra.failed_on.contains(&host);
             for bond in extra.near.iter().map(|rule| &index.near[*rule as usize]) {
-                let mut others = bond.vms.iter().filter(|other| **other != *vm).map(|other| self.at[*other as usize]);
+                let mut others =
+                    bond.vms.iter().filter(|other| **other != *vm).map(|other| self.at[*other as usize]);
                 soft += u32::from(others.any(|at| at != host && at != NOWHERE));
             }
         }

@@ -81,6 +81,7 @@ fn unit(index: &Index, vms: Vec<u32>, pin: Pin) -> Unit {
     let slots = || vms.iter().map(|vm| &index.vms[*vm as usize]);
     let demand = slots().fold(Resources::default(), |sum, vm| sum.plus(vm.demand));
     let rank = slots().map(|vm| vm.rank).min().unwrap_or(u8::MAX);
-    let plain = vms.len() == 1 && slots().all(|vm| vm.extra.is_none() && index.classes.get(vm.class).soft.is_empty());
+    let plain =
+        vms.len() == 1 && slots().all(|vm| vm.extra.is_none() && index.classes.get(vm.class).soft.is_empty());
     Unit { demand, rank, size: index.size(demand), pin, plain, vms }
 }

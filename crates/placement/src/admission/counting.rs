@@ -53,11 +53,14 @@ fn counted(picture: &Picture) -> impl Iterator<Item = &Host> {
 }
 
 fn slots(picture: &Picture, tolerated: u32, cpu_max: u64, memory_max: u64) -> Vec<Objection> {
-    let largest = powered_on(picture).map(demand).fold(Resources::new(CPU_FLOOR_MHZ, 1), |largest, demand| {
-        Resources::new(largest.cpu_mhz.max(demand.cpu_mhz), largest.memory_mib.max(demand.memory_mib))
-    });
-    let slot =
-        Slot { cpu_mhz: largest.cpu_mhz.min(cpu_max).max(1), memory_mib: largest.memory_mib.min(memory_max).max(1) };
+    let largest =
+        powered_on(picture).map(demand).fold(Resources::new(CPU_FLOOR_MHZ, 1), |largest, demand| {
+            Resources::new(largest.cpu_mhz.max(demand.cpu_mhz), largest.memory_mib.max(demand.memory_mib))
+        });
+    let slot = Slot {
+        cpu_mhz: largest.cpu_mhz.min(cpu_max).max(1),
+        memory_mib: largest.memory_mib.min(memory_max).max(1),
+    };
     // A VM that is larger than a capped slot takes several.
     let takes = |vm: &Vm| {
         let demand = demand(vm);
@@ -76,12 +79,12 @@ fn slots(picture: &Picture, tolerated: u32, cpu_max: u64, memory_max: u64) -> Ve
 }
 
 fn percentage(picture: &Picture, cpu: u8, memory: u8) -> Vec<Objection> {
-    let total = counted(picture).fold(Resources::default(), |sum, host| sum.plus(host.capacity.less(host.kept_back)));
+    let total =
+        counted(picture).fold(Resources::default(), |sum, host| sum.plus(host.capacity.less(host.kept_back)));
     let used = powered_on(picture).map(demand).fold(Resources::default(), Resources::plus);
     let free = total.less(used);
-    let short = |free: u64, total: u64, percent: u8| {
-        u128::from(free) * 100 < u128::from(total) * u128::from(percent)
-    };
+    let short =
+        |free: u64, total: u64, percent: u8| u128::from(free) * 100 < u128::from(total) * u128::from(percent);
     let mut objections = Vec::new();
     if short(free.cpu_mhz, total.cpu_mhz, cpu) {
         objections.push(Objection::CpuShare { free: free.cpu_mhz, total: total.cpu_mhz, percent: cpu });

@@ -42,7 +42,8 @@ pub(super) fn prove(
         match singles {
             Some(outcomes) if n == 1 => {
                 for host in hosts.iter().copied() {
-                    if let Some(outcome) = outcomes.get(host as usize).filter(|outcome| !outcome.all_placed()) {
+                    if let Some(outcome) = outcomes.get(host as usize).filter(|outcome| !outcome.all_placed())
+                    {
                         proof.object(&[host], outcome);
                     }
                 }
@@ -65,7 +66,10 @@ struct Proof<'a> {
 fn choices(of: u64, n: u64) -> u64 {
     let n = n.min(of.saturating_sub(n));
     // Exact at every step: a product of k consecutive numbers is divisible by k!.
-    (0..n).fold(1u128, |product, k| (product.saturating_mul(u128::from(of - k)) / u128::from(k + 1)).min(1 << 100))
+    (0..n)
+        .fold(1u128, |product, k| {
+            (product.saturating_mul(u128::from(of - k)) / u128::from(k + 1)).min(1 << 100)
+        })
         .min(u128::from(u64::MAX)) as u64
 }
 
@@ -96,7 +100,8 @@ impl Proof<'_> {
 
     fn try_all(&mut self, hosts: &[u32], n: usize, work: u64) {
         let all = choices(hosts.len() as u64, n as u64);
-        let vms: usize = hosts.iter().filter_map(|host| self.index.host(*host)).map(|host| host.residents.len()).sum();
+        let vms: usize =
+            hosts.iter().filter_map(|host| self.index.host(*host)).map(|host| host.residents.len()).sum();
         let each = 1 + (n * vms / hosts.len().max(1)) as u64;
         if n > 1 && all.saturating_mul(each) > work {
             return self.try_bound(hosts, n, all);
@@ -106,7 +111,9 @@ impl Proof<'_> {
             let failed: Vec<u32> = chosen.iter().map(|position| hosts[*position]).collect();
             self.try_choice(&failed);
             // The next choice: the last position that can still move on does, and those after it follow close behind.
-            let Some(moving) = (0..n).rev().find(|place| chosen[*place] < hosts.len() - n + place) else { return };
+            let Some(moving) = (0..n).rev().find(|place| chosen[*place] < hosts.len() - n + place) else {
+                return;
+            };
             let next = chosen[moving] + 1;
             for (offset, position) in chosen[moving..].iter_mut().enumerate() {
                 *position = next + offset;
@@ -117,7 +124,9 @@ impl Proof<'_> {
     fn try_bound(&mut self, hosts: &[u32], n: usize, choices: u64) {
         // The worst choices by common sense are tried, so that a real gap is named and not only the bound's doubt.
         let mut by_load = hosts.to_vec();
-        by_load.sort_by_key(|host| (core::cmp::Reverse(self.index.hosts[*host as usize].residents.len()), *host));
+        by_load.sort_by_key(|host| {
+            (core::cmp::Reverse(self.index.hosts[*host as usize].residents.len()), *host)
+        });
         let mut failed = by_load[..n].to_vec();
         failed.sort_unstable();
         self.try_choice(&failed);

@@ -14,7 +14,10 @@ const WHOLE: u64 = 1 << 40;
 impl Index {
     pub fn new(picture: &Picture) -> Self {
         let classes = Classes::new(picture.hosts.values().map(|host| &host.offers));
-        let total = picture.hosts.values().fold(Default::default(), |sum: crate::Resources, host| sum.plus(host.capacity));
+        let total = picture
+            .hosts
+            .values()
+            .fold(Default::default(), |sum: crate::Resources, host| sum.plus(host.capacity));
         let mut index = Self {
             hosts: Vec::with_capacity(picture.hosts.len()),
             vms: Vec::with_capacity(picture.vms.len()),
@@ -35,7 +38,8 @@ impl Index {
             let slot = index.host_slot(name, host);
             index.hosts.push(slot);
         }
-        index.vm_at = picture.vms.keys().zip(0u32..).map(|(name, position)| (name.clone(), position)).collect();
+        index.vm_at =
+            picture.vms.keys().zip(0u32..).map(|(name, position)| (name.clone(), position)).collect();
         index.read_rules(picture);
         for (name, vm) in &picture.vms {
             let position = index.vms.len() as u32;
@@ -54,7 +58,8 @@ impl Index {
 
     pub(super) fn host_slot(&mut self, name: &Name, host: &Host) -> HostSlot {
         let devices = counted(&host.offers.devices);
-        let devices = devices.into_iter().map(|(name, count)| (self.device_kind(name), count as u32)).collect();
+        let devices =
+            devices.into_iter().map(|(name, count)| (self.device_kind(name), count as u32)).collect();
         HostSlot {
             name: name.clone(),
             takes: host.state == HostState::Usable,
@@ -117,7 +122,9 @@ impl Index {
         for (name, rule) in &picture.rules {
             let must = rule.strength == Strength::Must;
             match &rule.kind {
-                RuleKind::OnHosts { vms, hosts } => self.read_host_rule(name, must, vms, self.host_set(hosts)),
+                RuleKind::OnHosts { vms, hosts } => {
+                    self.read_host_rule(name, must, vms, self.host_set(hosts))
+                }
                 RuleKind::NotOnHosts { vms, hosts } => {
                     let mut others = HostSet::all(self.hosts.len());
                     others.drop_all(&self.host_set(hosts));

@@ -47,7 +47,8 @@ pub(super) fn counted(names: &[Name]) -> BTreeMap<&Name, usize> {
 }
 
 fn offered(offers: &Offers) -> impl Iterator<Item = (Kind, Name)> + '_ {
-    let of = |kind: Kind, names: &'_ [Name]| names.iter().map(|name| (kind, name.clone())).collect::<Vec<_>>();
+    let of =
+        |kind: Kind, names: &'_ [Name]| names.iter().map(|name| (kind, name.clone())).collect::<Vec<_>>();
     let devices = counted(&offers.devices)
         .into_iter()
         .flat_map(|(name, count)| (1..=count).map(|count| (Kind::Device(count), name.clone())))
@@ -153,6 +154,7 @@ impl Classes {
         keys.extend(needs.machine_type.iter().map(|name| (Kind::MachineType, name.clone())));
         let devices = counted(&needs.devices);
         keys.extend(devices.into_iter().map(|(name, count)| (Kind::Device(count), name.clone())));
+        keys.sort_unstable();
         keys
     }
 

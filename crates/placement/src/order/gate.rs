@@ -72,7 +72,9 @@ impl fmt::Display for Because {
                 after(f, readiness)?;
                 more(f, *others)
             }
-            Self::Host { host, limit } => write!(f, "{limit} VMs are starting on {host}, and no more may at once"),
+            Self::Host { host, limit } => {
+                write!(f, "{limit} VMs are starting on {host}, and no more may at once")
+            }
         }
     }
 }
@@ -111,7 +113,8 @@ enum Release {
 impl StartPlan {
     /// What may start at `now`, when the plan began at `began` and this has become of its VMs.
     pub fn next(&self, progress: &BTreeMap<Name, Progress>, began: u64, now: u64) -> Next {
-        let mut gate = Gate { plan: self, progress, began, now, next: Next::default(), starting: BTreeMap::new() };
+        let mut gate =
+            Gate { plan: self, progress, began, now, next: Next::default(), starting: BTreeMap::new() };
         for step in &self.steps {
             if gate.of(&step.vm).starting {
                 *gate.starting.entry(&step.host).or_default() += 1;

@@ -56,7 +56,9 @@ impl core::error::Error for OrderError {}
 pub fn check_groups(picture: &Picture) -> Result<(), OrderError> {
     circle(picture)?;
     for (group, body) in &picture.groups {
-        let Some((vm, priority)) = restarted(picture, &body.vms).max_by_key(|(_, priority)| *priority) else { continue };
+        let Some((vm, priority)) = restarted(picture, &body.vms).max_by_key(|(_, priority)| *priority) else {
+            continue;
+        };
         for other_group in &body.waits_for {
             let others = picture.groups.get(other_group).map_or(&[][..], |other| &other.vms);
             let lowest = restarted(picture, others).min_by_key(|(_, priority)| *priority);
@@ -111,7 +113,8 @@ fn circle(picture: &Picture) -> Result<(), OrderError> {
                 return Err(OrderError::Circle(groups));
             }
             if !clear.contains(group) {
-                let rest = edges.get(group).map(|all| all.iter().rev().copied().collect()).unwrap_or_default();
+                let rest =
+                    edges.get(group).map(|all| all.iter().rev().copied().collect()).unwrap_or_default();
                 path.push((group, rest));
             }
             while path.last().is_some_and(|(_, rest)| rest.is_empty()) {

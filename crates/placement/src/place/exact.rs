@@ -43,7 +43,8 @@ struct Ahead {
 
 /// Improves the packing if it can be. True: now nothing has better counts.
 pub(super) fn exact(packing: &mut Packing<'_>, live: &[usize]) -> bool {
-    let hosts: BTreeSet<u32> = live.iter().flat_map(|unit| packing.candidates[*unit].iter().copied()).collect();
+    let hosts: BTreeSet<u32> =
+        live.iter().flat_map(|unit| packing.candidates[*unit].iter().copied()).collect();
     if live.len() > UNITS || hosts.len() > HOSTS {
         return false;
     }
@@ -122,7 +123,10 @@ fn at_most(sums: &[(u64, u32)], free: u64) -> u32 {
 impl Exact<'_, '_> {
     /// What could still come of this branch, were the hosts one big host.
     fn hope(&self, step: usize) -> Counts {
-        let free = self.hosts.iter().fold(Resources::default(), |sum, host| sum.plus(self.packing.room.free[*host as usize]));
+        let free = self
+            .hosts
+            .iter()
+            .fold(Resources::default(), |sum, host| sum.plus(self.packing.room.free[*host as usize]));
         let mut hope = self.done;
         for ahead in self.to_come.get(step).into_iter().flatten() {
             let fit = at_most(&ahead.cpu, free.cpu_mhz).min(at_most(&ahead.memory, free.memory_mib));
@@ -163,7 +167,8 @@ impl Exact<'_, '_> {
         for position in 0..self.hosts.len() {
             let host = self.hosts[position];
             let room = &self.packing.room;
-            let same = room.is_untouched(host) && self.like[position].iter().any(|other| room.is_untouched(*other));
+            let same =
+                room.is_untouched(host) && self.like[position].iter().any(|other| room.is_untouched(*other));
             if !same && self.packing.fits(unit, host) {
                 let left = self.packing.room.free[host as usize].less(self.packing.units[unit].demand);
                 choices.push((self.packing.index.score(left), host));

@@ -43,7 +43,8 @@ pub(super) fn pack(
     candidates: &[Vec<u32>],
     spread: Vec<u32>,
 ) -> (Vec<u32>, bool) {
-    let mut packing = Packing { index, room, units, candidates, hosts: vec![NOWHERE; units.len()], stop_at: 0 };
+    let mut packing =
+        Packing { index, room, units, candidates, hosts: vec![NOWHERE; units.len()], stop_at: 0 };
     let live: Vec<usize> = (0..units.len()).filter(|unit| !candidates[*unit].is_empty()).collect();
     let mut best: Option<(Worth, Vec<u32>)> = None;
     let mut keep = |packing: &mut Packing<'_>| {
@@ -127,7 +128,10 @@ impl Packing<'_> {
 
     fn worth(&self) -> Worth {
         let size = self.placed().map(|(unit, _)| u128::from(self.units[unit].size)).sum();
-        let wishes = self.placed().map(|(unit, host)| self.room.disappointed(self.index, &self.units[unit], host)).sum();
+        let wishes = self
+            .placed()
+            .map(|(unit, host)| self.room.disappointed(self.index, &self.units[unit], host))
+            .sum();
         (counts(self.units, &self.hosts), size, Reverse(wishes))
     }
 
@@ -246,7 +250,8 @@ impl Packing<'_> {
                     self.put(unit, host);
                     let mut came = of(unit).1;
                     for third in live.iter().copied() {
-                        let waits = self.hosts[third] == NOWHERE && third != other && of(third).0 == of(unit).0;
+                        let waits =
+                            self.hosts[third] == NOWHERE && third != other && of(third).0 == of(unit).0;
                         if waits && self.place(third, Prefer::BestFit) {
                             came += of(third).1;
                         }
