@@ -230,6 +230,17 @@ pub enum Action {
         vm: String,
         /// To where.
         to: HostId,
+        /// How long the memory is copied before the source stops; by chance when left out.
+        takes_ms: Option<u64>,
+        /// How long after that the target goes on, when nothing is in the way; by chance when left out.
+        handover_ms: Option<u64>,
+        /// `--undefinesource`: the source keeps no definition of it; by chance when left out.
+        undefine_source: Option<bool>,
+    },
+    /// `virsh domjobabort`: a migration under way is given up.
+    UserAbortMigration {
+        /// Which VM.
+        vm: String,
     },
     /// An operator has it protected again.
     Protect {

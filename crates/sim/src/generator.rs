@@ -24,7 +24,7 @@ pub struct Plan {
 }
 
 /// The kinds of faults that a run may have on.
-const KINDS: u64 = 29;
+const KINDS: u64 = 30;
 
 /// The plan of a seed.
 pub fn plan(seed: u64) -> Plan {
@@ -146,6 +146,10 @@ fn setup(dice: &mut Dice) -> Setup {
             .unwrap_or(&IsolationResponse::LeavePoweredOn),
         shutdown_timeout: Span::from_secs(dice.between(2, 300)),
     }
+}
+
+fn migrate(vm: String, to: HostId, takes_ms: Option<u64>) -> Action {
+    Action::UserMigrate { vm, to, takes_ms, handover_ms: None, undefine_source: None }
 }
 
 impl Plan {
@@ -282,10 +286,64 @@ impl Plan {
                 let ppm = dice.below(DRIFT_PPM + 1) as i64 - DRIFT_PPM as i64 / 2;
                 self.schedule.push((at, Action::ClockDrift { host, ppm }));
             }
+            29 => self.draw_migration(dice, (at, lasts), vm, host),
             _ => {
                 self.schedule.push((at, Action::Unprotect { vm: vm.clone() }));
                 self.schedule.push((at + lasts, Action::Protect { vm }));
             }
+        }
+    }
+
+    /// A live migration, and what may go wrong around the instant at which it switches over.
+    fn draw_migration(&mut self, dice: &mut Dice, (at, lasts): (u64, u64), vm: String, to: HostId) {
+        let source = self.setup.vm(&vm).map_or(0, |vm| self.setup.vms[vm].host);
+        let from = self.setup.hosts[source].id.clone();
+        let takes = dice.between(SECOND / 3, 6 * SECOND);
+        let switch = at + takes;
+        self.schedule.push((at, migrate(vm.clone(), to.clone(), Some(takes / 1_000))));
+        for host in [&from, &to] {
+            let host = host.clone();
+            // From some time before the switch-over until some time after it.
+            let (begins, ends) =
+                (switch - dice.below(switch.min(8 * SECOND)), switch + dice.below(lasts + SECOND));
+            match dice.below(10) {
+                0..=2 => self.both(
+                    (begins, ends),
+                    Action::AgentKill { host: host.clone() },
+                    Action::AgentStart { host },
+                ),
+                3 => self.both(
+                    (begins, ends),
+                    Action::AgentHang { host: host.clone() },
+                    Action::AgentResume { host },
+                ),
+                4 => {
+                    let near = switch.saturating_sub(SECOND) + dice.below(3 * SECOND);
+                    self.both(
+                        (near, near + lasts),
+                        Action::LibvirtHang { host: host.clone() },
+                        Action::LibvirtUp { host },
+                    );
+                }
+                _ => {}
+            }
+        }
+        let soon = switch + dice.below(SECOND);
+        match dice.below(10) {
+            0..=2 => self.schedule.push((soon, Action::PowerOff { host: from })),
+            3 => self.both(
+                (soon, soon + lasts),
+                Action::PowerOff { host: from.clone() },
+                Action::PowerOn { host: from },
+            ),
+            4 => self.schedule.push((soon, Action::PowerOff { host: to })),
+            5 => self.draw_cut_off(dice, (switch.saturating_sub(4 * SECOND), switch + lasts), to),
+            6 => self.draw_cut_off(dice, (switch.saturating_sub(4 * SECOND), switch + lasts), from),
+            7 => self
+                .schedule
+                .push((switch.saturating_sub(dice.below(SECOND)), Action::UserAbortMigration { vm })),
+            8 => self.schedule.push((soon + dice.below(8 * SECOND), migrate(vm, from, None))),
+            _ => {}
         }
     }
 
@@ -343,7 +401,7 @@ impl Plan {
             2 => Action::UserShutdown { vm: vm.clone() },
             3 => Action::UserDestroy { vm: vm.clone() },
             _ => {
-                self.schedule.push((at, Action::UserMigrate { vm, to: host }));
+                self.schedule.push((at, migrate(vm, host, None)));
                 return;
             }
         };

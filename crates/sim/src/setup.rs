@@ -29,7 +29,7 @@ pub struct Setup {
     /// How many of a thousand starts fail.
     pub start_failure_permille: u64,
     /// Whether QEMU locks images. Without, only the protocol stands between a VM and its second copy: that is what is to
-    /// be tested. (Users of such a world start and migrate nothing: they have only the lock to protect them.)
+    /// be tested. (Users of such a world start nothing: they have only the lock to protect them. They do migrate.)
     pub image_lock: bool,
     /// How long after power-on the agent is there.
     pub boot: Latency,

@@ -9,7 +9,7 @@ pub struct Sometimes {
 }
 
 /// What a batch of some hundred seeds has to see.
-pub const REQUIRED: [&str; 37] = [
+pub const REQUIRED: [&str; 40] = [
     "agent unreachable seen",
     "datastore lost",
     "failover of a primary",
@@ -25,6 +25,9 @@ pub const REQUIRED: [&str; 37] = [
     "late write landed after its host had died",
     "lease ended while its host was paused",
     "migration adopted",
+    "migration begun without image locks",
+    "migration given up",
+    "migration lost its source",
     "not protectable",
     "ownership changed hands",
     "partition seen",

@@ -89,9 +89,15 @@ impl World {
                     self.user_start(vm, host);
                 }
             }
-            Action::UserMigrate { vm, to } => {
+            Action::UserMigrate { vm, to, takes_ms, handover_ms, undefine_source } => {
                 if let (Some(vm), Some(to)) = (self.setup.vm(vm), self.setup.host(to)) {
-                    self.user_migrate(vm, to);
+                    let times = (takes_ms.map(|ms| ms * 1_000), handover_ms.map(|ms| ms * 1_000));
+                    self.user_migrate(vm, to, times, *undefine_source);
+                }
+            }
+            Action::UserAbortMigration { vm } => {
+                if let Some(vm) = self.setup.vm(vm) {
+                    self.abort_migration(vm);
                 }
             }
             Action::Protect { vm } => self.operator(vm, Command::Protect { vm: vm.clone() }),
@@ -265,7 +271,7 @@ impl World {
         self.hosts[host].kept = Default::default();
         self.hosts[host].stuck.clear();
         for (vm, qemu) in std::mem::take(&mut self.hosts[host].domains) {
-            if qemu.state == QemuState::Running {
+            if matches!(qemu.state, QemuState::Running | QemuState::Leaving) {
                 let protected = self.is_protected(vm, host);
                 self.checks.user_word.on_unwanted_stop(vm, protected);
             }

@@ -9,7 +9,7 @@
 //! acknowledged can be read.)
 
 use super::World;
-use super::hypervisor::{Lock, QemuState};
+use super::hypervisor::Lock;
 use super::queue::Happening;
 use mainstay_core::register::LIST_REGIONS;
 use mainstay_core::{
@@ -361,7 +361,7 @@ impl World {
             let locks = &mut self.vms[vm].locks;
             if lost {
                 self.queue.push(at, Happening::LockExpires { vm, qemu: qemu.id });
-            } else if locks.is_empty() && qemu.state != QemuState::Incoming {
+            } else if locks.is_empty() && qemu.state.holds_image() {
                 locks.push(Lock { qemu: qemu.id });
             }
         }

@@ -35,7 +35,20 @@ pub(crate) struct Qemu {
 pub(crate) enum QemuState {
     Running,
     Prepared,
+    /// The target of a live migration, before the source's last word.
     Incoming,
+    /// The source of a live migration that has sent its last word and stands still.
+    Leaving,
+}
+
+impl QemuState {
+    /// Whether such a QEMU holds the image: the two ends of a live migration hand it over.
+    pub(super) fn holds_image(self) -> bool {
+        match self {
+            QemuState::Running | QemuState::Prepared => true,
+            QemuState::Incoming | QemuState::Leaving => false,
+        }
+    }
 }
 
 /// The image lock of a VM, held by a QEMU process or, after a crash, by what the storage remembers of it.
@@ -57,7 +70,8 @@ impl World {
     fn domain(&self, host: usize, vm: usize) -> Option<Domain> {
         let state = match self.hosts[host].domains.get(&vm) {
             Some(qemu) => match qemu.state {
-                QemuState::Running => DomainState::Running,
+                // Paused in whatever way is still there: QEMU lives.
+                QemuState::Running | QemuState::Leaving => DomainState::Running,
                 QemuState::Prepared => DomainState::Prepared,
                 QemuState::Incoming => DomainState::Incoming,
             },
@@ -168,7 +182,7 @@ impl World {
         self.feed(host, Input::Capacity(capacity));
     }
 
-    fn domain_changed(&mut self, host: usize, vm: usize, gone: Option<StopCause>) {
+    pub(super) fn domain_changed(&mut self, host: usize, vm: usize, gone: Option<StopCause>) {
         let at = self.now + self.dice.between(100, 20_000);
         self.queue.push(at, Happening::DomainNews { host, vm, gone });
     }
@@ -178,7 +192,7 @@ impl World {
         self.next_key += 1;
         let id = self.next_key;
         self.hosts[host].domains.insert(vm, Qemu { id, state, token, frozen: false, io_error: false });
-        if state != QemuState::Incoming {
+        if state.holds_image() {
             self.vms[vm].locks.push(Lock { qemu: id });
         }
         self.trace.facts(&[self.now, 2, host as u64, vm as u64, state as u64]);
@@ -199,7 +213,7 @@ impl World {
     }
 
     /// Whether somebody else holds the image.
-    fn locked(&self, vm: usize) -> bool {
+    pub(super) fn locked(&self, vm: usize) -> bool {
         self.setup.image_lock && !self.vms[vm].locks.is_empty()
     }
 
@@ -509,47 +523,6 @@ impl World {
         self.hosts[host].definitions.entry(vm).or_insert(StopCause::Unknown);
         self.checks.user_word.on_user_start(vm);
         self.create(host, vm, QemuState::Running, None);
-    }
-
-    /// A user begins a live migration.
-    pub(super) fn user_migrate(&mut self, vm: usize, to: usize) {
-        let Some(from) = self.executing(vm).next() else { return };
-        let up = |host: usize| self.hosts[host].powered && self.hosts[host].libvirt == Libvirt::Up;
-        let free = !self.hosts[to].domains.contains_key(&vm);
-        if from == to || !up(from) || !up(to) || !free || !self.setup.image_lock {
-            return;
-        }
-        let incoming = self.create(to, vm, QemuState::Incoming, None);
-        let at = self.now + self.dice.between(300_000, 6_000_000);
-        self.queue.push(at, Happening::MigrationEnds { vm, from, to, incoming });
-    }
-
-    /// It switches over, or is given up when either side has gone.
-    pub(super) fn on_migration_ends(&mut self, vm: usize, from: usize, to: usize, incoming: u64) {
-        let target = self.hosts[to].domains.get(&vm).copied().filter(|qemu| qemu.id == incoming);
-        let source = self.hosts[from].domains.get(&vm).copied();
-        let Some(target) = target else { return };
-        if source.is_none_or(|qemu| qemu.state != QemuState::Running || qemu.frozen)
-            || target.frozen
-            || !self.net.passes(from, to)
-        {
-            self.end_qemu(to, vm, StopCause::Crashed);
-            return;
-        }
-        self.end_qemu(from, vm, StopCause::Migrated);
-        if self.dice.permille(500) {
-            // --undefinesource
-            self.hosts[from].definitions.remove(&vm);
-        }
-        self.vms[vm].locks.push(Lock { qemu: target.id });
-        self.vms[vm].migrated_to = Some(to);
-        if self.dice.permille(700) {
-            self.hosts[to].definitions.insert(vm, StopCause::Unknown);
-        }
-        self.hosts[to].domains.insert(vm, Qemu { state: QemuState::Running, ..target });
-        self.checks.user_word.on_user_start(vm);
-        self.execute(to, vm);
-        self.domain_changed(to, vm, None);
     }
 
     /// The VM of that UUID.

@@ -7,6 +7,7 @@ mod disk;
 mod effects;
 mod guard;
 mod hypervisor;
+mod migration;
 mod network;
 mod pause;
 mod queue;
@@ -24,6 +25,7 @@ use guard::{GuardRun, Kept};
 use hypervisor::{Libvirt, Lock, Qemu, QemuState};
 use mainstay_core::register::StopCause;
 use mainstay_core::{Config, Effect, Event, Guard, Incarnation, Input, RegisterId, RegisterValue, View};
+use migration::Migration;
 use network::Network;
 use queue::{DomainOp, Happening, Queue, Start};
 use std::collections::{BTreeMap, VecDeque};
@@ -112,6 +114,7 @@ pub struct World {
     disk_ops: BTreeMap<u64, DiskOp>,
     starts: BTreeMap<u64, Start>,
     domain_ops: BTreeMap<u64, DomainOp>,
+    migrations: BTreeMap<u64, Migration>,
     requests: BTreeMap<u64, usize>,
     next_key: u64,
     disturbed: Vec<u64>,
@@ -158,6 +161,7 @@ impl World {
             disk_ops: BTreeMap::new(),
             starts: BTreeMap::new(),
             domain_ops: BTreeMap::new(),
+            migrations: BTreeMap::new(),
             requests: BTreeMap::new(),
             next_key: 0,
             disturbed: vec![0; count],
@@ -248,9 +252,7 @@ impl World {
                 self.on_guard_deed(host, boot, process, vm, what);
             }
             Happening::LockExpires { vm, qemu } => self.on_lock_expires(vm, qemu),
-            Happening::MigrationEnds { vm, from, to, incoming } => {
-                self.on_migration_ends(vm, from, to, incoming)
-            }
+            Happening::Migration { key } => self.on_migration(key),
             Happening::Act(action) => self.act(&action),
         }
     }

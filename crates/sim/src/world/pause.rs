@@ -69,13 +69,12 @@ impl World {
             | Happening::IoError { host, .. }
             | Happening::GuestDown { host, .. }
             | Happening::Datagram { to: host, .. } => Some(*host),
-            Happening::MigrationEnds { from, to, .. } => {
-                [*from, *to].into_iter().find(|host| self.hosts[*host].paused)
-            }
             Happening::Disk { key } => self.reader(*key),
             Happening::Act(action) => self.needs_life(action),
             // A kernel that stands still answers no ping, and a write that is on its way may land.
             Happening::Ping { .. } | Happening::LateLanding { .. } | Happening::LockExpires { .. } => None,
+            // It has two ends, and looks at both.
+            Happening::Migration { .. } => None,
         };
         match host {
             Some(host) if self.hosts[host].paused => {
@@ -129,6 +128,7 @@ impl World {
             | Action::UserShutdown { .. }
             | Action::UserDestroy { .. }
             | Action::UserMigrate { .. }
+            | Action::UserAbortMigration { .. }
             | Action::Protect { .. }
             | Action::Unprotect { .. } => return None,
         };

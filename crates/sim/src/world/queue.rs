@@ -50,8 +50,8 @@ pub(crate) enum Happening {
     GuardDeed { host: usize, boot: u64, process: u64, vm: VmId, what: Deed },
     /// The storage lets go of an image lock of a host that crashed.
     LockExpires { vm: usize, qemu: u64 },
-    /// A live migration switches over.
-    MigrationEnds { vm: usize, from: usize, to: usize, incoming: u64 },
+    /// The next stage of a live migration.
+    Migration { key: u64 },
     /// Somebody does something.
     Act(Action),
 }
