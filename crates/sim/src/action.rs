@@ -3,6 +3,18 @@
 use mainstay_core::{DatastoreName, HostId};
 use serde::{Deserialize, Serialize};
 
+/// The registers that a host writes on each datastore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostRegister {
+    /// Its datastore heartbeat.
+    Heartbeat,
+    /// Its power-on list.
+    PowerOn,
+    /// Its ownership block.
+    Ownership,
+}
+
 /// Something done to the world at an instant. One that makes no sense at its instant (killing a dead agent) does nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
@@ -153,6 +165,15 @@ pub enum Action {
         /// How many writes of each host.
         count: u32,
     },
+    /// Both copies of a host's register are destroyed where they lie: unreadable until the next write that lands.
+    RegisterDestroy {
+        /// On which datastore.
+        datastore: DatastoreName,
+        /// Whose.
+        host: HostId,
+        /// Which of its registers.
+        register: HostRegister,
+    },
     /// The datastore works again.
     DatastoreHeal {
         /// Which.
@@ -214,6 +235,11 @@ pub enum Action {
     },
     /// `virsh destroy`.
     UserDestroy {
+        /// Which VM.
+        vm: String,
+    },
+    /// `virsh save`: its state goes into a file, and it is off.
+    UserSave {
         /// Which VM.
         vm: String,
     },

@@ -4,11 +4,11 @@ use super::World;
 use super::disk::Path;
 use super::hypervisor::{Libvirt, QemuState};
 use super::queue::Happening;
-use crate::action::Action;
+use crate::action::{Action, HostRegister};
 use crate::checkers::user_word::Protection;
 use mainstay_core::register::{Desired, StopCause};
 use mainstay_core::view::Role;
-use mainstay_core::{Command, DatastoreName, HostId, Input};
+use mainstay_core::{Command, DatastoreName, HostId, Input, RegisterId};
 
 impl World {
     /// Does it now. What makes no sense at this instant does nothing.
@@ -75,6 +75,14 @@ impl World {
                     world.tear_writes(store, host, *count);
                 });
             }
+            Action::RegisterDestroy { datastore, host, register } => {
+                let id = match register {
+                    HostRegister::Heartbeat => RegisterId::Heartbeat(host.clone()),
+                    HostRegister::PowerOn => RegisterId::PowerOn(host.clone()),
+                    HostRegister::Ownership => RegisterId::Ownership(host.clone()),
+                };
+                self.disturb(datastore, Some(host), |world, store, _| world.stores[store].destroy(&id));
+            }
             Action::DatastoreHeal { datastore, host } => self.path(datastore, host.as_ref(), Path::Well),
             Action::DatastoreFull { datastore } => self.full(datastore, true),
             Action::DatastoreFree { datastore } => self.full(datastore, false),
@@ -83,6 +91,7 @@ impl World {
             Action::GuestPowerOff { vm } => self.stop_vm(vm, StopCause::GuestShutdown),
             Action::QemuKill { vm } => self.stop_vm(vm, StopCause::Crashed),
             Action::UserShutdown { vm } => self.stop_vm(vm, StopCause::UserShutdown),
+            Action::UserSave { vm } => self.stop_vm(vm, StopCause::Saved),
             Action::UserDestroy { vm } => self.stop_vm(vm, StopCause::UserDestroyed),
             Action::UserStart { vm, host } => {
                 if let (Some(vm), Some(host)) = (self.setup.vm(vm), self.setup.host(host)) {
@@ -176,7 +185,7 @@ impl World {
         let Some(vm) = self.setup.vm(name) else { return };
         let Some(host) = self.executing(vm).next() else { return };
         let up = self.hosts[host].libvirt == Libvirt::Up;
-        let by_virsh = matches!(cause, StopCause::UserShutdown | StopCause::UserDestroyed);
+        let by_virsh = matches!(cause, StopCause::UserShutdown | StopCause::UserDestroyed | StopCause::Saved);
         if by_virsh && !up {
             return;
         }

@@ -100,6 +100,13 @@ impl Store {
         }
     }
 
+    /// Both copies of a register are damaged where they lie.
+    pub fn destroy(&mut self, register: &RegisterId) {
+        if let Some(stored) = self.registers.get_mut(&place(register)) {
+            stored.value = None;
+        }
+    }
+
     /// Whether nothing is wrong with that host's path.
     pub fn is_well(&self, host: usize) -> bool {
         self.paths[host] == Path::Well && !self.read_only[host] && self.torn[host] == 0

@@ -113,6 +113,7 @@ impl World {
             | Action::DatastoreSlow { .. }
             | Action::DatastoreReadOnly { .. }
             | Action::DatastoreTorn { .. }
+            | Action::RegisterDestroy { .. }
             | Action::DatastoreHeal { .. }
             | Action::DatastoreFull { .. }
             | Action::DatastoreFree { .. }
@@ -126,6 +127,7 @@ impl World {
             | Action::GuestPowerOff { .. }
             | Action::QemuKill { .. }
             | Action::UserShutdown { .. }
+            | Action::UserSave { .. }
             | Action::UserDestroy { .. }
             | Action::UserMigrate { .. }
             | Action::UserAbortMigration { .. }
