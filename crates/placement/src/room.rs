@@ -253,7 +253,7 @@ impl Room {
 
     fn wishes(&self, index: &Index, unit: &Unit, host: u32) -> u32 {
         let failover = u32::from(!index.hosts[host as usize].failover);
-        if unit.plain {
+        if unit.easy {
             return 1 << 18 | failover;
         }
         let mut soft = 0u32;
@@ -298,7 +298,7 @@ impl Room {
     /// What the spread's key for the host is at the very best, wherever other VMs of its rules are: never above the true one.
     pub fn key_at_best(&self, index: &Index, unit: &Unit, host: u32) -> Key {
         let key = self.key(index, unit, host, Prefer::Spread);
-        if unit.plain {
+        if unit.easy {
             return key;
         }
         let soft = |vm: &u32| u32::from(index.class(*vm).soft.get(host as usize).copied().unwrap_or(0));
@@ -308,17 +308,16 @@ impl Room {
 
     /// The best host for the unit now.
     pub fn choose(&mut self, index: &Index, unit: &Unit, prefer: Prefer) -> Option<Key> {
-        if unit.plain && prefer == Prefer::Spread {
-            return self.choose_plain(index, unit);
-        }
         if !unit.plain && !self.bar_hosts(index, unit) {
             return None;
+        }
+        if prefer == Prefer::Spread {
+            return self.choose_spread(index, unit);
         }
         let mut best: Option<Key> = None;
         for host in 0..index.hosts.len() as u32 {
             self.looks += 1;
-            let barred = !unit.plain && self.barred[host as usize] == self.bar;
-            if barred || !self.has_room(index, unit, host) {
+            if !self.is_free_for(index, unit, host) {
                 continue;
             }
             let key = self.key(index, unit, host, prefer);
@@ -329,19 +328,42 @@ impl Room {
         best
     }
 
-    /// The same for a plain unit, without looking at every host: the first in the index' order that is unused and has room, or one of
-    /// those that the plan uses.
-    fn choose_plain(&mut self, index: &Index, unit: &Unit) -> Option<Key> {
+    /// There is room, and no must rule bars the host. Only right after the hosts were barred for this unit.
+    fn is_free_for(&self, index: &Index, unit: &Unit, host: u32) -> bool {
+        let barred = !unit.plain && self.barred[host as usize] == self.bar;
+        !barred && self.has_room(index, unit, host)
+    }
+
+    /// The same without looking at every host: of the unused ones, the first in the index' order that can take the unit and disappoints the
+    /// fewest wishes; and those that the plan uses.
+    fn choose_spread(&mut self, index: &Index, unit: &Unit) -> Option<Key> {
+        let first_try =
+            |vm: &u32| index.vms[*vm as usize].extra.as_ref().is_some_and(|extra| extra.first_try.is_some());
+        // Nothing can be better than this but for the failover hosts, and they come first in the order.
+        let nothing_better = if !unit.easy && unit.vms.iter().any(first_try) { 0 } else { 1 << 17 };
         let mut looks = 0;
-        let first = index.order.iter().copied().find(|host| {
+        let mut best: Option<Key> = None;
+        for host in index.order.iter().copied() {
             looks += 1;
-            self.placed_on[*host as usize] == 0 && self.has_room(index, unit, *host)
-        });
+            if self.placed_on[host as usize] > 0 || !self.is_free_for(index, unit, host) {
+                continue;
+            }
+            let key = self.key(index, unit, host, Prefer::Spread);
+            if best.is_none_or(|best| key < best) {
+                best = Some(key);
+            }
+            if key.wishes >> 1 <= nothing_better {
+                break;
+            }
+        }
         self.looks += looks;
-        let used = self.used.iter().copied().filter(|host| self.placed_on[*host as usize] > 0);
-        let open = used.filter(|host| self.has_room(index, unit, *host));
-        let keys = open.chain(first).map(|host| self.key(index, unit, host, Prefer::Spread));
-        keys.min()
+        for host in self.used.iter().copied().filter(|host| self.placed_on[*host as usize] > 0) {
+            let key = self.key(index, unit, host, Prefer::Spread);
+            if best.is_none_or(|best| key < best) && self.is_free_for(index, unit, host) {
+                best = Some(key);
+            }
+        }
+        best
     }
 
     /// Marks the hosts that must rules keep the unit off. False: no host will do.

@@ -1,6 +1,6 @@
 //! What is placed as one: a VM, or a pack of VMs that must be together.
 
-use crate::index::{Index, NOWHERE};
+use crate::index::{Extra, Index, NOWHERE};
 use crate::picture::Resources;
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -29,6 +29,8 @@ pub(crate) struct Unit {
     pub pin: Pin,
     /// No rule among VMs, no wish and no device of its own: only its class and its demand decide.
     pub plain: bool,
+    /// No wish, no host tried last or first: all hosts that can take it are equally welcome.
+    pub easy: bool,
 }
 
 impl Unit {
@@ -83,5 +85,12 @@ fn unit(index: &Index, vms: Vec<u32>, pin: Pin) -> Unit {
     let rank = slots().map(|vm| vm.rank).min().unwrap_or(u8::MAX);
     let plain =
         vms.len() == 1 && slots().all(|vm| vm.extra.is_none() && index.classes.get(vm.class).soft.is_empty());
-    Unit { demand, rank, size: index.size(demand), pin, plain, vms }
+    let easy = slots().all(|vm| {
+        let wish = |extra: &Extra| {
+            let apart = extra.apart.iter().any(|rule| !index.apart[*rule as usize].must);
+            apart || !extra.near.is_empty() || !extra.failed_on.is_empty() || extra.first_try.is_some()
+        };
+        index.classes.get(vm.class).soft.is_empty() && !vm.extra.as_deref().is_some_and(wish)
+    });
+    Unit { demand, rank, size: index.size(demand), pin, plain, easy, vms }
 }

@@ -12,14 +12,16 @@ const CASES: u64 = 60;
 
 /// Without what `crm_simulate` has no word for.
 fn picture(random: &mut Random) -> Picture {
-    let kind = Kind { hosts: 4, vms: 6 + random.below(6) as usize, rules: false, tightness: 50 + random.below(60) };
+    let kind =
+        Kind { hosts: 4, vms: 6 + random.below(6) as usize, rules: false, tightness: 50 + random.below(60) };
     let mut picture = tight(random, kind);
     let (hosts, vms) = (names("h", kind.hosts), names("v", kind.vms));
     for vm in picture.vms.values_mut() {
         vm.host = Some("h0".into());
     }
     for rule in names("rule", 3) {
-        let members: Vec<Name> = (0..2 + random.below(2)).filter_map(|_| random.pick(&vms).cloned()).collect();
+        let members: Vec<Name> =
+            (0..2 + random.below(2)).filter_map(|_| random.pick(&vms).cloned()).collect();
         let kind = if random.percent(60) {
             RuleKind::Apart { vms: members }
         } else {
@@ -28,11 +30,17 @@ fn picture(random: &mut Random) -> Picture {
         picture.rules.insert(rule, Rule { strength: Strength::Must, kind });
     }
     // Only equal priorities wait for each other: what else is refused is another test's matter.
-    let medium: Vec<Name> =
-        picture.vms.iter().filter(|(_, vm)| vm.priority == Priority::Medium).map(|(name, _)| name.clone()).collect();
+    let medium: Vec<Name> = picture
+        .vms
+        .iter()
+        .filter(|(_, vm)| vm.priority == Priority::Medium)
+        .map(|(name, _)| name.clone())
+        .collect();
     if let [first, then, ..] = &medium[..] {
         picture.groups.insert("first".into(), Group { vms: vec![first.clone()], waits_for: Vec::new() });
-        picture.groups.insert("then".into(), Group { vms: vec![then.clone()], waits_for: vec!["first".into()] });
+        picture
+            .groups
+            .insert("then".into(), Group { vms: vec![then.clone()], waits_for: vec!["first".into()] });
     }
     picture
 }
@@ -55,10 +63,12 @@ fn crm_simulate_agrees_on_feasibility_rules_and_order() {
         // Its placement keeps our rules, as our judge sees them.
         std::fs::write(&file, cib(&picture, &BTreeMap::new(), Some(&failed))).unwrap();
         let theirs = simulate(&file);
-        let placed = theirs.at.iter().map(|(vm, host)| Placement { vm: vm.clone(), host: host.clone() }).collect();
+        let placed =
+            theirs.at.iter().map(|(vm, host)| Placement { vm: vm.clone(), host: host.clone() }).collect();
         let their_plan = Plan { placed, left_out: Vec::new(), ..ours.clone() };
         let found = breaches(&picture, &their_plan);
-        let found: Vec<_> = found.into_iter().filter(|breach| !matches!(breach, Breach::Forgotten(_))).collect();
+        let found: Vec<_> =
+            found.into_iter().filter(|breach| !matches!(breach, Breach::Forgotten(_))).collect();
         assert_eq!(found, vec![], "seed {seed}: {theirs:?}");
 
         // Ours keeps its rules: started so, it leaves everything where it is. Those left out are kept from it, or it would put out others
@@ -98,6 +108,9 @@ fn crm_simulate_agrees_on_feasibility_rules_and_order() {
             }
         }
     }
-    assert!(all_back > 5 && all_back < CASES as usize - 5, "{all_back} of {CASES} cases all back: not what was meant to be tried");
+    assert!(
+        all_back > 5 && all_back < CASES as usize - 5,
+        "{all_back} of {CASES} cases all back: not what was meant to be tried"
+    );
     println!("{CASES} cases, in {more} of them more VMs come back than with crm_simulate");
 }

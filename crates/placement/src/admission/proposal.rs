@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 /// A change that somebody wants to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "proposals are made one at a time and never kept")]
 pub enum Proposal {
     /// Something in the picture becomes different.
     Change(Change),

@@ -1,4 +1,4 @@
-//! Going through all choices, for small cases.
+//! Going through all choices, for small cases; and for two hosts at a time in larger ones.
 //!
 //! Depth first, in the order of service, each unit on each host that fits (tightest first) or on none. A branch is given up when
 //! even the best that could still come of it is no better than what is known. Two hosts that are alike and both untouched are one choice.
@@ -6,7 +6,7 @@
 
 use super::search::Packing;
 use super::{Counts, counts};
-use crate::index::RANKS;
+use crate::index::NOWHERE;
 use crate::picture::Resources;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -16,6 +16,11 @@ const UNITS: usize = 28;
 const HOSTS: usize = 12;
 /// Looks at hosts before it is given up.
 const LOOKS: u64 = 150_000;
+/// For two hosts at a time: units, those left out among them, looks at hosts for each two, and for all of them.
+const PAIR_UNITS: usize = 16;
+const PAIR_WAITING: usize = 6;
+const PAIR_LOOKS: u64 = 2_000;
+const PAIRS_LOOKS: u64 = 80_000;
 
 struct Exact<'p, 'a> {
     packing: &'p mut Packing<'a>,
@@ -48,20 +53,29 @@ pub(super) fn exact(packing: &mut Packing<'_>, live: &[usize]) -> bool {
     if live.len() > UNITS || hosts.len() > HOSTS {
         return false;
     }
-    let hosts: Vec<u32> = hosts.into_iter().collect();
+    let (complete, _) = go_through(packing, live, hosts.into_iter().collect(), LOOKS);
+    complete
+}
+
+/// Goes through all choices for these units (in the order of service) on these hosts, the other units staying where they are.
+/// The first value: it was not cut short; the second: the packing is now better.
+fn go_through(packing: &mut Packing<'_>, live: &[usize], hosts: Vec<u32>, looks: u64) -> (bool, bool) {
     let known = packing.hosts.clone();
     let best = counts(packing.units, &known);
-    packing.set(&[]);
+    live.iter().for_each(|unit| {
+        packing.take(*unit);
+    });
+    let done = counts(packing.units, &packing.hosts);
     let like = likes(packing, live, &hosts);
     let to_come = (0..live.len()).map(|step| ahead(packing, &live[step..])).collect();
-    let stop_at = packing.room.looks + LOOKS;
+    let stop_at = packing.room.looks + looks;
     let mut exact = Exact {
         packing,
         live,
         hosts,
         like,
         to_come,
-        done: [0; RANKS],
+        done,
         best,
         best_hosts: None,
         stop_at,
@@ -69,8 +83,45 @@ pub(super) fn exact(packing: &mut Packing<'_>, live: &[usize]) -> bool {
     };
     exact.go(0);
     let (complete, found) = (!exact.cut_short, exact.best_hosts.take());
+    let better = found.is_some();
     packing.set(found.as_deref().unwrap_or(&known));
-    complete
+    (complete, better)
+}
+
+/// For cases too large to go through: every two hosts that one who was left out could go to are emptied of what the plan put there and
+/// packed again, together with those left out, until that brings no more.
+pub(super) fn repack_pairs(packing: &mut Packing<'_>, live: &[usize]) {
+    let stop_at = packing.room.looks + PAIRS_LOOKS;
+    let mut again = true;
+    while again {
+        again = false;
+        let out: Vec<usize> = live.iter().copied().filter(|unit| packing.hosts[*unit] == NOWHERE).collect();
+        let hosts: BTreeSet<u32> =
+            out.iter().flat_map(|unit| packing.candidates[*unit].iter().copied()).collect();
+        let hosts: Vec<u32> = hosts.into_iter().filter(|host| !packing.room.is_untouched(*host)).collect();
+        'pairs: for (position, a) in hosts.iter().enumerate() {
+            for b in &hosts[position + 1..] {
+                if packing.room.looks >= stop_at {
+                    return;
+                }
+                // Setting up a pair costs about as much as a look for each unit of the plan.
+                packing.room.looks += packing.units.len() as u64;
+                let goes = |unit: &&usize| {
+                    let candidates = &packing.candidates[**unit];
+                    candidates.binary_search(a).is_ok() || candidates.binary_search(b).is_ok()
+                };
+                let waiting = out.iter().filter(goes).take(PAIR_WAITING).copied();
+                let mut units: Vec<usize> =
+                    packing.on(*a).into_iter().chain(packing.on(*b)).chain(waiting).collect();
+                // Positions are in the order of service.
+                units.sort_unstable();
+                if units.len() <= PAIR_UNITS && go_through(packing, &units, [*a, *b].to_vec(), PAIR_LOOKS).1 {
+                    again = true;
+                    break 'pairs;
+                }
+            }
+        }
+    }
 }
 
 /// Hosts are alike when they have the same room and the same units could go there.

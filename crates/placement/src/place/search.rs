@@ -9,7 +9,7 @@
 //!
 //! The work is bounded by a count of looks at hosts, not by time, so that the result is the same on every machine.
 
-use super::exact::exact;
+use super::exact::{exact, repack_pairs};
 use super::{Counts, counts};
 use crate::index::{Index, NOWHERE};
 use crate::room::{Prefer, Room};
@@ -69,6 +69,9 @@ pub(super) fn pack(
     packing.set(&hosts);
     let full = live.iter().all(|unit| hosts[*unit] != NOWHERE);
     let complete = full || exact(&mut packing, &live);
+    if !complete {
+        repack_pairs(&mut packing, &live);
+    }
     packing.finish(&live);
     (packing.hosts, complete)
 }
@@ -140,7 +143,7 @@ impl Packing<'_> {
     }
 
     /// The units of this plan on a host.
-    fn on(&self, host: u32) -> Vec<usize> {
+    pub fn on(&self, host: u32) -> Vec<usize> {
         self.placed().filter(|(_, at)| *at == host).map(|(unit, _)| unit).collect()
     }
 
@@ -267,8 +270,8 @@ impl Packing<'_> {
     }
 
     fn back_to(&mut self, hosts: &[u32]) {
-        for unit in 0..hosts.len() {
-            if self.hosts[unit] != hosts[unit] {
+        for (unit, host) in hosts.iter().enumerate() {
+            if self.hosts[unit] != *host {
                 self.take(unit);
             }
         }

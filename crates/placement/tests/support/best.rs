@@ -13,7 +13,9 @@ pub fn best(picture: &Picture, failed: &Name) -> Vec<usize> {
     let all = 1usize << lost.len();
     let mut reachable = vec![false; all];
     reachable[0] = true;
-    for (name, host) in picture.hosts.iter().filter(|(name, host)| *name != failed && host.state == HostState::Usable) {
+    for (name, host) in
+        picture.hosts.iter().filter(|(name, host)| *name != failed && host.state == HostState::Usable)
+    {
         let judge = Judge { picture, failed, lost: &lost, name, host };
         let good: Vec<usize> = (1..all).filter(|set| judge.takes(*set)).collect();
         let before = reachable.clone();
@@ -112,34 +114,38 @@ impl Judge<'_> {
     fn takes(&self, set: usize) -> bool {
         let inside = || self.lost.iter().enumerate().filter(|(vm, _)| set >> vm & 1 == 1).map(|(_, vm)| *vm);
         let there = || self.picture.vms.values().filter(|vm| vm.host.as_ref() == Some(self.name));
-        let used = there().chain(inside().map(|(_, vm)| vm)).fold(self.host.kept_back, |sum, vm| sum.plus(vm.demand()));
+        let used = there()
+            .chain(inside().map(|(_, vm)| vm))
+            .fold(self.host.kept_back, |sum, vm| sum.plus(vm.demand()));
         let offers = &self.host.offers;
         let has = |vm: &Vm| vm.needs.datastores.iter().all(|needed| offers.datastores.contains(needed));
-        let devices_do = offers.devices.iter().chain(inside().flat_map(|(_, vm)| &vm.needs.devices)).all(|device| {
-            let offered = offers.devices.iter().filter(|other| *other == device).count();
-            let needs = |vm: &Vm| vm.needs.devices.iter().filter(|other| *other == device).count();
-            let wanted: usize = inside().map(|(_, vm)| needs(vm)).sum();
-            wanted == 0 || wanted + there().map(needs).sum::<usize>() <= offered
-        });
+        let devices_do =
+            offers.devices.iter().chain(inside().flat_map(|(_, vm)| &vm.needs.devices)).all(|device| {
+                let offered = offers.devices.iter().filter(|other| *other == device).count();
+                let needs = |vm: &Vm| vm.needs.devices.iter().filter(|other| *other == device).count();
+                let wanted: usize = inside().map(|(_, vm)| needs(vm)).sum();
+                wanted == 0 || wanted + there().map(needs).sum::<usize>() <= offered
+            });
         let in_set = |vm: &Name| inside().any(|(other, _)| other == vm);
-        let rules_do = self.picture.rules.values().filter(|rule| rule.strength == Strength::Must).all(|rule| {
-            let (RuleKind::OnHosts { vms, .. }
-            | RuleKind::NotOnHosts { vms, .. }
-            | RuleKind::Apart { vms }
-            | RuleKind::Together { vms }) = &rule.kind;
-            let mut named: Vec<&Name> = vms.iter().filter(|vm| in_set(vm)).collect();
-            named.sort();
-            named.dedup();
-            match &rule.kind {
-                RuleKind::OnHosts { hosts, .. } => named.is_empty() || hosts.contains(self.name),
-                RuleKind::NotOnHosts { hosts, .. } => named.is_empty() || !hosts.contains(self.name),
-                RuleKind::Apart { vms } => {
-                    let beside = vms.iter().any(|vm| self.runs_on(vm) == Some(self.name));
-                    named.len() + usize::from(beside && !named.is_empty()) <= 1
+        let rules_do =
+            self.picture.rules.values().filter(|rule| rule.strength == Strength::Must).all(|rule| {
+                let (RuleKind::OnHosts { vms, .. }
+                | RuleKind::NotOnHosts { vms, .. }
+                | RuleKind::Apart { vms }
+                | RuleKind::Together { vms }) = &rule.kind;
+                let mut named: Vec<&Name> = vms.iter().filter(|vm| in_set(vm)).collect();
+                named.sort();
+                named.dedup();
+                match &rule.kind {
+                    RuleKind::OnHosts { hosts, .. } => named.is_empty() || hosts.contains(self.name),
+                    RuleKind::NotOnHosts { hosts, .. } => named.is_empty() || !hosts.contains(self.name),
+                    RuleKind::Apart { vms } => {
+                        let beside = vms.iter().any(|vm| self.runs_on(vm) == Some(self.name));
+                        named.len() + usize::from(beside && !named.is_empty()) <= 1
+                    }
+                    RuleKind::Together { .. } => true,
                 }
-                RuleKind::Together { .. } => true,
-            }
-        });
+            });
         let wholes_do = together(self.picture).iter().all(|whole| {
             let some = whole.iter().any(in_set);
             let lost = |vm: &&Name| self.lost.iter().any(|(other, _)| other == vm);
@@ -147,6 +153,10 @@ impl Judge<'_> {
             let elsewhere = whole.iter().any(|vm| self.runs_on(vm).is_some_and(|host| host != self.name));
             !some || all && !elsewhere
         });
-        self.host.capacity.holds(used) && inside().all(|(_, vm)| has(vm)) && devices_do && rules_do && wholes_do
+        self.host.capacity.holds(used)
+            && inside().all(|(_, vm)| has(vm))
+            && devices_do
+            && rules_do
+            && wholes_do
     }
 }

@@ -23,7 +23,11 @@ pub fn cluster(hosts: usize, vms: usize, load: u64, seed: u64) -> Picture {
         let offers = Offers {
             datastores: (0..6).filter(|ds| rack % 4 != *ds).map(|ds| format!("ds-{ds}").into()).collect(),
             networks: (0..8).filter(|_| random.percent(95)).map(|net| format!("br{net}").into()).collect(),
-            cpu_models: ["Haswell", "Skylake-Server"].iter().take(if random.percent(85) { 2 } else { 1 }).map(|m| (*m).into()).collect(),
+            cpu_models: ["Haswell", "Skylake-Server"]
+                .iter()
+                .take(if random.percent(85) { 2 } else { 1 })
+                .map(|m| (*m).into())
+                .collect(),
             machine_types: vec!["pc-q35-7.2".into()],
             devices: Vec::new(),
         };
@@ -69,7 +73,8 @@ fn add_rules(random: &mut Random, picture: &mut Picture, hosts: &[Name]) {
     while named < vms.len() / 10 {
         let first = random.below(vms.len() as u64) as usize;
         let strength = if random.percent(60) { Strength::Must } else { Strength::Should };
-        let members: Vec<Name> = (0..2 + random.below(3)).filter_map(|_| random.pick(&vms).cloned()).collect();
+        let members: Vec<Name> =
+            (0..2 + random.below(3)).filter_map(|_| random.pick(&vms).cloned()).collect();
         let kind = match random.below(10) {
             0..5 => RuleKind::Apart { vms: members },
             5..7 => RuleKind::OnHosts { vms: members, hosts: random.some(hosts, 50) },

@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 
 /// Whether the program is there.
 pub fn is_installed() -> bool {
-    let run = Command::new("crm_simulate").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let run =
+        Command::new("crm_simulate").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     run.is_ok_and(|status| status.success())
 }
 
@@ -58,7 +59,8 @@ fn constraints(picture: &Picture) -> String {
         }
     }
     for group in picture.groups.values() {
-        let before = group.waits_for.iter().filter_map(|other| picture.groups.get(other)).flat_map(|other| &other.vms);
+        let before =
+            group.waits_for.iter().filter_map(|other| picture.groups.get(other)).flat_map(|other| &other.vms);
         for (first, then) in before.flat_map(|first| group.vms.iter().map(move |then| (first, then))) {
             add(format!("<rsc_order id='ID' first='{first}' then='{then}' kind='Optional'/>"));
         }
@@ -79,7 +81,8 @@ pub fn cib(picture: &Picture, at: &BTreeMap<Name, Name>, failed: Option<&Name>) 
         let room = utilization(name, host.capacity.less(host.kept_back));
         writeln!(nodes, "<node id='{}' uname='{name}'>{room}</node>", number + 1).unwrap();
         let online = failed != Some(name);
-        let (ccm, crmd, join) = if online { ("true", "online", "member") } else { ("false", "offline", "down") };
+        let (ccm, crmd, join) =
+            if online { ("true", "online", "member") } else { ("false", "offline", "down") };
         let mut running = String::new();
         // The digest is that of no parameters: without it, it would restart everything.
         for vm in at.iter().filter(|(_, host)| *host == name).map(|(vm, _)| vm) {
@@ -130,14 +133,21 @@ pub fn simulate(file: &Path) -> Answer {
     let mut answer = Answer::default();
     let mut part = "";
     for line in text.lines() {
-        for title in ["Current cluster status", "Transition Summary", "Executing Cluster Transition", "Revised Cluster Status"] {
+        for title in [
+            "Current cluster status",
+            "Transition Summary",
+            "Executing Cluster Transition",
+            "Revised Cluster Status",
+        ] {
             if line.starts_with(title) {
                 part = title;
             }
         }
         let words: Vec<&str> = line.split_whitespace().collect();
         match (part, &words[..]) {
-            ("Transition Summary", ["*", "Stop" | "Move" | "Recover" | "Restart", ..]) => answer.disturbed = true,
+            ("Transition Summary", ["*", "Stop" | "Move" | "Recover" | "Restart", ..]) => {
+                answer.disturbed = true
+            }
             ("Executing Cluster Transition", ["*", "Resource", "action:", vm, "start", "on", _]) => {
                 answer.starts.push((*vm).into());
             }

@@ -54,14 +54,8 @@ pub struct Kind {
     pub tightness: u64,
 }
 
-const PRIORITIES: [Priority; 6] = [
-    Priority::Medium,
-    Priority::Medium,
-    Priority::High,
-    Priority::Low,
-    Priority::Highest,
-    Priority::Lowest,
-];
+const PRIORITIES: [Priority; 6] =
+    [Priority::Medium, Priority::Medium, Priority::High, Priority::Low, Priority::Highest, Priority::Lowest];
 
 /// A picture in which all VMs wait or are on `h0`, with the other hosts as tight as asked for.
 pub fn tight(random: &mut Random, kind: Kind) -> Picture {
