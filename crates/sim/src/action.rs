@@ -63,9 +63,24 @@ pub enum Action {
         /// Where.
         host: HostId,
     },
+    /// SIGSTOP to the guard: it neither renews nor freezes.
+    GuardHang {
+        /// Where.
+        host: HostId,
+    },
+    /// SIGCONT to the guard.
+    GuardResume {
+        /// Where.
+        host: HostId,
+    },
     /// The agent starts.
     AgentStart {
         /// Where.
+        host: HostId,
+    },
+    /// From now on the host writes and says what only a newer release understands.
+    Upgrade {
+        /// Which.
         host: HostId,
     },
     /// SIGSTOP to the agent.

@@ -6,7 +6,7 @@ use crate::action::Action;
 use crate::dice::{Dice, Latency};
 use crate::setup::{BOOT, DISK, DatastoreSetup, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
 use mainstay_core::register::{IsolationResponse, Priority};
-use mainstay_core::timing::DRIFT_PPM;
+use mainstay_core::timing::{DRIFT_PPM, FREEZE_BOUND};
 use mainstay_core::{DatastoreName, HostId, Span, Timing};
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub struct Plan {
 }
 
 /// The kinds of faults that a run may have on.
-const KINDS: u64 = 30;
+const KINDS: u64 = 31;
 
 /// The plan of a seed.
 pub fn plan(seed: u64) -> Plan {
@@ -92,6 +92,8 @@ fn setup(dice: &mut Dice) -> Setup {
             clock_base: dice.below(1 << 36),
             drift_ppm: dice.below(DRIFT_PPM + 1) as i64 - DRIFT_PPM as i64 / 2,
             agent_starts: dice.below(4 * SECOND),
+            timing: None,
+            newer: false,
         })
         .collect();
     let stores = dice.between(1, 3);
@@ -287,6 +289,14 @@ impl Plan {
                 self.schedule.push((at, Action::ClockDrift { host, ppm }));
             }
             29 => self.draw_migration(dice, (at, lasts), vm, host),
+            30 => {
+                // Freezing within its bound is what I1 assumes: never later than what lies between a lease and the failure time-out.
+                let timing = self.setup.timing;
+                let lease = timing.lease + timing.lease.scaled(DRIFT_PPM, 1_000_000) + FREEZE_BOUND;
+                let lasts = dice.between(1, (timing.failure_timeout - lease).0);
+                let begin = Action::GuardHang { host: host.clone() };
+                self.both((at, at + lasts), begin, Action::GuardResume { host });
+            }
             _ => {
                 self.schedule.push((at, Action::Unprotect { vm: vm.clone() }));
                 self.schedule.push((at + lasts, Action::Protect { vm }));

@@ -54,6 +54,10 @@ pub struct HostSetup {
     pub drift_ppm: i64,
     /// When its agent starts for the first time.
     pub agent_starts: u64,
+    /// The protocol's times on this host, where they are not those of the others.
+    pub timing: Option<Timing>,
+    /// It runs a newer release, whose registers and messages the others can't read; it reads theirs.
+    pub newer: bool,
 }
 
 /// A datastore.
@@ -96,6 +100,16 @@ pub const BOOT: Latency =
     Latency { base: 3_000_000, spread: 4_000_000, tail_permille: 100, tail: 15_000_000 };
 
 impl Setup {
+    /// The protocol's times on that host.
+    pub fn timing_of(&self, host: usize) -> Timing {
+        self.hosts[host].timing.unwrap_or(self.timing)
+    }
+
+    /// Whether what one host writes or says can be read by the other.
+    pub fn understands(&self, reader: usize, writer: usize) -> bool {
+        reader == writer || self.hosts[reader].newer || !self.hosts[writer].newer
+    }
+
     /// The index of that host.
     pub fn host(&self, id: &HostId) -> Option<usize> {
         self.hosts.iter().position(|host| host.id == *id)

@@ -9,12 +9,13 @@ pub struct Sometimes {
 }
 
 /// What a batch of some hundred seeds has to see.
-pub const REQUIRED: [&str; 40] = [
+pub const REQUIRED: [&str; 41] = [
     "agent unreachable seen",
     "datastore lost",
     "failover of a primary",
     "failover of a secondary",
     "frozen",
+    "guard hung",
     "guard killed",
     "host paused",
     "hypervisor lost",

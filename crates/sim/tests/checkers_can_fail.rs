@@ -226,7 +226,14 @@ impl Node for Fake {
 }
 
 fn setup() -> Setup {
-    let host = |id: &str| HostSetup { id: id.into(), clock_base: 0, drift_ppm: 0, agent_starts: 0 };
+    let host = |id: &str| HostSetup {
+        id: id.into(),
+        clock_base: 0,
+        drift_ppm: 0,
+        agent_starts: 0,
+        timing: None,
+        newer: false,
+    };
     Setup {
         hosts: vec![host("host-1"), host("host-2")],
         datastores: vec![DatastoreSetup { name: "ds1".into(), lock_release: 0 }],

@@ -144,7 +144,7 @@ fn partition(groups: &[Vec<HostId>], setup: &Setup) -> Result<Vec<Action>, Strin
 }
 
 /// What ends what, by their words: the end has the same host, datastore, VM and link.
-const ENDS: [(&str, &str); 21] = [
+const ENDS: [(&str, &str); 22] = [
     ("host_pause", "host_resume"),
     ("gateway_down", "gateway_up"),
     ("clock_drift", "clock_drift"),
@@ -155,6 +155,7 @@ const ENDS: [(&str, &str); 21] = [
     ("power_off", "power_on"),
     ("agent_kill", "agent_start"),
     ("agent_hang", "agent_resume"),
+    ("guard_hang", "guard_resume"),
     ("network_cut", "network_heal"),
     ("link_cut", "link_heal"),
     ("partition", "partition_heal"),

@@ -17,7 +17,10 @@ pub(super) fn micros(seconds: f64) -> u64 {
 
 /// A host: its id alone, or more about it.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "a host is its id, such as \"host-1\", or { id, drift_ppm, agent_starts }")]
+#[serde(
+    untagged,
+    expecting = "a host is its id, such as \"host-1\", or { id, drift_ppm, agent_starts, timing, newer }"
+)]
 pub enum ScenarioHost {
     /// All as usual.
     Id(HostId),
@@ -35,6 +38,11 @@ pub struct MoreOfHost {
     pub drift_ppm: Option<i64>,
     /// When its agent starts for the first time, in seconds.
     pub agent_starts: Option<f64>,
+    /// The protocol's times there, where they are not the file's.
+    pub timing: Option<ScenarioTiming>,
+    /// It runs a newer release: the others can't read what it writes and says.
+    #[serde(default)]
+    pub newer: bool,
 }
 
 /// A datastore: its name alone, or more about it.
@@ -254,18 +262,21 @@ impl Topology {
         named.chain(others).collect()
     }
 
-    fn host(&self, index: usize, id: HostId) -> HostSetup {
+    fn host(&self, index: usize, id: HostId) -> Result<HostSetup, String> {
         let more = match self.hosts.get(index) {
             Some(ScenarioHost::More(more)) => Some(more),
             Some(ScenarioHost::Id(_)) | None => None,
         };
         let usual_drift = 100 * (index as i64).min(9);
-        HostSetup {
+        let timing = more.and_then(|more| more.timing.as_ref()).map(ScenarioTiming::times).transpose()?;
+        Ok(HostSetup {
             id,
             clock_base: 1_000_000_000 * (index as u64 + 1),
             drift_ppm: more.and_then(|more| more.drift_ppm).unwrap_or(usual_drift),
             agent_starts: more.and_then(|more| more.agent_starts).map_or(10_000 * index as u64, micros),
-        }
+            timing,
+            newer: more.is_some_and(|more| more.newer),
+        })
     }
 
     fn datastore(&self, datastore: &ScenarioDatastore) -> DatastoreSetup {
@@ -284,11 +295,13 @@ impl Topology {
     pub fn setup(&self, scenario: &str) -> Result<Setup, ScenarioError> {
         let unknown = |what: String| ScenarioError::Unknown { name: scenario.into(), what };
         let timing = self.timing.times();
-        let timing = timing
-            .map_err(|what| ScenarioError::Impossible { name: scenario.into(), what: Arc::from(what) })?;
-        let hosts = self.host_ids().into_iter().enumerate();
+        let impossible =
+            |what: String| ScenarioError::Impossible { name: scenario.into(), what: Arc::from(what) };
+        let timing = timing.map_err(impossible)?;
+        let hosts = self.host_ids().into_iter().enumerate().map(|(index, id)| self.host(index, id));
+        let hosts: Result<Vec<HostSetup>, String> = hosts.collect();
         let mut setup = Setup {
-            hosts: hosts.map(|(index, id)| self.host(index, id)).collect(),
+            hosts: hosts.map_err(impossible)?,
             datastores: self.datastores.iter().map(|datastore| self.datastore(datastore)).collect(),
             vms: Vec::new(),
             timing,

@@ -26,6 +26,11 @@ impl World {
             }),
             Action::AgentKill { host } => self.with_host(host, World::agent_kill),
             Action::GuardKill { host } => self.with_host(host, World::guard_kill),
+            Action::Upgrade { host } => {
+                self.with_host(host, |world, host| world.setup.hosts[host].newer = true);
+            }
+            Action::GuardHang { host } => self.with_host(host, World::guard_hang),
+            Action::GuardResume { host } => self.with_host(host, World::guard_resume),
             Action::AgentStart { host } => self.with_host(host, |world, host| {
                 let boot = world.hosts[host].boot;
                 world.queue.push(world.now, Happening::AgentStart { host, boot });

@@ -11,6 +11,7 @@
 use super::World;
 use super::hypervisor::Lock;
 use super::queue::Happening;
+use crate::setup::Setup;
 use mainstay_core::register::LIST_REGIONS;
 use mainstay_core::{
     DiskAction, DiskOutcome, Epoch, Input, OpId, ReadRegister, RegisterId, RegisterValue, VmId, XmlId,
@@ -53,6 +54,9 @@ pub(crate) struct Store {
 #[derive(Clone, Debug)]
 struct Stored {
     order: u64,
+    writer: usize,
+    /// In the format of a newer release.
+    newer: bool,
     /// `None`: damaged.
     value: Option<RegisterValue>,
 }
@@ -89,9 +93,14 @@ impl Store {
         }
     }
 
-    /// What a register holds, as a reader would find it now.
-    pub fn read(&self, register: &RegisterId) -> ReadRegister {
-        match self.registers.get(&place(register)) {
+    /// What a register holds, as that host would find it now.
+    pub fn read(&self, register: &RegisterId, reader: usize, setup: &Setup) -> ReadRegister {
+        let stored = self.registers.get(&place(register));
+        if stored.is_some_and(|stored| stored.newer && !setup.understands(reader, stored.writer)) {
+            let why = "it has format version 2, this program reads up to 1: upgrade Mainstay on this host";
+            return ReadRegister::Unreadable(Arc::from(why));
+        }
+        match stored {
             Some(Stored { value: Some(value), .. }) => ReadRegister::Value(value.clone()),
             Some(Stored { value: None, .. }) => {
                 ReadRegister::Unreadable(Arc::from("both copies are damaged: the checksums do not match"))
@@ -199,7 +208,7 @@ impl World {
                     return;
                 }
                 if let Some(register) = wanted.get(*next) {
-                    got.push((register.clone(), self.stores[op.store].read(register)));
+                    got.push((register.clone(), self.stores[op.store].read(register, op.host, &self.setup)));
                     *next += 1;
                     let wait = if *step == 0 { 1 } else { self.dice.between(1, *step * 2) };
                     // The last register read, the answer is on its way.
@@ -288,7 +297,12 @@ impl World {
             format!("  landed on {}: {register:?}{late}", self.setup.datastores[op.store].name)
         });
         if newer {
-            let stored = Stored { order: *order, value: Some(value.clone()) };
+            let stored = Stored {
+                order: *order,
+                writer: op.host,
+                newer: self.setup.hosts[op.host].newer,
+                value: Some(value.clone()),
+            };
             self.stores[op.store].registers.insert(spot, stored);
         }
         let found = self.checks.on_land(self.now, *started, op.store, op.host, register, value, &self.setup);
@@ -309,7 +323,9 @@ impl World {
         // power-on lists the model is harsher: both are gone.
         let spoilt = matches!(register, RegisterId::Heartbeat(_) | RegisterId::PowerOn(_));
         if newer && spoilt {
-            self.stores[op.store].registers.insert(spot, Stored { order: *order, value: None });
+            self.stores[op.store]
+                .registers
+                .insert(spot, Stored { order: *order, writer: op.host, newer: false, value: None });
             self.seen.saw("register torn");
         }
     }

@@ -7,10 +7,13 @@ use mainstay_core::{
     BootId, DatastoreName, DiskAction, DiskOutcome, Guard, GuardConfig, GuardEffect, GuardInput, GuardOrder,
     GuardReport, Incarnation, Input, ProcessState, RegisterId, RegisterValue, Time, VmId,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The longest that a freeze takes: the bound that the protocol counts on.
 const FREEZE_MAX: u64 = 240_000;
+
+/// How soon something that a stopped guard was about to do is looked at again.
+const HUNG_LOOK: u64 = 10_000;
 
 /// A run of a guard.
 pub(crate) struct GuardRun {
@@ -23,6 +26,9 @@ pub(crate) struct GuardRun {
     /// Messages to and from the agent keep their order: none arrives before that.
     to_agent: u64,
     to_guard: u64,
+    /// SIGSTOP: what comes for it waits.
+    hung: bool,
+    backlog: VecDeque<GuardInput>,
     /// Operations on a VM's process keep their order: none is done before that.
     busy: BTreeMap<VmId, u64>,
 }
@@ -63,7 +69,7 @@ impl World {
         let config = GuardConfig {
             me: self.setup.hosts[host].id.clone(),
             datastores: self.setup.datastores.iter().map(|store| store.name.clone()).collect(),
-            timing: self.setup.timing,
+            timing: self.setup.timing_of(host),
             boot: self.boot_id(host),
             incarnation: Incarnation(self.dice.below(u64::MAX)),
             leases: kept.leases.into_iter().collect(),
@@ -77,6 +83,8 @@ impl World {
             generation: 0,
             to_agent: 0,
             to_guard: 0,
+            hung: false,
+            backlog: VecDeque::new(),
             busy: BTreeMap::new(),
         });
         self.trace.facts(&[self.now, 9, host as u64]);
@@ -134,6 +142,27 @@ impl World {
             let process = agent.process;
             let at = self.now + self.dice.between(10, 2_000);
             self.queue.push(at, Happening::Deliver { host, process, input: Input::GuardLost });
+        }
+    }
+
+    /// SIGSTOP to the guard: it neither renews nor freezes. Its socket stands, so nobody is told.
+    pub(super) fn guard_hang(&mut self, host: usize) {
+        if let Some(run) = &mut self.hosts[host].guard {
+            run.hung = true;
+            self.seen.saw("guard hung");
+        }
+    }
+
+    /// SIGCONT to the guard. The time comes first: what has run out meanwhile is frozen.
+    pub(super) fn guard_resume(&mut self, host: usize) {
+        let Some(run) = &mut self.hosts[host].guard else { return };
+        if !std::mem::replace(&mut run.hung, false) {
+            return;
+        }
+        let backlog = std::mem::take(&mut run.backlog);
+        self.guard_feed(host, GuardInput::Tick);
+        for input in backlog {
+            self.guard_feed(host, input);
         }
     }
 
@@ -196,6 +225,10 @@ impl World {
     fn guard_feed(&mut self, host: usize, input: GuardInput) {
         let now = self.hosts[host].clock.local(self.now);
         let Some(run) = &mut self.hosts[host].guard else { return };
+        if run.hung {
+            run.backlog.push_back(input);
+            return;
+        }
         let process = run.process;
         let mut effects = Vec::new();
         let quiet = input == GuardInput::Tick;
@@ -271,6 +304,12 @@ impl World {
     /// Something is done to a process. What was begun is done, even if the guard has died since.
     pub(super) fn on_guard_deed(&mut self, host: usize, boot: u64, process: u64, id: VmId, what: Deed) {
         if !self.hosts[host].powered || self.hosts[host].boot != boot {
+            return;
+        }
+        let stopped = |run: &GuardRun| run.process == process && run.hung;
+        if self.hosts[host].guard.as_ref().is_some_and(stopped) {
+            let again = Happening::GuardDeed { host, boot, process, vm: id, what };
+            self.queue.push(self.now + HUNG_LOOK, again);
             return;
         }
         let Some(vm) = self.vm_index(id) else { return };

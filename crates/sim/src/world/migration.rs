@@ -190,7 +190,8 @@ impl World {
         let reached = self.answers(to) && !target.frozen;
         if source.is_none() {
             // The word may have been on its way.
-            let sent = !migration.aborted && reached && self.dice.permille(300);
+            let soon = migration.handover <= 2_000_000;
+            let sent = soon && !migration.aborted && reached && self.dice.permille(300);
             if !sent {
                 return Some(self.orphan(migration));
             }

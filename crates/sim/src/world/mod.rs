@@ -269,7 +269,7 @@ impl World {
             peers: all.filter(|id| *id != me).collect(),
             me,
             datastores: self.setup.datastores.iter().map(|store| store.name.clone()).collect(),
-            timing: self.setup.timing,
+            timing: self.setup.timing_of(host),
             boot: self.boot_id(host),
             incarnation: Incarnation(self.dice.below(u64::MAX)),
             concurrent_starts: 2,
@@ -393,6 +393,7 @@ impl World {
                 continue;
             }
             self.host_resume(host);
+            self.guard_resume(host);
             if self.hosts[host].libvirt != Libvirt::Up {
                 self.set_libvirt(host, Libvirt::Up);
             }

@@ -86,7 +86,9 @@ impl World {
 
     /// A datagram arrives.
     pub(super) fn on_datagram(&mut self, from: usize, to: usize, message: Message) {
-        if self.net.passes(from, to) {
+        if self.net.passes(from, to) && !self.setup.understands(to, from) {
+            self.seen.saw("message of a newer version dropped");
+        } else if self.net.passes(from, to) {
             let from = self.setup.hosts[from].id.clone();
             self.feed(to, Input::Message { from, message });
         }
@@ -102,7 +104,7 @@ impl World {
     pub(super) fn ping_gateway(&mut self, from: usize, process: u64, index: u32) {
         let reached = !self.net.host_cut[from] && !self.net.gateway_down;
         let answered = reached && !self.dice.permille(self.setup.loss_permille.max(self.net.loss_permille));
-        let patience = self.setup.timing.heartbeat.0;
+        let patience = self.setup.timing_of(from).heartbeat.0;
         let wait = if answered { 2 * self.dice.latency(self.setup.network) } else { patience };
         let input = Input::IsolationPingDone { index, answered };
         self.queue.push(self.now + wait, Happening::Deliver { host: from, process, input });
@@ -115,7 +117,7 @@ impl World {
             && self.net.passes(from, to)
             && self.net.passes(to, from);
         // An adapter gives up after about a heartbeat.
-        let patience = self.setup.timing.heartbeat.0;
+        let patience = self.setup.timing_of(from).heartbeat.0;
         let (there, back) = (self.net.late[from], self.net.late[to]);
         let late = self.lateness(there) + self.lateness(back);
         let answered = answered && late < patience;

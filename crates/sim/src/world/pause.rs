@@ -93,6 +93,9 @@ impl World {
             | Action::AgentHang { host }
             | Action::AgentResume { host }
             | Action::GuardKill { host }
+            | Action::Upgrade { host }
+            | Action::GuardHang { host }
+            | Action::GuardResume { host }
             | Action::LibvirtKill { host }
             | Action::LibvirtHang { host }
             | Action::LibvirtUp { host }
