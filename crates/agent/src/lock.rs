@@ -1,7 +1,6 @@
 //! One agent per state directory: a lock that dies with its process.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use mainstay_guard::lock::{LockFailure, ProcessLock};
 use std::path::{Path, PathBuf};
 
 /// The lock could not be had.
@@ -27,38 +26,16 @@ pub enum LockError {
 
 /// The lock, held for as long as this lives.
 #[derive(Debug)]
-pub struct AgentLock(#[expect(dead_code, reason = "open for its lock")] File);
+pub struct AgentLock(#[expect(dead_code, reason = "held for its lock")] ProcessLock);
 
 impl AgentLock {
     /// Makes the state directory if need be, and locks `agent.lock` in it.
     pub fn take(state_dir: &Path) -> Result<AgentLock, LockError> {
-        let unusable = |source| LockError::Unusable { state_dir: state_dir.to_path_buf(), source };
-        std::fs::create_dir_all(state_dir).map_err(unusable)?;
-        let path = state_dir.join("agent.lock");
-        // Not truncated before it is locked: the text is the other agent's.
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(unusable)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                // A lock file that can't be read still says that somebody holds it.
-                let _ = file.read_to_string(&mut pid);
-                let pid = if pid.trim().is_empty() { "unknown" } else { pid.trim() };
-                return Err(LockError::Held { state_dir: state_dir.to_path_buf(), pid: pid.into() });
-            }
-            Err(TryLockError::Error(source)) => return Err(unusable(source)),
-        }
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(unusable)?;
-        Ok(AgentLock(file))
+        let state_dir = state_dir.to_path_buf();
+        ProcessLock::take(&state_dir.join("agent.lock")).map(AgentLock).map_err(|failure| match failure {
+            LockFailure::Held { pid } => LockError::Held { state_dir, pid },
+            LockFailure::Unusable { what: _, source } => LockError::Unusable { state_dir, source },
+        })
     }
 }
 
@@ -80,6 +57,26 @@ mod tests {
         assert_eq!(refusal, expected);
         drop(first);
         AgentLock::take(&state_dir).expect("free again");
+    }
+
+    #[test]
+    fn the_lock_of_a_killed_agent_of_which_a_thread_hangs_counts_for_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let held = AgentLock::take(dir.path()).expect("free");
+        let mut zombie = std::process::Command::new("true").spawn().expect("a child");
+        std::fs::write(dir.path().join("agent.lock"), zombie.id().to_string()).expect("written");
+        // Not waited for yet, so it becomes and stays a zombie.
+        let start = std::time::Instant::now();
+        let second = loop {
+            match AgentLock::take(dir.path()) {
+                Ok(lock) => break lock,
+                Err(error) => assert!(start.elapsed().as_secs() < 10, "{error}"),
+            }
+        };
+        zombie.wait().expect("ended");
+        drop(held);
+        AgentLock::take(dir.path()).expect_err("the second one's");
+        drop(second);
     }
 
     #[test]

@@ -319,6 +319,33 @@ fn an_agent_without_a_guard_does_not_begin_and_says_what_to_do() {
 }
 
 #[test]
+fn another_clusters_guard_is_refused_and_goes_on() {
+    let world = World::new(1);
+    let mut others = world.config(1, "s1");
+    others.cluster_id = "0000000b".into();
+    let theirs = Guarding::start(&others);
+    let refusal = Host::start_agent(world.config(1, "s1")).err().expect("refused");
+    let expected = [
+        " is that of host-1 in cluster 0000000b-lab",
+        "give this agent a directory of its own, by [api] socket",
+    ];
+    assert!(expected.iter().all(|words| refusal.contains(words)), "{refusal}");
+
+    // With another host's id it is as foreign.
+    let mut moved = others.clone();
+    moved.me.id = mainstay_core::HostId::new("host-9");
+    moved.state_dir = world.root().join("s9");
+    let refusal = Host::start_agent(moved).err().expect("refused");
+    assert!(refusal.contains(" is that of host-1 in cluster 0000000b-lab"), "{refusal}");
+
+    // It was not told to end: an agent of its own finds it.
+    assert!(theirs.thread.as_ref().is_some_and(|thread| !thread.is_finished()));
+    let mut host = Host::start_agent(others).expect("it starts");
+    host.guard = Some(theirs);
+    host.wait("owner", |status| status.complete && status.view.datastores[0].ownership_left.is_some());
+}
+
+#[test]
 fn a_guard_with_other_settings_is_replaced_and_a_lost_one_is_found_again() {
     let world = World::new(1);
     let mut other = world.config(1, "s1");

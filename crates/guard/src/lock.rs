@@ -1,33 +1,50 @@
-//! One guard per runtime directory: a lock that dies with its process.
+//! One guard per runtime directory, one agent per state directory: a lock that dies with its process.
 //!
-//! A killed guard of which a thread hangs in a datastore lives on as a zombie that still holds its files open, its lock too. It does
-//! nothing any more, and the host needs a guard: so its lock counts for nothing, and the file is replaced.
+//! A killed process of which a thread hangs in a datastore lives on as a zombie that still holds its files open, its lock too. It does
+//! nothing any more, and the host needs another one: so its lock counts for nothing, and the file is replaced.
 
 use crate::error::GuardError;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The file, in the runtime directory. Holds the guard's process id.
 pub const LOCK_FILE: &str = "guard.lock";
 
-/// The lock, held for as long as this lives.
+/// A locked file that holds the id of the process which has locked it. The lock lasts as long as this value.
 #[derive(Debug)]
-pub struct GuardLock(File);
+pub struct ProcessLock(File);
 
-impl GuardLock {
-    /// Makes the runtime directory if need be, and locks it.
-    pub fn take(runtime_dir: &Path) -> Result<GuardLock, GuardError> {
-        let path = runtime_dir.join(LOCK_FILE);
-        let failed =
-            |what| move |source| GuardError::RuntimeDir { what, path: runtime_dir.join(LOCK_FILE), source };
-        std::fs::create_dir_all(runtime_dir).map_err(failed("creating the directory of"))?;
+/// Why it can't be had.
+#[derive(Debug)]
+pub enum LockFailure {
+    /// Another process has it.
+    Held {
+        /// Its id, as far as it has written it; else "unknown".
+        pid: String,
+    },
+    /// The file can't be used.
+    Unusable {
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl ProcessLock {
+    /// Makes the file and its directory if need be, and locks it.
+    pub fn take(path: &Path) -> Result<ProcessLock, LockFailure> {
+        let failed = |what| move |source| LockFailure::Unusable { what, source };
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(failed("creating the directory of"))?;
+        }
         loop {
             let mut options = OpenOptions::new();
-            // Not truncated before it is locked: the text is the other guard's.
+            // Not truncated before it is locked: the text is the other process's.
             options.read(true).write(true).create(true).truncate(false);
-            let mut file = options.open(&path).map_err(failed("opening"))?;
+            let mut file = options.open(path).map_err(failed("opening"))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -36,31 +53,48 @@ impl GuardLock {
                     let _ = file.read_to_string(&mut pid);
                     let pid = pid.trim().to_owned();
                     if pid.parse().is_ok_and(is_left_behind) {
-                        remove_if_same(&path, &file).map_err(failed("removing"))?;
+                        remove_if_same(path, &file).map_err(failed("removing"))?;
                         continue;
                     }
                     let pid = if pid.is_empty() { "unknown".into() } else { pid };
-                    return Err(GuardError::AlreadyRuns { runtime_dir: runtime_dir.to_path_buf(), pid });
+                    return Err(LockFailure::Held { pid });
                 }
                 Err(TryLockError::Error(source)) => return Err(failed("locking")(source)),
             }
             // Somebody may have replaced it between opening and locking.
-            if !is_same(&path, &file) {
+            if !is_same(path, &file) {
                 continue;
             }
             file.set_len(0)
                 .and_then(|()| file.rewind())
                 .and_then(|()| writeln!(file, "{}", std::process::id()))
                 .map_err(failed("writing"))?;
-            return Ok(GuardLock(file));
+            return Ok(ProcessLock(file));
         }
     }
 }
 
-impl Drop for GuardLock {
+impl Drop for ProcessLock {
     fn drop(&mut self) {
         // Closing is not enough: a thread that hangs keeps the file open after the process's end.
         let _ = self.0.unlock();
+    }
+}
+
+/// The guard's.
+#[derive(Debug)]
+pub struct GuardLock(#[expect(dead_code, reason = "held for its lock")] ProcessLock);
+
+impl GuardLock {
+    /// Makes the runtime directory if need be, and locks it.
+    pub fn take(runtime_dir: &Path) -> Result<GuardLock, GuardError> {
+        let path = runtime_dir.join(LOCK_FILE);
+        ProcessLock::take(&path).map(GuardLock).map_err(|failure| match failure {
+            LockFailure::Held { pid } => {
+                GuardError::AlreadyRuns { runtime_dir: runtime_dir.to_path_buf(), pid }
+            }
+            LockFailure::Unusable { what, source } => GuardError::RuntimeDir { what, path, source },
+        })
     }
 }
 
