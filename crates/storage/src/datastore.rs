@@ -1,7 +1,7 @@
 //! The handle of a datastore, and its threads.
 //!
-//! Three threads per datastore: one for the heartbeat alone, one for all other registers, one for domain XML. So neither a big
-//! list nor a slow XML file delays a heartbeat. In the second one, writes go before reads.
+//! Two threads per datastore: one for registers, one for domain XML. So no slow XML file delays a register. In the first one, writes go
+//! before reads. Heartbeats are the guard's business: see [`crate::HeartbeatWriter`].
 //!
 //! Invariant: nothing here waits for a datastore except those threads. They are never joined: one that hangs in the kernel
 //! is left behind when the handle is dropped.
@@ -19,9 +19,6 @@ use mainstay_formats::{ClusterId, locate};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-
-/// The core has one heartbeat write under way; one more may come from a restart.
-const HEARTBEATS_WAITING_MAX: usize = 4;
 
 /// The core has a handful under way.
 const OPERATIONS_WAITING_MAX: usize = 64;
@@ -100,7 +97,6 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.heartbeats.close();
         self.shared.operations.close();
         self.shared.xmls.close();
     }
@@ -111,7 +107,6 @@ struct Shared {
     cluster: ClusterId,
     counters: Arc<SharedCounters>,
     done: Box<Done>,
-    heartbeats: Queue<(OpId, DiskAction)>,
     operations: Queue<(OpId, DiskAction)>,
     xmls: Queue<XmlJob>,
 }
@@ -143,13 +138,11 @@ impl Datastore {
             cluster,
             counters: Arc::default(),
             done,
-            heartbeats: Queue::new(HEARTBEATS_WAITING_MAX),
             operations: Queue::new(OPERATIONS_WAITING_MAX),
             xmls: Queue::new(XMLS_WAITING_MAX),
         });
         // Before the threads: if one can't be started, dropping the handle ends the others.
         let datastore = Datastore { handle: Arc::new(Handle { shared: shared.clone() }) };
-        datastore.spawn("beat", Shared::run_heartbeats)?;
         datastore.spawn("disk", Shared::run_operations)?;
         datastore.spawn("xml", Shared::run_xmls)?;
         Ok(datastore)
@@ -173,12 +166,11 @@ impl Datastore {
     /// Has an operation carried out. Never waits. Answered exactly once by a [`Completion::Disk`], unless the last handle is dropped before.
     pub fn submit(&self, op: OpId, action: DiskAction) {
         let shared = &self.handle.shared;
-        let (queue, lane) = match &action {
-            DiskAction::Write(RegisterId::Heartbeat(_), _) => (&shared.heartbeats, Lane::Urgent),
-            DiskAction::Write(..) => (&shared.operations, Lane::Urgent),
-            DiskAction::Read(_) => (&shared.operations, Lane::Normal),
+        let lane = match &action {
+            DiskAction::Write(..) => Lane::Urgent,
+            DiskAction::Read(_) => Lane::Normal,
         };
-        if let Err((_, waiting)) = queue.push(lane, (op, action)) {
+        if let Err((_, waiting)) = shared.operations.push(lane, (op, action)) {
             shared.finish(op, Err(shared.no_answer(waiting)));
         }
     }
@@ -209,14 +201,6 @@ impl Datastore {
 }
 
 impl Shared {
-    fn run_heartbeats(&self) {
-        let mut registers = self.registers();
-        self.prepare(&mut registers, RegisterId::Heartbeat(self.config.me.clone()));
-        while let Some((op, action)) = self.heartbeats.pop() {
-            self.finish(op, perform(&mut registers, action));
-        }
-    }
-
     fn run_operations(&self) {
         let mut registers = self.registers();
         let me = &self.config.me;

@@ -2,17 +2,27 @@
 
 use crate::harness::{Client, beat, config, directory, host};
 use mainstay_core::ids::*;
-use mainstay_core::register::RegisterId;
-use mainstay_core::{DiskAction, DiskOutcome};
-use mainstay_storage::Completion;
+use mainstay_core::register::{HeartbeatRegister, RegisterId};
+use mainstay_core::{DiskAction, DiskOutcome, RegisterValue};
+use mainstay_storage::{Completion, HeartbeatWriter};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::OpenOptions;
+use std::time::Duration;
+
+fn heartbeat(counter: u64) -> HeartbeatRegister {
+    match beat(counter) {
+        RegisterValue::Heartbeat(register) => register,
+        other => panic!("{other:?} as a heartbeat"),
+    }
+}
 
 #[test]
 fn a_hanging_read_delays_neither_heartbeats_nor_xml_nor_the_end() {
     let directory = directory();
     let client = Client::start(config(directory.path(), "lab", &host(1)));
-    client.write(RegisterId::Heartbeat(host(1)), beat(1)).expect("written");
+    let settings = config(directory.path(), "lab", &host(1));
+    let mut guard = HeartbeatWriter::new(settings, BootId([1; 16]), Duration::ZERO).expect("good names");
+    guard.write(&heartbeat(1)).expect("written");
     // Opening a pipe that nobody writes to waits forever, as an operation on a hung mount does.
     let pipe = directory.path().join(".mainstay/lab-test/host-2-poweron");
     mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("a pipe");
@@ -20,7 +30,7 @@ fn a_hanging_read_delays_neither_heartbeats_nor_xml_nor_the_end() {
     client.datastore.submit(OpId(100), hanging.clone());
 
     for counter in 2..50 {
-        client.write(RegisterId::Heartbeat(host(1)), beat(counter)).expect("written");
+        guard.write(&heartbeat(counter)).expect("written");
     }
     client.datastore.store_xml(VmId([3; 16]), XmlId(1), "<domain/>".into());
     assert!(matches!(client.wait(), Completion::XmlStored { error: None, .. }));
