@@ -24,6 +24,14 @@ struct Watched {
     told: Option<ProcessState>,
 }
 
+impl Watched {
+    /// For the log.
+    fn pids(&self) -> String {
+        let pids: Vec<String> = self.holds.iter().map(|hold| hold.process.pid.to_string()).collect();
+        pids.join(", ")
+    }
+}
+
 /// The watched VMs.
 pub struct Vms {
     freezer: Freezer,
@@ -82,6 +90,7 @@ impl Vms {
         let watched = self.watched.entry(vm).or_default();
         watched.is_to_be_frozen = false;
         watched.attempts = 0;
+        tracing::info!(%vm, processes = watched.pids(), "the VM is being thawed");
         if watched.holds.is_empty() {
             self.ask(vm);
             return;
@@ -97,6 +106,7 @@ impl Vms {
         let number = self.scanner.ask();
         let watched = self.watched.entry(vm).or_default();
         (watched.killing, watched.asked) = (Some(number), Some(number));
+        tracing::info!(%vm, processes = watched.pids(), "the VM's copy here is being killed");
         for hold in &watched.holds {
             hold.kill();
         }
