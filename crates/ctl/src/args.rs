@@ -267,11 +267,17 @@ pub struct SimRunArgs {
     #[arg(long)]
     pub trace: bool,
     /// In place of the scenario's times: standard, swift, patient, or HEARTBEAT,LEASE,FAILURE_TIMEOUT in seconds
-    #[arg(long, value_name = "TIMING", value_parser = parse_timing, requires = "files")]
+    #[arg(long, value_name = "TIMING", value_parser = parse_timing)]
     pub timing: Option<ScenarioTiming>,
     /// With so many hosts: those of the scenario, and others that have no VMs
-    #[arg(long, value_name = "N", requires = "files")]
+    #[arg(long, value_name = "N")]
     pub hosts: Option<usize>,
+    /// With --seed: so many datastores
+    #[arg(long, value_name = "N", requires = "seed", conflicts_with = "files")]
+    pub datastores: Option<u64>,
+    /// With --seed: so many VMs
+    #[arg(long, value_name = "N", requires = "seed", conflicts_with = "files")]
+    pub vms: Option<u64>,
 }
 
 /// Arguments of `mainstay sim soak`.
@@ -283,6 +289,18 @@ pub struct SimSoakArgs {
     /// How many at a time [default: one for each processor]
     #[arg(long, short, value_name = "J", visible_alias = "threads")]
     pub jobs: Option<usize>,
+    /// In clusters of so many hosts, not of any number
+    #[arg(long, value_name = "N")]
+    pub hosts: Option<u64>,
+    /// With so many datastores
+    #[arg(long, value_name = "N")]
+    pub datastores: Option<u64>,
+    /// With so many VMs
+    #[arg(long, value_name = "N")]
+    pub vms: Option<u64>,
+    /// With these times: standard, swift, patient, or HEARTBEAT,LEASE,FAILURE_TIMEOUT in seconds
+    #[arg(long, value_name = "TIMING", value_parser = parse_timing)]
+    pub timing: Option<ScenarioTiming>,
     /// Fail when something that a batch has to see was never seen: such a batch proves nothing about it
     #[arg(long)]
     pub require_sometimes: bool,

@@ -7,7 +7,8 @@ mod soak;
 
 use crate::args::{SimCommand, SimRunArgs};
 use crate::exit::{Exit, Failure};
-use mainstay_sim::{Options, Outcome, Sometimes, run_one_fault, run_seed};
+use mainstay_sim::scenario::topology::ScenarioTiming;
+use mainstay_sim::{Options, Outcome, Shape, Sometimes, run_one_fault, run_seed};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,12 +16,31 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Runs the simulator.
 pub fn run(command: &SimCommand, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     match command {
-        SimCommand::Run(SimRunArgs { files, seed: Some(seed), trace, one_fault, .. }) if files.is_empty() => {
-            run_one_seed(*seed, *one_fault, *trace, json, out)
+        SimCommand::Run(args @ SimRunArgs { files, seed: Some(seed), .. }) if files.is_empty() => {
+            let hosts = args.hosts.map(|hosts| hosts as u64);
+            let shape = shape(hosts, args.datastores, args.vms, args.timing.as_ref())?;
+            run_one_seed(
+                *seed,
+                args.one_fault,
+                Options { trace: args.trace, shape, ..Options::default() },
+                json,
+                out,
+            )
         }
         SimCommand::Run(args) => scenarios::run(args, json, out),
         SimCommand::Soak(args) => soak::run(args, json, out),
     }
+}
+
+/// One's own size and times, in place of drawn ones.
+fn shape(
+    hosts: Option<u64>,
+    datastores: Option<u64>,
+    vms: Option<u64>,
+    timing: Option<&ScenarioTiming>,
+) -> Result<Shape, Failure> {
+    let timing = timing.map(ScenarioTiming::times).transpose().map_err(Failure::Refused)?;
+    Ok(Shape { hosts, datastores, vms, timing })
 }
 
 /// The core asserts its invariants also in release; here a broken one is a finding about that run, not the end of the program.
@@ -35,11 +55,10 @@ fn guarded<T>(what: &str, run: impl FnOnce() -> T) -> Result<T, Failure> {
 fn run_one_seed(
     seed: u64,
     one_fault: bool,
-    trace: bool,
+    options: Options,
     json: bool,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let options = Options { trace, ..Options::default() };
     let run = if one_fault { run_one_fault } else { run_seed };
     let outcome: Outcome = guarded(&format!("seed {seed}"), || run(seed, &options))?;
     let broken = outcome.verdict.as_ref().err();

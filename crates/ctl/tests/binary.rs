@@ -111,7 +111,7 @@ fn wrong_usage_exits_with_2() {
         "agent",
         "sim run",
         "sim run --seed one",
-        "sim run --seed 1 --timing swift",
+        "sim run --vms 3 file.toml",
         "sim run --timing fast file.toml",
         "sim soak --seeds 9..1",
         "--color sometimes status",

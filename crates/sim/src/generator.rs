@@ -23,13 +23,26 @@ pub struct Plan {
     pub faults_end: u64,
 }
 
+/// What of a cluster is given and not drawn: one's own size and times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// So many hosts.
+    pub hosts: Option<u64>,
+    /// So many datastores.
+    pub datastores: Option<u64>,
+    /// So many VMs.
+    pub vms: Option<u64>,
+    /// These times.
+    pub timing: Option<Timing>,
+}
+
 /// The kinds of faults that a run may have on.
 const KINDS: u64 = 31;
 
-/// The plan of a seed.
-pub fn plan(seed: u64) -> Plan {
+/// The plan of a seed, in a cluster of that shape.
+pub fn plan(seed: u64, shape: &Shape) -> Plan {
     let mut dice = Dice::seeded(seed, 0);
-    let setup = setup(&mut dice);
+    let setup = setup(&mut dice, shape);
     let beat = setup.timing.heartbeat.0;
     let calm = 12 * SECOND + 8 * beat;
     let faults_end = calm + dice.between(30, 120) * beat.max(SECOND / 2);
@@ -61,9 +74,9 @@ pub fn plan(seed: u64) -> Plan {
 const HARMLESS: [u64; 17] = [3, 4, 5, 6, 7, 8, 9, 12, 16, 18, 19, 21, 23, 24, 25, 26, 27];
 
 /// The plan of a seed in the mode for I6: exactly one fault, in a cluster that leaves isolated VMs powered on.
-pub fn plan_of_one_fault(seed: u64) -> Plan {
+pub fn plan_of_one_fault(seed: u64, shape: &Shape) -> Plan {
     let mut dice = Dice::seeded(seed, 2);
-    let mut setup = setup(&mut dice);
+    let mut setup = setup(&mut dice, shape);
     setup.isolation_response = IsolationResponse::LeavePoweredOn;
     // QEMU's own answer to failing storage is not ours to give.
     setup.io_errors_permille = 0;
@@ -82,8 +95,9 @@ pub fn plan_of_one_fault(seed: u64) -> Plan {
     plan
 }
 
-fn setup(dice: &mut Dice) -> Setup {
+fn setup(dice: &mut Dice, shape: &Shape) -> Setup {
     let hosts = if dice.permille(900) { dice.between(2, 5) } else { dice.between(6, 8) };
+    let hosts = shape.hosts.unwrap_or(hosts).max(1);
     // Ids around 9, 99: text order and number order differ.
     let first = *dice.pick(&[1, 7, 97]).unwrap_or(&1);
     let hosts: Vec<HostSetup> = (0..hosts)
@@ -97,6 +111,7 @@ fn setup(dice: &mut Dice) -> Setup {
         })
         .collect();
     let stores = dice.between(1, 3);
+    let stores = shape.datastores.unwrap_or(stores).max(1);
     let kept = *dice.pick(&[0, 0, SECOND, 8 * SECOND, 20 * SECOND]).unwrap_or(&0);
     let datastores: Vec<DatastoreSetup> = (0..stores)
         .map(|index| DatastoreSetup {
@@ -105,7 +120,8 @@ fn setup(dice: &mut Dice) -> Setup {
         })
         .collect();
     let priorities = [Priority::Lowest, Priority::Low, Priority::Medium, Priority::High, Priority::Highest];
-    let vms = (0..dice.between(1, 10))
+    let vms = dice.between(1, 10);
+    let vms = (0..shape.vms.unwrap_or(vms).max(1))
         .map(|index| VmSetup {
             name: Arc::from(format!("vm{}", index + 1)),
             host: dice.index(hosts.len()),
@@ -121,6 +137,7 @@ fn setup(dice: &mut Dice) -> Setup {
         1 => Timing::PATIENT,
         _ => Timing::STANDARD,
     };
+    let timing = shape.timing.unwrap_or(timing);
     let scale = dice.between(1, 4);
     // Tails stay well below a heartbeat: what is later than that is a fault, and the schedule's matter.
     let tail = timing.heartbeat.0 / 3;

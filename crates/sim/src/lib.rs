@@ -8,8 +8,8 @@
 //! Architecture invariant: one seed, one run. No clock, no thread and no random state of the standard library has any
 //! influence on a run; [`trace::Trace::hash`] proves it.
 //!
-//! What it does not do: it does not freeze VMs (the protocol has no leases to enforce yet), so the generator keeps a live host
-//! from losing all of its paths at once; see [`generator`].
+//! What it does not do: run the adapters (registers land whole or are damaged, messages arrive or do not; bytes are `formats`' matter), or
+//! measure anything: its times are drawn, not taken.
 
 pub mod action;
 pub mod checkers;
@@ -26,6 +26,7 @@ pub mod world;
 
 pub use action::Action;
 pub use checkers::Violation;
+pub use generator::Shape;
 pub use node::{GuardFactory, Node, NodeFactory};
 pub use run::{Failure, Go, Options, Outcome, Soak, run_one_fault, run_seed, soak, soak_watched};
 pub use scenario::{Overrides, Scenario, ScenarioError, run_scenario, run_scenario_on};

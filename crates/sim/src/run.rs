@@ -3,7 +3,7 @@
 
 use crate::action::Action;
 use crate::checkers::liveness;
-use crate::generator::{Plan, plan, plan_of_one_fault};
+use crate::generator::{Plan, Shape, plan, plan_of_one_fault};
 use crate::node::{GuardFactory, NodeFactory, real_core};
 use crate::sometimes::Sometimes;
 use crate::world::World;
@@ -25,13 +25,21 @@ pub struct Options {
     pub node: NodeFactory,
     /// What guards them.
     pub guard: GuardFactory,
+    /// What of the clusters is given and not drawn.
+    pub shape: Shape,
     /// How long after the healing everything must be well, in virtual seconds.
     pub liveness_bound: u64,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { trace: false, node: real_core, guard: Guard::new, liveness_bound: 300 }
+        Options {
+            trace: false,
+            node: real_core,
+            guard: Guard::new,
+            shape: Shape::default(),
+            liveness_bound: 300,
+        }
     }
 }
 
@@ -66,13 +74,13 @@ pub struct Failure {
 
 /// Runs one seed.
 pub fn run_seed(seed: u64, options: &Options) -> Outcome {
-    let plan = plan(seed);
+    let plan = plan(seed, &options.shape);
     run_plan(seed, plan, options)
 }
 
 /// Runs one seed in the mode for I6: exactly one fault, and no VM may stop, be frozen or be moved for it.
 pub fn run_one_fault(seed: u64, options: &Options) -> Outcome {
-    let plan = plan_of_one_fault(seed);
+    let plan = plan_of_one_fault(seed, &options.shape);
     let faults = format!("{:?}", plan.schedule.first());
     let mut world = World::new(plan.setup, seed, options.node, options.trace);
     world.guards_are(options.guard);
@@ -90,7 +98,7 @@ pub fn run_one_fault(seed: u64, options: &Options) -> Outcome {
         what = Some(format!("one fault interrupted {}: {faults}", interrupted.join(", ")));
     }
     let at = world.now();
-    let paste = format!("mainstay sim run --one-fault --seed {seed} --trace");
+    let paste = format!("mainstay sim run --one-fault --seed {seed}{} --trace", flags(&options.shape));
     let verdict =
         what.map_or(Ok(()), |what| Err(Failure { what: format!("seed {seed}: {what}"), at, paste }));
     let (seen, hash) = (world.seen().clone(), world.trace().hash());
@@ -111,15 +119,28 @@ fn run_plan(seed: u64, plan: Plan, options: &Options) -> Outcome {
     let at = world.now();
     let verdict = match what {
         None => Ok(()),
-        Some(what) => Err(Failure { what: format!("seed {seed}: {what}"), at, paste: paste(seed) }),
+        Some(what) => Err(Failure { what: format!("seed {seed}: {what}"), at, paste: paste(seed, options) }),
     };
     let (seen, hash) = (world.seen().clone(), world.trace().hash());
     Outcome { seed, hash, verdict, seen, virtual_time: at, trace: world.into_trace().into_lines() }
 }
 
 /// The line that shows a seed again.
-fn paste(seed: u64) -> String {
-    format!("mainstay sim run --seed {seed} --trace")
+fn paste(seed: u64, options: &Options) -> String {
+    format!("mainstay sim run --seed {seed}{} --trace", flags(&options.shape))
+}
+
+/// The flags of `mainstay sim` for that shape.
+fn flags(shape: &Shape) -> String {
+    let numbers = [("hosts", shape.hosts), ("datastores", shape.datastores), ("vms", shape.vms)];
+    let numbers = numbers.into_iter().filter_map(|(flag, value)| Some(format!(" --{flag} {}", value?)));
+    let seconds = |span: mainstay_core::Span| span.0 as f64 / SECOND as f64;
+    let timing = shape.timing.map(|timing| {
+        let [heartbeat, lease, failure] =
+            [timing.heartbeat, timing.lease, timing.failure_timeout].map(seconds);
+        format!(" --timing {heartbeat},{lease},{failure}")
+    });
+    numbers.chain(timing).collect()
 }
 
 /// Heals, and waits until all is well; says what is not, when the bound is over.
@@ -276,7 +297,7 @@ fn run_seed_guarded(seed: u64, options: &Options) -> Outcome {
         let said = payload.downcast_ref::<String>().map(String::as_str);
         let said = said.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no text");
         let what = format!("seed {seed}: an assertion of the core failed: {said}");
-        let failure = Failure { what, at: 0, paste: paste(seed) };
+        let failure = Failure { what, at: 0, paste: paste(seed, options) };
         let (seen, trace) = (Sometimes::default(), Vec::new());
         Outcome { seed, hash: 0, verdict: Err(failure), seen, virtual_time: 0, trace }
     })

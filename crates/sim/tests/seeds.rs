@@ -2,7 +2,9 @@
 //!
 //! `MAINSTAY_SIM_SEEDS=from..to` chooses the seeds, `MAINSTAY_SIM_TRACE=1` prints the text trace of those that fail.
 
-use mainstay_sim::{Options, run_seed, soak};
+use mainstay_core::Timing;
+use mainstay_sim::generator::plan;
+use mainstay_sim::{Options, Shape, run_seed, soak};
 use std::ops::Range;
 
 /// Seeds that are known to fail, and why: faults of the protocol that are still to be mended. One that does not fail any more has to leave
@@ -75,4 +77,16 @@ fn one_seed_is_one_run() {
 fn threads_do_not_matter() {
     let options = Options::default();
     assert_eq!(soak(0..6, 1, &options).hash, soak(0..6, 3, &options).hash);
+}
+
+#[test]
+fn ones_own_size_and_times_are_kept() {
+    let shape = Shape { hosts: Some(12), datastores: Some(4), vms: Some(30), timing: Some(Timing::SWIFT) };
+    let setup = plan(5, &shape).setup;
+    assert_eq!((setup.hosts.len(), setup.datastores.len(), setup.vms.len()), (12, 4, 30));
+    assert_eq!(setup.timing, Timing::SWIFT);
+    let options = Options { shape, liveness_bound: 0, ..Options::default() };
+    let failed = (0..20).find_map(|seed| run_seed(seed, &options).verdict.err());
+    let paste = failed.expect("nothing is well at once in all of them").paste;
+    assert!(paste.contains(" --hosts 12 --datastores 4 --vms 30 --timing 0.25,1,1.5 --trace"), "{paste}");
 }

@@ -1,6 +1,6 @@
 //! `mainstay sim soak`: many seeds, with a bar on terminals, and what was found also when it is ended early.
 
-use super::{print_json, seen};
+use super::{print_json, seen, shape};
 use crate::args::SimSoakArgs;
 use crate::exit::{Exit, Failure};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,7 +24,9 @@ pub fn run(args: &SimSoakArgs, json: bool, out: &mut dyn Write) -> Result<Exit, 
     let interrupted = on_interrupt()?;
     let bar = bar(wanted);
     let started = Instant::now();
-    let result = soak_watched(args.seeds.clone(), jobs, &Options::default(), &|so_far, failure| {
+    let shape = shape(args.hosts, args.datastores, args.vms, args.timing.as_ref())?;
+    let options = Options { shape, ..Options::default() };
+    let result = soak_watched(args.seeds.clone(), jobs, &options, &|so_far, failure| {
         if let Some(failure) = failure {
             bar.println(failure.to_string());
         }
