@@ -53,21 +53,25 @@ pub(super) fn pack(
         if best.as_ref().is_none_or(|(best, _)| worth > *best) {
             best = Some((worth, packing.hosts.clone()));
         }
+        live.iter().all(|unit| packing.hosts[*unit] != NOWHERE)
     };
     packing.set(&spread);
-    keep(&mut packing);
+    let mut full = keep(&mut packing);
     for order in orders(units, candidates, &live) {
         for prefer in [Prefer::BestFit, Prefer::Spread] {
+            // Nothing brings back more than all.
+            if full {
+                break;
+            }
             packing.set(&[]);
             order.iter().for_each(|unit| {
                 packing.place(*unit, prefer);
             });
-            keep(&mut packing);
+            full = keep(&mut packing);
         }
     }
     let hosts = best.map_or(spread, |(_, hosts)| hosts);
     packing.set(&hosts);
-    let full = live.iter().all(|unit| hosts[*unit] != NOWHERE);
     let complete = full || exact(&mut packing, &live);
     if !complete {
         repack_pairs(&mut packing, &live);
@@ -144,6 +148,9 @@ impl Packing<'_> {
 
     /// The units of this plan on a host.
     pub fn on(&self, host: u32) -> Vec<usize> {
+        if self.room.is_untouched(host) {
+            return Vec::new();
+        }
         self.placed().filter(|(_, at)| *at == host).map(|(unit, _)| unit).collect()
     }
 
@@ -212,6 +219,9 @@ impl Packing<'_> {
         for host in candidates[unit].iter().copied() {
             let mut lower = self.on(host);
             lower.retain(|other| units[*other].rank > units[unit].rank);
+            if lower.is_empty() {
+                continue;
+            }
             lower.sort_by_key(|other| (Reverse(units[*other].rank), Reverse(units[*other].size), *other));
             let mut out = Vec::new();
             let mut lost = [0; crate::index::RANKS];

@@ -120,6 +120,7 @@ pub fn cib(picture: &Picture, at: &BTreeMap<Name, Name>, failed: Option<&Name>) 
         "<cib crm_feature_set='3.0.14' validate-with='pacemaker-3.0' epoch='1' num_updates='0' admin_epoch='0' have-quorum='1' \
          dc-uuid='2'><configuration><crm_config><cluster_property_set id='o'><nvpair id='o1' name='stonith-enabled' value='false'/>\
          <nvpair id='o2' name='placement-strategy' value='balanced'/><nvpair id='o3' name='no-quorum-policy' value='ignore'/>\
+         <nvpair id='o4' name='enable-startup-probes' value='false'/>\
          </cluster_property_set></crm_config>\n<nodes>\n{nodes}</nodes>\n<resources>\n{resources}</resources>\n<constraints>\n\
          {constraints}</constraints></configuration>\n<status>\n{status}</status></cib>\n"
     )
