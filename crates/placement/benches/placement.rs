@@ -87,6 +87,12 @@ fn spent() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+#[divan::bench(args = SIZES, sample_count = 5)]
+fn whole_rehearsal_of_an_over_full_cluster(bencher: Bencher<'_, '_>, (hosts, vms): (usize, usize)) {
+    let picture = cluster(hosts, vms, LOADS[1], 1);
+    bencher.with_inputs(|| picture.clone()).bench_local_values(Rehearsal::new);
+}
+
 fn timed<T>(mut work: impl FnMut() -> T, times: usize) -> (Duration, Duration) {
     let mut all: Vec<Duration> = (0..times)
         .map(|_| {
