@@ -87,6 +87,13 @@ fn spent() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+#[divan::bench(args = SIZES, sample_count = 20)]
+fn check_of_a_plan_at_hand(bencher: Bencher<'_, '_>, (hosts, vms): (usize, usize)) {
+    let rehearsal = Rehearsal::new(made(hosts, vms));
+    let at_hand = rehearsal.plan_for(&name_of(hosts / 2)).expect("the host exists");
+    bencher.bench_local(|| breaches(rehearsal.picture(), &at_hand));
+}
+
 #[divan::bench(args = SIZES, sample_count = 5)]
 fn whole_rehearsal_of_an_over_full_cluster(bencher: Bencher<'_, '_>, (hosts, vms): (usize, usize)) {
     let picture = cluster(hosts, vms, LOADS[1], 1);
