@@ -23,6 +23,8 @@ enum Key {
     WaitsForHost(VmId),
     /// A VM is active on two hosts.
     ActiveTwice(VmId),
+    /// A host has other times than this one.
+    Timing(HostId),
     /// There is no guard.
     Guard,
     /// A VM is frozen.
@@ -83,6 +85,7 @@ fn raises(event: &Event) -> Option<Key> {
         Event::VmFrozen { vm } => Some(Key::Frozen(vm.id)),
         Event::HostIsolated => Some(Key::Isolated),
         Event::StormSuspected { .. } => Some(Key::Storm),
+        Event::TimingDiffers { host, .. } => Some(Key::Timing(host.clone())),
         Event::AgentStarted { .. }
         | Event::ElectionStarted { .. }
         | Event::BecamePrimary { .. }
@@ -117,6 +120,8 @@ fn raises(event: &Event) -> Option<Key> {
         | Event::IsolationResponseStopped { .. }
         | Event::ShutdownTimedOut { .. }
         | Event::StormOver
+        | Event::HeartbeatDatastoresChosen { .. }
+        | Event::TimingAgrees { .. }
         | Event::HypervisorLost
         | Event::HypervisorBack => None,
     }
@@ -153,6 +158,10 @@ fn ends(event: &Event, key: &Key) -> bool {
         }
         Key::Isolated => matches!(event, Event::HostNotIsolated),
         Key::Storm => matches!(event, Event::StormOver | Event::SteppedDown { .. }),
+        Key::Timing(host) => match event {
+            Event::TimingAgrees { host: agreeing } => host == agreeing,
+            other => matches!(other, Event::SteppedDown { .. }),
+        },
         Key::ActiveTwice(id) => {
             is_about(event, *id) && (is_settling(event) || matches!(event, Event::VmActiveOnce { .. }))
         }

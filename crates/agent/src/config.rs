@@ -6,6 +6,7 @@ mod das;
 mod document;
 mod error;
 mod guard;
+mod heartbeat;
 mod isolation;
 mod members;
 mod recorder;
@@ -57,6 +58,8 @@ pub struct AgentConfig {
     pub concurrent_starts: u32,
     /// How this host finds out that it is isolated, and what it does then.
     pub isolation: IsolationConfig,
+    /// How heartbeat datastores are chosen.
+    pub heartbeat: mainstay_core::HeartbeatChoice,
     /// Where the API listens.
     pub api_socket: PathBuf,
     /// The flight recorder.
@@ -106,6 +109,7 @@ impl AgentConfig {
         let members = members::check_members(&place, &document, &das)?;
         let isolation = isolation::check_isolation(&place, &document, &das, &members.0)?;
         let datastores = check_datastores(&place, &document)?;
+        let heartbeat = heartbeat::check_heartbeat(&place, &document, &das, &datastores)?;
         let (cluster_id, cluster_name) = check_cluster(&place, &document)?;
         let timing = check_timing(&place, &document)?;
         let key = read_key(&place, &document.cluster.key_file)?;
@@ -126,6 +130,7 @@ impl AgentConfig {
             timing,
             concurrent_starts: *document.restart.concurrent_starts.get_ref(),
             isolation,
+            heartbeat,
             api_socket,
             recorder,
             guard,
@@ -153,6 +158,7 @@ impl AgentConfig {
             isolation_addresses: self.isolation.names(),
             isolation_response: self.isolation.response.core(),
             shutdown_timeout: mainstay_core::Span(self.isolation.shutdown_timeout.as_micros() as u64),
+            heartbeat_datastores: self.heartbeat.clone(),
         }
     }
 

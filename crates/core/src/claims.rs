@@ -242,6 +242,24 @@ impl Claims {
         self.slots.values().map(|slot| slot.claim.clone()).collect()
     }
 
+    /// Whether anything of this datastore runs or is claimed here.
+    pub(crate) fn concern(&self, domains: &Domains) -> bool {
+        let homed = |domain: &Domain| domain.home.as_ref() == Some(&self.datastore);
+        let there = |domain: &Domain| !matches!(domain.state, DomainState::Stopped(_));
+        !self.slots.is_empty() || domains.iter().any(|domain| homed(domain) && there(domain))
+    }
+
+    /// Whether whatever these domains show running, or arriving, of this datastore is claimed. (What was created paused is claimed,
+    /// or nobody will resume it.)
+    pub(crate) fn show_all(&self, domains: &Domains) -> bool {
+        let matters = |domain: &&Domain| {
+            domain.home.as_ref() == Some(&self.datastore)
+                && matches!(domain.state, DomainState::Running | DomainState::Incoming)
+        };
+        let claimed = |vm: VmId| self.slots.get(&vm).is_some_and(|slot| !slot.claim.state.is_released());
+        domains.iter().filter(matters).all(|domain| claimed(domain.vm))
+    }
+
     /// Brings claims in line with the domains and the protected list.
     pub(crate) fn reconcile(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
         let mut vms: BTreeSet<VmId> = self.slots.keys().copied().collect();

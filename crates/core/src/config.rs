@@ -33,6 +33,24 @@ pub struct Config {
     pub isolation_response: IsolationResponse,
     /// How long a guest may take to shut down before it is powered off, unless the VM says otherwise.
     pub shutdown_timeout: Span,
+    /// Which datastores carry the heartbeats by which hosts are judged.
+    #[serde(default)]
+    pub heartbeat_datastores: HeartbeatChoice,
+}
+
+/// How heartbeat datastores are chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HeartbeatChoice {
+    /// How many: 2 to 5.
+    pub count: u32,
+    /// The user's choice, before any other.
+    pub wanted: Vec<DatastoreName>,
+}
+
+impl Default for HeartbeatChoice {
+    fn default() -> Self {
+        HeartbeatChoice { count: 2, wanted: Vec::new() }
+    }
 }
 
 impl Config {
@@ -49,6 +67,16 @@ impl Config {
         }
         if self.datastores.is_empty() {
             return Err(String::from("no datastore is configured: name at least one that the hosts share"));
+        }
+        let choice = &self.heartbeat_datastores;
+        if !(2..=5).contains(&choice.count) {
+            return Err(alloc::format!(
+                "{} heartbeat datastores are asked for: it must be 2 to 5",
+                choice.count
+            ));
+        }
+        if let Some(name) = choice.wanted.iter().find(|name| !self.datastores.contains(name)) {
+            return Err(alloc::format!("heartbeat datastore {name} is none of the cluster's datastores"));
         }
         if self.concurrent_starts == 0 {
             return Err(String::from("concurrent_starts must be at least 1"));

@@ -14,6 +14,7 @@ use crate::effect::DiskAction;
 use crate::event::Event;
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, OpId, VmId};
 use crate::input::{DiskOutcome, ReadRegister};
+use crate::local_vms::Domains;
 use crate::out::Out;
 use crate::ownership::{Blocks, Next, Ownership, Sighting, Stage};
 use crate::peers::DiskEvidence;
@@ -44,8 +45,8 @@ enum Purpose {
     Consensus,
     /// Former protected lists and all power-on lists, for a new epoch.
     TakeOver(Epoch),
-    /// Everything that tells which epochs there were, after this host's own block was lost (R26).
-    Recover,
+    /// Everything that tells which epochs there were after that one, since this host's own block was lost (R26).
+    Recover(Epoch),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,6 +62,8 @@ struct PowerOnWriter {
     durable: Option<PowerOnList>,
     /// The isolation flag, as written or to be written.
     isolated: bool,
+    /// [`PowerOnList::complete`], likewise.
+    complete: bool,
     retry: Time,
 }
 
@@ -76,6 +79,12 @@ pub(crate) struct Datastore {
     reads: BTreeMap<OpId, Read>,
     /// The start of the guard's last heartbeat write that landed.
     pub(crate) beaten: Option<Time>,
+    /// R13: this host beats here now and then only.
+    slow: bool,
+    /// It beat here now and then before, and in full since then.
+    fast_since: Option<Time>,
+    /// R14: the failure time-outs that other hosts have written.
+    timeouts: BTreeMap<HostId, Span>,
     /// R25: this host has promised not to contend before that.
     promised: Time,
     /// The epoch whose owner has said that it gave it up.
@@ -90,6 +99,8 @@ pub(crate) struct Datastore {
     pub(crate) connected: bool,
     pub(crate) error: Option<Arc<str>>,
     heartbeats: BTreeMap<HostId, Option<Sighting<Option<HeartbeatRegister>>>>,
+    /// What heartbeats that can't be read looked like.
+    marks: BTreeMap<HostId, u64>,
     blocks: Blocks,
     pub(crate) seen_power_on: BTreeMap<HostId, PowerOnSeen>,
     /// Peers whose power-on list should be read, for a hint or an intent.
@@ -120,6 +131,8 @@ pub(crate) struct Datastore {
     /// R26: this host's own ownership block can't be read: it takes no part until it knows which epochs there were.
     block_lost: bool,
     recover_due: Time,
+    /// There were epochs up to that.
+    recovered: Epoch,
     /// R37: this host's own power-on list can't be read: nothing is written there before it is known what runs here.
     claims_lost: bool,
     /// When this run of the agent began.
@@ -161,6 +174,9 @@ impl Datastore {
             open_due: now,
             reads: BTreeMap::new(),
             beaten: None,
+            slow: false,
+            fast_since: None,
+            timeouts: BTreeMap::new(),
             promised: Time(0),
             told_released: None,
             released: None,
@@ -171,11 +187,13 @@ impl Datastore {
                 in_flight: None,
                 durable: None,
                 isolated: false,
+                complete: false,
                 retry: now,
             },
             connected: false,
             error: None,
             heartbeats: config.peers.iter().map(|host| (host.clone(), None)).collect(),
+            marks: BTreeMap::new(),
             blocks: config.peers.iter().map(|host| (host.clone(), None)).collect(),
             seen_power_on: BTreeMap::new(),
             wanted_power_on: BTreeSet::new(),
@@ -201,6 +219,7 @@ impl Datastore {
             unreadable_told: BTreeMap::new(),
             block_lost: false,
             recover_due: now,
+            recovered: Epoch(0),
             claims_lost: false,
             begun: now,
             lost_told: false,
@@ -266,7 +285,7 @@ impl Datastore {
         }
         self.claims.reconcile(self.look.as_ref(), &around.host, out);
         self.look_if_wanted(around, out);
-        self.write_power_on(around.host.isolation.isolated, around.host.domains.is_some(), out);
+        self.write_power_on(around, out);
         self.write_list(out);
     }
 
@@ -293,7 +312,8 @@ impl Datastore {
 
     /// The guard writes the heartbeats; whether they arrive tells whether the datastore is reached.
     fn look_at_own_beat(&mut self, out: &mut Out<'_>) {
-        let fresh = self.beaten.is_some_and(|at| out.now.since(at) < self.config.timing.lease);
+        let limit = self.reach_limit(out.now);
+        let fresh = self.beaten.is_some_and(|at| out.now.since(at) < limit);
         if self.connected && !fresh {
             self.set_connected(false, Some("its heartbeat writes do not come back".into()), out);
         }
@@ -329,10 +349,11 @@ impl Datastore {
         !falls && self.power_on.durable.as_ref().is_some_and(|list| list.isolated)
     }
 
-    fn write_power_on(&mut self, isolated: bool, domains_seen: bool, out: &mut Out<'_>) {
-        self.claims.dirty |= isolated != self.power_on.isolated;
-        // Claims are made only under a lease.
-        self.claims_lost &= !(domains_seen && self.claims.is_leased());
+    fn write_power_on(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
+        let isolated = around.host.isolation.isolated;
+        let complete = around.host.domains.is_some_and(|domains| self.claims.show_all(domains));
+        self.claims.dirty |= isolated != self.power_on.isolated || complete != self.power_on.complete;
+        self.claims_lost &= !complete;
         if self.claims_lost
             || !self.claims.dirty
             || self.power_on.in_flight.is_some()
@@ -342,6 +363,7 @@ impl Datastore {
         }
         self.claims.dirty = false;
         self.power_on.isolated = isolated;
+        self.power_on.complete = complete;
         self.power_on.version = self.power_on.version.wrapping_add(1);
         let list = PowerOnList {
             boot: self.config.boot,
@@ -349,6 +371,7 @@ impl Datastore {
             version: self.power_on.version,
             isolated,
             list_seen: self.look.as_ref().map(|look| look.list.stamp()),
+            complete,
             claims: self.claims.snapshot(),
         };
         let op = self.write(RegisterValue::PowerOn(list.clone()), out);
@@ -374,9 +397,47 @@ impl Datastore {
             || self.list_write == Some(op)
     }
 
-    /// The VMs that are bound to the lease here; `None` while this host's own registers have not been read.
-    pub(crate) fn watched(&self) -> Option<Vec<VmId>> {
-        self.open.then(|| self.claims.watched())
+    /// The VMs that are bound to the lease here; `None` while this host's own registers have not been read. `leased`: there is
+    /// a lease now.
+    pub(crate) fn watched(&self, leased: bool, now: Time) -> Option<Vec<VmId>> {
+        // What was just started where this host beat slowly is not frozen before the next heartbeat could land.
+        let waits = !leased && self.is_slow(now);
+        self.open.then(|| self.claims.watched(!waits))
+    }
+
+    /// Whether this host's power-on list on disk is not what it is to be.
+    pub(crate) fn is_unwritten(&self, domains: Option<&Domains>) -> bool {
+        let durable = self.power_on.durable.as_ref();
+        let written = durable.is_some_and(|list| list.complete) && self.power_on.in_flight.is_none();
+        // Where nothing of it runs there is nothing to say, whether or not the datastore is reached.
+        let nothing = domains.is_some_and(|domains| !self.claims.concern(domains));
+        !(nothing || (written && !self.claims.dirty))
+    }
+
+    /// Whether this host has VMs here, or decides about some.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.open
+            || self.list.is_some()
+            || !matches!(self.ownership.stage, Stage::Idle { .. })
+            || !self.claims.is_empty()
+    }
+
+    /// R13: how often this host beats here.
+    pub(crate) fn set_pace(&mut self, slow: bool, now: Time) {
+        if core::mem::replace(&mut self.slow, slow) && !slow {
+            self.fast_since = Some(now);
+        }
+    }
+
+    /// Its last heartbeat here may be one of those that come now and then.
+    fn is_slow(&self, now: Time) -> bool {
+        self.slow || self.fast_since.is_some_and(|since| now < since + self.config.timing.lease)
+    }
+
+    /// How old this host's last heartbeat here may be while the datastore counts as reached.
+    fn reach_limit(&self, now: Time) -> Span {
+        let timing = &self.config.timing;
+        if self.is_slow(now) { timing.lease + timing.resync() } else { timing.lease }
     }
 
     /// Age of this host's own last heartbeat here.
@@ -473,7 +534,8 @@ impl Datastore {
             }
             Some(reason) => {
                 self.error = Some(reason.clone());
-                let fresh = self.beaten.is_some_and(|at| out.now.since(at) < self.config.timing.lease);
+                let limit = self.reach_limit(out.now);
+                let fresh = self.beaten.is_some_and(|at| out.now.since(at) < limit);
                 if !fresh {
                     self.set_connected(false, Some(reason), out);
                 }
@@ -512,7 +574,7 @@ impl Datastore {
             at(due);
         }
         if let (true, Some(last)) = (self.connected, self.beaten) {
-            at(last + timing.lease);
+            at(last + self.reach_limit(now));
         }
         if !self.reading(&Purpose::Scan) {
             at(self.scan_due);
@@ -540,7 +602,7 @@ impl Datastore {
         if self.list_write.is_none() && self.list_retry > now && self.list.is_some() {
             at(self.list_retry);
         }
-        if self.block_lost && !self.reading(&Purpose::Recover) {
+        if self.block_lost && !self.is_recovering() {
             at(self.recover_due);
         }
         if self.claims.dirty && !self.claims_lost && self.power_on.in_flight.is_none() {

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::ids::HostId;
 use crate::message::{Body, Rank};
 use crate::out::Out;
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -191,11 +191,12 @@ impl Election {
         if was_primary { Turn::SteppedDown } else { Turn::Follows }
     }
 
-    /// `rank` is this host's present rank, `best_member` the most datastores that a connected secondary reaches.
+    /// `rank` is this host's present rank, `best_member` the most datastores that a connected secondary reaches, `slow` that
+    /// secondaries may beat slowly on some, and so notice later that those are gone (R13).
     pub(crate) fn on_tick(
         &mut self,
         rank: &Rank,
-        best_member: u32,
+        (best_member, slow): (u32, bool),
         owned: u32,
         outsiders: &[HostId],
         timing: &Timing,
@@ -230,7 +231,8 @@ impl Election {
                     return Turn::None;
                 }
                 let since = *outranked_since.get_or_insert(out.now);
-                if out.now.since(since) < timing.failure_timeout {
+                let patience = timing.failure_timeout + if slow { timing.resync() } else { Span::ZERO };
+                if out.now.since(since) < patience {
                     return Turn::None;
                 }
                 self.stand("a secondary reaches more datastores", timing, out)

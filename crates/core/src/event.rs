@@ -329,6 +329,25 @@ pub enum Event {
         /// Why.
         reason: Arc<str>,
     },
+    /// The primary has chosen the heartbeat datastores.
+    HeartbeatDatastoresChosen {
+        /// All of them.
+        datastores: Vec<DatastoreName>,
+    },
+    /// A host runs with other times than this one.
+    TimingDiffers {
+        /// Which.
+        host: HostId,
+        /// Its failure time-out.
+        theirs: Span,
+        /// That of this host.
+        ours: Span,
+    },
+    /// It does no more.
+    TimingAgrees {
+        /// Which.
+        host: HostId,
+    },
     /// This host is isolated and an owner is responsible: the VM's isolation response is carried out.
     IsolationResponseApplied {
         /// The VM.
@@ -391,6 +410,8 @@ impl Event {
             | Event::ResponsibilityDropped { .. }
             | Event::IsolationResponseStopped { .. }
             | Event::StormOver
+            | Event::HeartbeatDatastoresChosen { .. }
+            | Event::TimingAgrees { .. }
             | Event::HypervisorBack => Severity::Info,
             Event::VmStopped { restart, .. } => {
                 if *restart {
@@ -420,6 +441,7 @@ impl Event {
             | Event::VmFrozen { .. }
             | Event::HostIsolated
             | Event::StormSuspected { .. }
+            | Event::TimingDiffers { .. }
             | Event::VmActiveTwice { .. } => Severity::Alarm,
         }
     }
@@ -472,6 +494,9 @@ impl Event {
             | Event::HostNotIsolated
             | Event::StormSuspected { .. }
             | Event::StormOver
+            | Event::HeartbeatDatastoresChosen { .. }
+            | Event::TimingDiffers { .. }
+            | Event::TimingAgrees { .. }
             | Event::HypervisorLost
             | Event::HypervisorBack => None,
         }

@@ -99,7 +99,8 @@ pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&H
         return decide_claimed(entry, seen, claim, adopter);
     }
     // The holder runs it under an older grant, or none: it takes up the new one when its libvirt has shown it the VM.
-    if seen.claim.is_some_and(|claim| claim.state.is_running_or_frozen() && claim.token < Some(entry.token)) {
+    // So does one on which it is just arriving.
+    if seen.claim.is_some_and(|claim| !claim.state.is_released() && claim.token < Some(entry.token)) {
         return if seen.state == HostState::Failed { failed(entry, seen, adopter) } else { Verdict::Keep };
     }
     // No claim is not a release: the holder may claim the grant at any moment. So it is moved by way of an intent (R41 c).
@@ -213,6 +214,9 @@ fn decide_claimed(entry: &Entry, seen: &HolderSeen<'_>, claim: &Claim, adopter: 
             // R61, R62.
             let isolated = seen.state == HostState::Isolated;
             match (&entry.responsible, &claim.state) {
+                (Some(_), _) if entry.unprotected => {
+                    return Verdict::DropResponsibility("its user took it out of protection".into());
+                }
                 (Some(_), _) if !isolated => {
                     return Verdict::DropResponsibility("its host is not isolated any more".into());
                 }

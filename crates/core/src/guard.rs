@@ -33,6 +33,8 @@ struct Guarded {
     counter: u64,
     in_flight: Option<(OpId, Time)>,
     due: Time,
+    /// Nothing depends on this datastore: it is written to now and then.
+    slow: bool,
     /// The lease ends then; in the past: it is over.
     until: Time,
     /// Counts leases that began after another had ended.
@@ -66,6 +68,7 @@ impl Guard {
                 counter: 0,
                 in_flight: None,
                 due: now,
+                slow: false,
                 until,
                 term: u64::from(!lapsed),
                 lapsed,
@@ -155,7 +158,8 @@ impl Guard {
                 continue;
             }
             guarded.counter += 1;
-            guarded.due = now + self.config.timing.heartbeat;
+            let timing = &self.config.timing;
+            guarded.due = now + if guarded.slow { timing.resync() } else { timing.heartbeat };
             self.operations += 1;
             let op = OpId(self.operations);
             guarded.in_flight = Some((op, now));
@@ -165,6 +169,8 @@ impl Guard {
                 counter: guarded.counter,
                 agent: self.agent.map(|(incarnation, _)| incarnation),
                 agent_well,
+                failure_timeout: Some(timing.failure_timeout),
+                slow: guarded.slow,
             };
             effects.push(GuardEffect::Write { op, datastore: name.clone(), register });
         }
@@ -233,6 +239,14 @@ impl Guard {
                 self.watch(&datastore, &vms, effects);
             }
             GuardOrder::WatchAlso { datastore, vms } => self.watch(&datastore, &vms, effects),
+            GuardOrder::Pace { datastore, slow } => {
+                if let Some(guarded) = self.datastores.get_mut(&datastore)
+                    && core::mem::replace(&mut guarded.slow, slow) != slow
+                {
+                    // At once: whoever watches must know what to expect.
+                    guarded.due = now;
+                }
+            }
             GuardOrder::Adopt { vm } => effects.push(GuardEffect::Inspect { vm }),
             GuardOrder::Thaw { vm, term } => {
                 let bound = || self.datastores.iter().filter(|(_, guarded)| guarded.vms.contains_key(&vm));

@@ -178,8 +178,9 @@ pub enum ReadRegister {
     Value(RegisterValue),
     /// Never written.
     Missing,
-    /// Neither copy can be made sense of: damaged, or of another cluster or version. In words for the user.
-    Unreadable(Arc<str>),
+    /// Neither copy can be made sense of: damaged, or of another cluster or version. In words for the user; and a number that
+    /// changes when the bytes do: what changes is written by somebody who is alive.
+    Unreadable(Arc<str>, u64),
 }
 
 /// How an operation on a VM went.

@@ -46,6 +46,7 @@ pub(crate) struct GuardSide {
     /// What was ordered last, and whether that was all.
     watching: BTreeMap<DatastoreName, (Vec<VmId>, bool)>,
     passed: BTreeMap<DatastoreName, Time>,
+    paced: BTreeMap<DatastoreName, bool>,
     alive_due: Time,
 }
 
@@ -69,6 +70,7 @@ impl GuardSide {
                 self.connected = true;
                 self.watching.clear();
                 self.passed.clear();
+                self.paced.clear();
                 self.alive_due = now;
             }
             GuardReport::Lease { datastore, term, until } => {
@@ -127,6 +129,14 @@ impl GuardSide {
         } else {
             GuardOrder::WatchAlso { datastore, vms }
         }));
+    }
+
+    /// Tells the guard how often to beat there, when that has changed.
+    pub(crate) fn pace(&mut self, datastore: &DatastoreName, slow: bool, out: &mut Out<'_>) {
+        if self.connected && self.paced.insert(datastore.clone(), slow) != Some(slow) {
+            let order = GuardOrder::Pace { datastore: datastore.clone(), slow };
+            out.effects.push(Effect::Guard(order));
+        }
     }
 
     /// Shows the guard that the agent is well.

@@ -15,6 +15,7 @@ pub mod election;
 pub mod event;
 pub mod failover;
 pub mod guard;
+mod heartbeat_datastores;
 pub mod host_liveness;
 pub mod ids;
 pub mod input;
@@ -35,7 +36,7 @@ mod view_of;
 
 #[cfg(feature = "broken-rules")]
 pub use broken::BrokenRule;
-pub use config::Config;
+pub use config::{Config, HeartbeatChoice};
 pub use effect::{DiskAction, Effect, VmAction};
 pub use event::{Event, Severity, VmName};
 pub use guard::{Guard, GuardConfig, GuardEffect, GuardInput, GuardOrder, GuardReport, ProcessState};

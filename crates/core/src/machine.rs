@@ -11,8 +11,9 @@ use crate::effect::Effect;
 use crate::election::{Election, Standing, Turn};
 use crate::event::Event;
 use crate::guard::GuardReport;
+use crate::heartbeat_datastores::HeartbeatDatastores;
 use crate::host_liveness::HostState;
-use crate::ids::{DatastoreName, HostId, Incarnation, OpId};
+use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, OpId};
 use crate::input::{Command, DiskOutcome, Input};
 use crate::isolation::Isolation;
 use crate::leases::GuardSide;
@@ -49,6 +50,7 @@ pub struct Core {
     pub(crate) vms: LocalVms,
     pub(crate) guard: GuardSide,
     pub(crate) isolation: Isolation,
+    pub(crate) heartbeat_datastores: HeartbeatDatastores,
     /// R25: what the next heartbeat to the primary promises.
     promises: BTreeMap<DatastoreName, Promise>,
     /// R12: most other hosts have gone silent at once.
@@ -86,6 +88,7 @@ impl Core {
             vms: LocalVms::new(),
             guard: GuardSide::default(),
             isolation: Isolation::new(config.isolation_addresses.len(), now),
+            heartbeat_datastores: HeartbeatDatastores::default(),
             promises: BTreeMap::new(),
             storm: false,
             states: BTreeMap::new(),
@@ -158,6 +161,7 @@ impl Core {
         self.ping_the_quiet(out);
         self.look_for_contact(out);
         self.judge(out);
+        self.choose_heartbeat_datastores(out);
         self.announce(out);
         self.vms.on_tick(&self.config.datastores, out);
         self.tick_datastores(out);
@@ -170,14 +174,18 @@ impl Core {
 
     /// Where this host has given up an ownership, others need not wait for it to stand still.
     fn tell_of_releases(&mut self, out: &mut Out<'_>) {
+        let mut told: Vec<(DatastoreName, Epoch)> = Vec::new();
         for (name, datastore) in &mut self.datastores {
             let Some((epoch, left, _)) = datastore.released.filter(|(_, _, due)| out.now >= *due) else {
                 continue;
             };
             let due = out.now + self.config.timing.close_look();
             datastore.released = (left > 1).then(|| (epoch, left - 1, due));
+            told.push((name.clone(), epoch));
+        }
+        if !told.is_empty() {
             for peer in self.peers.keys() {
-                out.send(peer, Body::Released { datastore: name.clone(), epoch });
+                out.send(peer, Body::Released { datastores: told.clone() });
             }
         }
     }
@@ -206,11 +214,13 @@ impl Core {
 
     /// Leases of datastores that this host owns, the VMs to watch, and that the agent is well.
     fn instruct_guard(&mut self, out: &mut Out<'_>) {
+        self.set_paces(out);
         for (name, datastore) in &self.datastores {
             if let Some(until) = datastore.ownership.lease_end() {
                 self.guard.pass(name, until, out);
             }
-            if let Some(vms) = datastore.watched() {
+            let leased = self.guard.lease(name, out.now).is_some();
+            if let Some(vms) = datastore.watched(leased, out.now) {
                 self.guard.watch(name, vms, self.vms.has_seen(), out);
             }
         }
@@ -298,9 +308,11 @@ impl Core {
                 }
                 Turn::None
             }
-            Body::Released { datastore, epoch } => {
-                if let Some(datastore) = self.datastores.get_mut(&datastore) {
-                    datastore.on_released(from, epoch);
+            Body::Released { datastores } => {
+                for (name, epoch) in datastores {
+                    if let Some(datastore) = self.datastores.get_mut(&name) {
+                        datastore.on_released(from, epoch);
+                    }
                 }
                 Turn::None
             }
@@ -314,6 +326,9 @@ impl Core {
         // R50: a lease counts from the start of the request, and only for the run of the agent that made it.
         let ours = ack.run == self.config.incarnation && ack.echo <= out.now;
         self.promises.clear();
+        if !ack.heartbeat_datastores.is_empty() {
+            self.heartbeat_datastores.chosen = ack.heartbeat_datastores;
+        }
         for owned in ack.owned {
             let Some(datastore) = self.datastores.get_mut(&owned.datastore) else { continue };
             if let Some(stamp) = owned.list {
@@ -344,11 +359,20 @@ impl Core {
         }
         for promise in &heartbeat.promises {
             if let Some(datastore) = self.datastores.get_mut(&promise.datastore) {
-                datastore.on_promise(from, promise, out.now);
+                let ours = self.config.timing.failure_timeout;
+                datastore.on_promise(from, promise, heartbeat.failure_timeout.unwrap_or(ours), out.now);
             }
         }
+        self.compare_times(from, heartbeat.failure_timeout, out);
         let echo = heartbeat.sent;
         if let Some(peer) = self.peers.get_mut(from) {
+            // What it could not write it can now: R45.
+            let before = peer.heartbeat.iter().flat_map(|heartbeat| &heartbeat.unwritten);
+            for name in before.filter(|name| !heartbeat.unwritten.contains(name)) {
+                if let Some(datastore) = self.datastores.get_mut(name) {
+                    datastore.review_wanted = true;
+                }
+            }
             peer.on_heartbeat(heartbeat);
         }
         let lease = self.config.timing.lease;
@@ -364,7 +388,9 @@ impl Core {
                 lease: lease.min(left),
             })
         });
-        let ack = HeartbeatAck { echo, run, sent: out.now, owned: owned.collect() };
+        let owned = owned.collect();
+        let heartbeat_datastores = self.heartbeat_datastores.chosen.clone();
+        let ack = HeartbeatAck { echo, run, sent: out.now, owned, heartbeat_datastores };
         out.send(from, Body::HeartbeatAck(ack));
     }
 
@@ -415,7 +441,8 @@ impl Core {
             .map(|peer| peer.host.clone())
             .collect();
         let timing = self.config.timing;
-        let turn = self.election.on_tick(&rank, best_member, owned, &outsiders, &timing, out);
+        let slow = self.config.datastores.len() > self.config.heartbeat_datastores.count as usize;
+        let turn = self.election.on_tick(&rank, (best_member, slow), owned, &outsiders, &timing, out);
         self.on_turn(turn, out);
     }
 
@@ -553,6 +580,7 @@ impl Core {
             datastore.reviewed = out.now;
             let power_on = datastore.power_on_lists(out.now);
             let heartbeat_read = datastore.heartbeat_reads();
+            let mut complete: BTreeSet<&HostId> = BTreeSet::new();
             let mut current: BTreeSet<HostId> = BTreeSet::from([self.config.me.clone()]);
             for (host, seen) in &power_on {
                 let Some(peer) = self.peers.get(host) else { continue };
@@ -563,16 +591,21 @@ impl Core {
                 };
                 if alive == Some(seen.list.incarnation) && !seen.damaged {
                     current.insert(host.clone());
+                    if seen.list.complete {
+                        complete.insert(host);
+                    }
                 }
             }
             // R24 applies to R45 as well: who may still hold a lease may still run what it does not show.
             let failed = |host: &HostId| states.get(host) == Some(&HostState::Failed);
             let dark = |peer: &&Peer| {
                 let heartbeat = peer.heartbeat.as_ref();
-                let reaches = heartbeat.is_none_or(|heartbeat| heartbeat.datastores.contains(&name));
-                let shows = current.contains(&peer.host)
+                let reaches = peer.state != HostState::Connected
+                    || heartbeat.is_none_or(|heartbeat| heartbeat.datastores.contains(&name));
+                let unwritten = heartbeat.is_some_and(|heartbeat| heartbeat.unwritten.contains(&name));
+                let shows = complete.contains(&peer.host)
                     && heartbeat.is_none_or(|heartbeat| heartbeat.hypervisor_well);
-                !failed(&peer.host) && reaches && !shows
+                !failed(&peer.host) && (unwritten || (reaches && !shows))
             };
             let dark: Vec<HostId> = self.peers.values().filter(dark).map(|peer| peer.host.clone()).collect();
             let kept = |(host, seen): &(&HostId, &PowerOnSeen)| {
@@ -627,6 +660,13 @@ impl Core {
             capacity: self.vms.capacity,
             hypervisor_well: self.vms.is_well(),
             promises: self.promises.values().cloned().collect(),
+            failure_timeout: Some(self.config.timing.failure_timeout),
+            unwritten: self
+                .datastores
+                .values()
+                .filter(|datastore| datastore.is_unwritten(self.vms.domains()))
+                .map(|datastore| datastore.name.clone())
+                .collect(),
         };
         out.send(&primary, Body::Heartbeat(heartbeat));
     }

@@ -53,12 +53,10 @@ pub enum Body {
         /// The version that is on disk.
         stamp: ListStamp,
     },
-    /// The sender has given up the ownership of that datastore, whether or not it could write so.
+    /// The sender has given up the ownership of these datastores, whether or not it could write so.
     Released {
-        /// The datastore.
-        datastore: DatastoreName,
-        /// The epoch in which it owned it.
-        epoch: Epoch,
+        /// Which, and the epochs in which it owned them. All in one: of two datagrams that overtake each other one is dropped.
+        datastores: Vec<(DatastoreName, Epoch)>,
     },
     /// The primary steps down (its agent stops, or it found a better one): elect at once.
     SteppingDown,
@@ -80,6 +78,12 @@ pub struct Heartbeat {
     /// Datastores that the sender promises not to take from the primary for a while (R25).
     #[serde(default)]
     pub promises: Vec<Promise>,
+    /// The sender's failure time-out: its promises last no longer, and it is to be the same everywhere.
+    #[serde(default)]
+    pub failure_timeout: Option<Span>,
+    /// Datastores where its power-on list does not say yet what it is to say: others can't see there what it runs (R45).
+    #[serde(default)]
+    pub unwritten: Vec<DatastoreName>,
 }
 
 /// The sender's word that, for a failure time-out from when it received the answer sent at `echo`, it will not contend for the
@@ -106,6 +110,9 @@ pub struct HeartbeatAck {
     /// The datastores that the primary owns, with the protected list on disk and the run lease granted by this answer:
     /// min(lease, what is left of the owner's own ownership), to be counted from `echo`.
     pub owned: Vec<OwnedDatastore>,
+    /// The heartbeat datastores of the cluster (R13).
+    #[serde(default)]
+    pub heartbeat_datastores: Vec<DatastoreName>,
 }
 
 /// Part of a [`HeartbeatAck`].

@@ -230,6 +230,7 @@ impl Ownership {
     pub(crate) fn contend(
         &mut self,
         blocks: &Blocks,
+        timeouts: &BTreeMap<HostId, Span>,
         promised: Time,
         told: Option<Epoch>,
         timing: &Timing,
@@ -263,7 +264,9 @@ impl Ownership {
                 .is_some_and(|beat| beat.released)
                 || told == Some(epoch);
             // An owner that lived on promises may have stood still on disk for long, and granted until just now.
-            early = sighting.still() < timing.failure_timeout || now < promised;
+            // R14: the owner's own failure time-out counts, where it is longer.
+            let theirs = timeouts.get(host).copied().unwrap_or_default();
+            early = sighting.still() < timing.failure_timeout.max(theirs) || now < promised;
             if !released && early {
                 return Next::Nothing;
             }

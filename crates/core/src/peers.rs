@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     pub(crate) pings_missed: u32,
     pub(crate) state: HostState,
     pub(crate) since: Time,
+    /// People know that it has other times than this host.
+    pub(crate) differs: bool,
 }
 
 /// What the datastores say of a host: over all that can be read.
@@ -44,6 +46,8 @@ pub(crate) struct DiskEvidence {
     pub(crate) isolation_flag: bool,
     /// Its guard says that the agent is well.
     pub(crate) agent_well: bool,
+    /// The longest failure time-out that it has written anywhere (R14).
+    pub(crate) failure_timeout: Span,
 }
 
 impl Peer {
@@ -61,6 +65,7 @@ impl Peer {
             pings_missed: 0,
             state: HostState::Unknown,
             since: now,
+            differs: false,
         }
     }
 
@@ -146,6 +151,7 @@ impl Peer {
         now: Time,
     ) -> Option<HostState> {
         let silence = self.network_silence(watching_since, now);
+        let failure_timeout = timing.failure_timeout.max(disk.failure_timeout);
         if silence < timing.network_timeout() {
             self.last_network?;
             // Heard, but it does not follow this host (yet): certainly not failed, and no more can be said.
@@ -154,15 +160,15 @@ impl Peer {
         let silent_since = self.last_network.unwrap_or(watching_since);
         let disk_since = silent_since + timing.heartbeat.scaled(2, 1);
         let alive_on_disk = disk.changed.is_some_and(|at| at >= disk_since)
-            && disk.still.is_some_and(|still| still < timing.failure_timeout);
+            && disk.still.is_some_and(|still| still < failure_timeout);
         // Where no datastore can be read, the network alone has to do: three times as long.
         let dead_on_disk = match disk.still {
-            Some(still) => still >= timing.failure_timeout,
-            None => silence >= timing.failure_timeout.scaled(3, 1),
+            Some(still) => still >= failure_timeout,
+            None => silence >= failure_timeout.scaled(3, 1),
         };
         let ping = self.ping_answered.is_some_and(|at| at >= disk_since) && self.pings_missed < 2;
-        let conclusive = alive_on_disk
-            || (silence >= timing.failure_timeout && dead_on_disk && (ping || self.pings_missed >= 2));
+        let conclusive =
+            alive_on_disk || (silence >= failure_timeout && dead_on_disk && (ping || self.pings_missed >= 2));
         conclusive.then(|| {
             classify(Observations {
                 network_heartbeat: false,

@@ -54,6 +54,12 @@ pub struct HeartbeatRegister {
     pub agent: Option<Incarnation>,
     /// Whether the host's agent has shown itself lately (the guard beats while the agent is down).
     pub agent_well: bool,
+    /// The failure time-out of that host: whoever waits for it to be gone waits at least as long (R14).
+    #[serde(default)]
+    pub failure_timeout: Option<Span>,
+    /// It beats slowly here ([`crate::Timing::resync`]): this is none of its heartbeat datastores, and it has no VMs here.
+    #[serde(default)]
+    pub slow: bool,
 }
 
 /// `host-X-poweron`: what a host runs or is about to run of the VMs homed on this datastore.
@@ -69,6 +75,10 @@ pub struct PowerOnList {
     pub isolated: bool,
     /// The newest protected list that the host has acted on: a grant in it without a claim here has been declined.
     pub list_seen: Option<ListStamp>,
+    /// Libvirt has answered to this run of the agent, and whatever it shows running, or arriving, of this datastore is among the
+    /// claims: what is not, is not there (R45).
+    #[serde(default)]
+    pub complete: bool,
     /// One for each VM, in the order of their ids.
     pub claims: Vec<Claim>,
 }
@@ -82,6 +92,7 @@ impl PowerOnList {
             version: 0,
             isolated: false,
             list_seen: None,
+            complete: false,
             claims: Vec::new(),
         }
     }

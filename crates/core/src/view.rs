@@ -95,6 +95,9 @@ pub struct DatastoreView {
     pub list: Option<ListStamp>,
     /// What is left of this host's own ownership; `None` when it is not the owner.
     pub ownership_left: Option<Span>,
+    /// Whether it is one of the cluster's heartbeat datastores.
+    #[serde(default)]
+    pub heartbeat: bool,
     /// What is left of this host's run lease: without one, the VMs homed there are frozen. `None` when there is none.
     #[serde(default)]
     pub lease_left: Option<Span>,

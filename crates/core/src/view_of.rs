@@ -129,6 +129,7 @@ fn datastore_view(core: &Core, datastore: &Datastore, now: Time) -> DatastoreVie
         owner: owner.map(|(_, host)| host),
         list: own_list.or(datastore.look.as_ref().map(|look: &Look| look.list.stamp())),
         ownership_left: datastore.ownership.left(now),
+        heartbeat: core.heartbeat_datastores.chosen.contains(&datastore.name),
         lease_left: core.guard.lease(&datastore.name, now).map(|lease| lease.left),
         unreadable_registers: datastore.unreadable,
     }

@@ -21,6 +21,8 @@ pub fn list(view: &View, names: &HostNames, style: &Style) -> String {
         let ownership = datastore.ownership_left.map_or_else(|| "-".to_owned(), age);
         let lease = match datastore.lease_left {
             Some(left) => plain(age(left)),
+            // It carries no heartbeats and no VMs of this host: nothing waits for a lease.
+            None if datastore.connected && !datastore.heartbeat => plain("-".to_owned()),
             None => style.cell(Tone::Warning, "none"),
         };
         let list = datastore
@@ -38,11 +40,21 @@ pub fn list(view: &View, names: &HostNames, style: &Style) -> String {
             plain(ownership),
             lease,
             plain(list),
+            plain(if datastore.heartbeat { "yes" } else { "-" }.to_owned()),
             damaged,
             connected,
         ]
     };
-    let headings =
-        ["DATASTORE", "OWNER", "EPOCH", "OWNERSHIP LEFT", "LEASE LEFT", "LIST", "UNREADABLE", "CONNECTED"];
+    let headings = [
+        "DATASTORE",
+        "OWNER",
+        "EPOCH",
+        "OWNERSHIP LEFT",
+        "LEASE LEFT",
+        "LIST",
+        "HEARTBEATS",
+        "UNREADABLE",
+        "CONNECTED",
+    ];
     style.table(&headings, view.datastores.iter().map(row).collect())
 }

@@ -87,6 +87,9 @@ fn names_host(event: &Event, wanted: &HostId) -> bool {
         | Event::IsolationResponseStopped { .. }
         | Event::StormSuspected { .. }
         | Event::StormOver
+        | Event::HeartbeatDatastoresChosen { .. }
+        | Event::TimingDiffers { .. }
+        | Event::TimingAgrees { .. }
         | Event::HypervisorLost
         | Event::HypervisorBack => false,
     }

@@ -69,9 +69,9 @@ fn status_of_a_healthy_cluster() {
             h2 (host-2)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
             h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
 
-            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-            nfs1       h3 (host-3)  7      2.6 s           2.4 s       7.42  0           yes
-            nfs2       h3 (host-3)  7      2.6 s           2.4 s       7.42  0           yes
+            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  HEARTBEATS  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      2.6 s           2.4 s       7.42  yes         0           yes
+            nfs2       h3 (host-3)  7      2.6 s           2.4 s       7.42  yes         0           yes
 
             No alarms stand.
         "#]],
@@ -93,9 +93,9 @@ fn status_with_a_failed_host() {
             h2 (host-2)  connected  5 min  secondary  2    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
             h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
 
-            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-            nfs1       h3 (host-3)  7      2.6 s           2.4 s       7.42  0           yes
-            nfs2       nobody       -      -               none        -     2           no: Stale file handle
+            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  HEARTBEATS  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      2.6 s           2.4 s       7.42  yes         0           yes
+            nfs2       nobody       -      -               none        -     yes         2           no: Stale file handle
 
             Alarms (3)
               2026-02-03 14:05:00.000Z  h3  datastore nfs2 is out of reach: Stale file handle
@@ -124,9 +124,9 @@ fn status_without_a_primary_and_without_vms() {
             h2 (host-2)  connected  5 min  candidate  0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
             h3 (host-3)  unknown    5 min  -          0    0 of 2      -
 
-            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-            nfs1       h3 (host-3)  7      -               2.4 s       7.42  0           yes
-            nfs2       h3 (host-3)  7      -               2.4 s       7.42  0           yes
+            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  HEARTBEATS  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      -               2.4 s       7.42  yes         0           yes
+            nfs2       h3 (host-3)  7      -               2.4 s       7.42  yes         0           yes
 
             No alarms stand.
             exit 4
@@ -149,9 +149,9 @@ fn status_with_ugly_names() {
             日本語ホスト (host-2)                                          connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
             host-3                                                         connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
 
-            DATASTORE  OWNER   EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-            nfs1       host-3  7      2.6 s           2.4 s       7.42  0           yes
-            nfs2       host-3  7      2.6 s           2.4 s       7.42  0           yes
+            DATASTORE  OWNER   EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  HEARTBEATS  UNREADABLE  CONNECTED
+            nfs1       host-3  7      2.6 s           2.4 s       7.42  yes         0           yes
+            nfs2       host-3  7      2.6 s           2.4 s       7.42  yes         0           yes
 
             No alarms stand.
         "#]],
@@ -260,9 +260,9 @@ fn datastore_list_with_one_out_of_reach() {
         Canned::host_failed(),
         "mainstay datastore list",
         expect![[r#"
-            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-            nfs1       h3 (host-3)  7      2.6 s           2.4 s       7.42  0           yes
-            nfs2       nobody       -      -               none        -     2           no: Stale file handle
+            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  HEARTBEATS  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      2.6 s           2.4 s       7.42  yes         0           yes
+            nfs2       nobody       -      -               none        -     yes         2           no: Stale file handle
         "#]],
     );
 }
@@ -293,23 +293,23 @@ fn status_of_an_isolated_host() {
         Canned::isolated(),
         "mainstay status --check",
         expect![[r#"
-        Cluster   lab (c1)
-        Primary   h2 (host-2)
-        VMs       4 (3 running, 1 frozen), 3 protected
-        Isolated  h2 (host-2) reaches no other host and no isolation address
+            Cluster   lab (c1)
+            Primary   h2 (host-2)
+            VMs       4 (3 running, 1 frozen), 3 protected
+            Isolated  h2 (host-2) reaches no other host and no isolation address
 
-        HOST         STATE     SINCE  ROLE     VMS  DATASTORES  LAST HEARTBEATS
-        h1 (host-1)  unknown   5 min  -        0    0 of 2      -
-        h2 (host-2)  isolated  5 min  primary  4    1 of 2      nfs1 0.9 s, nfs2 0.9 s
-        h3 (host-3)  unknown   5 min  -        0    0 of 2      -
+            HOST         STATE     SINCE  ROLE     VMS  DATASTORES  LAST HEARTBEATS
+            h1 (host-1)  unknown   5 min  -        0    0 of 2      -
+            h2 (host-2)  isolated  5 min  primary  4    1 of 2      nfs1 0.9 s, nfs2 0.9 s
+            h3 (host-3)  unknown   5 min  -        0    0 of 2      -
 
-        DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-        nfs1       h3 (host-3)  7      -               2.4 s       7.42  0           yes
-        nfs2       h3 (host-3)  7      -               none        7.42  0           no: Stale file handle
+            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  HEARTBEATS  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      -               2.4 s       7.42  yes         0           yes
+            nfs2       h3 (host-3)  7      -               none        7.42  yes         0           no: Stale file handle
 
-        No alarms stand.
-        exit 4
-    "#]],
+            No alarms stand.
+            exit 4
+        "#]],
     );
 }
 
@@ -319,23 +319,23 @@ fn status_of_a_host_without_a_guard() {
         Canned::without_guard(),
         "mainstay status --check",
         expect![[r#"
-        Cluster   lab (c1)
-        Primary   h3 (host-3): reaches 2 datastore(s) like h2, and has the larger id as text
-        VMs       3 (2 running, 1 off), 2 protected
-        Guard     none on h3 (host-3): no VM is started there until there is one
+            Cluster   lab (c1)
+            Primary   h3 (host-3): reaches 2 datastore(s) like h2, and has the larger id as text
+            VMs       3 (2 running, 1 off), 2 protected
+            Guard     none on h3 (host-3): no VM is started there until there is one
 
-        HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
-        h1 (host-1)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
-        h2 (host-2)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
-        h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
+            HOST         STATE      SINCE  ROLE       VMS  DATASTORES  LAST HEARTBEATS
+            h1 (host-1)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+            h2 (host-2)  connected  5 min  secondary  1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+            h3 (host-3)  connected  5 min  primary    0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
 
-        DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  UNREADABLE  CONNECTED
-        nfs1       h3 (host-3)  7      2.6 s           none        7.42  0           yes
-        nfs2       h3 (host-3)  7      2.6 s           none        7.42  0           yes
+            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  HEARTBEATS  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      2.6 s           none        7.42  yes         0           yes
+            nfs2       h3 (host-3)  7      2.6 s           none        7.42  yes         0           yes
 
-        No alarms stand.
-        exit 4
-    "#]],
+            No alarms stand.
+            exit 4
+        "#]],
     );
 }
 
@@ -509,6 +509,7 @@ fn json_of_lists_is_an_array_in_the_words_of_the_api() {
                   "version": 42
                 },
                 "ownership_left": 2600000,
+                "heartbeat": true,
                 "lease_left": 2400000,
                 "unreadable_registers": 0
               },
@@ -523,6 +524,7 @@ fn json_of_lists_is_an_array_in_the_words_of_the_api() {
                   "version": 42
                 },
                 "ownership_left": 2600000,
+                "heartbeat": true,
                 "lease_left": 2400000,
                 "unreadable_registers": 0
               }

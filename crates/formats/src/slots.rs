@@ -35,8 +35,8 @@ pub enum Chosen {
 }
 
 impl Chosen {
-    /// The same as the core wants it.
-    pub fn into_read(self) -> ReadRegister {
+    /// The same as the core wants it. `mark`: a number that changes when the bytes do.
+    pub fn into_read(self, mark: u64) -> ReadRegister {
         match self {
             Chosen::Missing => ReadRegister::Missing,
             Chosen::Value { value, .. } => ReadRegister::Value(value),
@@ -45,7 +45,7 @@ impl Chosen {
                     .into_iter()
                     .filter_map(|(name, error)| error.map(|error| format!("{name} slot: {error}")))
                     .collect();
-                ReadRegister::Unreadable(parts.join("; ").as_str().into())
+                ReadRegister::Unreadable(parts.join("; ").as_str().into(), mark)
             }
         }
     }

@@ -223,6 +223,7 @@ impl Service {
             | GuardInput::Order(
                 GuardOrder::Alive { .. }
                 | GuardOrder::Lease { .. }
+                | GuardOrder::Pace { .. }
                 | GuardOrder::Adopt { .. }
                 | GuardOrder::Thaw { .. }
                 | GuardOrder::Kill { .. },

@@ -147,6 +147,7 @@ impl Fake {
             version: self.ops,
             isolated: false,
             list_seen: None,
+            complete: true,
             claims: vec![mainstay_core::register::Claim {
                 vm: vm(),
                 name: "vm1".into(),

@@ -35,6 +35,8 @@ fn main() -> Result<(), StorageError> {
             counter,
             agent: None,
             agent_well: true,
+            failure_timeout: None,
+            slow: false,
         };
         let start = Instant::now();
         let value = RegisterValue::Heartbeat(beat);

@@ -52,6 +52,8 @@ fn beat(counter: u64) -> RegisterValue {
         counter,
         agent: None,
         agent_well: true,
+        failure_timeout: None,
+        slow: false,
     })
 }
 
@@ -71,6 +73,7 @@ fn power_on(version: u64, claims: u32) -> RegisterValue {
         version,
         isolated: false,
         list_seen: None,
+        complete: true,
         claims: (0..claims).map(claim).collect(),
     })
 }
@@ -196,7 +199,7 @@ fn destroyed_is_unreadable(ds: &mut dyn DatastoreUnderTest) -> Result<bool, Stri
         return Ok(false);
     }
     match read(ds, &host(2), &id)? {
-        ReadRegister::Unreadable(_) => {}
+        ReadRegister::Unreadable(..) => {}
         other => return Err(format!("destroyed, and yet {other:?}")),
     }
     ds.reopen(&host(1));

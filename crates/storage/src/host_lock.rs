@@ -159,10 +159,10 @@ impl Watched<'_> {
         let file = RegisterFile::open(&self.heartbeats, Access::Read, &counters)?;
         let read = |file: RegisterFile| file.read_register(&self.cluster, &self.id, &self.at, &counters);
         Ok(match file.map(read).transpose()? {
-            Some(Chosen::Value { sequence, value: RegisterValue::Heartbeat(beat), .. }) => {
+            Some((Chosen::Value { sequence, value: RegisterValue::Heartbeat(beat), .. }, _)) => {
                 Some((sequence, beat))
             }
-            Some(Chosen::Value { .. } | Chosen::Missing | Chosen::Unreadable { .. }) | None => None,
+            Some((Chosen::Value { .. } | Chosen::Missing | Chosen::Unreadable { .. }, _)) | None => None,
         })
     }
 }

@@ -161,18 +161,24 @@ impl RegisterFile {
         id: &RegisterId,
         at: &Location,
         counters: &SharedCounters,
-    ) -> Result<Chosen, StorageError> {
+    ) -> Result<(Chosen, u64), StorageError> {
         settle(cluster, id, counters, || self.look(at, counters))
     }
 }
 
-/// Looks until what was seen is conclusive: see [`RegisterFile::read_register`].
+/// A number that changes when the bytes do.
+fn mark(slots: &Look) -> u64 {
+    let sums = [crc32c::crc32c(&slots[0]), crc32c::crc32c(&slots[1])];
+    (u64::from(sums[0]) << 32) | u64::from(sums[1])
+}
+
+/// Looks until what was seen is conclusive: see [`RegisterFile::read_register`]. With its [`mark`].
 fn settle(
     cluster: &ClusterId,
     id: &RegisterId,
     counters: &SharedCounters,
     mut look: impl FnMut() -> Result<Look, StorageError>,
-) -> Result<Chosen, StorageError> {
+) -> Result<(Chosen, u64), StorageError> {
     let mut seen = look()?;
     for _ in 1..LOOKS_MAX {
         let slots = [decode_slot(cluster, id, &seen[0]), decode_slot(cluster, id, &seen[1])];
@@ -183,7 +189,7 @@ fn settle(
         let [first, second] = slots;
         let chosen = choose(first, second);
         if whole {
-            return Ok(chosen);
+            return Ok((chosen, mark(&seen)));
         }
         if chosen != Chosen::Missing {
             add(&counters.second_looks, 1);
@@ -191,11 +197,11 @@ fn settle(
         }
         let again = look()?;
         if again == seen {
-            return Ok(chosen);
+            return Ok((chosen, mark(&seen)));
         }
         seen = again;
     }
-    Ok(choose(decode_slot(cluster, id, &seen[0]), decode_slot(cluster, id, &seen[1])))
+    Ok((choose(decode_slot(cluster, id, &seen[0]), decode_slot(cluster, id, &seen[1])), mark(&seen)))
 }
 
 #[cfg(test)]
@@ -221,6 +227,8 @@ mod tests {
             counter: sequence,
             agent: None,
             agent_well: true,
+            failure_timeout: None,
+            slow: false,
         };
         encode_slot(&cluster(), &id(), sequence, &RegisterValue::Heartbeat(value)).expect("it fits")
     }
@@ -235,7 +243,7 @@ mod tests {
     fn settled(looks: Vec<Look>) -> Option<u64> {
         let mut looks = looks.into_iter();
         let look = || Ok(looks.next().expect("it looks no more often"));
-        let chosen = settle(&cluster(), &id(), &SharedCounters::default(), look).expect("looks succeed");
+        let (chosen, _) = settle(&cluster(), &id(), &SharedCounters::default(), look).expect("looks succeed");
         assert_eq!(looks.next(), None, "it looks as often as needed");
         match chosen {
             Chosen::Value { sequence, .. } => Some(sequence),

@@ -92,13 +92,13 @@ impl Registers {
         }
         add(&self.counters.reads, 1);
         let Some(file) = self.readers.get(&at.file) else { return Ok(ReadRegister::Missing) };
-        let chosen = file.read_register(&self.cluster, id, at, &self.counters)?;
+        let (chosen, mark) = file.read_register(&self.cluster, id, at, &self.counters)?;
         if chosen.is_fallback() {
             add(&self.counters.slot_fallbacks, 1);
         }
-        let read = chosen.into_read();
+        let read = chosen.into_read(mark);
         match &read {
-            ReadRegister::Unreadable(reason) => {
+            ReadRegister::Unreadable(reason, _) => {
                 add(&self.counters.unreadable, 1);
                 tracing::debug!(file = %file.path().display(), %reason, "unreadable register");
             }
@@ -292,6 +292,8 @@ mod tests {
             counter: 1,
             agent: None,
             agent_well: true,
+            failure_timeout: None,
+            slow: false,
         };
         Slot::Valid { sequence, value: RegisterValue::Heartbeat(value) }
     }

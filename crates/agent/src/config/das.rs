@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// What can be said in the table, for the text of a refusal.
-const KNOWN: &str = "use allowNetwork0 to 9, isolationAddress0 to 9, useDefaultIsolationAddress, isolationResponse or \
-                     isolationShutdownTimeout, or remove it";
+const KNOWN: &str = "use allowNetwork0 to 9, isolationAddress0 to 9, useDefaultIsolationAddress, isolationResponse \
+                     isolationShutdownTimeout or heartbeatDsPerHost, or remove it";
 
 /// The options that are given by a name of old.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub(super) struct Das {
     use_default_isolation_address: Option<Spanned<bool>>,
     isolation_response: Option<Spanned<String>>,
     isolation_shutdown_timeout: Option<Spanned<u64>>,
+    heartbeat_ds_per_host: Option<Spanned<u64>>,
 }
 
 impl Das {
@@ -42,6 +43,7 @@ impl Das {
                 }
                 "isolationresponse" => das.isolation_response = Some(value.text()?),
                 "isolationshutdowntimeout" => das.isolation_shutdown_timeout = Some(value.number()?),
+                "heartbeatdsperhost" => das.heartbeat_ds_per_host = Some(value.number()?),
                 // Foreign text: whatever is left is refused.
                 _ => {
                     if let Some(number) = digit_after(name, "allownetwork") {
@@ -78,6 +80,10 @@ impl Das {
 
     pub(super) fn isolation_shutdown_timeout(&self) -> Option<&Spanned<u64>> {
         self.isolation_shutdown_timeout.as_ref()
+    }
+
+    pub(super) fn heartbeat_ds_per_host(&self) -> Option<&Spanned<u64>> {
+        self.heartbeat_ds_per_host.as_ref()
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Document {
     pub(super) restart: RestartSection,
     #[serde(default)]
     pub(super) isolation: IsolationSection,
+    #[serde(default)]
+    pub(super) heartbeat: HeartbeatSection,
     /// Names of old; which there are, `das` knows.
     #[serde(default)]
     pub(super) das: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
@@ -70,6 +72,13 @@ pub(super) struct IsolationSection {
     pub(super) use_default_gateway: Option<Spanned<bool>>,
     pub(super) response: Option<Spanned<String>>,
     pub(super) shutdown_timeout: Option<Spanned<u64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeartbeatSection {
+    pub(super) datastores_per_host: Option<Spanned<u64>>,
+    pub(super) datastores: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,8 +6,8 @@ use super::{Deed, Item, World};
 use crate::setup::{boot_id, store};
 use mainstay_core::register::{IsolationResponse, StopCause};
 use mainstay_core::{
-    Capacity, Config, Core, Effect, Guard, GuardConfig, GuardEffect, GuardInput, GuardOrder, Incarnation,
-    Input, RegisterId, RegisterValue,
+    Capacity, Config, Core, Effect, Guard, GuardConfig, GuardEffect, GuardInput, GuardOrder, HeartbeatChoice,
+    Incarnation, Input, RegisterId, RegisterValue,
 };
 use std::sync::Arc;
 
@@ -80,6 +80,7 @@ impl World {
             isolation_addresses: Vec::new(),
             isolation_response: IsolationResponse::default(),
             shutdown_timeout: timing.failure_timeout,
+            heartbeat_datastores: HeartbeatChoice::default(),
         };
         state.core = Some(alter(Core::new(config, now)?));
         let run = state.run;

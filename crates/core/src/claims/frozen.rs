@@ -14,17 +14,17 @@ const CONTINUE_RETRY: Span = Span::from_secs(5);
 impl Claims {
     /// The VMs that are bound to the lease: all that this host has claimed on disk and has not let go, and whatever else
     /// has a QEMU here (it is about to be claimed).
-    pub(crate) fn watched(&self) -> Vec<VmId> {
+    pub(crate) fn watched(&self, present_too: bool) -> Vec<VmId> {
         let bound = |slot: &&Slot| slot.durable && !slot.claim.state.is_released();
         let claimed = self.slots.values().filter(bound).map(|slot| slot.claim.vm);
         // Where there never was a lease nobody was told that these VMs are held by one: they are left alone.
-        let present = self.present.iter().copied().filter(|_| self.leased);
+        let present = self.present.iter().copied().filter(|_| self.leased && present_too);
         claimed.chain(present).collect::<BTreeSet<VmId>>().into_iter().collect()
     }
 
-    /// There was a lease in this run.
-    pub(crate) fn is_leased(&self) -> bool {
-        self.leased
+    /// Whether there is nothing of this datastore's on this host.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.present.is_empty()
     }
 
     /// Whether any VM is frozen.

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// How long after a look a start may still be begun by it.
+const LOOK_KEPT: Span = Span::from_secs(1);
+
 impl Claims {
     /// How many starts are under way.
     pub(crate) fn starting(&self) -> u32 {
@@ -90,6 +93,12 @@ impl Claims {
                 continue;
             }
             if !prepared && room == 0 {
+                continue;
+            }
+            if !prepared && out.now.since(look.started) > LOOK_KEPT {
+                // It waited for its turn: what it was granted then may have been taken back.
+                self.set_stage(vm, Stage::Checking { since: out.now });
+                self.look_wanted = true;
                 continue;
             }
             match (self.is_granted(look, vm), prepared) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::Promise;
+use crate::timing::Timing;
 
 /// How often a release is told, a quarter of a heartbeat apart: datagrams get lost.
 const RELEASES_TOLD: u32 = 4;
@@ -18,8 +19,14 @@ impl Datastore {
             self.release("this host is isolated", out);
         } else if around.primary && self.connected {
             if self.own_write.is_none() && !self.reading(&Purpose::Consensus) {
-                let next =
-                    self.ownership.contend(&self.blocks, self.promised, self.told_released, &timing, out.now);
+                let next = self.ownership.contend(
+                    &self.blocks,
+                    &self.timeouts,
+                    self.promised,
+                    self.told_released,
+                    &timing,
+                    out.now,
+                );
                 self.carry_out(next, out);
             }
         } else if !around.primary {
@@ -44,21 +51,28 @@ impl Datastore {
     /// R26: others can't contend past a block that nobody can read, and this host must not forget which epochs were its own:
     /// reads all that tells of epochs before it writes a good block.
     pub(super) fn recover_block(&mut self, out: &mut Out<'_>) {
-        if out.now < self.recover_due || self.reading(&Purpose::Recover) {
+        if out.now < self.recover_due || self.is_recovering() {
             return;
         }
-        let mut registers: Vec<RegisterId> =
-            (0..LIST_REGIONS).map(|region| RegisterId::ProtectedList(Epoch(region))).collect();
+        // The lists that may have been written after the last one that is known of: each of them in a region of its own.
+        let known = self.recovered;
+        let later =
+            (1..=LIST_REGIONS).map(|next| RegisterId::ProtectedList(Epoch(known.0.saturating_add(next))));
+        let mut registers: Vec<RegisterId> = later.collect();
         registers.push(RegisterId::PowerOn(self.me.clone()));
         for host in &self.peers {
             registers.extend([RegisterId::Ownership(host.clone()), RegisterId::PowerOn(host.clone())]);
         }
-        self.read(Purpose::Recover, registers, out);
+        self.read(Purpose::Recover(known), registers, out);
     }
 
-    pub(super) fn on_recovered(&mut self, lists: &[ProtectedList], out: &mut Out<'_>) {
-        self.recover_due = out.now + self.config.timing.heartbeat;
+    pub(super) fn is_recovering(&self) -> bool {
+        self.reads.values().any(|read| matches!(read.purpose, Purpose::Recover(_)))
+    }
+
+    pub(super) fn on_recovered(&mut self, known: Epoch, lists: &[ProtectedList], out: &mut Out<'_>) {
         if self.blocks.values().any(Option::is_none) {
+            self.recover_due = out.now + self.config.timing.heartbeat;
             return;
         }
         let of_claims = |list: &PowerOnList| {
@@ -67,9 +81,12 @@ impl Datastore {
         };
         let claimed = self.seen_power_on.values().filter_map(|seen| of_claims(&seen.list)).max();
         let written = lists.iter().map(|list| list.epoch).max();
-        let floor = claimed.max(written).unwrap_or(Epoch(0));
+        self.recovered = claimed.max(written).max(Some(known)).unwrap_or(known);
+        if self.recovered > known {
+            return self.recover_block(out);
+        }
         self.block_lost = false;
-        self.ownership.recover(floor, &self.blocks);
+        self.ownership.recover(known, &self.blocks);
         self.seen_power_on.remove(&self.me);
         self.own_dirty = true;
         self.write_block(out);
@@ -150,15 +167,18 @@ impl Datastore {
         }
         if self.ownership.is_early() {
             // R24: what the former owner granted by network lasts no longer than that.
-            self.hold_until = out.now + self.config.timing.failure_timeout;
+            self.hold_until = out.now + self.longest_timeout();
         }
         self.list = None;
         self.read_for_take_over(out);
     }
 
     /// R25: a secondary's promise.
-    pub(crate) fn on_promise(&mut self, host: &HostId, promise: &Promise, now: Time) {
-        let (others, timing) = (self.peers.len(), self.config.timing);
+    pub(crate) fn on_promise(&mut self, host: &HostId, promise: &Promise, kept_for: Span, now: Time) {
+        let others = self.peers.len();
+        // R14: it lasts as long as the one who gave it says.
+        let failure_timeout = self.config.timing.failure_timeout.min(kept_for);
+        let timing = Timing { failure_timeout, ..self.config.timing };
         self.ownership.on_promise(host, promise.epoch, promise.echo, others, &timing, now);
     }
 

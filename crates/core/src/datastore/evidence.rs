@@ -20,12 +20,21 @@ impl Datastore {
                 sighting.still().min(block.still())
             }
         });
+        // R13: where it beats slowly, it is missed later.
+        let slow = sighting.value.as_ref().is_some_and(|register| register.slow);
+        let still = if slow { still - self.config.timing.resync().min(still) } else { still };
         // What was read long ago says nothing about now.
         let isolation_flag = self.seen_power_on.get(host).is_some_and(|seen| {
             seen.list.isolated && now.since(seen.started) <= self.config.timing.failure_timeout
         });
         let agent_well = sighting.value.as_ref().is_some_and(|register| register.agent_well);
-        Some(DiskEvidence { still: Some(still), changed, isolation_flag, agent_well })
+        let failure_timeout = self.timeouts.get(host).copied().unwrap_or_default();
+        Some(DiskEvidence { still: Some(still), changed, isolation_flag, agent_well, failure_timeout })
+    }
+
+    /// R14: the longest failure time-out that any host has written here, or this host's own.
+    pub(crate) fn longest_timeout(&self) -> Span {
+        self.timeouts.values().copied().fold(self.config.timing.failure_timeout, Span::max)
     }
 
     /// The run of that host's agent that is connected to the guard that beats here.

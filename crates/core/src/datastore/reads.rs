@@ -18,7 +18,11 @@ impl Datastore {
     pub(super) fn scan(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
         let timing = self.config.timing;
         if out.now >= self.scan_due && !self.reading(&Purpose::Scan) {
-            let interval = if around.suspicious { timing.close_look() } else { timing.heartbeat };
+            let interval = match (around.suspicious, self.slow) {
+                (true, _) => timing.close_look(),
+                (false, true) => timing.resync(),
+                (false, false) => timing.heartbeat,
+            };
             self.scan_due = out.now + interval;
             let owner = self.present_owner().map(|(_, host)| host).filter(|host| *host != self.me);
             let whom: Vec<HostId> = match owner {
@@ -113,7 +117,7 @@ impl Datastore {
             let value = match value {
                 ReadRegister::Value(value) => Some(value),
                 ReadRegister::Missing => None,
-                ReadRegister::Unreadable(reason) => {
+                ReadRegister::Unreadable(reason, mark) => {
                     self.on_unreadable(&id, reason, out);
                     // A damaged list counts as none: the power-on lists stand in for it. A damaged block must not, and a damaged
                     // power-on list only of a host that is dead.
@@ -122,7 +126,7 @@ impl Datastore {
                         RegisterId::PowerOn(host) => around.failed.contains(host),
                         RegisterId::Heartbeat(_) | RegisterId::Ownership(_) => false,
                     };
-                    self.take_in_damage(&id, &read, out.now);
+                    self.take_in_damage(&id, mark, &read, out.now);
                     continue;
                 }
             };
@@ -135,7 +139,7 @@ impl Datastore {
         let newest = lists.iter().max_by_key(|list| list.stamp()).cloned();
         match read.purpose {
             Purpose::Open => {}
-            Purpose::Recover => self.on_recovered(&lists, out),
+            Purpose::Recover(epoch) => self.on_recovered(epoch, &lists, out),
             Purpose::Scan | Purpose::PowerOn => self.review_wanted = true,
             Purpose::Look => self.on_look(&read, newest, complete, around, out),
             Purpose::Consensus => {
@@ -180,6 +184,9 @@ impl Datastore {
                     Some(RegisterValue::Heartbeat(register)) => Some(register),
                     Some(_) | None => None,
                 };
+                if let Some(timeout) = value.as_ref().and_then(|register| register.failure_timeout) {
+                    self.timeouts.insert(host.clone(), timeout);
+                }
                 match self.heartbeats.get_mut(host) {
                     Some(Some(seen)) if is_older(seen, value.as_ref()) => {
                         seen.last_read = seen.last_read.max(read.started);
@@ -216,10 +223,15 @@ impl Datastore {
 
     /// A register that can't be read. A heartbeat that can't be read and stays so stands still like any other: a host that
     /// died while it wrote must not live for ever. What a damaged power-on list said before is the best that is known of it.
-    fn take_in_damage(&mut self, id: &RegisterId, read: &Read, now: Time) {
+    /// But one whose bytes go on changing is written by somebody, in words that this release does not know.
+    fn take_in_damage(&mut self, id: &RegisterId, mark: u64, read: &Read, now: Time) {
         match id {
             RegisterId::Heartbeat(host) => {
+                let changed = self.marks.insert(host.clone(), mark).is_some_and(|before| before != mark);
                 if let Some(slot) = self.heartbeats.get_mut(host) {
+                    if changed {
+                        *slot = None;
+                    }
                     Sighting::update(slot, None, read.started, now);
                 }
             }
@@ -258,7 +270,7 @@ impl Datastore {
             }
             Purpose::PowerOn => self.resync_due = self.resync_due.min(out.now + timing.heartbeat),
             Purpose::Open | Purpose::Scan => {}
-            Purpose::Recover => self.recover_due = out.now + timing.heartbeat,
+            Purpose::Recover(_) => self.recover_due = out.now + timing.heartbeat,
         }
     }
 
@@ -278,7 +290,7 @@ impl Datastore {
                 }
                 ReadRegister::Value(RegisterValue::ProtectedList(_) | RegisterValue::Heartbeat(_))
                 | ReadRegister::Missing => {}
-                ReadRegister::Unreadable(reason) => {
+                ReadRegister::Unreadable(reason, _) => {
                     self.on_unreadable(&id, reason, out);
                     self.block_lost |= matches!(id, RegisterId::Ownership(_));
                     self.claims_lost |= matches!(id, RegisterId::PowerOn(_));

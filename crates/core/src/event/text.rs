@@ -100,6 +100,15 @@ impl fmt::Display for Event {
             Event::MessageUnreadable { host, reason } => {
                 write!(f, "a message of {host} can't be read and was dropped: {reason}")
             }
+            Event::HeartbeatDatastoresChosen { datastores } => {
+                let names: Vec<&str> = datastores.iter().map(DatastoreName::as_str).collect();
+                write!(f, "heartbeat datastores: {}", names.join(", "))
+            }
+            Event::TimingDiffers { host, theirs, ours } => write!(
+                f,
+                "{host} has a failure time-out of {theirs}, this host one of {ours}: give all hosts the same [timing]; until then the longer one counts"
+            ),
+            Event::TimingAgrees { host } => write!(f, "{host} has the same times as this host again"),
             Event::HostIsolated => {
                 f.write_str("this host is isolated: it reaches no other host and no isolation address")
             }

@@ -93,6 +93,13 @@ pub enum GuardOrder {
         /// Some of them.
         vms: Vec<VmId>,
     },
+    /// How often to beat on that datastore.
+    Pace {
+        /// Where.
+        datastore: DatastoreName,
+        /// Each [`Timing::resync`] instead of each heartbeat.
+        slow: bool,
+    },
     /// QEMU was created for that VM: find its process. Answered by [`GuardReport::Vm`].
     Adopt {
         /// The VM.

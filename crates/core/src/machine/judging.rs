@@ -1,6 +1,8 @@
 //! Watching the other hosts: pings, evidence, judgements.
 
 use super::*;
+use crate::heartbeat_datastores::choose;
+use crate::time::Span;
 
 impl Core {
     /// The peers that this host watches by itself: a secondary only its primary, others everybody.
@@ -110,6 +112,7 @@ impl Core {
                 disk.changed = disk.changed.max(evidence.changed);
                 disk.isolation_flag |= evidence.isolation_flag;
                 disk.agent_well |= evidence.agent_well;
+                disk.failure_timeout = disk.failure_timeout.max(evidence.failure_timeout);
             }
             let judged = peer.judge(disk, watching_since, &timing, out.now);
             // R12: in a storm a host is called failed only after a second time-out with pings all along.
@@ -149,5 +152,62 @@ impl Core {
         }
         let primary = self.election.primary().and_then(|host| self.peers.get(host));
         primary.is_none_or(|peer| self.is_quiet(peer, now))
+    }
+
+    /// R13: the primary's choice.
+    pub(super) fn choose_heartbeat_datastores(&mut self, out: &mut Out<'_>) {
+        if !self.election.is_primary() || out.now < self.heartbeat_datastores.due {
+            return;
+        }
+        self.heartbeat_datastores.due = out.now + self.config.timing.heartbeat;
+        let members: Vec<&Peer> =
+            self.peers.values().filter(|peer| peer.state == HostState::Connected).collect();
+        let reach = self.datastores.iter().map(|(name, datastore)| {
+            let reaches = |peer: &&&Peer| {
+                peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.datastores.contains(name))
+            };
+            (name.clone(), members.iter().filter(reaches).count() + usize::from(datastore.connected))
+        });
+        let (reach, present) = (reach.collect::<Vec<_>>(), &self.heartbeat_datastores.chosen);
+        let chosen = choose(&reach, present, &self.config.heartbeat_datastores);
+        if chosen != *present && !chosen.is_empty() {
+            self.heartbeat_datastores.chosen = chosen.clone();
+            out.event(Event::HeartbeatDatastoresChosen { datastores: chosen });
+        }
+    }
+
+    /// R13: how often this host beats where.
+    pub(super) fn set_paces(&mut self, out: &mut Out<'_>) {
+        let chosen = &self.heartbeat_datastores.chosen;
+        let count = self.config.heartbeat_datastores.count as usize;
+        let few = self.datastores.len() <= count || chosen.is_empty();
+        let reached =
+            chosen.iter().filter(|name| self.datastores.get(*name).is_some_and(|store| store.connected));
+        let mut missing = count.saturating_sub(reached.count());
+        for (name, datastore) in &mut self.datastores {
+            let mut fast = few || chosen.contains(name);
+            if !fast && missing > 0 && datastore.connected {
+                missing -= 1;
+                fast = true;
+            }
+            let slow = !fast && !datastore.is_used();
+            datastore.set_pace(slow, out.now);
+            self.guard.pace(name, slow, out);
+        }
+    }
+
+    /// R14: a secondary with other times is an alarm.
+    pub(super) fn compare_times(&mut self, host: &HostId, theirs: Option<Span>, out: &mut Out<'_>) {
+        let ours = self.config.timing.failure_timeout;
+        let Some(peer) = self.peers.get_mut(host) else { return };
+        let differs = theirs.filter(|theirs| *theirs != ours);
+        if core::mem::replace(&mut peer.differs, differs.is_some()) == differs.is_some() {
+            return;
+        }
+        let host = host.clone();
+        out.event(match differs {
+            Some(theirs) => Event::TimingDiffers { host, theirs, ours },
+            None => Event::TimingAgrees { host },
+        });
     }
 }

@@ -120,7 +120,8 @@ impl World {
                     let blocks = world.blocks(index);
                     let now = world.now;
                     let contender = &mut world.contenders[index];
-                    let next = contender.machine.contend(&blocks, Time(0), None, &TIMING, now);
+                    let next =
+                        contender.machine.contend(&blocks, &BTreeMap::new(), Time(0), None, &TIMING, now);
                     contender.tries += u8::from(next != Next::Nothing);
                     world.take(index, next)
                 });

@@ -126,6 +126,8 @@ impl Dice {
                     epoch: dice.epoch(),
                     echo: dice.time(),
                 }),
+                failure_timeout: self.some(|dice| Span(dice.number())),
+                unwritten: self.list(Dice::datastore),
             }),
             4 | 5 => Body::HeartbeatAck(HeartbeatAck {
                 echo: self.time(),
@@ -138,9 +140,10 @@ impl Dice {
                     list: dice.some(Dice::stamp),
                     lease: Span(dice.number()),
                 }),
+                heartbeat_datastores: self.list(Dice::datastore),
             }),
             6 => Body::ListChanged { datastore: self.datastore(), stamp: self.stamp() },
-            7 => Body::Released { datastore: self.datastore(), epoch: self.epoch() },
+            7 => Body::Released { datastores: self.list(|dice| (dice.datastore(), dice.epoch())) },
             _ => Body::SteppingDown,
         }
     }
@@ -226,6 +229,8 @@ impl Dice {
                 counter: self.number(),
                 agent: self.some(Dice::incarnation),
                 agent_well: self.one_in(2),
+                failure_timeout: self.some(|dice| Span(dice.number())),
+                slow: self.one_in(3),
             }),
             1 => {
                 let mut claims = self.list(Dice::claim);
@@ -236,6 +241,7 @@ impl Dice {
                     version: self.number(),
                     isolated: self.one_in(2),
                     list_seen: self.some(Dice::stamp),
+                    complete: self.one_in(2),
                     claims,
                 })
             }
@@ -264,7 +270,7 @@ impl Dice {
     pub fn read(&mut self) -> ReadRegister {
         match self.below(5) {
             0 => ReadRegister::Missing,
-            1 => ReadRegister::Unreadable("its body does not match its checksum".into()),
+            1 => ReadRegister::Unreadable("its body does not match its checksum".into(), self.number()),
             _ => ReadRegister::Value(self.register()),
         }
     }

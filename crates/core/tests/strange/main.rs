@@ -77,6 +77,7 @@ fn assert_harmless(effects: &[Effect], now: Time) {
                 GuardOrder::Alive { .. }
                 | GuardOrder::Watch { .. }
                 | GuardOrder::WatchAlso { .. }
+                | GuardOrder::Pace { .. }
                 | GuardOrder::Adopt { .. },
             )
             | Effect::Send { .. }
@@ -203,7 +204,13 @@ fn an_absurd_acknowledgement_gives_no_longer_lease_than_an_honest_one() {
     let ack = |echo: Time, run: Incarnation, lease: Span| {
         let owned =
             OwnedDatastore { datastore: DatastoreName::new("ds1"), epoch: Epoch(1), list: None, lease };
-        let body = Body::HeartbeatAck(HeartbeatAck { echo, run, sent: now, owned: vec![owned] });
+        let body = Body::HeartbeatAck(HeartbeatAck {
+            echo,
+            run,
+            sent: now,
+            owned: vec![owned],
+            heartbeat_datastores: Vec::new(),
+        });
         from_peer(message(5, 100, body))
     };
     let lease = config().timing.lease;
@@ -264,6 +271,8 @@ fn a_huge_heartbeat_is_forgotten_with_the_next() {
             capacity,
             hypervisor_well: true,
             promises: Vec::new(),
+            failure_timeout: None,
+            unwritten: Vec::new(),
         });
         from_peer(message(8, sequence, body))
     };
@@ -325,6 +334,7 @@ fn numbers_at_their_end() -> Vec<Found> {
         version: u64::MAX,
         isolated: false,
         list_seen: None,
+        complete: true,
         claims: Vec::new(),
     };
     let (mine, theirs) = (RegisterId::Ownership(me.clone()), RegisterId::Ownership(other));

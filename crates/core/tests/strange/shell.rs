@@ -38,6 +38,7 @@ pub fn config() -> Config {
         isolation_addresses: vec!["10.0.0.1".into()],
         isolation_response: register::IsolationResponse::LeavePoweredOn,
         shutdown_timeout: Span::from_secs(300),
+        heartbeat_datastores: mainstay_core::HeartbeatChoice::default(),
     }
 }
 
@@ -134,7 +135,7 @@ impl Shell {
 
     fn read(&mut self, datastore: &DatastoreName, id: RegisterId, dice: &mut Dice) -> ReadRegister {
         if self.damaged.contains(&id) {
-            return ReadRegister::Unreadable("it belongs to the cluster elsewhere".into());
+            return ReadRegister::Unreadable("it belongs to the cluster elsewhere".into(), 0);
         }
         if self.disks == Disks::Strange && dice.one_in(3) {
             return dice.read();

@@ -220,7 +220,7 @@ fn outcome_words(outcome: &DiskOutcome) -> String {
                 let what = match read {
                     ReadRegister::Value(value) => value_words(value),
                     ReadRegister::Missing => "(missing)".into(),
-                    ReadRegister::Unreadable(reason) => format!("(unreadable: {})", clean(reason)),
+                    ReadRegister::Unreadable(reason, _) => format!("(unreadable: {})", clean(reason)),
                 };
                 format!("{} {what}", register_name(register))
             });

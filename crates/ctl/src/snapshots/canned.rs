@@ -96,6 +96,7 @@ fn datastore(name: &str) -> DatastoreView {
         epoch: Epoch(7),
         list: Some(ListStamp { epoch: Epoch(7), version: 42 }),
         ownership_left: Some(Span::from_millis(2_600)),
+        heartbeat: true,
         lease_left: Some(Span::from_millis(2_400)),
         unreadable_registers: 0,
     }

@@ -58,7 +58,9 @@ pub fn make() -> TempDir {
     for (host, counter) in [("host-1", 812), ("host-2", 17)] {
         let agent_well = host == "host-1";
         let agent = agent_well.then_some(Incarnation(0xdef));
-        let value = HeartbeatRegister { boot, incarnation, counter, agent, agent_well };
+        let failure_timeout = Some(Span::from_millis(4_500));
+        let value =
+            HeartbeatRegister { boot, incarnation, counter, agent, agent_well, failure_timeout, slow: false };
         write(&folder, &RegisterId::Heartbeat(host.into()), RegisterValue::Heartbeat(value));
     }
     let damaged = std::fs::File::options().write(true).open(folder.join("host-1-hb")).expect("a file");
@@ -80,6 +82,7 @@ pub fn make() -> TempDir {
         version: 5,
         isolated: true,
         list_seen: Some(ListStamp { epoch: Epoch(7), version: 41 }),
+        complete: true,
         claims: vec![
             claim(entry(1, "web", None), ClaimState::Running),
             claim(entry(2, "db", None), ClaimState::Stopped { cause: StopCause::GuestShutdown }),

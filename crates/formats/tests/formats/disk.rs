@@ -17,6 +17,8 @@ fn heartbeat(counter: u64) -> (RegisterId, RegisterValue) {
         counter,
         agent: None,
         agent_well: true,
+        failure_timeout: None,
+        slow: false,
     };
     (RegisterId::Heartbeat(HostId::new("host-1")), RegisterValue::Heartbeat(value))
 }
@@ -291,6 +293,6 @@ fn the_higher_sequence_counts_and_damage_falls_back() {
     {
         assert!(matches!(choose(pair.0, pair.1), Chosen::Unreadable { .. }));
     }
-    let words = format!("{:?}", choose(damaged(), foreign()).into_read());
+    let words = format!("{:?}", choose(damaged(), foreign()).into_read(7));
     assert!(words.contains("first slot: its body") && words.contains("second slot: it belongs"), "{words}");
 }

@@ -36,6 +36,8 @@ fn heartbeat() {
         counter: 77,
         agent: Some(Incarnation(6)),
         agent_well: true,
+        failure_timeout: Some(Span::from_millis(4_500)),
+        slow: false,
     };
     shows(
         RegisterId::Heartbeat(host(1)),
@@ -65,6 +67,7 @@ fn power_on_list() {
         version: 12,
         isolated: false,
         list_seen: Some(ListStamp { epoch: Epoch(3), version: 4 }),
+        complete: true,
         claims: vec![
             claim(1, ClaimState::Running),
             claim(2, ClaimState::Stopped { cause: StopCause::GuestShutdown }),
@@ -147,6 +150,7 @@ fn message() {
             list: Some(ListStamp { epoch: Epoch(3), version: 4 }),
             lease: Span::from_secs(3),
         }],
+        heartbeat_datastores: vec![DatastoreName::new("ds1")],
     });
     let message = Message { incarnation: Incarnation(5), sequence: 6, body };
     let cluster = ClusterId::parse("lab").expect("good");

@@ -143,7 +143,16 @@ fn heartbeat_register() -> impl Strategy<Value = RegisterValue> {
     (boot(), incarnation(), any::<u64>(), any::<bool>()).prop_map(
         |(boot, incarnation, counter, agent_well)| {
             let agent = agent_well.then_some(Incarnation(counter));
-            RegisterValue::Heartbeat(HeartbeatRegister { boot, incarnation, counter, agent, agent_well })
+            let (failure_timeout, slow) = (agent_well.then_some(Span(counter)), !agent_well);
+            RegisterValue::Heartbeat(HeartbeatRegister {
+                boot,
+                incarnation,
+                counter,
+                agent,
+                agent_well,
+                failure_timeout,
+                slow,
+            })
         },
     )
 }
@@ -151,7 +160,16 @@ fn heartbeat_register() -> impl Strategy<Value = RegisterValue> {
 fn power_on() -> impl Strategy<Value = RegisterValue> {
     (boot(), incarnation(), any::<u64>(), any::<bool>(), of(stamp()), vec(claim(), 0..30)).prop_map(
         |(boot, incarnation, version, isolated, list_seen, claims)| {
-            RegisterValue::PowerOn(PowerOnList { boot, incarnation, version, isolated, list_seen, claims })
+            let complete = !isolated;
+            RegisterValue::PowerOn(PowerOnList {
+                boot,
+                incarnation,
+                version,
+                isolated,
+                list_seen,
+                complete,
+                claims,
+            })
         },
     )
 }
@@ -207,7 +225,18 @@ pub fn message() -> impl Strategy<Value = Message> {
     let heartbeat = (any::<u64>(), names, power_on, capacity, any::<bool>(), vec(promise, 0..6)).prop_map(
         |(sent, datastores, power_on, capacity, hypervisor_well, promises)| {
             let sent = Time(sent);
-            Body::Heartbeat(Heartbeat { sent, datastores, power_on, capacity, hypervisor_well, promises })
+            let failure_timeout = hypervisor_well.then_some(Span(sent.0));
+            let unwritten = datastores.clone();
+            Body::Heartbeat(Heartbeat {
+                sent,
+                datastores,
+                power_on,
+                capacity,
+                hypervisor_well,
+                promises,
+                failure_timeout,
+                unwritten,
+            })
         },
     );
     let owned =
@@ -216,7 +245,13 @@ pub fn message() -> impl Strategy<Value = Message> {
         });
     let ack =
         (any::<u64>(), incarnation(), any::<u64>(), vec(owned, 0..6)).prop_map(|(echo, run, sent, owned)| {
-            Body::HeartbeatAck(HeartbeatAck { echo: Time(echo), run, sent: Time(sent), owned })
+            Body::HeartbeatAck(HeartbeatAck {
+                echo: Time(echo),
+                run,
+                sent: Time(sent),
+                owned,
+                heartbeat_datastores: Vec::new(),
+            })
         });
     let body = prop_oneof![
         rank().prop_map(|rank| Body::Elect { rank }),
@@ -224,7 +259,8 @@ pub fn message() -> impl Strategy<Value = Message> {
         heartbeat,
         ack,
         (datastore(), stamp()).prop_map(|(datastore, stamp)| Body::ListChanged { datastore, stamp }),
-        (datastore(), epoch()).prop_map(|(datastore, epoch)| Body::Released { datastore, epoch }),
+        (datastore(), epoch())
+            .prop_map(|(datastore, epoch)| Body::Released { datastores: vec![(datastore, epoch)] }),
         Just(Body::SteppingDown),
     ];
     (incarnation(), any::<u64>(), body).prop_map(|(incarnation, sequence, body)| Message {

@@ -27,6 +27,8 @@ fn typical_heartbeat() -> Message {
             promises: names
                 .map(|datastore| Promise { datastore, epoch: Epoch(12), echo: Time(86_400_000_000) })
                 .to_vec(),
+            failure_timeout: Some(Span::from_millis(4_500)),
+            unwritten: Vec::new(),
         }),
     }
 }
@@ -46,6 +48,7 @@ fn typical_ack() -> Message {
             run: Incarnation(u64::MAX / 5),
             sent: Time(86_400_000_000),
             owned: vec![owned("datastore1"), owned("datastore2"), owned("datastore3")],
+            heartbeat_datastores: ["datastore1", "datastore2"].map(DatastoreName::new).to_vec(),
         }),
     }
 }
@@ -185,6 +188,7 @@ fn unknown_fields_are_ignored_and_optional_ones_may_be_missing() {
         run: Incarnation(6),
         sent: Time(7),
         owned: vec![owned],
+        heartbeat_datastores: Vec::new(),
     });
     let message = Message { incarnation: Incarnation(1), sequence: 2, body };
     assert_eq!(decode_message(&cluster(), &bytes), Ok(message));

@@ -56,6 +56,8 @@ pub fn registers() -> Vec<(RegisterId, RegisterValue)> {
             counter: 77,
             agent: Some(Incarnation(6)),
             agent_well: true,
+            failure_timeout: Some(Span::from_millis(4_500)),
+            slow: false,
         }),
         RegisterValue::PowerOn(PowerOnList {
             boot,
@@ -63,6 +65,7 @@ pub fn registers() -> Vec<(RegisterId, RegisterValue)> {
             version: 12,
             isolated: true,
             list_seen: Some(ListStamp { epoch: Epoch(3), version: 4 }),
+            complete: true,
             claims: vec![
                 claim(1, ClaimState::Running),
                 claim(2, ClaimState::Stopped { cause: StopCause::GuestShutdown }),
@@ -107,17 +110,20 @@ pub fn messages() -> Vec<Message> {
             capacity: Capacity { memory_mib: 524_288, memory_free_mib: 262_144, cpus: 128, domains: 60 },
             hypervisor_well: true,
             promises: vec![promise],
+            failure_timeout: Some(Span::from_millis(4_500)),
+            unwritten: Vec::new(),
         }),
         Body::HeartbeatAck(HeartbeatAck {
             echo: Time(1_000_000),
             run: Incarnation(4),
             sent: Time(2_000_000),
             owned: vec![owned],
+            heartbeat_datastores: vec![datastore.clone()],
         }),
         Body::Elect { rank: rank.clone() },
         Body::Announce { rank, owned: 1 },
         Body::ListChanged { datastore: datastore.clone(), stamp },
-        Body::Released { datastore, epoch: Epoch(3) },
+        Body::Released { datastores: vec![(datastore, Epoch(3))] },
         Body::SteppingDown,
     ];
     bodies

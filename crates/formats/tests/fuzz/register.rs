@@ -124,6 +124,8 @@ fn check_choice(slot: &Slot) {
             counter: 1,
             agent: None,
             agent_well: true,
+            failure_timeout: None,
+            slow: false,
         };
         (id, Slot::Valid { sequence, value: RegisterValue::Heartbeat(value) })
     };

@@ -96,14 +96,15 @@ impl Store {
     /// What a register holds, as that host would find it now.
     pub fn read(&self, register: &RegisterId, reader: usize, setup: &Setup) -> ReadRegister {
         let stored = self.registers.get(&place(register));
-        if stored.is_some_and(|stored| stored.newer && !setup.understands(reader, stored.writer)) {
+        if let Some(stored) = stored.filter(|stored| stored.newer && !setup.understands(reader, stored.writer)) {
             let why = "it has format version 2, this program reads up to 1: upgrade Mainstay on this host";
-            return ReadRegister::Unreadable(Arc::from(why));
+            return ReadRegister::Unreadable(Arc::from(why), stored.order);
         }
         match stored {
             Some(Stored { value: Some(value), .. }) => ReadRegister::Value(value.clone()),
-            Some(Stored { value: None, .. }) => {
-                ReadRegister::Unreadable(Arc::from("both copies are damaged: the checksums do not match"))
+            Some(Stored { value: None, order, .. }) => {
+                let why = "both copies are damaged: the checksums do not match";
+                ReadRegister::Unreadable(Arc::from(why), *order)
             }
             None => ReadRegister::Missing,
         }

@@ -168,8 +168,11 @@ impl World {
             | Event::ResponsibilityDropped { .. }
             | Event::MessageUnreadable { .. }
             | Event::StormOver
+            | Event::TimingAgrees { .. }
             | Event::HypervisorBack => {}
             Event::GuardLost => self.seen.saw("guard lost"),
+            Event::HeartbeatDatastoresChosen { .. } => self.seen.saw("heartbeat datastores chosen"),
+            Event::TimingDiffers { .. } => self.seen.saw("differing times told"),
             Event::VmContinued { .. } => self.seen.saw("went on after an I/O error"),
             Event::VmFrozen { .. } => self.seen.saw("frozen"),
             Event::VmThawed { .. } => self.seen.saw("thawed"),

@@ -24,7 +24,9 @@ use disk::{DiskOp, Store};
 use guard::{GuardRun, Kept};
 use hypervisor::{Libvirt, Lock, Qemu, QemuState};
 use mainstay_core::register::StopCause;
-use mainstay_core::{Config, Effect, Event, Guard, Incarnation, Input, RegisterId, RegisterValue, View};
+use mainstay_core::{
+    Config, Effect, Event, Guard, HeartbeatChoice, Incarnation, Input, RegisterId, RegisterValue, View,
+};
 use migration::Migration;
 use network::Network;
 use queue::{DomainOp, Happening, Queue, Start};
@@ -276,6 +278,7 @@ impl World {
             isolation_addresses: self.setup.gateway.then(|| "gateway".into()).into_iter().collect(),
             isolation_response: self.setup.isolation_response,
             shutdown_timeout: self.setup.shutdown_timeout,
+            heartbeat_datastores: HeartbeatChoice::default(),
         };
         let now = self.hosts[host].clock.local(self.now);
         let node = match (self.make)(config, now) {

@@ -26,6 +26,7 @@ fn power_on(version: u64) -> RegisterValue {
         version,
         isolated: false,
         list_seen: None,
+        complete: true,
         claims: (0..version % 400).map(claim).collect(),
     })
 }
@@ -67,7 +68,7 @@ fn race(id: &RegisterId, value: fn(u64) -> RegisterValue) -> u64 {
                     seen = number;
                 }
                 ReadRegister::Missing => assert_eq!(before, 0, "missing after {before} was on disk"),
-                ReadRegister::Unreadable(why) => panic!("unreadable: {why}"),
+                ReadRegister::Unreadable(why, _) => panic!("unreadable: {why}"),
             }
             reads += 1;
         }

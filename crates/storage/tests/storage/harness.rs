@@ -61,6 +61,8 @@ pub fn beat(counter: u64) -> RegisterValue {
         counter,
         agent: None,
         agent_well: true,
+        failure_timeout: None,
+        slow: false,
     })
 }
 

@@ -1,0 +1,75 @@
+//! Which datastores carry the heartbeats by which hosts are judged (R13): a few that most hosts share, or the user's choice. The
+//! primary chooses; its answers to heartbeats tell.
+//!
+//! A host beats in full on the chosen ones, wherever it has VMs or decides, and on as many others as it has lost chosen ones.
+//! Elsewhere it beats slowly, and its register says so.
+
+use crate::config::HeartbeatChoice;
+use crate::ids::DatastoreName;
+use crate::time::Time;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The choice, as this host knows it. Empty until there is one: every datastore carries heartbeats then.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct HeartbeatDatastores {
+    pub(crate) chosen: Vec<DatastoreName>,
+    /// When the primary looks at it again.
+    pub(crate) due: Time,
+}
+
+/// The choice: what the user named comes first, then what most hosts reach, then what was chosen before, then by name.
+/// `reach`: how many hosts reach each datastore; one that nobody reaches is not chosen.
+pub(crate) fn choose(
+    reach: &[(DatastoreName, usize)],
+    present: &[DatastoreName],
+    choice: &HeartbeatChoice,
+) -> Vec<DatastoreName> {
+    let mut order: Vec<&(DatastoreName, usize)> = reach.iter().filter(|(_, hosts)| *hosts > 0).collect();
+    order.sort_by_key(|(name, hosts)| {
+        (!choice.wanted.contains(name), usize::MAX - hosts, !present.contains(name), name.clone())
+    });
+    let mut chosen: Vec<DatastoreName> =
+        order.into_iter().take(choice.count as usize).map(|(name, _)| name.clone()).collect();
+    chosen.sort();
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<DatastoreName> {
+        names.iter().map(|name| DatastoreName::new(name)).collect()
+    }
+
+    fn reach(hosts: &[usize]) -> Vec<(DatastoreName, usize)> {
+        let named = |(index, hosts): (usize, &usize)| {
+            (DatastoreName::new(&alloc::format!("ds{}", index + 1)), *hosts)
+        };
+        hosts.iter().enumerate().map(named).collect()
+    }
+
+    #[test]
+    fn those_that_most_hosts_reach_are_chosen() {
+        let choice = HeartbeatChoice::default();
+        assert_eq!(choose(&reach(&[2, 4, 3]), &[], &choice), names(&["ds2", "ds3"]));
+        assert_eq!(choose(&reach(&[3, 3, 3]), &[], &choice), names(&["ds1", "ds2"]));
+    }
+
+    #[test]
+    fn a_third_is_picked_when_one_goes_and_kept_when_it_is_back() {
+        let choice = HeartbeatChoice::default();
+        let before = names(&["ds1", "ds2"]);
+        let after = choose(&reach(&[0, 3, 3]), &before, &choice);
+        assert_eq!(after, names(&["ds2", "ds3"]));
+        assert_eq!(choose(&reach(&[3, 3, 3]), &after, &choice), after);
+    }
+
+    #[test]
+    fn the_user_s_choice_comes_first_as_long_as_anybody_reaches_it() {
+        let choice = HeartbeatChoice { wanted: names(&["ds4"]), ..HeartbeatChoice::default() };
+        assert_eq!(choose(&reach(&[3, 3, 3, 1]), &[], &choice), names(&["ds1", "ds4"]));
+        assert_eq!(choose(&reach(&[3, 3, 3, 0]), &[], &choice), names(&["ds1", "ds2"]));
+    }
+}
