@@ -249,7 +249,9 @@ fn released(entry: &Entry, adopter: Option<&HostId>, cause: StopCause) -> Verdic
     if cause == StopCause::Migrated || vanished {
         return Verdict::AwaitMigration(cause);
     }
-    if cause.is_intended() || entry.unprotected || entry.desired == Desired::Off {
+    // What Mainstay itself has stopped it brings back, also when its user has taken it out of protection meanwhile (I2).
+    let left_alone = entry.unprotected && cause != StopCause::Isolation;
+    if cause.is_intended() || left_alone || entry.desired == Desired::Off {
         return Verdict::SetOff(cause);
     }
     let same_host = cause == StopCause::Crashed && entry.attempts == 0;

@@ -328,6 +328,9 @@ impl OwnerList {
                 self.grant_anew(vm, same_host, reason, side, rooms, name, out);
             }
             Verdict::AwaitMigration(cause) => {
+                if let Some(cause) = slot.stopped_elsewhere(side) {
+                    return self.set_off(vm, cause, name, out);
+                }
                 let (_, until) =
                     *slot.migrating_since.get_or_insert((out.now, out.now + grace(cause, side.timing)));
                 if out.now < until {

@@ -31,6 +31,9 @@ pub struct Setup {
     /// Whether QEMU locks images. Without, only the protocol stands between a VM and its second copy: that is what is to
     /// be tested. (Users of such a world start nothing: they have only the lock to protect them. They do migrate.)
     pub image_lock: bool,
+    /// A migration switches over only when its target's claim is on disk: what libvirt's hook is to see to. Without, and without
+    /// image locks, a VM that migrates to a host whose agent does not run is held by nothing.
+    pub hook: bool,
     /// How long after power-on the agent is there.
     pub boot: Latency,
     /// Of a thousand guests whose storage is cut, so many are paused by QEMU for an I/O error within seconds.

@@ -256,6 +256,7 @@ fn setup() -> Setup {
         start_failure_permille: 0,
         // Only the checkers stand between these fakes and their second copies.
         image_lock: false,
+        hook: false,
         io_errors_permille: 0,
         gateway: true,
         isolation_response: Default::default(),

@@ -104,6 +104,24 @@ impl Slot {
         unwatched || others.any(|(_, seen)| seen.list.claims.iter().any(shows))
     }
 
+    /// R45: it arrived on another host and was stopped there on purpose before anybody saw it run: that is its user's word.
+    pub(super) fn stopped_elsewhere(&self, side: &OwnerSide<'_>) -> Option<StopCause> {
+        let current = side.power_on.iter().filter(|(host, _)| side.current.contains(*host));
+        let claims = current.flat_map(|(_, seen)| &seen.list.claims);
+        claims.filter(|claim| claim.vm == self.working.vm && claim.token.is_none()).find_map(|claim| {
+            match claim.state {
+                ClaimState::Stopped { cause } if cause.is_intended() => Some(cause),
+                ClaimState::Stopped { .. }
+                | ClaimState::StartFailed { .. }
+                | ClaimState::Starting
+                | ClaimState::Running
+                | ClaimState::Frozen
+                | ClaimState::Stopping
+                | ClaimState::Migrating => None,
+            }
+        })
+    }
+
     /// The VM waits, for these reasons.
     pub(super) fn wait(&mut self, reasons: Refusals, vm: VmName, timing: &Timing, out: &mut Out<'_>) {
         let tell_at = out.now + timing.network_timeout();

@@ -312,6 +312,7 @@ impl Topology {
             start_delay: latency(self.latency.start, START_DELAY),
             start_failure_permille: 0,
             image_lock: self.image_lock,
+            hook: false,
             io_errors_permille: if self.io_errors { 1_000 } else { 0 },
             gateway: self.gateway,
             isolation_response: self.isolation_response,

@@ -96,7 +96,9 @@ impl Store {
     /// What a register holds, as that host would find it now.
     pub fn read(&self, register: &RegisterId, reader: usize, setup: &Setup) -> ReadRegister {
         let stored = self.registers.get(&place(register));
-        if let Some(stored) = stored.filter(|stored| stored.newer && !setup.understands(reader, stored.writer)) {
+        if let Some(stored) =
+            stored.filter(|stored| stored.newer && !setup.understands(reader, stored.writer))
+        {
             let why = "it has format version 2, this program reads up to 1: upgrade Mainstay on this host";
             return ReadRegister::Unreadable(Arc::from(why), stored.order);
         }

@@ -16,6 +16,7 @@ use super::World;
 use super::hypervisor::{Libvirt, Lock, Qemu, QemuState};
 use super::queue::Happening;
 use mainstay_core::register::StopCause;
+use mainstay_core::{ReadRegister, RegisterValue};
 
 /// From one attempt to the next.
 const RETRY: u64 = 250_000;
@@ -128,6 +129,18 @@ impl World {
         self.queue.push(self.now + wait.max(1), Happening::Migration { key });
     }
 
+    /// The power-on list of that host on the VM's datastore says that it has the VM.
+    fn is_claimed_on_disk(&self, host: usize, vm: usize) -> bool {
+        let id = mainstay_core::RegisterId::PowerOn(self.setup.hosts[host].id.clone());
+        let store = &self.stores[self.setup.vms[vm].datastore];
+        match store.read(&id, host, &self.setup) {
+            ReadRegister::Value(RegisterValue::PowerOn(list)) => {
+                list.claims.iter().any(|claim| claim.vm == self.setup.vm_id(vm) && !claim.state.is_released())
+            }
+            ReadRegister::Value(_) | ReadRegister::Missing | ReadRegister::Unreadable(..) => false,
+        }
+    }
+
     /// The next stage of a migration.
     pub(super) fn on_migration(&mut self, key: u64) {
         let Some(mut migration) = self.migrations.remove(&key) else { return };
@@ -156,7 +169,8 @@ impl World {
             return self.remove_target(migration);
         }
         let ready = self.answers(from) && self.answers(to) && self.connected(from, to);
-        if !ready || source.frozen || source.io_error || target.frozen {
+        let held = self.setup.hook && !self.is_claimed_on_disk(to, vm);
+        if held || !ready || source.frozen || source.io_error || target.frozen {
             return Some(RETRY);
         }
         self.halted(from, vm, source);
