@@ -52,9 +52,16 @@ pub(crate) fn inner_pid(pid: i32) -> Option<i32> {
     text.lines().find_map(|l| l.strip_prefix("NSpid:"))?.split_whitespace().last()?.parse().ok()
 }
 
-/// Whether its cgroup (version 2), or one above it, stands still. A thread that hangs in a datastore keeps its group from
-/// being called frozen until the storage answers; it executes nothing either, as long as the group was told to stand still.
-pub(crate) fn frozen(pid: i32) -> bool {
+/// Whether it can't execute: stopped by a signal, or its cgroup (version 2), or one above it, stands still. A thread that hangs in
+/// a datastore keeps its group from being called frozen until the storage answers; it executes nothing either, as long as the group
+/// was told to stand still. `None` when it has ended, also when it did so while it was being looked at.
+pub(crate) fn stands_still(pid: i32) -> Option<bool> {
+    let stopped = matches!(state(pid)?, 'T' | 't') || frozen(pid);
+    // What is read of a process that has ended is empty, which must not count as "in no group that stands still".
+    alive(pid).then_some(stopped)
+}
+
+fn frozen(pid: i32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let Some(path) = text.lines().find_map(|l| l.strip_prefix("0::/")) else { return false };
     // A thread that has just come back from the storage, or is about to die, is on a processor for a moment, in the kernel only.
@@ -67,7 +74,7 @@ pub(crate) fn frozen(pid: i32) -> bool {
 
 /// Whether any of its threads is on a processor or waits for one, other than to die: a killed one comes back from the kernel
 /// to its program no more.
-fn executes(pid: i32) -> bool {
+pub(crate) fn executes(pid: i32) -> bool {
     const EXITING: u64 = 0x4;
     const KILL: u64 = 1 << 8;
     let runs = |thread: &Path| {
@@ -107,6 +114,42 @@ mod tests {
         assert!(start_time(me).is_some_and(|t| t > 0));
         assert_eq!(inner_pid(me), Some(me));
         assert!(!command_line(me).is_empty() && !name(me).is_empty());
+    }
+
+    /// A process in a group of its own that stands still.
+    fn frozen_child(group: &Cgroup) -> std::process::Child {
+        let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        fs::write(group.path().join("cgroup.procs"), child.id().to_string()).unwrap();
+        group.set_frozen(true).unwrap();
+        child
+    }
+
+    #[test]
+    fn a_frozen_process_that_is_killed_never_counts_as_one_that_executes() {
+        if !rustix::process::geteuid().is_root() || crate::cgroup::hierarchy().is_none() {
+            eprintln!("SKIPPED: needs root and cgroup version 2");
+            return;
+        }
+        let group = Cgroup::named(&format!("mainstay-test-{}", std::process::id())).unwrap();
+        group.create().unwrap();
+        let mut looks = 0;
+        for _ in 0..100 {
+            let mut child = frozen_child(&group);
+            let pid = child.id().cast_signed();
+            assert_eq!(stands_still(pid), Some(true));
+            let killer = std::thread::spawn(move || {
+                child.kill().unwrap();
+                child.wait().unwrap();
+            });
+            while let Some(stands) = stands_still(pid) {
+                assert!(stands, "a killed process seemed to execute");
+                looks += 1;
+            }
+            killer.join().unwrap();
+            group.set_frozen(false).unwrap();
+        }
+        group.remove().unwrap();
+        assert!(looks > 0);
     }
 
     #[test]

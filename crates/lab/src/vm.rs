@@ -199,15 +199,14 @@ impl Lab {
         let mut found: BTreeMap<String, Vec<Runner>> = BTreeMap::new();
         for host in self.hosts() {
             for pid in host.pids()? {
-                let Some(state) = process::state(pid) else { continue };
                 let line = process::command_line(pid);
                 let is_qemu = line.split(' ').next().is_some_and(|p| p.contains("qemu-system"));
                 let named = line.split(' ').find_map(|w| w.strip_prefix("guest="));
                 let Some(vm) = named.and_then(|w| w.split(',').next()) else { continue };
-                if matches!(state, 'Z' | 'X') || !is_qemu {
+                if !is_qemu {
                     continue;
                 }
-                let stopped = matches!(state, 'T' | 't') || process::frozen(pid);
+                let Some(stopped) = process::stands_still(pid) else { continue };
                 found.entry(vm.to_string()).or_default().push(Runner { host: host.number(), pid, stopped });
             }
         }
