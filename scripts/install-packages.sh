@@ -14,6 +14,8 @@ packages="build-essential cmake pkg-config libvirt-dev nasm"
 packages="$packages qemu-system-x86 qemu-utils libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients"
 # Shared storage and network faults.
 packages="$packages glusterfs-server glusterfs-client nftables iproute2 iputils-ping procps util-linux mount e2fsprogs"
+# A wall clock that a test can step for two processes.
+packages="$packages faketime"
 
 qemu_user=libvirt-qemu
 

@@ -48,11 +48,19 @@ impl Lab {
 impl Host<'_> {
     /// Starts the agent: `mainstay agent --config /etc/mainstay/agent.toml`, its output in `agent.log`.
     pub fn start_agent(&self) -> Result<()> {
+        self.start_agent_with(&[])
+    }
+
+    /// The same with environment variables, `NAME=value` each.
+    pub(crate) fn start_agent_with(&self, variables: &[String]) -> Result<()> {
         if self.agent_pid()?.is_some() {
             return Err(LabError::AgentRuns { host: self.name() });
         }
         let binary = find_binary(&self.lab.config)?.display().to_string();
-        self.spawn_daemon(NAME, &[binary.as_str(), "agent", "--config", "/etc/mainstay/agent.toml"])
+        let mut argv = vec!["env"];
+        argv.extend(variables.iter().map(String::as_str));
+        argv.extend([binary.as_str(), "agent", "--config", "/etc/mainstay/agent.toml"]);
+        self.spawn_daemon(NAME, &argv)
     }
 
     /// Asks the agent to end (SIGTERM) and waits until it has. `false`: it did not within 15 seconds and was killed.

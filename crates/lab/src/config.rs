@@ -143,6 +143,9 @@ pub struct LabConfig {
     pub start_agents: bool,
     /// How long to wait for another lab on this machine to go.
     pub lock_wait: Duration,
+    /// How long it may stand. Then it is described on stderr and taken down, and this process ends: for tests, which may hang.
+    #[serde(default)]
+    pub time_limit: Option<Duration>,
     /// Whether the lab stays when the [`crate::Lab`] is dropped, until `mainstay-lab down`.
     pub keep: bool,
     /// Whether the files stay when the lab goes, to look into. They do in any case while a test panics.
@@ -162,6 +165,7 @@ impl Default for LabConfig {
             agent_bin: std::env::var_os("MAINSTAY_BIN").map(PathBuf::from),
             start_agents: false,
             lock_wait: Duration::from_secs(900),
+            time_limit: None,
             keep: false,
             keep_files: false,
         }

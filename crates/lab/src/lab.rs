@@ -17,6 +17,7 @@ use crate::network;
 use crate::preflight::{self, Missing};
 use crate::process;
 use crate::state::{LabLock, Registry, State, remove_tree};
+use crate::time_limit::TimeLimit;
 
 /// How often [`Lab::wait_until`] looks.
 const POLL: Duration = Duration::from_millis(20);
@@ -28,6 +29,8 @@ pub struct Lab {
     pub(crate) registry: Registry,
     /// Only with the lab that brought itself up, not with one that was attached to.
     lock: Option<LabLock>,
+    /// See [`LabConfig::time_limit`].
+    _limit: Option<TimeLimit>,
 }
 
 impl Lab {
@@ -83,7 +86,8 @@ impl Lab {
         cleanup::refuse_foreign(&config)?;
         // From here on, whatever happens, the state says what there may be to clean up, and dropping does it.
         registry.save(&State::new(config.clone(), owner_is_cli))?;
-        let lab = Lab { config, registry, lock: Some(lock) };
+        let limit = config.time_limit.map(|limit| TimeLimit::start(&config, limit));
+        let lab = Lab { config, registry, lock: Some(lock), _limit: limit };
         match lab.build() {
             Ok(()) => Ok(lab),
             Err(e) => {
@@ -150,7 +154,7 @@ impl Lab {
         if !Cgroup::named(&state.config.cgroup_name())?.exists() {
             return Err(LabError::NoLab);
         }
-        Ok(Lab { config: state.config, registry, lock: None })
+        Ok(Lab { config: state.config, registry, lock: None, _limit: None })
     }
 
     /// Removes the lab that is standing or was left behind, from any process. Gives back its name; none if there was
@@ -170,7 +174,7 @@ impl Lab {
         };
         let name = state.config.name.clone();
         if registry.load()?.is_some() {
-            let lab = Lab { config: state.config, registry, lock: Some(lock) };
+            let lab = Lab { config: state.config, registry, lock: Some(lock), _limit: None };
             lab.tear_down(lab.config.keep_files)?;
         }
         Ok(Some(name))
@@ -203,6 +207,11 @@ impl Lab {
             remove_tree(&self.config.dir)?;
         }
         self.registry.clear()
+    }
+
+    /// What is to be said of the lab of that configuration, which this process or another one holds.
+    pub(crate) fn described(config: LabConfig) -> String {
+        Lab { config, registry: Registry::system(), lock: None, _limit: None }.dump()
     }
 
     /// What it was brought up with.

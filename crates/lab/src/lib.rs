@@ -29,6 +29,7 @@
 mod agent;
 mod cgroup;
 mod cleanup;
+mod clock;
 mod config;
 mod datastore;
 mod dump;
@@ -46,6 +47,7 @@ mod preflight;
 mod process;
 mod state;
 mod storage_faults;
+mod time_limit;
 mod vm;
 
 pub use config::{DEFAULT_BASE, DatastoreConfig, DatastoreKind, LabConfig, Net};

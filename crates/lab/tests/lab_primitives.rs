@@ -472,6 +472,36 @@ fn taking_a_lab_down_leaves_nothing() {
     }
 }
 
+const HANGS: &str = "hangs";
+
+/// Not a test: what [`a_lab_that_stands_too_long_is_taken_down_with_its_program`] starts.
+#[test]
+#[ignore = "it hangs on purpose"]
+fn hangs_with_a_lab() {
+    let dir = Path::new(mainstay_lab::DEFAULT_BASE).join(HANGS);
+    let limit = Some(Duration::from_secs(3));
+    let _lab =
+        lab(LabConfig { name: HANGS.into(), dir, hosts: 2, time_limit: limit, ..LabConfig::default() });
+    std::thread::sleep(LONG);
+}
+
+#[test]
+fn a_lab_that_stands_too_long_is_taken_down_with_its_program() {
+    if !Lab::ready_for_live_tests() {
+        return;
+    }
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    // Its output is kept, as that of a test that passes: what is said all the same must be seen.
+    let ended = program.args(["--exact", "hangs_with_a_lab", "--ignored"]).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(101), "{said}");
+    assert!(said.contains("hangs_with_a_lab is not done within 3 s") && said.contains("h2 "), "{said}");
+    let dir = Path::new(mainstay_lab::DEFAULT_BASE).join(HANGS);
+    assert!(dir.join("h1").is_dir(), "its files are kept");
+    fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(traces(HANGS, &dir), Vec::<String>::new());
+}
+
 /// `mainstay-lab up` in the foreground, as soon as it says that its lab stands.
 fn foreground_lab(name: &str) -> (Child, std::path::PathBuf) {
     let dir = Path::new(mainstay_lab::DEFAULT_BASE).join(name);
