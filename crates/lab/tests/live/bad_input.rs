@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mainstay_core::host_liveness::HostState;
 
-use crate::support::{Alarm, Cluster, Setup, alarms, calm};
+use crate::support::{Alarm, Cluster, alarms, calm};
 
 /// The bytes of a slot's header and a good part of its body, made something else.
 fn damage(c: &Cluster, file: &str, slots: &[u64]) {
@@ -33,10 +33,8 @@ fn shown(c: &Cluster, file: &str) -> (usize, bool) {
     (damaged, !of_file["value"].is_null())
 }
 
-#[test]
-fn three_hosts_bad_input_changes_nothing() {
-    let Some(mut c) = Cluster::up(Setup::default()) else { return };
-
+/// It is refused or counted, and changes nothing.
+pub fn bad_input(c: &mut Cluster) {
     c.step("a second agent on a host is refused", calm(), |c| {
         let before = c.running();
         let h1 = c.host(1);
@@ -103,12 +101,10 @@ fn three_hosts_bad_input_changes_nothing() {
             c.assert_untouched(&before);
         },
     );
-    c.down();
 }
 
-#[test]
-fn three_hosts_damaged_registers_are_told_and_restart_nothing() {
-    let Some(mut c) = Cluster::up(Setup::default()) else { return };
+/// They are told, and restart nothing.
+pub fn damaged_registers(c: &mut Cluster) {
     let file = "host-1-hb";
     // It writes one of the two slots a second later: whether somebody reads before that is a matter of moments.
     let perhaps = calm().perhaps(&[Alarm::RegisterUnreadable(file)]);
@@ -136,7 +132,7 @@ fn three_hosts_damaged_registers_are_told_and_restart_nothing() {
         c.wait("it to be counted", || {
             c.status().is_some_and(|s| s.view.datastores[0].unreadable_registers > 0)
         });
-        std::thread::sleep(Duration::from_secs(10));
+        std::thread::sleep(Duration::from_secs(6));
         assert_eq!(c.host_state(1), Some(HostState::AgentUnreachable));
         c.assert_untouched(&before);
         c.host(1).resume_guard().expect("resumed");
@@ -144,5 +140,4 @@ fn three_hosts_damaged_registers_are_told_and_restart_nothing() {
         c.settle(&[]);
         assert_eq!(before, c.running(), "{}", c.story());
     });
-    c.down();
 }

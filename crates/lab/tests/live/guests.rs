@@ -24,8 +24,8 @@ fn assert_stays_down(c: &Cluster, name: &str, allowed: &[StopCause]) {
     });
     assert!(allowed.contains(&cause.0) && !cause.1, "{name}: {cause:?}\n{}", c.story());
     c.wait(&format!("{name} to be seen as off"), || c.vm_view(name).is_some_and(|v| v.state == VmState::Off));
-    // Twenty beats of another VM, four seconds: several rounds of everything that agents do.
-    c.lab.wait_for_beats("vm4", 20, crate::support::LONG).expect("vm4 beats");
+    // Ten beats of another VM, two seconds: eight rounds of everything that agents do.
+    c.lab.wait_for_beats("vm4", 10, crate::support::LONG).expect("vm4 beats");
     c.settle(&[name]);
 }
 
@@ -95,7 +95,7 @@ fn three_hosts_guests_and_users_stop_vms() {
         let before = c.boots();
         c.power_off(1);
         c.settle(&["vm2"]);
-        c.lab.wait_for_beats("vm4", 20, crate::support::LONG).expect("vm4 beats");
+        c.lab.wait_for_beats("vm4", 10, crate::support::LONG).expect("vm4 beats");
         c.settle(&["vm2"]);
         assert_eq!(before, c.boots());
     });

@@ -33,6 +33,8 @@ fn order(c: &Cluster, name: &str) -> Vec<&'static str> {
             Some("responsible")
         } else if matches!(e, Event::IsolationResponseApplied { vm, .. } if of_it(vm)) {
             Some("response")
+        } else if matches!(e, Event::VmStopped { vm, restart: true, .. } if of_it(vm)) {
+            Some("stopped")
         } else {
             matches!(e, Event::VmStarted { vm, .. } if of_it(vm)).then_some("started")
         }
@@ -73,7 +75,12 @@ fn three_hosts_isolated_with_each_response() {
                 });
                 for (vm, name) in moved.iter().zip(["power_off", "shutdown", "shutdown_ignored"]) {
                     watch.figure(&format!("isolated_{name}"), began, 1, &[vm]);
-                    assert_eq!(order(c, vm), ["responsible", "response", "started"], "{vm}\n{}", c.story());
+                    assert_eq!(
+                        order(c, vm),
+                        ["responsible", "response", "stopped", "started"],
+                        "{vm}\n{}",
+                        c.story()
+                    );
                 }
                 assert_eq!(applied(c, "vm2"), Some(IsolationResponse::PowerOff));
                 assert_eq!(applied(c, "vm3"), Some(IsolationResponse::ShutDown));

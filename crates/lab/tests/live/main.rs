@@ -10,6 +10,8 @@
 mod agents;
 mod alarm;
 mod bad_input;
+mod calm;
+mod clock;
 mod disk_watch;
 mod guests;
 mod hypervisor;

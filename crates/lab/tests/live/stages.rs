@@ -1,20 +1,14 @@
-//! Agents and guards die or hang in the middle of a failover.
+//! Agents and guards die or hang in the middle of a failover, at each stage of it.
 
 use std::time::{Duration, Instant};
 
-use mainstay_core::Event;
+use mainstay_core::ids::HostId;
+use mainstay_core::{Event, VmName};
+use mainstay_lab::DatastoreConfig;
 
 use crate::support::{Alarm, Cluster, Setup, alarms, calm, id, returning};
 
-/// The host that a VM was granted to in this step.
-fn grantee(c: &Cluster, name: &str) -> Option<usize> {
-    c.events().into_iter().find_map(|record| match record.event {
-        Some(Event::VmGranted { vm, host, .. }) if *vm.name == *name => (1..=3).find(|h| id(*h) == host),
-        Some(_) | None => None,
-    })
-}
-
-/// The host that has claimed it.
+/// The host that has claimed a VM in this step.
 fn claimant(c: &Cluster, name: &str) -> Option<usize> {
     c.events().into_iter().find_map(|record| match record.event {
         Some(Event::VmClaimed { vm, .. }) if *vm.name == *name => (1..=3).find(|h| id(*h) == record.host),
@@ -32,8 +26,130 @@ fn comes_back(c: &mut Cluster, host: usize) {
     });
 }
 
+/// How far the failover of a VM has come, by the event that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Intended,
+    Granted,
+    Claimed,
+    /// QEMU is there and paused.
+    Prepared,
+    /// The owner has seen it run.
+    Resumed,
+}
+
+/// Whose agent it hits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// Who decides.
+    Owners,
+    /// Who is to start the VM.
+    Grantees,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Harm {
+    Killed,
+    /// For longer than a claim may take: another host may be given the VM meanwhile.
+    Hangs,
+}
+
+const HANG: Duration = Duration::from_secs(4);
+
+/// Nothing wrong, but worth the story.
+const SLOW: Duration = Duration::from_secs(12);
+
+/// The owner and, if this is known at that stage, the grantee, as soon as the VM's failover has come so far.
+fn reached(c: &Cluster, name: &str, stage: Stage) -> Option<(HostId, HostId)> {
+    let of_it = |vm: &VmName| *vm.name == *name;
+    let mut owner = None;
+    for record in c.events() {
+        let by = record.host;
+        let (at, owner_is, grantee) = match record.event {
+            Some(Event::TakeoverIntended { vm, to, .. }) if of_it(&vm) => (Stage::Intended, Some(by), to),
+            Some(Event::VmGranted { vm, host, .. }) if of_it(&vm) => (Stage::Granted, Some(by), host),
+            Some(Event::VmClaimed { vm, .. }) if of_it(&vm) => (Stage::Claimed, None, by),
+            Some(Event::VmStarted { vm, .. }) if of_it(&vm) => (Stage::Prepared, None, by),
+            Some(Event::VmRestarted { vm, to, .. }) if of_it(&vm) => (Stage::Resumed, Some(by), to),
+            Some(_) | None => continue,
+        };
+        owner = owner_is.or(owner);
+        if at == stage {
+            return Some((owner?, grantee));
+        }
+    }
+    None
+}
+
+/// A host fails; when the failover of one of its VMs has come to that stage, an agent that has a part in it is killed and started
+/// again at once, or hangs for some seconds.
+fn agent_fails_at(c: &mut Cluster, stage: Stage, whose: Whose, harm: Harm) {
+    // Whose VMs have been restarted least: one attempt after another to restart the same VM waits longer each time (R44).
+    let boots = c.boots();
+    let restarts = |h: &usize| c.vms_on(*h).iter().map(|vm| boots[vm]).max();
+    let host = (1..=3).filter(|h| restarts(h).is_some()).min_by_key(restarts).expect("a host with a VM");
+    let name = format!("{stage:?}: the {whose:?} agent {harm:?}").to_lowercase().replace("owners", "owner's");
+    let name = name.replace("grantees", "grantee's").replace("agent killed", "agent is killed");
+    let mut perhaps: Vec<Alarm> =
+        (1..=3).flat_map(|h| [Alarm::Failed(h), Alarm::AgentUnreachable(h), Alarm::Isolated(h)]).collect();
+    perhaps.extend([Alarm::DatastoreLost("ds1"), Alarm::Storm, Alarm::WaitsForHost]);
+    c.step(&name, calm().perhaps(&perhaps), |c| {
+        let (before, moved) = (c.boots(), c.vms_on(host));
+        let first = moved.first().expect("a VM").clone();
+        c.watched(|watch| {
+            let began = Instant::now();
+            c.power_off(host);
+            let (owner, grantee) = c.wait_for("the stage", || reached(c, &first, stage));
+            let whom = match whose {
+                Whose::Owners => owner,
+                Whose::Grantees => grantee,
+            };
+            let victim = (1..=3).find(|h| id(*h) == whom).expect("a host of this lab");
+            match harm {
+                Harm::Killed => {
+                    c.host(victim).kill_agent().expect("killed");
+                    c.host(victim).start_agent().expect("started");
+                }
+                Harm::Hangs => {
+                    c.host(victim).hang_agent().expect("hung");
+                    std::thread::sleep(HANG);
+                    c.host(victim).resume_agent().expect("resumed");
+                }
+            }
+            c.settle(&[]);
+            if began.elapsed() > SLOW {
+                eprintln!("this took long:\n{}", c.story());
+            }
+            let vms: Vec<&str> = moved.iter().map(String::as_str).collect();
+            watch.figure(&format!("stage_{}", name.replace([' ', ':'], "_")), began, host, &vms);
+        });
+        c.assert_restarted_once(&before, &moved);
+    });
+    comes_back(c, host);
+}
+
+/// On storage that keeps no lock of the dead, so that the stages follow each other at once; and with short leases.
+fn quick() -> Setup {
+    let datastores = vec![DatastoreConfig::local("ds1")];
+    Setup { vms: &[1, 2, 3], timing: "swift", datastores, ..Setup::default() }
+}
+
 #[test]
-fn three_hosts_agents_and_guards_fail_during_a_failover() {
+fn three_hosts_agents_fail_at_each_stage_of_a_failover() {
+    let Some(mut c) = Cluster::up(quick()) else { return };
+    let owners = [Stage::Intended, Stage::Granted].map(|stage| (stage, Whose::Owners));
+    let grantees = [Stage::Granted, Stage::Claimed, Stage::Prepared, Stage::Resumed]
+        .map(|stage| (stage, Whose::Grantees));
+    for (stage, whose) in owners.into_iter().chain(grantees) {
+        for harm in [Harm::Killed, Harm::Hangs] {
+            agent_fails_at(&mut c, stage, whose, harm);
+        }
+    }
+    c.down();
+}
+
+#[test]
+fn three_hosts_guards_are_killed_at_rest_and_during_a_failover() {
     let Some(mut c) = Cluster::up(Setup { vms: &[1, 2, 3], ..Setup::default() }) else { return };
 
     for (host, who) in [(1, "a secondary"), (3, "the primary")] {
@@ -52,44 +168,6 @@ fn three_hosts_agents_and_guards_fail_during_a_failover() {
             });
         });
     }
-
-    let perhaps = [2, 3].map(Alarm::AgentUnreachable);
-    c.step("the grantee's agent is killed", alarms(&[Alarm::Failed(1)]).perhaps(&perhaps), |c| {
-        let (before, moved) = (c.boots(), c.vms_on(1));
-        c.watched(|watch| {
-            let began = Instant::now();
-            c.power_off(1);
-            let target = c.wait_for("its VM to be granted", || grantee(c, "vm1"));
-            c.host(target).kill_agent().expect("killed");
-            c.host(target).start_agent().expect("started");
-            c.settle(&[]);
-            watch.figure("grantees_agent_killed", began, 1, &["vm1"]);
-        });
-        c.assert_restarted_once(&before, &moved);
-    });
-    comes_back(&mut c, 1);
-
-    c.step(
-        "the claimant's agent hangs for 8 s",
-        alarms(&[Alarm::Failed(2)])
-            .perhaps(&[1, 3].map(Alarm::AgentUnreachable))
-            .perhaps(&[Alarm::DatastoreLost("ds1")]),
-        |c| {
-            let (before, moved) = (c.boots(), c.vms_on(2));
-            c.watched(|watch| {
-                let began = Instant::now();
-                c.power_off(2);
-                let target = c.wait_for("its VM to be claimed", || claimant(c, "vm2"));
-                c.host(target).hang_agent().expect("hung");
-                std::thread::sleep(Duration::from_secs(8));
-                c.host(target).resume_agent().expect("resumed");
-                c.settle(&[]);
-                watch.figure("claimants_agent_hangs_for_8_s", began, 2, &["vm2"]);
-            });
-            c.assert_restarted_once(&before, &moved);
-        },
-    );
-    comes_back(&mut c, 2);
 
     let primary = c.primary();
     let host =

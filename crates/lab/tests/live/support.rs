@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use crate::alarm::{Alarm, Expect, alarms, calm, returning};
@@ -18,6 +19,12 @@ use mainstay_lab::{DatastoreConfig, Host, Lab, LabConfig, PowerOn, VmOptions};
 
 /// Patience with a busy machine. Nothing is expected to take as long.
 pub const LONG: Duration = Duration::from_secs(90);
+
+/// No test takes half as long. One that hangs is ended then, with the whole program.
+const TEST_MAX: Duration = Duration::from_secs(600);
+
+/// Tests of this program take turns here, and not at the lab's own lock, where waiting has an end.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// What a test's cluster consists of.
 pub struct Setup {
@@ -64,6 +71,8 @@ pub struct Cluster {
     step_began_unix_us: u64,
     /// How much of each log earlier steps have answered for.
     read: BTreeMap<PathBuf, usize>,
+    /// After the lab: it is gone when the next test's turn comes.
+    _turn: MutexGuard<'static, ()>,
 }
 
 fn unix_us() -> u64 {
@@ -77,7 +86,10 @@ impl Cluster {
         if !Lab::ready_for_live_tests() {
             return None;
         }
+        // A test that failed leaves nothing behind that would matter to others.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let config = LabConfig {
+            time_limit: Some(TEST_MAX),
             hosts: setup.hosts,
             datastores: setup.datastores,
             timing: setup.timing.into(),
@@ -94,12 +106,21 @@ impl Cluster {
             last_primary: AtomicUsize::new(0),
             step_began_unix_us: unix_us(),
             read: BTreeMap::new(),
+            _turn: turn,
         };
         let vms = setup.vms;
         cluster.step("all comes up", calm(), |c| {
-            for (index, host) in vms.iter().enumerate() {
-                c.lab.define_vm(*host, &format!("vm{}", index + 1), &VmOptions::default()).expect("a VM");
-            }
+            // Each host's one after the other: libvirt does it so anyway.
+            std::thread::scope(|scope| {
+                for host in 1..=setup.hosts {
+                    scope.spawn(move || {
+                        for (index, _) in vms.iter().enumerate().filter(|(_, on)| **on == host) {
+                            let name = format!("vm{}", index + 1);
+                            c.lab.define_vm(host, &name, &VmOptions::default()).expect("a VM");
+                        }
+                    });
+                }
+            });
             c.settle(&[]);
         });
         Some(cluster)
@@ -190,15 +211,19 @@ impl Cluster {
 
     /// The events of all hosts in this step, also of hosts that are off, oldest first.
     pub fn events(&self) -> Vec<EventRecord> {
-        let mut events: Vec<EventRecord> = Vec::new();
-        for host in self.lab.hosts() {
-            let text = fs::read_to_string(host.dir().join("lib-mainstay/events.jsonl")).unwrap_or_default();
-            // The last line may be half written.
-            events.extend(text.lines().filter_map(|line| serde_json::from_str::<EventRecord>(line).ok()));
-        }
+        let mut events: Vec<EventRecord> =
+            self.lab.hosts().iter().flat_map(|host| self.events_of(host.number())).collect();
         events.retain(|e| e.at_unix_us >= self.step_began_unix_us);
         events.sort_by_key(|e| e.at_unix_us);
         events
+    }
+
+    /// All events of a host since the lab was made, in the order in which they came.
+    pub fn events_of(&self, host: usize) -> Vec<EventRecord> {
+        let path = self.host(host).dir().join("lib-mainstay/events.jsonl");
+        let text = fs::read_to_string(path).unwrap_or_default();
+        // The last line may be half written.
+        text.lines().filter_map(|line| serde_json::from_str::<EventRecord>(line).ok()).collect()
     }
 
     /// Whether an event of this step fits.
@@ -249,21 +274,7 @@ impl Cluster {
     /// Asserts that no VM was stopped, started, moved or meant to be.
     pub fn assert_untouched(&self, before: &Running) {
         assert_eq!(*before, self.running(), "VMs were touched\n{}", self.story());
-        let touching = self.seen(|e| {
-            matches!(
-                e,
-                Event::VmStopped { .. }
-                    | Event::TakeoverIntended { .. }
-                    | Event::VmGranted { .. }
-                    | Event::VmClaimed { .. }
-                    | Event::VmStarted { .. }
-                    | Event::VmStartFailed { .. }
-                    | Event::VmRestarted { .. }
-                    | Event::VmFrozen { .. }
-                    | Event::IsolationResponseApplied { .. }
-            )
-        });
-        assert!(!touching, "somebody meant to touch a VM\n{}", self.story());
+        assert!(!self.seen(touches_a_vm), "somebody meant to touch a VM\n{}", self.story());
     }
 
     // ---------------------------------------------------------------------------------------------- calming
@@ -420,6 +431,22 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Whether somebody has stopped, frozen, started or moved a VM, or means to.
+pub fn touches_a_vm(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::VmStopped { .. }
+            | Event::TakeoverIntended { .. }
+            | Event::VmGranted { .. }
+            | Event::VmClaimed { .. }
+            | Event::VmStarted { .. }
+            | Event::VmStartFailed { .. }
+            | Event::VmRestarted { .. }
+            | Event::VmFrozen { .. }
+            | Event::IsolationResponseApplied { .. }
+    )
 }
 
 /// All that an agent, libvirt and QEMU say on a host.

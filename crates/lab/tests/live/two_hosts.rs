@@ -2,9 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use mainstay_api::EventRecord;
+use mainstay_core::Event;
 use mainstay_lab::{Cut, Net};
 
-use crate::support::{Alarm, Cluster, Expect, Setup, alarms};
+use crate::support::{Alarm, Cluster, Expect, Setup, alarms, id};
+
+/// Past the failure time-out and the time-out of the storage.
+const QUIET: Duration = Duration::from_secs(8);
+
+/// Past what an isolated host takes until it responds.
+const AFTERWARDS: Duration = Duration::from_secs(2);
 
 #[test]
 fn two_hosts_lose_each_path() {
@@ -26,7 +34,13 @@ fn two_hosts_lose_each_path() {
             c.watched(|watch| {
                 let began = Instant::now();
                 c.host(host).cut(net, Cut::Silent).expect("cut");
-                std::thread::sleep(Duration::from_secs(10));
+                if net == Net::Mgmt {
+                    let isolated =
+                        |e: &EventRecord| e.host == id(host) && matches!(e.event, Some(Event::HostIsolated));
+                    c.wait("it to find itself isolated", || c.events().iter().any(isolated));
+                    eprintln!("  isolated after {:.1} s", began.elapsed().as_secs_f64());
+                }
+                std::thread::sleep(QUIET.saturating_sub(began.elapsed()).max(AFTERWARDS));
                 c.assert_untouched(&before);
                 c.lab.heal().expect("healed");
                 c.settle(&[]);
