@@ -4,6 +4,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Where nobody watches, a hang must end while there is still time to say so. It takes half an hour on two cores.
+minutes=75
+limit=()
+[ "${CI:-}" != true ] || limit=(timeout --kill-after=30s "${minutes}m")
+
 # The live tests run the agent as it is built here.
 cargo build --locked -p mainstay-ctl -p mainstay-lab -p mainstay-guard
-cargo test --locked --workspace --no-fail-fast
+status=0
+"${limit[@]}" cargo test --locked --workspace --no-fail-fast || status=$?
+if [ "$status" = 124 ] || [ "$status" = 137 ]; then
+    echo "scripts/test.sh: the tests were not done within $minutes minutes; the last 'Running' line above names the program that hung" >&2
+fi
+exit "$status"

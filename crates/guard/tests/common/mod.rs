@@ -70,7 +70,8 @@ impl Busy {
 
     /// Waits for its end, after somebody else has killed it.
     pub fn reap(&self) {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner).wait().expect("it ends");
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        wait_until("its end", || child.try_wait().expect("its state").is_some());
     }
 }
 
@@ -170,7 +171,10 @@ impl World {
         assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
         self.settings.watchdog = Some(path.clone());
         // Also for writing, so that neither side has to wait for the other.
-        Fifo(File::options().read(true).write(true).open(path).expect("a FIFO"))
+        let fifo = File::options().read(true).write(true).open(path).expect("a FIFO");
+        // A test whose guard does not feed must end.
+        rustix::fs::fcntl_setfl(&fifo, rustix::fs::OFlags::NONBLOCK).expect("not blocking");
+        Fifo(fifo)
     }
 }
 
@@ -180,11 +184,14 @@ impl Fifo {
     /// Reads until those bytes have come, one after the other.
     pub fn wait_for(&self, wanted: &[u8]) {
         let mut seen = Vec::new();
-        while !seen.windows(wanted.len()).any(|window| window == wanted) {
+        wait_until("the watchdog to be fed", || {
             let mut byte = [0];
-            (&self.0).read_exact(&mut byte).expect("a byte");
-            seen.push(byte[0]);
-        }
+            match (&self.0).read(&mut byte) {
+                Ok(count) => seen.extend_from_slice(&byte[..count]),
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}"),
+            }
+            seen.windows(wanted.len()).any(|window| window == wanted)
+        });
     }
 }
 
@@ -304,7 +311,10 @@ impl Agent {
     }
 
     pub fn wait_for_vm(&mut self, wanted: VmId, wanted_state: ProcessState) {
+        let give_up = Instant::now() + PATIENCE;
         loop {
+            // Other reports come again and again.
+            assert!(Instant::now() < give_up, "never {wanted_state:?}");
             match self.next() {
                 Some(FromGuard::Report(GuardReport::Vm { vm, state }))
                     if vm == wanted && state == wanted_state =>
@@ -318,7 +328,9 @@ impl Agent {
     }
 
     pub fn lease(&mut self, fits: impl Fn(u64, Time) -> bool) -> (u64, Time) {
+        let give_up = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < give_up, "no such lease");
             match self.next() {
                 Some(FromGuard::Report(GuardReport::Lease { term, until, .. })) if fits(term, until) => {
                     return (term, until);
@@ -330,7 +342,10 @@ impl Agent {
     }
 
     pub fn wait_for_end(&mut self) {
-        while self.next().is_some() {}
+        let give_up = Instant::now() + PATIENCE;
+        while self.next().is_some() {
+            assert!(Instant::now() < give_up, "the connection goes on");
+        }
     }
 
     /// Without reading anything.
