@@ -33,6 +33,14 @@ pub struct HolderSeen<'a> {
 }
 
 impl HolderSeen<'_> {
+    /// The holder let go of it, or went down, without anybody having seen the VM end there.
+    pub(crate) fn may_have_moved(&self) -> bool {
+        use StopCause::{HostFailed, Migrated, Unknown};
+        self.claim.is_some_and(|claim| {
+            matches!(claim.state, ClaimState::Stopped { cause: HostFailed | Migrated | Unknown })
+        })
+    }
+
     /// The holder has it, but it is frozen or being stopped for isolation.
     pub(crate) fn is_held_back(&self) -> bool {
         self.claim.is_some_and(|claim| matches!(claim.state, ClaimState::Frozen | ClaimState::Stopping))
@@ -200,7 +208,10 @@ fn decide_claimed(entry: &Entry, seen: &HolderSeen<'_>, claim: &Claim, adopter: 
         ClaimState::Stopped { cause } => released(entry, adopter, *cause),
         ClaimState::StartFailed { reason } => match adopter {
             Some(host) => Verdict::Adopt(host.clone()),
-            None if entry.unprotected || entry.desired == Desired::Off => Verdict::SetOff(StopCause::Unknown),
+            // One that is being brought back for what Mainstay itself has stopped is tried again.
+            None if (entry.unprotected && entry.attempts == 0) || entry.desired == Desired::Off => {
+                Verdict::SetOff(StopCause::Unknown)
+            }
             None => Verdict::Grant { same_host: false, reason: reason.clone() },
         },
         ClaimState::Starting

@@ -309,6 +309,14 @@ impl OwnerList {
         });
         let verdict = decide(&entry, seen.as_ref(), adopter);
         slot.refresh_spec(seen.as_ref(), &mut self.dirty);
+        // R45: it had arrived on another host, and was stopped there on purpose before anybody saw it run there.
+        let moved = seen.as_ref().is_some_and(HolderSeen::may_have_moved);
+        let verdict = match slot.stopped_elsewhere(side).filter(|_| moved) {
+            Some(cause) if matches!(verdict, Verdict::AwaitMigration(_) | Verdict::Grant { .. }) => {
+                Verdict::SetOff(cause)
+            }
+            Some(_) | None => verdict,
+        };
         let name = VmName { id: vm, name: entry.name.clone() };
         if !matches!(verdict, Verdict::Twice(_))
             && let (Some(_), Some(host)) = (slot.twice.take(), &entry.holder)
@@ -328,9 +336,6 @@ impl OwnerList {
                 self.grant_anew(vm, same_host, reason, side, rooms, name, out);
             }
             Verdict::AwaitMigration(cause) => {
-                if let Some(cause) = slot.stopped_elsewhere(side) {
-                    return self.set_off(vm, cause, name, out);
-                }
                 let (_, until) =
                     *slot.migrating_since.get_or_insert((out.now, out.now + grace(cause, side.timing)));
                 if out.now < until {
@@ -399,6 +404,10 @@ impl OwnerList {
             return Ok(alloc::format!("{name} is already {word}"));
         }
         slot.working.unprotected = unprotected;
+        if unprotected {
+            // Nothing is tried again for it.
+            slot.working.attempts = 0;
+        }
         slot.announced = false;
         self.dirty = true;
         if unprotected {
