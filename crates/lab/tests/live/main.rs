@@ -14,6 +14,7 @@ mod calm;
 mod clock;
 mod disk_watch;
 mod guests;
+mod heartbeat_datastores;
 mod hypervisor;
 mod isolation;
 mod leases;
