@@ -64,12 +64,34 @@ pub(crate) fn stands_still(pid: i32) -> Option<bool> {
 fn frozen(pid: i32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let Some(path) = text.lines().find_map(|l| l.strip_prefix("0::/")) else { return false };
-    // A thread that has just come back from the storage, or is about to die, is on a processor for a moment, in the kernel only.
-    let stands = |attempt: u32| {
-        std::thread::sleep(Duration::from_millis(attempt.into()));
-        !executes(pid)
+    Cgroup::named(path).is_ok_and(|g| g.frozen() || (g.freezing() && !uses_a_processor(pid)))
+}
+
+/// Whether it gets on although its group was told to stand still. A thread that has just come back from the storage, or is about to
+/// die, is on a processor for a moment, in the kernel only; on a busy machine it may wait for one much longer.
+fn uses_a_processor(pid: i32) -> bool {
+    /// What the way to standing still may take; a program that executes uses all that it gets.
+    const MOMENT: Duration = Duration::from_micros(500);
+    let before = processor_time(pid);
+    let busy = |pause: u64| {
+        std::thread::sleep(Duration::from_millis(pause));
+        executes(pid)
     };
-    Cgroup::named(path).is_ok_and(|g| g.frozen() || (g.freezing() && (0..3).any(stands)))
+    let is_busy = [0, 1, 2, 4].into_iter().all(busy);
+    // Where the kernel does not count, what is runnable executes.
+    let used = before.zip(processor_time(pid)).map(|(before, after)| after.saturating_sub(before));
+    is_busy && used.is_none_or(|used| used > MOMENT)
+}
+
+/// The time that its threads have been on a processor, exactly.
+fn processor_time(pid: i32) -> Option<Duration> {
+    let mut sum = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        // A thread that has ended meanwhile uses no more.
+        let Ok(text) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
+        sum += text.split(' ').next()?.parse::<u64>().ok()?;
+    }
+    (sum > 0).then(|| Duration::from_nanos(sum))
 }
 
 /// Whether any of its threads is on a processor or waits for one, other than to die: a killed one comes back from the kernel
@@ -150,6 +172,20 @@ mod tests {
         }
         group.remove().unwrap();
         assert!(looks > 0);
+    }
+
+    #[test]
+    fn a_busy_process_uses_a_processor_and_one_that_sleeps_does_not() {
+        for (script, expected) in [("while :; do :; done", true), ("sleep 60 & wait", false)] {
+            let mut child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let pid = child.id().cast_signed();
+            // On a busy machine it may have to wait for a processor; the other one must never seem to have one once it sleeps.
+            let seen = (0..500).any(|_| uses_a_processor(pid) || !expected && state(pid) == Some('S'));
+            assert!(seen, "{script}");
+            assert!(expected || !uses_a_processor(pid), "{script}");
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! each guest has come by the record on its disk. From that come the figures: time until frozen, until restarted, longest overlap.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -29,6 +31,7 @@ pub struct Watch {
     history: Mutex<History>,
     ended: AtomicBool,
     last: Mutex<Instant>,
+    guard_logs: Vec<PathBuf>,
 }
 
 impl Cluster {
@@ -38,6 +41,7 @@ impl Cluster {
             history: Mutex::default(),
             ended: AtomicBool::new(false),
             last: Mutex::new(Instant::now()),
+            guard_logs: self.lab.hosts().iter().map(mainstay_lab::Host::guard_log).collect(),
         };
         watch.look(&self.lab);
         std::thread::scope(|scope| {
@@ -169,6 +173,22 @@ impl Watch {
         text
     }
 
+    /// What the guards say of VMs, to be held against what was seen.
+    fn guards(&self) -> String {
+        let of_a_vm = |line: &&str| line.contains("\"vm\"");
+        let mut text = String::new();
+        for path in &self.guard_logs {
+            let log = fs::read_to_string(path).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().filter(of_a_vm).collect();
+            text.push_str(&format!(
+                "{}:\n{}\n",
+                path.display(),
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            ));
+        }
+        text
+    }
+
     /// Prints the figures of a fault that began then and hit these VMs on that host, and asserts that nothing overlapped. Of
     /// several VMs, the last one counts.
     pub fn figure(&self, name: &str, since: Instant, host: usize, vms: &[&str]) {
@@ -188,8 +208,10 @@ impl Watch {
         assert_eq!(
             overlap,
             Duration::ZERO,
-            "{name}: two copies were able to execute at once\n{}",
-            self.told(since)
+            "{name}: two copies were able to execute at once; it began {:?} ago\n{}{}",
+            since.elapsed(),
+            self.told(since),
+            self.guards()
         );
     }
 }
