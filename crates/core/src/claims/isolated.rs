@@ -82,9 +82,10 @@ impl Claims {
             if !stopping.ordered {
                 return self.call_off(vm, &stopping);
             }
-            // What nobody can explain was this; what its user did meanwhile is the user's word (I4).
+            // What nobody can explain was this, and so was what libvirt was told to end by this very agent; what its user did
+            // meanwhile is the user's word (I4).
             let cause = match slot.cause(cause, out.now) {
-                StopCause::Crashed | StopCause::Unknown => StopCause::Isolation,
+                StopCause::Crashed | StopCause::Unknown | StopCause::Withdrawn => StopCause::Isolation,
                 cause => cause,
             };
             return self.release(vm, ClaimState::Stopped { cause });

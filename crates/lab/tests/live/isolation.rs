@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use mainstay_core::register::IsolationResponse;
+use mainstay_core::register::{IsolationResponse, StopCause};
 use mainstay_core::{Event, VmName};
 use mainstay_lab::{Cut, GuestCommand, Net};
 
@@ -33,7 +33,8 @@ fn order(c: &Cluster, name: &str) -> Vec<&'static str> {
             Some("responsible")
         } else if matches!(e, Event::IsolationResponseApplied { vm, .. } if of_it(vm)) {
             Some("response")
-        } else if matches!(e, Event::VmStopped { vm, restart: true, .. } if of_it(vm)) {
+        } else if matches!(e, Event::VmStopped { vm, restart: true, cause: StopCause::Isolation, .. } if of_it(vm))
+        {
             Some("stopped")
         } else {
             matches!(e, Event::VmStarted { vm, .. } if of_it(vm)).then_some("started")
