@@ -2,7 +2,9 @@
 //! carries what one learns to the others.
 
 mod judging;
+mod messages;
 mod operators;
+mod reviewing;
 
 use crate::claims::{HostSide, IsolationNow};
 use crate::config::Config;
@@ -172,24 +174,6 @@ impl Core {
         self.instruct_guard(out);
     }
 
-    /// Where this host has given up an ownership, others need not wait for it to stand still.
-    fn tell_of_releases(&mut self, out: &mut Out<'_>) {
-        let mut told: Vec<(DatastoreName, Epoch)> = Vec::new();
-        for (name, datastore) in &mut self.datastores {
-            let Some((epoch, left, _)) = datastore.released.filter(|(_, _, due)| out.now >= *due) else {
-                continue;
-            };
-            let due = out.now + self.config.timing.close_look();
-            datastore.released = (left > 1).then(|| (epoch, left - 1, due));
-            told.push((name.clone(), epoch));
-        }
-        if !told.is_empty() {
-            for peer in self.peers.keys() {
-                out.send(peer, Body::Released { datastores: told.clone() });
-            }
-        }
-    }
-
     fn on_guard(&mut self, report: GuardReport, out: &mut Out<'_>) {
         let foreign = |name: &DatastoreName| !self.datastores.contains_key(name);
         if matches!(&report, GuardReport::Lease { datastore, .. } if foreign(datastore)) {
@@ -271,161 +255,6 @@ impl Core {
 
     fn owned(&self, now: Time) -> u32 {
         self.datastores.values().filter(|datastore| datastore.ownership.epoch(now).is_some()).count() as u32
-    }
-
-    fn on_message(&mut self, from: &HostId, message: Message, out: &mut Out<'_>) {
-        let rank = self.rank();
-        let owned = self.owned(out.now);
-        let timing = self.config.timing;
-        let Some(peer) = self.peers.get_mut(from) else { return };
-        if !peer.admits(&message) {
-            return;
-        }
-        peer.on_message(out.now);
-        self.isolation.on_heard(out.now);
-        let run = message.incarnation;
-        if self.stopping {
-            return;
-        }
-        let turn = match message.body {
-            Body::Elect { rank: bid } => self.election.on_elect(from, bid, &rank, owned, &timing, out),
-            Body::Announce { rank: theirs, owned: they_own } => {
-                self.election.on_announce(from, (they_own, theirs), (owned, rank), out)
-            }
-            Body::Heartbeat(heartbeat) => {
-                self.on_heartbeat(from, run, heartbeat, out);
-                Turn::None
-            }
-            Body::HeartbeatAck(ack) => {
-                if self.election.on_ack(from, out.now) {
-                    self.on_ack(ack, out);
-                }
-                Turn::None
-            }
-            Body::ListChanged { datastore, stamp } => {
-                if let Some(datastore) = self.datastores.get_mut(&datastore) {
-                    datastore.on_list_hint(stamp);
-                }
-                Turn::None
-            }
-            Body::Released { datastores } => {
-                for (name, epoch) in datastores {
-                    if let Some(datastore) = self.datastores.get_mut(&name) {
-                        datastore.on_released(from, epoch);
-                    }
-                }
-                Turn::None
-            }
-            Body::SteppingDown => self.election.on_stepping_down(from, &timing, out),
-        };
-        self.on_turn(turn, out);
-    }
-
-    /// The primary's answer: leases on what it owns, and what this host may promise in return.
-    fn on_ack(&mut self, ack: HeartbeatAck, out: &mut Out<'_>) {
-        // R50: a lease counts from the start of the request, and only for the run of the agent that made it.
-        let ours = ack.run == self.config.incarnation && ack.echo <= out.now;
-        self.promises.clear();
-        if !ack.heartbeat_datastores.is_empty() {
-            self.heartbeat_datastores.chosen = ack.heartbeat_datastores;
-        }
-        for owned in ack.owned {
-            let Some(datastore) = self.datastores.get_mut(&owned.datastore) else { continue };
-            if let Some(stamp) = owned.list {
-                datastore.on_list_hint(stamp);
-            }
-            if !ours {
-                continue;
-            }
-            self.guard.pass(&owned.datastore, ack.echo + owned.lease.min(self.config.timing.lease), out);
-            if datastore.promise(owned.epoch, out.now) {
-                let promise =
-                    Promise { datastore: owned.datastore.clone(), epoch: owned.epoch, echo: ack.sent };
-                self.promises.insert(owned.datastore, promise);
-            }
-        }
-    }
-
-    fn on_heartbeat(&mut self, from: &HostId, run: Incarnation, heartbeat: Heartbeat, out: &mut Out<'_>) {
-        if !self.election.is_primary() {
-            // The sender follows a primary that is none: let it look for another.
-            out.send(from, Body::SteppingDown);
-            return;
-        }
-        for (datastore, version) in &heartbeat.power_on {
-            if let Some(datastore) = self.datastores.get_mut(datastore) {
-                datastore.on_power_on_hint(from, *version);
-            }
-        }
-        for promise in &heartbeat.promises {
-            if let Some(datastore) = self.datastores.get_mut(&promise.datastore) {
-                let ours = self.config.timing.failure_timeout;
-                datastore.on_promise(from, promise, heartbeat.failure_timeout.unwrap_or(ours), out.now);
-            }
-        }
-        self.compare_times(from, heartbeat.failure_timeout, out);
-        let echo = heartbeat.sent;
-        if let Some(peer) = self.peers.get_mut(from) {
-            // What it could not write it can now: R45.
-            let before = peer.heartbeat.iter().flat_map(|heartbeat| &heartbeat.unwritten);
-            for name in before.filter(|name| !heartbeat.unwritten.contains(name)) {
-                if let Some(datastore) = self.datastores.get_mut(name) {
-                    datastore.review_wanted = true;
-                }
-            }
-            peer.on_heartbeat(heartbeat);
-        }
-        let lease = self.config.timing.lease;
-        let owned = self.datastores.values().filter_map(|datastore| {
-            let list = datastore.list.as_ref()?;
-            let left = datastore.ownership.left(out.now)?;
-            #[cfg(feature = "broken-rules")]
-            let left = if self.broken == Some(crate::BrokenRule::AckBeyondOwnership) { lease } else { left };
-            Some(OwnedDatastore {
-                datastore: datastore.name.clone(),
-                epoch: list.epoch(),
-                list: list.on_disk(),
-                lease: lease.min(left),
-            })
-        });
-        let owned = owned.collect();
-        let heartbeat_datastores = self.heartbeat_datastores.chosen.clone();
-        let ack = HeartbeatAck { echo, run, sent: out.now, owned, heartbeat_datastores };
-        out.send(from, Body::HeartbeatAck(ack));
-    }
-
-    fn on_turn(&mut self, turn: Turn, out: &mut Out<'_>) {
-        match turn {
-            Turn::None => {}
-            Turn::Elected => {
-                for datastore in self.datastores.values_mut() {
-                    datastore.review_wanted = true;
-                }
-            }
-            Turn::Follows => self.heartbeat_due = out.now,
-            Turn::SteppedDown => {
-                self.heartbeat_due = out.now;
-                for datastore in self.datastores.values_mut() {
-                    datastore.release("this host is not primary any more", out);
-                }
-            }
-            Turn::Stands => {
-                // Only the silent primary was heard directly until now; everybody else is watched from here on.
-                let watching_since = self.election.watching_since;
-                for peer in self.peers.values_mut() {
-                    if peer.network_silence(watching_since, out.now) > self.config.timing.failure_timeout {
-                        peer.forget_network();
-                    }
-                }
-            }
-        }
-        if matches!(turn, Turn::Follows | Turn::SteppedDown) {
-            for peer in self.peers.values_mut() {
-                peer.state = HostState::Unknown;
-                peer.since = out.now;
-                peer.heartbeat = None;
-            }
-        }
     }
 
     fn tick_election(&mut self, out: &mut Out<'_>) {
@@ -530,147 +359,6 @@ impl Core {
         }
     }
 
-    fn candidates(&self, name: &DatastoreName) -> Vec<Candidate> {
-        let mine = self.datastores.get(name).is_some_and(|datastore| datastore.connected);
-        let me = Candidate {
-            host: self.config.me.clone(),
-            unusable: unusable(true, self.vms.is_well(), mine),
-            memory_free_mib: self.vms.capacity.memory_free_mib,
-            domains: self.vms.capacity.domains,
-        };
-        let peers = self.peers.values().map(|peer| {
-            let heartbeat = peer.heartbeat.as_ref();
-            let reaches = heartbeat.is_some_and(|heartbeat| heartbeat.datastores.contains(name));
-            let well = heartbeat.is_some_and(|heartbeat| heartbeat.hypervisor_well);
-            let capacity = heartbeat.map(|heartbeat| heartbeat.capacity).unwrap_or_default();
-            Candidate {
-                host: peer.host.clone(),
-                unusable: unusable(peer.state == HostState::Connected, well, reaches),
-                memory_free_mib: capacity.memory_free_mib,
-                domains: capacity.domains,
-            }
-        });
-        [me].into_iter().chain(peers).collect()
-    }
-
-    /// The owner's decisions, where something may have changed.
-    fn review(&mut self, out: &mut Out<'_>) {
-        for name in self.config.datastores.clone() {
-            let Some(datastore) = self.datastores.get(&name) else { continue };
-            let last = self.last_review(&name);
-            let held = out.now < datastore.hold_until;
-            let overdue =
-                datastore.list.as_ref().is_some_and(|list| {
-                    list.deadline(&self.config.timing, last).is_some_and(|at| at <= out.now)
-                }) || (!held && last < datastore.hold_until);
-            let owned = datastore.ownership.epoch(out.now).is_some();
-            if !owned || datastore.list.is_none() || !(datastore.review_wanted || overdue) {
-                continue;
-            }
-            let candidates = self.candidates(&name);
-            let mut states = self.states.clone();
-            if held {
-                // R24: it may still hold a lease that the former owner granted by network.
-                states.values_mut().filter(|state| **state == HostState::Failed).for_each(|state| {
-                    *state = HostState::Unknown;
-                });
-            }
-            let Some(datastore) = self.datastores.get_mut(&name) else { continue };
-            datastore.review_wanted = false;
-            datastore.reviewed = out.now;
-            let power_on = datastore.power_on_lists(out.now);
-            let heartbeat_read = datastore.heartbeat_reads();
-            let mut complete: BTreeSet<&HostId> = BTreeSet::new();
-            let mut current: BTreeSet<HostId> = BTreeSet::from([self.config.me.clone()]);
-            for (host, seen) in &power_on {
-                let Some(peer) = self.peers.get(host) else { continue };
-                let alive = match peer.state {
-                    HostState::Connected => peer.incarnation(),
-                    HostState::Partitioned | HostState::Isolated => datastore.heartbeat_incarnation(host),
-                    HostState::Unknown | HostState::AgentUnreachable | HostState::Failed => None,
-                };
-                if alive == Some(seen.list.incarnation) && !seen.damaged {
-                    current.insert(host.clone());
-                    if seen.list.complete {
-                        complete.insert(host);
-                    }
-                }
-            }
-            // R24 applies to R45 as well: who may still hold a lease may still run what it does not show.
-            let failed = |host: &HostId| states.get(host) == Some(&HostState::Failed);
-            let dark = |peer: &&Peer| {
-                let heartbeat = peer.heartbeat.as_ref();
-                let reaches = peer.state != HostState::Connected
-                    || heartbeat.is_none_or(|heartbeat| heartbeat.datastores.contains(&name));
-                let unwritten = heartbeat.is_some_and(|heartbeat| heartbeat.unwritten.contains(&name));
-                let shows = complete.contains(&peer.host)
-                    && heartbeat.is_none_or(|heartbeat| heartbeat.hypervisor_well);
-                !failed(&peer.host) && (unwritten || (reaches && !shows))
-            };
-            let dark: Vec<HostId> = self.peers.values().filter(dark).map(|peer| peer.host.clone()).collect();
-            let kept = |(host, seen): &(&HostId, &PowerOnSeen)| {
-                **host == self.config.me || datastore.was_well(host, seen.list.incarnation)
-            };
-            let watched = power_on.iter().filter(kept).map(|(host, _)| host.clone()).collect();
-            let side = OwnerSide {
-                me: &self.config.me,
-                timing: &self.config.timing,
-                power_on: &power_on,
-                states: &states,
-                heartbeat_read: &heartbeat_read,
-                candidates: &candidates,
-                current: &current,
-                dark: &dark,
-                watched: &watched,
-                anchored: self.isolation.is_anchored(&self.config.timing, out.now),
-                isolation_response: self.config.isolation_response,
-            };
-            if let Some(list) = &mut datastore.list {
-                list.review(&side, out);
-            }
-            datastore.write_list(out);
-        }
-    }
-
-    fn last_review(&self, name: &DatastoreName) -> Time {
-        self.datastores.get(name).map(|datastore| datastore.reviewed).unwrap_or_default()
-    }
-
-    fn send_heartbeat(&mut self, out: &mut Out<'_>) {
-        let mut news = false;
-        for datastore in self.datastores.values_mut() {
-            news |= core::mem::take(&mut datastore.power_on_changed);
-        }
-        let Some(primary) = self.election.primary().cloned() else { return };
-        if self.stopping || primary == self.config.me || !(news || out.now >= self.heartbeat_due) {
-            return;
-        }
-        if out.now >= self.heartbeat_due {
-            self.heartbeat_due = out.now + self.config.timing.heartbeat;
-        }
-        let connected = self.datastores.values().filter(|datastore| datastore.connected);
-        let heartbeat = Heartbeat {
-            sent: out.now,
-            datastores: connected.map(|datastore| datastore.name.clone()).collect(),
-            power_on: self
-                .datastores
-                .values()
-                .filter_map(|datastore| Some((datastore.name.clone(), datastore.power_on_version()?)))
-                .collect(),
-            capacity: self.vms.capacity,
-            hypervisor_well: self.vms.is_well(),
-            promises: self.promises.values().cloned().collect(),
-            failure_timeout: Some(self.config.timing.failure_timeout),
-            unwritten: self
-                .datastores
-                .values()
-                .filter(|datastore| datastore.is_unwritten(self.vms.domains()))
-                .map(|datastore| datastore.name.clone())
-                .collect(),
-        };
-        out.send(&primary, Body::Heartbeat(heartbeat));
-    }
-
     fn on_stop(&mut self, out: &mut Out<'_>) {
         self.stopping = true;
         if self.election.is_primary() {
@@ -681,14 +369,5 @@ impl Core {
         for datastore in self.datastores.values_mut() {
             datastore.release("the agent stops", out);
         }
-    }
-}
-
-fn unusable(connected: bool, hypervisor_well: bool, reaches: bool) -> Option<&'static str> {
-    match (connected, hypervisor_well, reaches) {
-        (false, _, _) => Some("not connected"),
-        (true, false, _) => Some("its libvirt does not answer"),
-        (true, true, false) => Some("it does not reach the datastore"),
-        (true, true, true) => None,
     }
 }
