@@ -112,7 +112,7 @@ fn each_bad_thing_is_refused_with_its_line() {
         (
             "[timing]",
             "[timimg]".into(),
-            "agent.toml, line 17: unknown field `timimg`, expected one of `state_dir`, `cluster`, `host`, `peer`, `network`, `datastore`, `libvirt`, `timing`, `restart`, `isolation`, `das`, `api`, `recorder`, `guard`, `log`: remove it, or correct its spelling",
+            "agent.toml, line 17: unknown field `timimg`, expected one of `state_dir`, `cluster`, `host`, `peer`, `network`, `datastore`, `libvirt`, `timing`, `restart`, `isolation`, `heartbeat`, `das`, `api`, `recorder`, `guard`, `log`: remove it, or correct its spelling",
         ),
         (
             "name = \"lab\"\n",
@@ -389,7 +389,7 @@ fn each_bad_thing_of_networks_and_isolation_is_refused_with_its_line() {
         (
             end,
             "[das]\nisolationAddress10 = \"10.77.0.9\"\n[timing]".into(),
-            "line 18: there is no option isolationAddress10 of old here: use allowNetwork0 to 9, isolationAddress0 to 9, useDefaultIsolationAddress, isolationResponse or isolationShutdownTimeout, or remove it",
+            "line 18: there is no option isolationAddress10 of old here: use allowNetwork0 to 9, isolationAddress0 to 9, useDefaultIsolationAddress, isolationResponse, isolationShutdownTimeout or heartbeatDsPerHost, or remove it",
         ),
         (
             end,

@@ -163,6 +163,8 @@ pub(crate) struct Claims {
     present: BTreeSet<VmId>,
     /// When to order once more that frozen targets of live migrations end.
     arrivals_due: Time,
+    /// What is present and frozen, since when this host knows.
+    frozen_arrivals: BTreeMap<VmId, Time>,
     /// There was a lease in this run: from then on all that is present is bound to it.
     leased: bool,
     #[cfg(feature = "broken-rules")]
@@ -231,6 +233,7 @@ impl Claims {
             present: BTreeSet::new(),
             leased: false,
             arrivals_due: Time(0),
+            frozen_arrivals: BTreeMap::new(),
             #[cfg(feature = "broken-rules")]
             blind: false,
             dirty: true,

@@ -100,8 +100,10 @@ pub(crate) struct Datastore {
     pub(crate) connected: bool,
     pub(crate) error: Option<Arc<str>>,
     heartbeats: BTreeMap<HostId, Option<Sighting<Option<HeartbeatRegister>>>>,
-    /// What heartbeats that can't be read looked like.
-    marks: BTreeMap<HostId, u64>,
+    /// R15: what heartbeats that can't be read looked like, and whether that has changed.
+    marks: BTreeMap<HostId, (u64, bool)>,
+    /// Whether the agent of a host was well to the end of the boot before its present one (R45).
+    ended_well: BTreeMap<HostId, bool>,
     blocks: Blocks,
     pub(crate) seen_power_on: BTreeMap<HostId, PowerOnSeen>,
     /// Peers whose power-on list should be read, for a hint or an intent.
@@ -195,6 +197,7 @@ impl Datastore {
             error: None,
             heartbeats: config.peers.iter().map(|host| (host.clone(), None)).collect(),
             marks: BTreeMap::new(),
+            ended_well: BTreeMap::new(),
             blocks: config.peers.iter().map(|host| (host.clone(), None)).collect(),
             seen_power_on: BTreeMap::new(),
             wanted_power_on: BTreeSet::new(),

@@ -168,6 +168,11 @@ fn decide_intent(
         }
     }
     match claim {
+        Some(Claim { state: ClaimState::Stopped { cause: StopCause::HostFailed }, .. })
+            if seen.may_be_elsewhere =>
+        {
+            return Verdict::AwaitSight;
+        }
         Some(claim) if claim.state.is_released() => return released_under_intent(entry, &claim.state),
         Some(_) if !failed => return Verdict::Cancel("it showed a sign of life".into()),
         // Never claimed: safe to move once it is known that it was not claimed after the intent was on disk either.
@@ -179,7 +184,7 @@ fn decide_intent(
     match adopter {
         _ if !seen.read_after_intent => Verdict::Keep,
         Some(host) => Verdict::Adopt(host.clone()),
-        None if seen.may_be_elsewhere => Verdict::Keep,
+        None if seen.may_be_elsewhere => Verdict::AwaitSight,
         None => Verdict::Confirm,
     }
 }
@@ -205,6 +210,12 @@ fn released_under_intent(entry: &Entry, state: &ClaimState) -> Verdict {
 
 fn decide_claimed(entry: &Entry, seen: &HolderSeen<'_>, claim: &Claim, adopter: Option<&HostId>) -> Verdict {
     match &claim.state {
+        // R45: what the host said last, before it went down, may be older than what happened.
+        ClaimState::Stopped { cause: StopCause::HostFailed }
+            if adopter.is_none() && seen.may_be_elsewhere && restartable(entry) =>
+        {
+            Verdict::AwaitSight
+        }
         ClaimState::Stopped { cause } => released(entry, adopter, *cause),
         ClaimState::StartFailed { reason } => match adopter {
             Some(host) => Verdict::Adopt(host.clone()),

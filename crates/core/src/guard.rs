@@ -62,7 +62,8 @@ impl Guard {
     pub fn new(config: GuardConfig, now: Time) -> Guard {
         let guarded = |name: &DatastoreName| {
             let left = config.leases.iter().find(|(datastore, _)| datastore == name);
-            let until = left.map_or(Time(0), |(_, until)| *until);
+            // Never longer than by the times of now: others wait no longer than by those.
+            let until = left.map_or(Time(0), |(_, until)| (*until).min(now + config.timing.lease));
             let lapsed = until <= now;
             Guarded {
                 counter: 0,

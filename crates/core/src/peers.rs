@@ -48,6 +48,8 @@ pub(crate) struct DiskEvidence {
     pub(crate) agent_well: bool,
     /// The longest failure time-out that it has written anywhere (R14).
     pub(crate) failure_timeout: Span,
+    /// It beats slowly there.
+    pub(crate) slow: bool,
 }
 
 impl Peer {

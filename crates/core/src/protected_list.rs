@@ -48,13 +48,6 @@ fn grace(cause: StopCause, timing: &Timing) -> Span {
 /// From so many entries on, VMs that are off and that no host has are forgotten. The register holds about 3,000.
 const ENTRIES_KEPT: usize = 2_000;
 
-/// Why nobody gets a VM that may run where nobody looks.
-fn unseen(side: &OwnerSide<'_>) -> Refusals {
-    let reason =
-        |host: &HostId| (host.clone(), "the VM may run there, and it does not show what runs there".into());
-    side.dark.iter().map(reason).collect()
-}
-
 /// Why a VM waits, host by host.
 type Refusals = Vec<(HostId, Arc<str>)>;
 
@@ -342,15 +335,18 @@ impl OwnerList {
                     return;
                 }
                 // Where nobody can look, it may well run: QEMU's lock must not be what finds out.
-                if side.dark.is_empty() && !seen.as_ref().is_some_and(|seen| seen.may_be_elsewhere) {
+                if entry.unprotected {
+                    // Its user may have moved it out of the cluster.
+                    self.set_off(vm, cause, name, out);
+                } else if side.dark.is_empty() && !seen.as_ref().is_some_and(|seen| seen.may_be_elsewhere) {
                     let same_host = cause == StopCause::Unknown && entry.attempts == 0;
                     let reason = alloc::format!("{cause}, and was not seen anywhere").into();
                     self.grant_anew(vm, same_host, reason, side, rooms, name, out);
                 } else {
-                    slot.wait(unseen(side), name, side.timing, out);
+                    slot.wait(slot.unseen(side), name, side.timing, out);
                 }
             }
-            Verdict::AwaitSight => slot.wait(unseen(side), name, side.timing, out),
+            Verdict::AwaitSight => slot.wait(slot.unseen(side), name, side.timing, out),
             Verdict::Intend => self.intend(vm, rooms, name, side.timing, out),
             Verdict::IntendTo(host) => {
                 slot.working.intent = Some(host);

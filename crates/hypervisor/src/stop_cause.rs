@@ -212,8 +212,8 @@ fn classify_stopped(memory: Memory, detail: i32) -> StopCause {
         virt_sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED => StopCause::GuestPanicked,
         virt_sys::VIR_DOMAIN_EVENT_STOPPED_MIGRATED => StopCause::Migrated,
         virt_sys::VIR_DOMAIN_EVENT_STOPPED_SAVED => StopCause::Saved,
-        virt_sys::VIR_DOMAIN_EVENT_STOPPED_FAILED if memory.active => StopCause::QemuDied,
-        virt_sys::VIR_DOMAIN_EVENT_STOPPED_FAILED => StopCause::StartFailed,
+        // A start that failed has no event: see the table.
+        virt_sys::VIR_DOMAIN_EVENT_STOPPED_FAILED => StopCause::QemuDied,
         virt_sys::VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT => StopCause::Snapshot,
         _ => StopCause::Unknown,
     }
@@ -247,7 +247,8 @@ mod tests {
             (&[STARTED, by_host, stopped(v::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)], StopCause::HostSignal),
             (&[STARTED, by_host, stopped(v::VIR_DOMAIN_EVENT_STOPPED_DESTROYED)], StopCause::Destroyed),
             (&[STARTED, stopped(v::VIR_DOMAIN_EVENT_STOPPED_FAILED)], StopCause::QemuDied),
-            (&[stopped(v::VIR_DOMAIN_EVENT_STOPPED_FAILED)], StopCause::StartFailed),
+            // Its start may have been seen by a round that had begun before it.
+            (&[stopped(v::VIR_DOMAIN_EVENT_STOPPED_FAILED)], StopCause::QemuDied),
             (&[STARTED, panicked, stopped(v::VIR_DOMAIN_EVENT_STOPPED_CRASHED)], StopCause::GuestPanicked),
             (&[STARTED, stopped(v::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)], StopCause::Shutdown),
             (&[STARTED, stopped(v::VIR_DOMAIN_EVENT_STOPPED_SAVED)], StopCause::Saved),

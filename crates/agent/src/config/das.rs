@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// What can be said in the table, for the text of a refusal.
-const KNOWN: &str = "use allowNetwork0 to 9, isolationAddress0 to 9, useDefaultIsolationAddress, isolationResponse \
+const KNOWN: &str = "use allowNetwork0 to 9, isolationAddress0 to 9, useDefaultIsolationAddress, isolationResponse, \
                      isolationShutdownTimeout or heartbeatDsPerHost, or remove it";
 
 /// The options that are given by a name of old.

@@ -94,7 +94,13 @@ impl Claims {
         });
         if let Some(slot) = self.slots.get_mut(&vm) {
             if !slot.claim.state.is_released() {
-                let cause = slot.cause(cause, out.now);
+                let cause = match slot.cause(cause, out.now) {
+                    // Libvirt ends a target whose source has gone: nobody's will.
+                    StopCause::UserDestroyed if slot.claim.state == ClaimState::Migrating => {
+                        StopCause::Withdrawn
+                    }
+                    cause => cause,
+                };
                 slot.claim.state = ClaimState::Stopped { cause };
                 slot.stopped = out.now;
                 self.dirty = true;

@@ -161,11 +161,17 @@ impl Claims {
     /// R52: the target of a live migration that was frozen before it ran is ended, not thawed. Its source has not let go yet: it
     /// goes on there, or was taken over meanwhile.
     pub(super) fn end_frozen_arrivals(&mut self, host: &HostSide<'_>, out: &mut Out<'_>) {
+        let is_frozen = |vm: &VmId| host.processes.get(vm) == Some(&ProcessState::Frozen);
+        self.frozen_arrivals.retain(|vm, _| is_frozen(vm));
+        for vm in self.present.iter().filter(|vm| is_frozen(vm)) {
+            self.frozen_arrivals.entry(*vm).or_insert(out.now);
+        }
         let Some(domains) = host.domains.filter(|_| out.now >= self.arrivals_due) else { return };
-        for vm in &self.present {
-            let incoming = domains.get(*vm).0.is_some_and(|domain| domain.state == DomainState::Incoming);
-            let frozen = host.processes.get(vm) == Some(&ProcessState::Frozen);
-            if incoming && frozen {
+        for (vm, since) in &self.frozen_arrivals {
+            let (domain, as_of) = domains.get(*vm);
+            // A picture from before the freeze may be from before its switch-over.
+            let incoming = domain.is_some_and(|domain| domain.state == DomainState::Incoming);
+            if incoming && as_of >= *since {
                 self.arrivals_due = out.now + ORDER_RETRY;
                 out.effects.push(Effect::Guard(GuardOrder::Kill { vm: *vm }));
             }

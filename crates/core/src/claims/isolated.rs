@@ -80,7 +80,9 @@ impl Claims {
             && as_of >= slot.acted
         {
             if !stopping.ordered {
-                return self.call_off(vm, &stopping);
+                // It ended by itself before anybody was told to stop it (or before it was to be powered off).
+                let cause = slot.cause(cause, out.now);
+                return self.release(vm, ClaimState::Stopped { cause });
             }
             // What nobody can explain was this, and so was what libvirt was told to end by this very agent; what its user did
             // meanwhile is the user's word (I4).

@@ -81,7 +81,8 @@ impl Datastore {
         };
         let claimed = self.seen_power_on.values().filter_map(|seen| of_claims(&seen.list)).max();
         let written = lists.iter().map(|list| list.epoch).max();
-        self.recovered = claimed.max(written).max(Some(known)).unwrap_or(known);
+        let beaten = self.present_owner().map(|(epoch, _)| epoch);
+        self.recovered = claimed.max(written).max(beaten).max(Some(known)).unwrap_or(known);
         if self.recovered > known {
             return self.recover_block(out);
         }

@@ -1,6 +1,7 @@
 //! What a datastore shows of the other hosts.
 
 use super::*;
+use crate::register::{ClaimState, StopCause};
 
 impl Datastore {
     /// What is known of a host from this datastore: `None` when it can't be read.
@@ -12,7 +13,8 @@ impl Datastore {
         let block = self.blocks.get(host).and_then(Option::as_ref);
         // An ownership block that moves is as good a sign of life as a heartbeat.
         let block_changed = block.filter(|block| block.value.is_some()).map(|block| block.first_seen);
-        let changed = sighting.value.is_some().then_some(sighting.first_seen).max(block_changed);
+        let moves = sighting.value.is_some() || self.marks.get(host).is_some_and(|(_, ever)| *ever);
+        let changed = moves.then_some(sighting.first_seen).max(block_changed);
         let still = block.map_or(sighting.still(), |block| {
             if now.since(block.last_read) > self.config.timing.failure_timeout {
                 sighting.still()
@@ -29,7 +31,7 @@ impl Datastore {
         });
         let agent_well = sighting.value.as_ref().is_some_and(|register| register.agent_well);
         let failure_timeout = self.timeouts.get(host).copied().unwrap_or_default();
-        Some(DiskEvidence { still: Some(still), changed, isolation_flag, agent_well, failure_timeout })
+        Some(DiskEvidence { still: Some(still), changed, isolation_flag, agent_well, failure_timeout, slow })
     }
 
     /// R14: the longest failure time-out that any host has written here, or this host's own.
@@ -43,8 +45,29 @@ impl Datastore {
         sighting.value.as_ref()?.agent
     }
 
-    /// Whether that run of the host's agent was well when the host last showed itself here.
+    /// R45: a host's guard shows another boot: what was its agent when the boot before ended?
+    pub(super) fn note_boot(&mut self, host: &HostId, value: Option<&HeartbeatRegister>) {
+        let before = self.heartbeats.get(host).and_then(Option::as_ref);
+        let before = before.and_then(|sighting| sighting.value.as_ref());
+        if let (Some(before), Some(value)) = (before, value)
+            && before.boot != value.boot
+        {
+            let run = self.seen_power_on.get(host).map(|seen| seen.list.incarnation);
+            let well = before.agent_well && before.agent.is_some() && before.agent == run;
+            self.ended_well.insert(host.clone(), well);
+        }
+    }
+
+    /// Whether that run of the host's agent was well when the host last showed itself here; and, while claims of its former boot
+    /// are still to be dealt with, whether it was then.
     pub(crate) fn was_well(&self, host: &HostId, run: Incarnation) -> bool {
+        let lost = |seen: &PowerOnSeen| {
+            let by_reboot = ClaimState::Stopped { cause: StopCause::HostFailed };
+            seen.list.claims.iter().any(|claim| claim.state == by_reboot)
+        };
+        if self.ended_well.get(host) == Some(&false) && self.seen_power_on.get(host).is_some_and(lost) {
+            return false;
+        }
         let seen = self.heartbeats.get(host).and_then(Option::as_ref);
         let register = seen.and_then(|sighting| sighting.value.as_ref());
         register.is_some_and(|register| register.agent_well && register.agent == Some(run))

@@ -141,7 +141,8 @@ impl Datastore {
             Purpose::Open => {}
             Purpose::Recover(epoch) => self.on_recovered(epoch, &lists, out),
             Purpose::Scan | Purpose::PowerOn => self.review_wanted = true,
-            Purpose::Look => self.on_look(&read, newest, complete, around, out),
+            // R26: who has lost its own block does not know the present epoch.
+            Purpose::Look => self.on_look(&read, newest, complete && !self.block_lost, around, out),
             Purpose::Consensus => {
                 let timing = self.config.timing;
                 let next = if complete {
@@ -187,6 +188,8 @@ impl Datastore {
                 if let Some(timeout) = value.as_ref().and_then(|register| register.failure_timeout) {
                     self.timeouts.insert(host.clone(), timeout);
                 }
+                self.marks.remove(host);
+                self.note_boot(host, value.as_ref());
                 match self.heartbeats.get_mut(host) {
                     Some(Some(seen)) if is_older(seen, value.as_ref()) => {
                         seen.last_read = seen.last_read.max(read.started);
@@ -227,7 +230,10 @@ impl Datastore {
     fn take_in_damage(&mut self, id: &RegisterId, mark: u64, read: &Read, now: Time) {
         match id {
             RegisterId::Heartbeat(host) => {
-                let changed = self.marks.insert(host.clone(), mark).is_some_and(|before| before != mark);
+                let before = self.marks.get(host).copied();
+                let changed = before.is_some_and(|(before, _)| before != mark);
+                let ever = changed || before.is_some_and(|(_, ever)| ever);
+                self.marks.insert(host.clone(), (mark, ever));
                 if let Some(slot) = self.heartbeats.get_mut(host) {
                     if changed {
                         *slot = None;

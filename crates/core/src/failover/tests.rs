@@ -241,7 +241,12 @@ fn a_vm_of_a_dead_host_waits_while_it_may_be_elsewhere() {
     assert_eq!(decide(&entry(), Some(&dead), None), Verdict::AwaitSight);
     let intended = Entry { intent: Some("host-2".into()), ..entry() };
     let after = HolderSeen { read_after_intent: true, ..dead };
-    assert_eq!(decide(&intended, Some(&after), None), Verdict::Keep);
+    assert_eq!(decide(&intended, Some(&after), None), Verdict::AwaitSight);
+    // That the host is back, and says that it lost the VM, says nothing about where it was then.
+    let lost = stopped(StopCause::HostFailed);
+    let booted = HolderSeen { may_be_elsewhere: true, ..self::seen(HostState::Connected, Some(&lost)) };
+    assert_eq!(decide(&entry(), Some(&booted), None), Verdict::AwaitSight);
+    assert_eq!(decide(&intended, Some(&booted), None), Verdict::AwaitSight);
     let seen = HolderSeen { may_be_elsewhere: false, ..after };
     assert_eq!(decide(&intended, Some(&seen), None), Verdict::Confirm);
     let vanished = stopped(StopCause::Unknown);

@@ -105,8 +105,11 @@ impl Core {
         let storm = self.watch_for_storm(out);
         for peer in self.peers.values_mut() {
             let mut disk = DiskEvidence::default();
-            for datastore in self.datastores.values() {
-                let Some(evidence) = datastore.evidence(&peer.host, out.now) else { continue };
+            let of = |datastore: &Datastore| datastore.evidence(&peer.host, out.now);
+            let all: Vec<DiskEvidence> = self.datastores.values().filter_map(of).collect();
+            // R13: where it beats in full it is missed soonest; an agent that is well beats in full elsewhere when it loses one.
+            let full = all.iter().any(|evidence| !evidence.slow);
+            for evidence in all.into_iter().filter(|evidence| !full || !evidence.slow) {
                 disk.still = Some(disk.still.map_or(evidence.still, |still| Some(still).min(evidence.still)))
                     .flatten();
                 disk.changed = disk.changed.max(evidence.changed);

@@ -72,7 +72,7 @@ impl Core {
             // R24 applies to R45 as well: who may still hold a lease may still run what it does not show.
             let failed = |host: &HostId| states.get(host) == Some(&HostState::Failed);
             let dark = |peer: &&Peer| {
-                let heartbeat = peer.heartbeat.as_ref();
+                let heartbeat = peer.heartbeat.as_ref().filter(|_| peer.state == HostState::Connected);
                 let reaches = peer.state != HostState::Connected
                     || heartbeat.is_none_or(|heartbeat| heartbeat.datastores.contains(&name));
                 let unwritten = heartbeat.is_some_and(|heartbeat| heartbeat.unwritten.contains(&name));
@@ -80,7 +80,9 @@ impl Core {
                     && heartbeat.is_none_or(|heartbeat| heartbeat.hypervisor_well);
                 !failed(&peer.host) && (unwritten || (reaches && !shows))
             };
-            let dark: Vec<HostId> = self.peers.values().filter(dark).map(|peer| peer.host.clone()).collect();
+            let others = self.peers.values().filter(dark).map(|peer| peer.host.clone());
+            let blind = !self.vms.is_well() || datastore.is_unwritten(self.vms.domains());
+            let dark: Vec<HostId> = others.chain(blind.then(|| self.config.me.clone())).collect();
             let kept = |(host, seen): &(&HostId, &PowerOnSeen)| {
                 **host == self.config.me || datastore.was_well(host, seen.list.incarnation)
             };

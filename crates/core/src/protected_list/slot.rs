@@ -96,17 +96,38 @@ impl Slot {
         let had = claim.is_some() || side.power_on.get(holder).is_none_or(|seen| seen.damaged);
         let dark = side.dark.iter().any(|host| host != holder);
         let unwatched = had && dark && !side.watched.contains(holder);
-        let alive = |host: &HostId| {
+        unwatched || self.arriving(holder, side).next().is_some()
+    }
+
+    /// Hosts other than the holder, and not dead, where the VM is arriving or has arrived.
+    fn arriving<'a>(
+        &'a self,
+        holder: &'a HostId,
+        side: &'a OwnerSide<'_>,
+    ) -> impl Iterator<Item = &'a HostId> + 'a {
+        let alive = move |host: &HostId| {
             host != holder && side.states.get(host).is_none_or(|state| *state != HostState::Failed)
         };
         let shows = |claim: &Claim| claim.vm == self.working.vm && claim.may_be_there(self.working.token);
-        let mut others = side.power_on.iter().filter(|(host, _)| alive(host));
-        unwatched || others.any(|(_, seen)| seen.list.claims.iter().any(shows))
+        let others = side.power_on.iter().filter(move |(host, _)| alive(host));
+        others.filter(move |(_, seen)| seen.list.claims.iter().any(shows)).map(|(host, _)| host)
+    }
+
+    /// Why nobody gets a VM that may run where nobody looks, or is arriving somewhere.
+    pub(super) fn unseen(&self, side: &OwnerSide<'_>) -> Refusals {
+        let dark = |host: &HostId| {
+            (host.clone(), "the VM may run there, and it does not show what runs there".into())
+        };
+        let arriving = |host: &HostId| (host.clone(), "the VM is arriving there by live migration".into());
+        let holder = self.working.holder.as_ref();
+        let there = holder.into_iter().flat_map(|holder| self.arriving(holder, side)).map(arriving);
+        side.dark.iter().map(dark).chain(there).collect()
     }
 
     /// R45: it arrived on another host and was stopped there on purpose before anybody saw it run: that is its user's word.
     pub(super) fn stopped_elsewhere(&self, side: &OwnerSide<'_>) -> Option<StopCause> {
-        let current = side.power_on.iter().filter(|(host, _)| side.current.contains(*host));
+        let shown = |host: &HostId| side.current.contains(host) && !side.dark.contains(host);
+        let current = side.power_on.iter().filter(|(host, _)| shown(host));
         let claims = current.flat_map(|(_, seen)| &seen.list.claims);
         claims.filter(|claim| claim.vm == self.working.vm && claim.token.is_none()).find_map(|claim| {
             match claim.state {

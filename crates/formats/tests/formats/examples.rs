@@ -43,8 +43,8 @@ fn heartbeat() {
         RegisterId::Heartbeat(host(1)),
         RegisterValue::Heartbeat(value),
         expect![[r#"
-            {"mainstay":1,"kind":"heartbeat","cluster":"lab","host":"host-1","sequence":1042,"length":105,"body_crc32c":"ffda8ba5","crc32c":"6f17532b"}
-            {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"counter":77,"agent":6,"agent_well":true}
+            {"mainstay":1,"kind":"heartbeat","cluster":"lab","host":"host-1","sequence":1042,"length":144,"body_crc32c":"54eea119","crc32c":"18afdd62"}
+            {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"counter":77,"agent":6,"agent_well":true,"failure_timeout":4500000,"slow":false}
         "#]],
     );
 }
@@ -77,8 +77,8 @@ fn power_on_list() {
         RegisterId::PowerOn(host(1)),
         RegisterValue::PowerOn(value),
         expect![[r#"
-            {"mainstay":1,"kind":"power-on","cluster":"lab","host":"host-1","sequence":1042,"length":569,"body_crc32c":"81f57a9f","crc32c":"99e67fb7"}
-            {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"version":12,"isolated":false,"list_seen":{"epoch":3,"version":4},"claims":[
+            {"mainstay":1,"kind":"power-on","cluster":"lab","host":"host-1","sequence":1042,"length":627,"body_crc32c":"59383151","crc32c":"1ca2c7af"}
+            {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"version":12,"isolated":false,"list_seen":{"epoch":3,"version":4},"complete":true,"claims":[
             {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","token":{"epoch":3,"number":8},"state":"Running","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"asked_to_stop":false,"powering_off":false},
             {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","token":{"epoch":3,"number":8},"state":{"Stopped":{"cause":"GuestShutdown"}},"spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"asked_to_stop":false,"powering_off":false}]}
         "#]],
@@ -158,6 +158,6 @@ fn message() {
     let frame: String = bytes[..9].iter().map(|byte| format!("{byte:02x}")).collect();
     let cbor = bytes[9..].escape_ascii();
     expect![[r#"
-        01126596191dc1ebb4 \xa3kincarnation\x05hsequence\x06dbody\xa1lHeartbeatAck\xa4decho\x1a\x00\x0fB@crun\x04dsent\x1a\x00\x1e\x84\x80eowned\x81\xa4idatastorecds1eepoch\x03dlist\xa2eepoch\x03gversion\x04elease\x1a\x00-\xc6\xc0
+        01126596191dc1ebb4 \xa3kincarnation\x05hsequence\x06dbody\xa1lHeartbeatAck\xa5decho\x1a\x00\x0fB@crun\x04dsent\x1a\x00\x1e\x84\x80eowned\x81\xa4idatastorecds1eepoch\x03dlist\xa2eepoch\x03gversion\x04elease\x1a\x00-\xc6\xc0theartbeat_datastores\x81cds1
     "#]].assert_eq(&format!("{frame} {cbor}\n"));
 }
