@@ -5,7 +5,6 @@
 //! further is decided about it. So every step of a take-over waits for the one before to be durable.
 
 mod slot;
-mod spread;
 mod verdicts;
 
 use crate::event::{Event, VmName};
@@ -23,9 +22,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use mainstay_placement::{HostRoom, choose_spread};
 use serde::{Deserialize, Serialize};
 use slot::Slot;
-use spread::{HostRoom, choose_spread};
 
 /// Waits between attempts to restart a VM: at once, then longer; the last one repeats without end (I8: never given up).
 const RETRY_DELAYS: [Span; 6] = [

@@ -130,16 +130,8 @@ impl Slot {
         let current = side.power_on.iter().filter(|(host, _)| shown(host));
         let claims = current.flat_map(|(_, seen)| &seen.list.claims);
         claims.filter(|claim| claim.vm == self.working.vm && claim.token.is_none()).find_map(|claim| {
-            match claim.state {
-                ClaimState::Stopped { cause } if cause.is_intended() => Some(cause),
-                ClaimState::Stopped { .. }
-                | ClaimState::StartFailed { .. }
-                | ClaimState::Starting
-                | ClaimState::Running
-                | ClaimState::Frozen
-                | ClaimState::Stopping
-                | ClaimState::Migrating => None,
-            }
+            let ClaimState::Stopped { cause } = claim.state else { return None };
+            cause.is_intended().then_some(cause)
         })
     }
 
