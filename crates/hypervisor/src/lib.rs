@@ -41,6 +41,7 @@ mod event;
 pub mod fake;
 mod libvirt;
 mod metadata;
+mod names;
 mod observer;
 mod operations;
 mod spec;
@@ -54,8 +55,9 @@ pub use calls::HUNG_CALLS_MAX;
 pub use domain::{Domain, DomainState, DomainUuid, PauseReason};
 pub use error::{Error, OpError, XmlError};
 pub use event::{Config, Event, HostInfo, Op, OpOutput, Stray, Unanswered};
-pub use metadata::{Metadata, Priority};
-pub use spec::{CpuMode, Disk, DiskSource, Interface, InterfaceKind, Spec};
+pub use metadata::{Metadata, Priority, Reservation};
+pub use names::{NAME_MAX, NAMES_MAX};
+pub use spec::{CpuMode, Disk, DiskSource, Interface, InterfaceKind, Needs, Room, Spec};
 pub use stop_cause::StopCause;
 
 /// What the agent holds: the real [`Hypervisor`] or the [`fake::FakeHypervisor`].

@@ -10,6 +10,10 @@ use crate::domain::DomainUuid;
 use crate::error::XmlError;
 use crate::metadata::{self, Metadata};
 
+mod needs;
+
+pub use needs::{Needs, Room};
+
 /// Where a disk's data are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskSource {
@@ -112,12 +116,18 @@ pub struct Spec {
     pub interfaces: Vec<Interface>,
     /// It uses devices of this one host (PCI, USB, mediated...): it can't be placed freely.
     pub host_devices: bool,
+    /// Those devices, each by a name that is the same on every host: see [`Needs::devices`].
+    pub device_names: Vec<String>,
     /// Machine type, such as `pc-i440fx-7.2`.
     pub machine: Option<String>,
     /// Architecture, such as `x86_64`.
     pub arch: Option<String>,
     /// CPU mode.
     pub cpu: CpuMode,
+    /// libvirt starts it whatever the host's CPU can do (`check='none'`).
+    pub cpu_unchecked: bool,
+    /// The memory of its graphics cards, as far as it is stated.
+    pub video_bytes: u64,
     /// Path of the UEFI variable store, if stated: a file that must follow the VM.
     pub nvram: Option<String>,
     /// It has an emulated TPM, whose state is a directory of its host.
@@ -167,9 +177,12 @@ fn parse_domain(root: Node<'_, '_>) -> Result<Spec, XmlError> {
         host_devices: named("hostdev").next().is_some()
             || interfaces.iter().any(|interface| interface.kind == InterfaceKind::Other("hostdev".into())),
         interfaces,
+        device_names: needs::device_names(&devices),
         machine: os_type.and_then(|node| node.attribute("machine")).map(str::to_owned),
         arch: os_type.and_then(|node| node.attribute("arch")).map(str::to_owned),
         cpu: parse_cpu(root),
+        cpu_unchecked: child(root, "cpu").and_then(|cpu| cpu.attribute("check")) == Some("none"),
+        video_bytes: named("video").map(needs::video_bytes).fold(0, u64::saturating_add),
         nvram: child(root, "os").and_then(|os| text_of(os, "nvram")).map(str::to_owned),
         tpm_emulator: named("tpm")
             .any(|tpm| child(tpm, "backend").and_then(|node| node.attribute("type")) == Some("emulator")),
@@ -272,11 +285,12 @@ mod tests {
 
     const XML: &str = r#"<domain type='kvm' id='3'>
       <name>db1</name><uuid>44c9b1b5-592e-4d43-b810-5d0eb8d81c64</uuid>
-      <metadata><m:vm xmlns:m="https://mainstay/1" priority="highest"/></metadata>
+      <metadata><m:vm xmlns:m="https://mainstay/1" priority="highest"><m:reservation cpu_mhz="1000" memory_mib="1024"/></m:vm></metadata>
       <memory unit='MiB'>2048</memory><vcpu placement='static' current='1'>4</vcpu>
       <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type><nvram>/var/lib/libvirt/qemu/nvram/db1.fd</nvram></os>
       <cpu mode='host-model' check='partial'/>
       <devices>
+        <video><model type='qxl' ram='65536' vram='65536' vgamem='16384' heads='1'/></video>
         <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/srv/ds/db1/a.qcow2'/><target dev='vda' bus='virtio'/></disk>
         <disk type='block' device='disk'><source dev='/dev/mapper/lun1'/><target dev='vdb'/><shareable/></disk>
         <disk type='network' device='disk'><source protocol='rbd' name='pool/img'/><target dev='vdc'/><readonly/></disk>
@@ -285,7 +299,7 @@ mod tests {
         <interface type='network'><source network='default'/></interface>
         <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
         <tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>
-        <hostdev mode='subsystem' type='pci'/>
+        <hostdev mode='subsystem' type='pci'><source><address domain='0x0000' bus='0x03' slot='0x00' function='0x1'/></source></hostdev>
       </devices></domain>"#;
 
     #[test]
@@ -307,6 +321,9 @@ mod tests {
         assert_eq!(spec.cpu, CpuMode::HostModel);
         assert_eq!(spec.metadata.priority, Some(crate::Priority::Highest));
         assert!(spec.nvram.is_some());
+        assert_eq!(spec.needs().devices, ["pci 0000:03:00.1"]);
+        assert_eq!(spec.reservation(), Room { cpu_mhz: 1000, memory_mib: 1024 });
+        assert_eq!(spec.overhead_mib(), 64 + 32 + 4 * 8 + 128);
     }
 
     #[test]
