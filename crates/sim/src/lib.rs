@@ -17,6 +17,7 @@ pub mod clock;
 pub mod dice;
 pub mod generator;
 pub mod node;
+pub mod rehearse;
 pub mod run;
 pub mod scenario;
 pub mod setup;
