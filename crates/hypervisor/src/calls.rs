@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// At most so many calls may be under way or hang, per [`crate::Hypervisor`]. Eight are in flight in normal operation;
+/// At most so many calls may be under way or hang, per [`crate::Hypervisor`]. At most 18 are in flight in normal operation;
 /// the rest is for VMs whose QEMU hangs, each of which can hold one reading and one operation.
 pub const HUNG_CALLS_MAX: usize = 64;
 

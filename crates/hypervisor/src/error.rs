@@ -126,6 +126,58 @@ pub enum OpError {
         /// libvirt's words.
         message: String,
     },
+    /// The guest's agent does not answer, or there is none. The command may have been started.
+    #[error(
+        "the guest's agent cannot be asked: {message}; install and start qemu-guest-agent in the guest, and give the domain the channel org.qemu.guest_agent.0"
+    )]
+    NoGuestAgent {
+        /// libvirt's words.
+        message: String,
+    },
+    /// The guest's agent answered with an error.
+    #[error(
+        "the guest's agent refused: {message}; check the command's path in the guest, and that the agent's configuration there does not block guest-exec"
+    )]
+    GuestRefused {
+        /// The agent's words, by way of libvirt.
+        message: String,
+    },
+    /// The other host can't be reached, by libvirtd or by QEMU.
+    #[error(
+        "the destination {uri} cannot be reached: {message}; check that libvirtd listens there for this URI and lets this host in, that this host resolves its name, and that a firewall passes libvirt's port and 49152 to 49215"
+    )]
+    DestinationUnreachable {
+        /// The destination's libvirt.
+        uri: String,
+        /// libvirt's words.
+        message: String,
+    },
+    /// libvirt fears that both hosts would see different data.
+    #[error(
+        "libvirt calls this migration unsafe: {message}; set cache='none' on the VM's disks, or switch migrate_unsafe on if the storage is coherent between hosts"
+    )]
+    MigrationUnsafe {
+        /// libvirt's words.
+        message: String,
+    },
+    /// A migration took too long and was aborted: the VM is still here.
+    #[error(
+        "the migration did not end within {seconds} s and was aborted, the VM stays here: {message}; allow more time, or migrate it when it writes less memory"
+    )]
+    MigrationAborted {
+        /// How long it was allowed to take.
+        seconds: u64,
+        /// libvirt's words.
+        message: String,
+    },
+    /// The VM may be on the destination although libvirt reports an error.
+    #[error(
+        "libvirt cannot tell whether the migration succeeded: {message}; look on both hosts (virsh list --all)"
+    )]
+    MigrationUnclear {
+        /// libvirt's words.
+        message: String,
+    },
     /// The XML cannot be used.
     #[error(transparent)]
     Xml(#[from] XmlError),
@@ -141,7 +193,10 @@ impl OpError {
     /// Whether the operation may have been carried out, or may still be, although it failed for us.
     pub fn outcome_unknown(&self) -> bool {
         match self {
-            OpError::ConnectionLost { .. } | OpError::TimedOut { .. } => true,
+            OpError::ConnectionLost { .. }
+            | OpError::TimedOut { .. }
+            | OpError::NoGuestAgent { .. }
+            | OpError::MigrationUnclear { .. } => true,
             OpError::NotAttempted { .. }
             | OpError::ImageLocked { .. }
             | OpError::NotEnoughMemory { .. }
@@ -150,6 +205,10 @@ impl OpError {
             | OpError::SavedState { .. }
             | OpError::NoSuchDomain { .. }
             | OpError::WrongState { .. }
+            | OpError::GuestRefused { .. }
+            | OpError::DestinationUnreachable { .. }
+            | OpError::MigrationUnsafe { .. }
+            | OpError::MigrationAborted { .. }
             | OpError::Xml(_)
             | OpError::Other { .. } => false,
         }

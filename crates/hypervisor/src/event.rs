@@ -6,6 +6,7 @@ use mainstay_core::Time;
 
 use crate::domain::{Domain, DomainUuid};
 use crate::error::{Error, OpError};
+use crate::offers::HostOffers;
 use crate::stop_cause::StopCause;
 
 /// How to reach libvirt, and how patient to be.
@@ -18,8 +19,12 @@ pub struct Config {
     /// How long a reading call may take before its thread is abandoned, and how long libvirtd may leave a ping (one per
     /// second) unanswered before it is called lost.
     pub call_timeout: Duration,
-    /// How long an operation may take. Longer, since starting QEMU on slow storage takes long.
+    /// How long an operation may take. Longer, since starting QEMU on slow storage takes long. Migrations and what is asked
+    /// of guests have their own.
     pub op_timeout: Duration,
+    /// Whether VMs are migrated also where libvirt calls it unsafe: with disks that the host caches, on storage that it does
+    /// not know to be coherent between hosts. Wrong, it corrupts disks.
+    pub migrate_unsafe: bool,
 }
 
 impl Default for Config {
@@ -29,6 +34,7 @@ impl Default for Config {
             resync_interval: Duration::from_secs(10),
             call_timeout: Duration::from_secs(4),
             op_timeout: Duration::from_secs(30),
+            migrate_unsafe: false,
         }
     }
 }
@@ -60,7 +66,10 @@ impl Config {
     }
 }
 
-/// An operation on a domain. One that names a domain which is already in the wanted state succeeds.
+/// An operation, on a domain or about the host. One that names a domain which is already in the wanted state succeeds.
+///
+/// Those on one domain are carried out in the order of submission, except for [`Op::GuestPing`], [`Op::GuestCommand`] and
+/// [`Op::Migrate`]: they run beside the others, so that a VM can be destroyed while its guest is silent or while it migrates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Defines the domain (persistent, autostart off) and starts it with its CPUs stopped.
@@ -102,6 +111,39 @@ pub enum Op {
         /// Which domain.
         uuid: DomainUuid,
     },
+    /// Asks what this host can give to VMs besides room: [`OpOutput::HostOffers`].
+    HostOffers,
+    /// Asks whether the guest's agent answers, for 2 s: [`OpOutput::Guest`]. A VM that does not run is
+    /// [`OpError::WrongState`].
+    GuestPing {
+        /// Which domain.
+        uuid: DomainUuid,
+    },
+    /// Runs a command in the guest by its agent, and waits for its end: [`OpOutput::GuestEnded`]. Its output is not read.
+    GuestCommand {
+        /// Which domain.
+        uuid: DomainUuid,
+        /// The program, as the guest finds it. Not a shell's line.
+        path: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// How long it is waited for. The agent can't end a command: it runs on.
+        timeout: Duration,
+    },
+    /// Live migration from libvirtd to libvirtd. Afterwards the domain is as persistent on the destination as it was here,
+    /// and no longer here. (Autostart is not carried along.) It is waited for its turn, and then for its end, `timeout` each;
+    /// after that it is aborted: [`OpError::MigrationAborted`]. It goes on when the handle is dropped.
+    Migrate {
+        /// Which domain.
+        uuid: DomainUuid,
+        /// The destination's libvirt as this host's libvirtd reaches it, such as `qemu+tls://host2/system`.
+        destination_uri: String,
+        /// Where the memory is sent, such as `tcp://10.0.1.2`. `None`: to the name that the destination gives itself, which
+        /// this host must be able to resolve.
+        data_uri: Option<String>,
+        /// How long it may take.
+        timeout: Duration,
+    },
 }
 
 /// What an operation gave.
@@ -125,6 +167,34 @@ pub enum OpOutput {
     Done,
     /// The domain, for [`Op::Read`].
     Domain(Box<Domain>),
+    /// For [`Op::HostOffers`].
+    HostOffers(Box<HostOffers>),
+    /// For [`Op::GuestPing`].
+    Guest(GuestAnswer),
+    /// For [`Op::GuestCommand`].
+    GuestEnded(GuestExit),
+}
+
+/// What a guest's agent says when it is asked whether it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestAnswer {
+    /// It answers.
+    Answers,
+    /// The domain has no channel for it: it can never answer.
+    NoChannel,
+    /// It does not answer: not (yet) started, not installed, or the guest hangs. Or libvirtd did not tell in time.
+    Silent,
+}
+
+/// How a command in a guest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestExit {
+    /// By itself, with this code; 0 is success.
+    Code(i32),
+    /// By a signal (on Windows: an unhandled exception).
+    Signal(i32),
+    /// Not in time. It may still run.
+    StillRuns,
 }
 
 /// The host, as libvirt describes it.

@@ -14,43 +14,18 @@ use crate::clock;
 use crate::domain::{Domain, DomainState, DomainUuid, PauseReason};
 use crate::error::{Error, OpError};
 use crate::event::{Event, HostInfo, Op, OpOutput, Unanswered};
+use crate::lane::Lane;
+use crate::offers::HostOffers;
 use crate::spec::{DiskSource, Spec};
 use crate::stop_cause::StopCause;
 use crate::{Handle, News, Sink};
 
-/// The image locks of a storage that several [`FakeHypervisor`]s share: path of the image -> who holds it.
-#[derive(Clone, Default)]
-pub struct FakeStorage {
-    locks: Arc<Mutex<BTreeMap<String, String>>>,
-}
+mod guest;
+mod migration;
+mod storage;
 
-impl FakeStorage {
-    /// Takes the lock of an image in the name of somebody else, as a dead client whose lock the storage still keeps.
-    pub fn lock(&self, path: &str, holder: &str) {
-        locked(&self.locks).insert(path.to_owned(), holder.to_owned());
-    }
-
-    /// Frees the lock of an image, whoever holds it.
-    pub fn unlock(&self, path: &str) {
-        locked(&self.locks).remove(path);
-    }
-
-    /// Frees all locks of a host, as a storage does when it has noticed that a client died.
-    pub fn release(&self, holder: &str) {
-        locked(&self.locks).retain(|_, present| present != holder);
-    }
-
-    fn take(&self, paths: &[String], holder: &str) -> Result<(), OpError> {
-        let mut locks = locked(&self.locks);
-        if let Some(path) = paths.iter().find(|path| locks.contains_key(*path)) {
-            let message =
-                format!("Failed to get \"write\" lock\nIs another process using the image [{path}]?");
-            return Err(OpError::ImageLocked { message });
-        }
-        locks.extend(paths.iter().map(|path| (path.clone(), holder.to_owned())));
-        Ok(())
-    }
-}
+use guest::Guest;
+pub use storage::FakeStorage;
 
 /// What libvirtd does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,10 +44,31 @@ struct FakeDomain {
     pid: Option<u32>,
     deaf: bool,
     stuck: bool,
+    guest: Guest,
+}
+
+impl FakeDomain {
+    /// The images that QEMU would lock for writing.
+    fn images(&self) -> Vec<String> {
+        self.spec
+            .disks
+            .iter()
+            .filter(|disk| !disk.readonly && !disk.shareable)
+            .filter_map(|disk| match &disk.source {
+                DiskSource::File(path) | DiskSource::Block(path) => Some(path.clone()),
+                DiskSource::Network { .. }
+                | DiskSource::Volume { .. }
+                | DiskSource::Empty
+                | DiskSource::Other(_) => None,
+            })
+            .collect()
+    }
 }
 
 struct State {
     host: HostInfo,
+    offers: HostOffers,
+    destinations: BTreeMap<String, Arc<Mutex<State>>>,
     storage: FakeStorage,
     daemon: Daemon,
     domains: BTreeMap<DomainUuid, FakeDomain>,
@@ -99,6 +95,8 @@ impl FakeHypervisor {
             .map_err(|source| Error::Thread { name: "hv-fake", source })?;
         let state = State {
             host,
+            offers: HostOffers::default(),
+            destinations: BTreeMap::new(),
             storage,
             daemon: Daemon::Gone,
             domains: BTreeMap::new(),
@@ -141,6 +139,11 @@ impl FakeHypervisor {
             domain.state = DomainState::ShutOff { cause: StopCause::Unknown };
             domain.pid = None;
         }
+    }
+
+    /// What the host gives to VMs, from now on. Nothing at first.
+    pub fn host_offers(&self, offers: HostOffers) {
+        self.state().offers = offers;
     }
 
     /// Tells a fresh snapshot, as at every interval.
@@ -237,9 +240,20 @@ impl FakeHypervisor {
 
 impl Handle for FakeHypervisor {
     fn submit(&self, id: u64, op: Op) {
-        let mut state = self.state();
-        let result = state.perform(&op);
-        state.tell(Event::Done { id, result });
+        let result = match &op {
+            Op::Migrate { uuid, destination_uri, .. } => self.migrate(&op, *uuid, destination_uri),
+            Op::StartPaused { .. }
+            | Op::Resume { .. }
+            | Op::Suspend { .. }
+            | Op::Shutdown { .. }
+            | Op::Destroy { .. }
+            | Op::Undefine { .. }
+            | Op::Read { .. }
+            | Op::HostOffers
+            | Op::GuestPing { .. }
+            | Op::GuestCommand { .. } => self.state().perform(&op),
+        };
+        self.state().tell(Event::Done { id, result });
     }
 }
 
@@ -330,25 +344,14 @@ impl State {
             pid: None,
             deaf: false,
             stuck: false,
+            guest: Guest::of(&spec),
         };
         self.domains.entry(uuid).or_insert_with(fresh).spec = spec.clone();
         Ok((uuid, replaced))
     }
 
-    /// The images that QEMU would lock for writing.
     fn images(&self, uuid: DomainUuid) -> Vec<String> {
-        let disks = self.domains.get(&uuid).map(|domain| domain.spec.disks.as_slice()).unwrap_or_default();
-        disks
-            .iter()
-            .filter(|disk| !disk.readonly && !disk.shareable)
-            .filter_map(|disk| match &disk.source {
-                DiskSource::File(path) | DiskSource::Block(path) => Some(path.clone()),
-                DiskSource::Network { .. }
-                | DiskSource::Volume { .. }
-                | DiskSource::Empty
-                | DiskSource::Other(_) => None,
-            })
-            .collect()
+        self.domains.get(&uuid).map(FakeDomain::images).unwrap_or_default()
     }
 
     fn power_on(&mut self, uuid: DomainUuid, wanted: DomainState) -> Result<u32, OpError> {
@@ -377,8 +380,9 @@ impl State {
         }
     }
 
-    fn perform(&mut self, op: &Op) -> Result<OpOutput, OpError> {
-        let uuid = crate::operations::subject(op)?;
+    /// What hinders every operation.
+    fn admit(&mut self, op: &Op) -> Result<DomainUuid, OpError> {
+        let uuid = Lane::of(op)?.uuid();
         match self.daemon {
             Daemon::Answers => {}
             Daemon::Gone => {
@@ -389,8 +393,13 @@ impl State {
         if !self.answers_about(uuid) {
             return Err(OpError::TimedOut { seconds: 0 });
         }
-        if let Some(error) = self.refusals.remove(&uuid) {
-            return Err(error);
+        self.refusals.remove(&uuid).map_or(Ok(uuid), Err)
+    }
+
+    fn perform(&mut self, op: &Op) -> Result<OpOutput, OpError> {
+        let uuid = self.admit(op)?;
+        if let Op::HostOffers = op {
+            return Ok(OpOutput::HostOffers(Box::new(self.offers.clone())));
         }
         if let Op::StartPaused { xml } = op {
             return self.start_paused(uuid, xml);
@@ -420,7 +429,9 @@ impl State {
                     .map(|domain| OpOutput::Domain(Box::new(domain)))
                     .ok_or(OpError::NoSuchDomain { uuid });
             }
-            Op::StartPaused { .. } => {}
+            Op::GuestPing { .. } => return self.guest_ping(uuid),
+            Op::GuestCommand { .. } => return self.guest_command(uuid),
+            Op::StartPaused { .. } | Op::HostOffers | Op::Migrate { .. } => {}
         }
         Ok(OpOutput::Done)
     }

@@ -1,7 +1,8 @@
 //! Virtual machines on this host, by libvirt.
 //!
-//! What: observation of the domains and of the host, and the few operations that Mainstay needs (start paused, resume,
-//! suspend, shut down, destroy, undefine, read the XML).
+//! What: observation of the domains and of the host; the few operations that Mainstay needs (start paused, resume,
+//! suspend, shut down, destroy, undefine, read the XML, migrate); what a VM needs of a host and what this one offers; whether a
+//! guest's agent answers.
 //!
 //! Why a crate of its own: libvirt's calls have no deadline, libvirtd may hang, die or be restarted at any moment, and
 //! one QEMU in uninterruptible sleep makes calls about it hang for as long as its datastore does. Here all of that ends:
@@ -29,7 +30,7 @@
 //! # Threads
 //!
 //! Per [`Hypervisor`]: `hv-observer` (one connection that observes, one that pings) and `hv-actor` (a connection per running
-//! operation, at most four); neither ever calls libvirt itself. Each call runs on a short-lived thread `hv-call`, one at a
+//! operation, at most 13: see `lane.rs`); neither ever calls libvirt itself. Each call runs on a short-lived thread `hv-call`, one at a
 //! time per connection. Per process: `hv-events`, libvirt's event loop.
 
 mod actor;
@@ -39,10 +40,12 @@ mod domain;
 mod error;
 mod event;
 pub mod fake;
+mod lane;
 mod libvirt;
 mod metadata;
 mod names;
 mod observer;
+mod offers;
 mod operations;
 mod spec;
 pub mod stop_cause;
@@ -54,16 +57,18 @@ use std::sync::mpsc;
 pub use calls::HUNG_CALLS_MAX;
 pub use domain::{Domain, DomainState, DomainUuid, PauseReason};
 pub use error::{Error, OpError, XmlError};
-pub use event::{Config, Event, HostInfo, Op, OpOutput, Stray, Unanswered};
+pub use event::{Config, Event, GuestAnswer, GuestExit, HostInfo, Op, OpOutput, Stray, Unanswered};
 pub use metadata::{Metadata, Priority, Reservation};
 pub use names::{NAME_MAX, NAMES_MAX};
+pub use offers::HostOffers;
 pub use spec::{CpuMode, Disk, DiskSource, Interface, InterfaceKind, Needs, Room, Spec};
 pub use stop_cause::StopCause;
 
 /// What the agent holds: the real [`Hypervisor`] or the [`fake::FakeHypervisor`].
 pub trait Handle: Send + Sync {
     /// Asks for an operation; never blocks. The result arrives as [`Event::Done`] with the same id, exactly once, unless
-    /// the handle is dropped before. Operations on one domain are carried out in the order of submission.
+    /// the handle is dropped before. Operations on one domain are carried out in the order of submission, but for those that
+    /// [`Op`] names.
     fn submit(&self, id: u64, op: Op);
 }
 

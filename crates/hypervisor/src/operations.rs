@@ -12,10 +12,13 @@ use virt_sys as sys;
 
 use crate::clock;
 use crate::domain::{DomainState, DomainUuid};
-use crate::error::{CallFailure, OpError, XmlError};
+use crate::error::{CallFailure, OpError};
 use crate::event::{Op, OpOutput};
-use crate::libvirt::{Connection, is_c_text};
-use crate::spec::Spec;
+use crate::libvirt::Connection;
+use crate::offers;
+
+pub(crate) mod guest;
+pub(crate) mod migration;
 
 /// Whether the caller still waits for an operation.
 #[derive(Clone, Default)]
@@ -31,29 +34,12 @@ impl Ticket {
     }
 }
 
-/// The domain that an operation is about.
-pub(crate) fn subject(op: &Op) -> Result<DomainUuid, OpError> {
-    match op {
-        Op::StartPaused { xml } => {
-            if !is_c_text(xml) {
-                return Err(XmlError::Malformed { message: "it contains a NUL character".into() }.into());
-            }
-            Ok(xml.parse::<Spec>()?.uuid)
-        }
-        Op::Resume { uuid }
-        | Op::Suspend { uuid }
-        | Op::Shutdown { uuid }
-        | Op::Destroy { uuid }
-        | Op::Undefine { uuid }
-        | Op::Read { uuid } => Ok(*uuid),
-    }
-}
-
-/// Carries out `op`, whose subject is `uuid`.
+/// Carries out `op`, which is about `uuid`.
 pub(crate) fn perform(
     connection: &Connection,
     op: &Op,
     uuid: DomainUuid,
+    migrate_unsafe: bool,
     ticket: &Ticket,
 ) -> Result<OpOutput, OpError> {
     let act = Act { connection, uuid, ticket };
@@ -65,6 +51,14 @@ pub(crate) fn perform(
         Op::Destroy { .. } => act.destroy(),
         Op::Undefine { .. } => act.undefine(),
         Op::Read { .. } => act.read(),
+        Op::HostOffers => offers::read(connection)
+            .map(|offers| OpOutput::HostOffers(Box::new(offers)))
+            .map_err(|failure| act.refused(failure)),
+        Op::GuestPing { .. } => act.guest_ping(),
+        Op::GuestCommand { path, args, timeout, .. } => act.guest_command(path, args, *timeout),
+        Op::Migrate { destination_uri, data_uri, .. } => {
+            act.migrate(destination_uri, data_uri.as_deref(), migrate_unsafe)
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Contract tests: one suite for the fake and for real QEMU; then what only the real one can show.
 
 mod fake_world;
+mod guest_agent;
+mod migration;
+mod offers;
 mod real_world;
 mod recorder;
 mod suite;

@@ -19,6 +19,9 @@ use crate::suite::World;
 
 const INSIDE: &str = "MAINSTAY_TEST_INSIDE";
 
+/// The file that says that the test ran to its end.
+const ENDED: &str = "ended";
+
 /// Boots, switches the power button on (PM1 of SeaBIOS's ACPI at 0x600), says R on the serial line, halts until the button
 /// is pressed, and powers off. A button that is pressed before it is switched on has no effect.
 const GUEST: [u8; 38] = [
@@ -32,7 +35,7 @@ const GUEST: [u8; 38] = [
     0xfa, 0xf4, // cli; hlt
 ];
 
-const QEMU_CONF: &str = r#"user = "root"
+pub const QEMU_CONF: &str = r#"user = "root"
 group = "root"
 dynamic_ownership = 0
 remember_owner = 0
@@ -42,17 +45,20 @@ cgroup_controllers = [ ]
 stdio_handler = "file"
 "#;
 
-const LIBVIRTD_CONF: &str = r#"auth_unix_rw = "none"
+pub const LIBVIRTD_CONF: &str = r#"auth_unix_rw = "none"
 auth_unix_ro = "none"
 host_uuid = "00000001-7777-4777-8777-777777777771"
 log_filters = "4:util.netdev"
 log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 "#;
 
-/// A user that the QEMU driver looks up even when it does not use it, and everything that libvirt writes to, made private.
-const MOUNTS: &str = r#"set -e
+/// A user that the QEMU driver looks up even when it does not use it, and everything that libvirt writes to, made private. A /sys that
+/// shows the network of the namespace. Arguments: directory, and a host name for a second host in the same namespaces.
+pub const MOUNTS: &str = r#"set -e
 dir=$1
 mount --make-rprivate /
+# A second host has it already.
+[ -n "$2" ] || mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/libvirt /run/lock
 for pair in etc:/etc lib:/var/lib log:/var/log cache:/var/cache; do
@@ -63,16 +69,17 @@ done
 { grep -v '^libvirt-qemu:' /etc/group; echo 'libvirt-qemu:x:64055:'; } > "$dir/group"
 mount --bind "$dir/passwd" /etc/passwd
 mount --bind "$dir/group" /etc/group
-echo '127.0.0.1 localhost hypervisor-test' > "$dir/hosts"
+echo '127.0.0.1 localhost hypervisor-test other-host' > "$dir/hosts"
 mount --bind "$dir/hosts" /etc/hosts
-hostname hypervisor-test
+hostname "${2:-hypervisor-test}"
 ip link set lo up
 "#;
 
-/// Runs `body` inside, by running the test `name` again there.
+/// Runs `body` inside, by running the test `name` (with its module) again there.
 pub fn inside(name: &str, body: impl FnOnce(&RealWorld)) {
     if let Some(dir) = std::env::var_os(INSIDE) {
         body(&RealWorld::start(Path::new(&dir)));
+        fs::write(Path::new(&dir).join(ENDED), "").expect("a file");
         return;
     }
     if let Some(missing) = what_is_missing() {
@@ -95,6 +102,8 @@ pub fn inside(name: &str, body: impl FnOnce(&RealWorld)) {
         let log = fs::read_to_string(dir.path().join("log/libvirtd.log")).unwrap_or_default();
         panic!("{name} failed inside its namespaces, see above ({status}). libvirtd's log:\n{log}");
     }
+    // A name that no test has would run none, and succeed.
+    assert!(dir.path().join(ENDED).exists(), "no test {name} ran inside");
 }
 
 fn what_is_missing() -> Option<String> {
@@ -127,7 +136,9 @@ impl RealWorld {
         let mounted = Command::new("sh").args(["-c", MOUNTS, "sh"]).arg(dir).status().expect("sh");
         assert!(mounted.success(), "mounts");
         let news = Recorder::default();
-        let config = Config { resync_interval: Duration::from_secs(2), ..Config::default() };
+        // libvirt does not know the storage of the tests to be shared.
+        let config =
+            Config { resync_interval: Duration::from_secs(2), migrate_unsafe: true, ..Config::default() };
         let hypervisor = Hypervisor::start(config, news.sink()).expect("threads");
         let world = RealWorld {
             dir: dir.to_owned(),
@@ -163,13 +174,20 @@ impl RealWorld {
         let _ = fs::remove_file("/run/libvirtd.pid");
     }
 
-    pub fn virsh(&self, arguments: &[&str]) {
+    pub fn sh(&self, line: &str) {
+        let status = Command::new("sh").args(["-c", line]).status().expect("sh");
+        assert!(status.success(), "{line}");
+    }
+
+    /// What it printed.
+    pub fn virsh(&self, arguments: &[&str]) -> String {
         let output = Command::new("virsh")
             .args(["-q", "-c", "qemu:///system"])
             .args(arguments)
             .output()
             .expect("virsh");
         assert!(output.status.success(), "virsh {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     pub fn qemu(&self, uuid: DomainUuid) -> u32 {
@@ -188,8 +206,26 @@ impl RealWorld {
         }
     }
 
+    /// Where this world keeps its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     fn disk(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.raw"))
+    }
+
+    /// A definition with a disk that boots `program`.
+    pub fn xml_of(&self, name: &str, program: &[u8]) -> (DomainUuid, String) {
+        let path = self.disk(name);
+        if !path.exists() {
+            // SeaBIOS boots no disk of less than 1 MiB.
+            let mut image = vec![0u8; 1 << 20];
+            image[..program.len()].copy_from_slice(program);
+            image[510..512].copy_from_slice(&[0x55, 0xaa]);
+            fs::write(&path, image).expect("an image");
+        }
+        crate::domain_xml(name, path.to_str().expect("UTF-8"))
     }
 }
 
@@ -230,15 +266,7 @@ impl World for RealWorld {
     }
 
     fn xml(&self, name: &str) -> (DomainUuid, String) {
-        let path = self.disk(name);
-        if !path.exists() {
-            // SeaBIOS boots no disk of less than 1 MiB.
-            let mut image = vec![0u8; 1 << 20];
-            image[..GUEST.len()].copy_from_slice(&GUEST);
-            image[510..512].copy_from_slice(&[0x55, 0xaa]);
-            fs::write(&path, image).expect("an image");
-        }
-        crate::domain_xml(name, path.to_str().expect("UTF-8"))
+        self.xml_of(name, &GUEST)
     }
 
     fn wait_booted(&self, name: &str) {

@@ -1,9 +1,11 @@
 //! What every hypervisor must do, the fake one and the real one alike.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use mainstay_hypervisor::{
-    DomainState, DomainUuid, Event, Handle, Op, OpError, OpOutput, PauseReason, StopCause,
+    DomainState, DomainUuid, Event, GuestAnswer, Handle, NAME_MAX, NAMES_MAX, Op, OpError, OpOutput,
+    PauseReason, StopCause,
 };
 
 use mainstay_core::Time;
@@ -25,6 +27,17 @@ pub trait World {
     fn terminate_qemu(&self, uuid: DomainUuid);
     /// Somebody else takes or frees the write lock of the domain's image.
     fn lock_image(&self, name: &str, locked: bool);
+}
+
+/// On a busy machine libvirt takes its time.
+const PATIENT: Duration = Duration::from_secs(30);
+
+fn guest_command(uuid: DomainUuid) -> Op {
+    Op::GuestCommand { uuid, path: "/bin/true".into(), args: vec![], timeout: PATIENT }
+}
+
+fn migrate(uuid: DomainUuid, uri: &str) -> Op {
+    Op::Migrate { uuid, destination_uri: uri.into(), data_uri: None, timeout: PATIENT }
 }
 
 const PAUSED: DomainState = DomainState::Paused { reason: PauseReason::User };
@@ -67,6 +80,9 @@ pub fn run_all(world: &dyn World) {
     stop_causes_are_told(world);
     domains_of_two_are_in_one_snapshot(world);
     news_say_when_they_were_asked_for(world);
+    host_tells_what_it_offers(world);
+    guest_without_channel_is_told_as_such(world);
+    migration_that_cannot_begin_leaves_the_vm(world);
 }
 
 fn connecting_tells_the_host_and_a_complete_snapshot(world: &dyn World) {
@@ -184,6 +200,9 @@ fn operations_on_nothing_say_so(world: &dyn World) {
         Op::Destroy { uuid },
         Op::Undefine { uuid },
         Op::Read { uuid },
+        Op::GuestPing { uuid },
+        guest_command(uuid),
+        migrate(uuid, "qemu+tcp://127.0.0.1:1/system"),
     ] {
         assert_eq!(op(world, what.clone()), Err(OpError::NoSuchDomain { uuid }), "{what:?}");
     }
@@ -276,4 +295,46 @@ fn news_say_when_they_were_asked_for(world: &dyn World) {
     });
     let dates: Vec<Time> = dates.collect();
     assert!(dates.is_sorted() && dates.first().is_some_and(|first| *first >= begun), "{dates:?}");
+}
+
+fn host_tells_what_it_offers(world: &dyn World) {
+    let Ok(OpOutput::HostOffers(offers)) = op(world, Op::HostOffers) else { panic!("it can be asked") };
+    let lists =
+        [&offers.networks, &offers.bridges, &offers.cpu_models, &offers.machine_types, &offers.devices];
+    for names in lists {
+        assert!(names.len() <= NAMES_MAX && names.is_sorted(), "{names:?}");
+        assert!(names.iter().all(|name| !name.is_empty() && name.len() <= NAME_MAX), "{names:?}");
+    }
+}
+
+fn guest_without_channel_is_told_as_such(world: &dyn World) {
+    let uuid = running(world, "mute");
+    assert_eq!(op(world, Op::GuestPing { uuid }), Ok(OpOutput::Guest(GuestAnswer::NoChannel)));
+    let result = op(world, guest_command(uuid));
+    assert!(matches!(result, Err(OpError::NoGuestAgent { .. })), "{result:?}");
+    done(world, Op::Destroy { uuid });
+    for what in [Op::GuestPing { uuid }, guest_command(uuid)] {
+        let result = op(world, what);
+        assert!(matches!(result, Err(OpError::WrongState { .. })), "{result:?}");
+    }
+    remove(world, uuid);
+}
+
+fn migration_that_cannot_begin_leaves_the_vm(world: &dyn World) {
+    let uuid = running(world, "stays");
+    for bad in ["", "qemu+tcp://host\0/system"] {
+        let result = op(world, migrate(uuid, bad));
+        assert!(matches!(result, Err(OpError::NotAttempted { .. })), "{result:?}");
+    }
+    let result = op(world, migrate(uuid, "qemu+tcp://127.0.0.1:1/system"));
+    assert!(
+        matches!(&result, Err(OpError::DestinationUnreachable { uri, .. }) if uri == "qemu+tcp://127.0.0.1:1/system"),
+        "{result:?}"
+    );
+    let Ok(OpOutput::Domain(read)) = op(world, Op::Read { uuid }) else { panic!("it is there") };
+    assert_eq!((read.state, read.persistent), (DomainState::Running, true));
+    done(world, Op::Destroy { uuid });
+    let result = op(world, migrate(uuid, "qemu+tcp://127.0.0.1:1/system"));
+    assert!(matches!(result, Err(OpError::WrongState { .. })), "{result:?}");
+    remove(world, uuid);
 }
