@@ -33,6 +33,12 @@ enum Key {
     Isolated,
     /// Most hosts went silent at once.
     Storm,
+    /// Protection is suspended.
+    Suspended(DatastoreName),
+    /// Too little is kept for failures.
+    Admission,
+    /// A VM runs, but its guest agent does not answer.
+    NotVerified(VmId),
 }
 
 /// The alarms that stand on this host.
@@ -86,6 +92,9 @@ fn raises(event: &Event) -> Option<Key> {
         Event::HostIsolated => Some(Key::Isolated),
         Event::StormSuspected { .. } => Some(Key::Storm),
         Event::TimingDiffers { host, .. } => Some(Key::Timing(host.clone())),
+        Event::ProtectionSuspended { datastore, .. } => Some(Key::Suspended(datastore.clone())),
+        Event::AdmissionNotMet { .. } => Some(Key::Admission),
+        Event::VmNotVerified { vm, .. } => Some(Key::NotVerified(vm.id)),
         Event::AgentStarted { .. }
         | Event::ElectionStarted { .. }
         | Event::BecamePrimary { .. }
@@ -122,6 +131,16 @@ fn raises(event: &Event) -> Option<Key> {
         | Event::StormOver
         | Event::HeartbeatDatastoresChosen { .. }
         | Event::TimingAgrees { .. }
+        | Event::SettingsChanged { .. }
+        | Event::VmWaitsForOthers { .. }
+        | Event::OrderGivenUp { .. }
+        | Event::MaintenanceBegun { .. }
+        | Event::MaintenanceReached { .. }
+        | Event::MaintenanceLeft { .. }
+        | Event::VmOrdered { .. }
+        | Event::VmOrderFailed { .. }
+        | Event::ProtectionResumed { .. }
+        | Event::AdmissionMet
         | Event::HypervisorLost
         | Event::HypervisorBack => None,
     }
@@ -158,6 +177,17 @@ fn ends(event: &Event, key: &Key) -> bool {
         }
         Key::Isolated => matches!(event, Event::HostNotIsolated),
         Key::Storm => matches!(event, Event::StormOver | Event::SteppedDown { .. }),
+        // Whoever owns the datastore now says it again.
+        Key::Suspended(name) => match event {
+            Event::ProtectionResumed { datastore, .. } | Event::OwnershipLost { datastore, .. } => {
+                name == datastore
+            }
+            other => matches!(other, Event::SteppedDown { .. }),
+        },
+        Key::Admission => matches!(event, Event::AdmissionMet | Event::SteppedDown { .. }),
+        Key::NotVerified(id) => {
+            is_about(event, *id) && (is_settling(event) || matches!(event, Event::VmRestarted { .. }))
+        }
         Key::Timing(host) => match event {
             Event::TimingAgrees { host: agreeing } => host == agreeing,
             other => matches!(other, Event::SteppedDown { .. }),

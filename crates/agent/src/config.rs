@@ -159,6 +159,7 @@ impl AgentConfig {
             isolation_response: self.isolation.response.core(),
             shutdown_timeout: mainstay_core::Span(self.isolation.shutdown_timeout.as_micros() as u64),
             heartbeat_datastores: self.heartbeat.clone(),
+            rehearse: true,
         }
     }
 

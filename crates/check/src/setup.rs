@@ -172,5 +172,5 @@ pub(crate) fn boot_id(host: usize, boot: u64) -> BootId {
 
 /// What the VM needs.
 pub(crate) fn spec() -> VmSpec {
-    VmSpec { xml: XmlId(1), memory_mib: 1_024, vcpus: 1, priority: Priority::Medium }
+    VmSpec { xml: XmlId(1), memory_mib: 1_024, vcpus: 1, priority: Priority::Medium, ..VmSpec::default() }
 }

@@ -8,7 +8,9 @@
 
 mod following;
 mod frozen;
+mod guests;
 mod isolated;
+mod orders;
 mod starts;
 
 use crate::effect::{Effect, VmAction};
@@ -20,12 +22,16 @@ use crate::leases::Lease;
 use crate::local_vms::Domains;
 use crate::out::Out;
 use crate::register::{
-    Claim, ClaimState, Desired, Entry, IsolationResponse, Priority, ProtectedList, StopCause, VmSpec,
+    Claim, ClaimState, Desired, Entry, Guest, IsolationResponse, OrderKind, Priority, ProtectedList,
+    StopCause, VmSpec,
 };
 use crate::time::{Span, Time};
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use guests::Asking;
 pub(crate) use isolated::IsolationNow;
+use orders::Obeyed;
 use serde::{Deserialize, Serialize};
 
 /// How long to wait before a removal that failed is tried again.
@@ -110,6 +116,9 @@ struct Slot {
     asked_to_stop: Option<Time>,
     /// This host powered it off: until then its being destroyed is not its user's word either.
     powered_off: Option<Time>,
+    /// The owner's last order, and what came of it (R74).
+    order: Option<Obeyed>,
+    guest: Asking,
 }
 
 impl Slot {
@@ -138,6 +147,8 @@ impl Slot {
             continued: None,
             asked_to_stop: None,
             powered_off: None,
+            order: None,
+            guest: Asking::default(),
         }
     }
 }
@@ -182,6 +193,8 @@ pub(crate) struct HostSide<'a> {
     pub(crate) concurrent_starts: u32,
     /// Versions of XML that are on the datastore.
     pub(crate) stored: &'a BTreeMap<VmId, VmSpec>,
+    /// What the host can give to VMs.
+    pub(crate) offers: Option<&'a Arc<crate::settings::HostOffers>>,
     /// The run lease on this datastore, while there is one.
     pub(crate) lease: Option<Lease>,
     /// When the last heartbeat was begun that arrived on this datastore.
@@ -287,6 +300,8 @@ impl Claims {
         self.end_frozen_arrivals(host, out);
         self.advance_starts(look, host, out);
         self.respond_to_isolation(look, host, out);
+        self.obey(look, host, out);
+        self.ask_guests(look, out);
         self.thaw(look, host, out);
         self.continue_after_io_errors(look, host, out);
     }
@@ -395,6 +410,8 @@ impl Claims {
             | Stage::Removing { .. }
             | Stage::Doubtful { .. } => None,
         };
-        self.slots.values().filter_map(due).min()
+        let asks = self.slots.values().filter_map(Slot::ask_at);
+        let orders = self.slots.values().filter_map(Slot::order_at);
+        self.slots.values().filter_map(due).chain(asks).chain(orders).min()
     }
 }

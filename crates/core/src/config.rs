@@ -36,6 +36,13 @@ pub struct Config {
     /// Which datastores carry the heartbeats by which hosts are judged.
     #[serde(default)]
     pub heartbeat_datastores: HeartbeatChoice,
+    /// Whether a primary keeps a plan for each host's failure at hand (R78).
+    #[serde(default = "yes")]
+    pub rehearse: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// How heartbeat datastores are chosen.

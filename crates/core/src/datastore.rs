@@ -66,6 +66,8 @@ struct PowerOnWriter {
     /// [`PowerOnList::complete`], likewise.
     complete: bool,
     retry: Time,
+    /// What the host offers, as the list under way or on disk says it.
+    offers: Option<Arc<crate::settings::HostOffers>>,
 }
 
 /// A datastore.
@@ -86,6 +88,8 @@ pub(crate) struct Datastore {
     fast_since: Option<Time>,
     /// R14: the failure time-outs that other hosts have written.
     timeouts: BTreeMap<HostId, Span>,
+    /// R72: until when the guard of a host may hold, as its last heartbeat here said.
+    holds: BTreeMap<HostId, Time>,
     /// R25: this host has promised not to contend before that.
     promised: Time,
     /// The epoch whose owner has said that it gave it up.
@@ -180,6 +184,7 @@ impl Datastore {
             slow: false,
             fast_since: None,
             timeouts: BTreeMap::new(),
+            holds: BTreeMap::new(),
             promised: Time(0),
             told_released: None,
             released: None,
@@ -192,6 +197,7 @@ impl Datastore {
                 isolated: false,
                 complete: false,
                 retry: now,
+                offers: None,
             },
             connected: false,
             error: None,
@@ -389,6 +395,11 @@ impl Datastore {
     }
 
     /// Age of this host's own last heartbeat here.
+    /// R72: until when that host's guard may not freeze VMs of this datastore.
+    pub(crate) fn held_until(&self, host: &HostId) -> Option<Time> {
+        self.holds.get(host).copied()
+    }
+
     pub(crate) fn heartbeat_age(&self, now: Time) -> Option<Span> {
         self.beaten.map(|at| now.since(at))
     }

@@ -112,6 +112,21 @@ pub enum VmAction {
         /// The VM.
         vm: VmId,
     },
+    /// Live-migrate it to that host.
+    Migrate {
+        /// The VM.
+        vm: VmId,
+        /// Where.
+        to: HostId,
+    },
+    /// Ask its guest agent whether it is there, and let it run that command. [`crate::VmOutcome::Done`]: it answered, and the
+    /// command succeeded.
+    AskGuest {
+        /// The VM.
+        vm: VmId,
+        /// Words separated by blanks; `None`: only whether it answers.
+        command: Option<Arc<str>>,
+    },
     /// Remove the stale definition of a VM that belongs to another host now.
     Undefine {
         /// The VM.

@@ -6,7 +6,7 @@ mod text;
 use crate::election::PrimaryReason;
 use crate::host_liveness::HostState;
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
-use crate::register::{IsolationResponse, StopCause};
+use crate::register::{IsolationResponse, OrderKind, StopCause};
 use crate::time::Span;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -376,6 +376,90 @@ pub enum Event {
     },
     /// The second look is done.
     StormOver,
+    /// The administrator changed the settings of the cluster.
+    SettingsChanged {
+        /// What was changed, in words.
+        text: Arc<str>,
+    },
+    /// A VM could start, but others go first.
+    VmWaitsForOthers {
+        /// The VM.
+        vm: VmName,
+        /// What it waits for.
+        reason: Arc<str>,
+    },
+    /// Others no longer wait for a VM: its time-out is over.
+    OrderGivenUp {
+        /// The VM that is not ready.
+        vm: VmName,
+    },
+    /// A VM that was restarted runs, but its guest agent, which answered before, does not.
+    VmNotVerified {
+        /// The VM.
+        vm: VmName,
+        /// Where it runs.
+        host: HostId,
+        /// It is ended there and started elsewhere. Otherwise it is left running.
+        again: bool,
+    },
+    /// A host is being emptied for maintenance.
+    MaintenanceBegun {
+        /// The host.
+        host: HostId,
+        /// How many VMs run on it.
+        vms: u32,
+    },
+    /// A host in maintenance is empty.
+    MaintenanceReached {
+        /// The host.
+        host: HostId,
+    },
+    /// A host takes VMs again.
+    MaintenanceLeft {
+        /// The host.
+        host: HostId,
+    },
+    /// The owner asks a host to move a VM, or to shut it down.
+    VmOrdered {
+        /// The VM.
+        vm: VmName,
+        /// Where it runs.
+        host: HostId,
+        /// What is asked.
+        order: OrderKind,
+    },
+    /// The host could not.
+    VmOrderFailed {
+        /// The VM.
+        vm: VmName,
+        /// Where it runs.
+        host: HostId,
+        /// What was asked.
+        order: OrderKind,
+        /// Why not.
+        reason: Arc<str>,
+    },
+    /// Protection of the VMs of a datastore is suspended.
+    ProtectionSuspended {
+        /// The datastore.
+        datastore: DatastoreName,
+        /// For how long yet.
+        left: Span,
+    },
+    /// Protection of the VMs of a datastore goes on.
+    ProtectionResumed {
+        /// The datastore.
+        datastore: DatastoreName,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// Not all VMs would come back after the failures that admission control asks for.
+    AdmissionNotMet {
+        /// What would happen.
+        objection: Arc<str>,
+    },
+    /// They would again.
+    AdmissionMet,
 }
 
 impl Event {
@@ -412,7 +496,22 @@ impl Event {
             | Event::StormOver
             | Event::HeartbeatDatastoresChosen { .. }
             | Event::TimingAgrees { .. }
+            | Event::SettingsChanged { .. }
+            | Event::VmWaitsForOthers { .. }
+            | Event::MaintenanceBegun { .. }
+            | Event::MaintenanceReached { .. }
+            | Event::MaintenanceLeft { .. }
+            | Event::VmOrdered { .. }
+            | Event::ProtectionResumed { .. }
+            | Event::AdmissionMet
             | Event::HypervisorBack => Severity::Info,
+            Event::VmNotVerified { again, .. } => {
+                if *again {
+                    Severity::Warning
+                } else {
+                    Severity::Alarm
+                }
+            }
             Event::VmStopped { restart, .. } => {
                 if *restart {
                     Severity::Warning
@@ -431,6 +530,8 @@ impl Event {
             | Event::IsolationResponseApplied { .. }
             | Event::ShutdownTimedOut { .. }
             | Event::MessageUnreadable { .. }
+            | Event::OrderGivenUp { .. }
+            | Event::VmOrderFailed { .. }
             | Event::HypervisorLost => Severity::Warning,
             Event::DatastoreLost { .. }
             | Event::RegisterUnreadable { .. }
@@ -442,6 +543,8 @@ impl Event {
             | Event::HostIsolated
             | Event::StormSuspected { .. }
             | Event::TimingDiffers { .. }
+            | Event::ProtectionSuspended { .. }
+            | Event::AdmissionNotMet { .. }
             | Event::VmActiveTwice { .. } => Severity::Alarm,
         }
     }
@@ -473,6 +576,11 @@ impl Event {
             | Event::IsolationResponseApplied { vm, .. }
             | Event::ShutdownTimedOut { vm, .. }
             | Event::IsolationResponseStopped { vm }
+            | Event::VmWaitsForOthers { vm, .. }
+            | Event::OrderGivenUp { vm }
+            | Event::VmNotVerified { vm, .. }
+            | Event::VmOrdered { vm, .. }
+            | Event::VmOrderFailed { vm, .. }
             | Event::VmCopyRemoved { vm, .. } => Some(vm),
             Event::AgentStarted { .. }
             | Event::ElectionStarted { .. }
@@ -497,6 +605,14 @@ impl Event {
             | Event::HeartbeatDatastoresChosen { .. }
             | Event::TimingDiffers { .. }
             | Event::TimingAgrees { .. }
+            | Event::SettingsChanged { .. }
+            | Event::MaintenanceBegun { .. }
+            | Event::MaintenanceReached { .. }
+            | Event::MaintenanceLeft { .. }
+            | Event::ProtectionSuspended { .. }
+            | Event::ProtectionResumed { .. }
+            | Event::AdmissionNotMet { .. }
+            | Event::AdmissionMet
             | Event::HypervisorLost
             | Event::HypervisorBack => None,
         }

@@ -8,6 +8,9 @@
 //! - R51: a lease that ended and came back is another *term*. A VM is thawed only in the term in which the agent has looked
 //!   at the protected list.
 //!
+//! - R72: during a suspension of protection the agent has the guard *hold*: nothing is frozen at the end of a lease. A hold
+//!   counts from when a heartbeat that says so is on disk: an owner that finds none there may rely on leases.
+//!
 //! It does not: know libvirt, owners or claims; decide that a VM may run. It holds VMs back until the agent has looked.
 
 mod messages;
@@ -31,8 +34,12 @@ const FREEZE_RETRY: Span = Span::from_millis(20);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Guarded {
     counter: u64,
-    in_flight: Option<(OpId, Time)>,
+    in_flight: Option<Writing>,
     due: Time,
+    /// No freezing until then, as the agent wants it.
+    hold_wanted: Option<Time>,
+    /// And as it is on disk: this is what counts.
+    hold: Time,
     /// Nothing depends on this datastore: it is written to now and then.
     slow: bool,
     /// The lease ends then; in the past: it is over.
@@ -42,6 +49,15 @@ struct Guarded {
     /// The end has been acted on.
     lapsed: bool,
     vms: BTreeMap<VmId, ProcessState>,
+}
+
+/// A heartbeat on its way to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Writing {
+    op: OpId,
+    started: Time,
+    /// The hold that it tells of.
+    hold: Option<Time>,
 }
 
 /// The guard.
@@ -64,11 +80,15 @@ impl Guard {
             let left = config.leases.iter().find(|(datastore, _)| datastore == name);
             // Never longer than by the times of now: others wait no longer than by those.
             let until = left.map_or(Time(0), |(_, until)| (*until).min(now + config.timing.lease));
-            let lapsed = until <= now;
+            let hold = config.holds.iter().find(|(datastore, _)| datastore == name);
+            let hold = hold.map_or(Time(0), |(_, until)| *until);
+            let lapsed = until <= now && hold <= now;
             Guarded {
                 counter: 0,
                 in_flight: None,
                 due: now,
+                hold_wanted: Some(hold).filter(|until| *until > now),
+                hold,
                 slow: false,
                 until,
                 term: u64::from(!lapsed),
@@ -107,9 +127,9 @@ impl Guard {
     /// When [`GuardInput::Tick`] is wanted next.
     pub fn next_deadline(&self) -> Time {
         let of = |guarded: &Guarded| {
-            let end = if guarded.lapsed { Time(u64::MAX) } else { guarded.until };
+            let end = if guarded.lapsed { Time(u64::MAX) } else { guarded.until.max(guarded.hold) };
             let beat = if guarded.in_flight.is_some() { Time(u64::MAX) } else { guarded.due };
-            end.min(beat)
+            end.min(beat).min(guarded.hold_wanted.unwrap_or(Time(u64::MAX)))
         };
         let retry = self.retry.values().copied();
         self.datastores.values().map(of).chain(retry).min().unwrap_or(Time(u64::MAX))
@@ -127,7 +147,10 @@ impl Guard {
 
     fn end_leases(&mut self, now: Time, effects: &mut Vec<GuardEffect>) {
         for (name, guarded) in &mut self.datastores {
-            if guarded.lapsed || now < guarded.until {
+            if guarded.hold_wanted.is_some_and(|until| until <= now) {
+                guarded.end_hold(name, now, effects);
+            }
+            if guarded.lapsed || now < guarded.until || now < guarded.hold {
                 continue;
             }
             guarded.lapsed = true;
@@ -163,7 +186,7 @@ impl Guard {
             guarded.due = now + if guarded.slow { timing.resync() } else { timing.heartbeat };
             self.operations += 1;
             let op = OpId(self.operations);
-            guarded.in_flight = Some((op, now));
+            guarded.in_flight = Some(Writing { op, started: now, hold: guarded.hold_wanted });
             let register = HeartbeatRegister {
                 boot: self.config.boot,
                 incarnation: self.config.incarnation,
@@ -172,6 +195,7 @@ impl Guard {
                 agent_well,
                 failure_timeout: Some(timing.failure_timeout),
                 slow: guarded.slow,
+                hold: guarded.hold_wanted.map(|until| until.since(now)),
             };
             effects.push(GuardEffect::Write { op, datastore: name.clone(), register });
         }
@@ -179,8 +203,11 @@ impl Guard {
 
     fn on_written(&mut self, op: OpId, error: Option<Arc<str>>, now: Time, effects: &mut Vec<GuardEffect>) {
         let written = self.datastores.iter_mut().find_map(|(name, guarded)| {
-            let (_, started) = guarded.in_flight.take_if(|(id, _)| *id == op)?;
-            Some((name.clone(), started))
+            let writing = guarded.in_flight.take_if(|writing| writing.op == op)?;
+            if error.is_none() && writing.hold.is_some() && guarded.hold_wanted.is_some() {
+                guarded.take_hold(name, writing.hold.unwrap_or_default(), effects);
+            }
+            Some((name.clone(), writing.started))
         });
         let Some((datastore, started)) = written else { return };
         #[cfg(feature = "broken-rules")]
@@ -248,6 +275,24 @@ impl Guard {
                     guarded.due = now;
                 }
             }
+            GuardOrder::Hold { datastore, until } => {
+                if let Some(guarded) = self.datastores.get_mut(&datastore)
+                    && until > now
+                    && guarded.hold_wanted.is_none_or(|wanted| until > wanted)
+                {
+                    if guarded.hold_wanted.is_none() {
+                        // At once: it counts when it is on disk.
+                        guarded.due = now;
+                    }
+                    guarded.hold_wanted = Some(until);
+                }
+            }
+            GuardOrder::EndHold { datastore } => {
+                if let Some(guarded) = self.datastores.get_mut(&datastore) {
+                    guarded.end_hold(&datastore, now, effects);
+                }
+                self.end_leases(now, effects);
+            }
             GuardOrder::Adopt { vm } => effects.push(GuardEffect::Inspect { vm }),
             GuardOrder::Thaw { vm, term } => {
                 let bound = || self.datastores.iter().filter(|(_, guarded)| guarded.vms.contains_key(&vm));
@@ -297,6 +342,23 @@ impl Guard {
 }
 
 impl Guarded {
+    /// R72: a heartbeat that tells of it is on disk.
+    fn take_hold(&mut self, name: &DatastoreName, until: Time, effects: &mut Vec<GuardEffect>) {
+        if until > self.hold {
+            self.hold = until;
+            effects.push(GuardEffect::KeepHold { datastore: name.clone(), until });
+        }
+    }
+
+    /// Leases count again, from this moment on; and the next heartbeat says so.
+    fn end_hold(&mut self, name: &DatastoreName, now: Time, effects: &mut Vec<GuardEffect>) {
+        if self.hold_wanted.take().is_some() {
+            self.hold = Time(0);
+            self.due = now;
+            effects.push(GuardEffect::KeepHold { datastore: name.clone(), until: Time(0) });
+        }
+    }
+
     fn report(&self, name: &DatastoreName) -> GuardReport {
         GuardReport::Lease { datastore: name.clone(), term: self.term, until: self.until }
     }

@@ -15,6 +15,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// How many VMs may be reported that are not (yet) to be watched.
+/// A hold is told anew when it lasts so much longer.
+const HOLD_STEP: Span = Span::from_secs(1);
+
 const UNWATCHED_MAX: usize = 64;
 
 /// A lease, as the guard reported it.
@@ -47,6 +50,11 @@ pub(crate) struct GuardSide {
     watching: BTreeMap<DatastoreName, (Vec<VmId>, bool)>,
     passed: BTreeMap<DatastoreName, Time>,
     paced: BTreeMap<DatastoreName, bool>,
+    /// Holds that the guard was told of (R72): until when, and when it was told.
+    holds: BTreeMap<DatastoreName, (Time, Time)>,
+    /// What the guard may still hold since before it was connected.
+    old_holds: BTreeMap<DatastoreName, Time>,
+    hello: Time,
     alive_due: Time,
 }
 
@@ -71,6 +79,9 @@ impl GuardSide {
                 self.watching.clear();
                 self.passed.clear();
                 self.paced.clear();
+                self.holds.clear();
+                self.old_holds.clear();
+                self.hello = now;
                 self.alive_due = now;
             }
             GuardReport::Lease { datastore, term, until } => {
@@ -140,6 +151,31 @@ impl GuardSide {
     }
 
     /// Shows the guard that the agent is well.
+    /// R72: nothing of that datastore is to be frozen until then.
+    pub(crate) fn hold(&mut self, datastore: &DatastoreName, until: Time, out: &mut Out<'_>) {
+        let known = self.holds.get(datastore).map_or(Time(0), |(until, _)| *until);
+        // The same hold, as it is worked out with each heartbeat, differs a little.
+        if self.connected && until > known + HOLD_STEP {
+            self.holds.insert(datastore.clone(), (until, out.now));
+            let order = GuardOrder::Hold { datastore: datastore.clone(), until };
+            out.effects.push(Effect::Guard(order));
+        }
+    }
+
+    /// Leases count. A guard that was just connected is told as well: it may hold since before.
+    pub(crate) fn end_hold(&mut self, datastore: &DatastoreName, out: &mut Out<'_>) {
+        let first = self.connected && self.old_holds.insert(datastore.clone(), out.now).is_none();
+        if self.connected && (self.holds.remove(datastore).is_some() || first) {
+            out.effects.push(Effect::Guard(GuardOrder::EndHold { datastore: datastore.clone() }));
+        }
+    }
+
+    /// Since when the guard may hold.
+    pub(crate) fn held_since(&self, datastore: &DatastoreName) -> Option<Time> {
+        let old = (self.connected && !self.old_holds.contains_key(datastore)).then_some(self.hello);
+        self.holds.get(datastore).map(|(_, since)| *since).or(old)
+    }
+
     pub(crate) fn show_life(&mut self, incarnation: Incarnation, timing: &Timing, out: &mut Out<'_>) {
         if self.connected && out.now >= self.alive_due {
             self.alive_due = out.now + timing.heartbeat;

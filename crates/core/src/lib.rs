@@ -27,8 +27,10 @@ pub mod message;
 mod out;
 mod ownership;
 mod peers;
+mod placing;
 mod protected_list;
 pub mod register;
+pub mod settings;
 pub mod time;
 pub mod timing;
 pub mod view;
@@ -44,6 +46,7 @@ pub use ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, OpId, Token, Vm
 pub use input::{Command, DiskOutcome, Domain, DomainState, Input, ReadRegister, VmOutcome};
 pub use machine::Core;
 pub use message::{Body, Capacity, Message};
+pub use placing::{HostPlan, LeftOutVm, PlacedVm, RehearsalScene, Rehearsed};
 pub use register::{RegisterId, RegisterValue};
 pub use time::{Span, Time};
 pub use timing::Timing;

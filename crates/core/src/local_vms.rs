@@ -67,6 +67,8 @@ pub(crate) struct LocalVms {
     well: bool,
     seen: bool,
     pub(crate) capacity: Capacity,
+    /// What the host can give to VMs; `None`: not known yet.
+    pub(crate) offers: Option<Arc<crate::settings::HostOffers>>,
     stored: BTreeMap<DatastoreName, BTreeMap<VmId, VmSpec>>,
     storing: BTreeMap<(DatastoreName, VmId), Storing>,
     problems: BTreeMap<VmId, Arc<str>>,
@@ -80,6 +82,7 @@ impl LocalVms {
             well: false,
             seen: false,
             capacity: Capacity::default(),
+            offers: None,
             stored: BTreeMap::new(),
             storing: BTreeMap::new(),
             problems: BTreeMap::new(),

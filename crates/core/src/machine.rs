@@ -4,7 +4,9 @@
 mod judging;
 mod messages;
 mod operators;
+mod rehearsing;
 mod reviewing;
+mod setting;
 
 use crate::claims::{HostSide, IsolationNow};
 use crate::config::Config;
@@ -23,22 +25,35 @@ use crate::local_vms::LocalVms;
 use crate::message::{Body, Heartbeat, HeartbeatAck, Message, OwnedDatastore, Promise, Rank};
 use crate::out::{Counters, Out};
 use crate::peers::{DiskEvidence, Peer};
+use crate::placing::PlansAtHand;
 use crate::protected_list::{Candidate, OwnerSide, PowerOnSeen};
+use crate::settings::Settings;
 use crate::time::Time;
 use crate::view::View;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// An operator's request whose effect is still to reach the disk.
+/// A request that is answered when it is on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Pending {
     request: u64,
     command: Command,
-    datastore: DatastoreName,
-    vm: crate::ids::VmId,
+    until: Until,
     answer: String,
+}
+
+/// What has to be on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Until {
+    /// The entry of a VM.
+    Vm(DatastoreName, crate::ids::VmId),
+    /// Settings, on all datastores that this host owns.
+    Settings(u64),
+    /// What was asked about suspension, on all datastores that this host owns.
+    Suspension,
 }
 
 /// One host's part in the protocol.
@@ -61,6 +76,24 @@ pub struct Core {
     states: BTreeMap<HostId, HostState>,
     heartbeat_due: Time,
     pending: Vec<Pending>,
+    /// R70: the newest that were seen on any datastore.
+    pub(crate) settings: Arc<Settings>,
+    /// Plans at hand, while this host is primary.
+    pub(crate) standing: PlansAtHand,
+    rehearsal_stale: bool,
+    /// Admission control objects since then; and whether that was told.
+    objecting: Option<(Time, bool)>,
+    /// Since when VMs have been waiting for hosts, or for one another.
+    round: Option<Time>,
+    /// When the order of starts may let somebody go.
+    place_again: Option<Time>,
+    /// R75: hosts that can take VMs, with the datastores that they reach; and the settings when that was noted.
+    relevant: BTreeSet<(HostId, Option<DatastoreName>)>,
+    relevant_revision: u64,
+    /// Hosts of which a person said that they are down (R73).
+    pub(crate) confirmed_down: BTreeSet<HostId>,
+    /// Hosts in maintenance of which it was told that they are empty.
+    emptied: BTreeSet<HostId>,
     announced: bool,
     stopping: bool,
     /// The time of the last step.
@@ -96,6 +129,16 @@ impl Core {
             states: BTreeMap::new(),
             heartbeat_due: now,
             pending: Vec::new(),
+            settings: Arc::new(Settings::default()),
+            standing: PlansAtHand::default(),
+            rehearsal_stale: false,
+            objecting: None,
+            round: None,
+            place_again: None,
+            relevant: BTreeSet::new(),
+            relevant_revision: 0,
+            confirmed_down: BTreeSet::new(),
+            emptied: BTreeSet::new(),
             announced: false,
             stopping: false,
             now,
@@ -134,6 +177,7 @@ impl Core {
             Input::Domain { as_of, domain } => self.vms.on_domain(as_of, domain),
             Input::HypervisorLost => self.vms.on_lost(&mut out),
             Input::Capacity(capacity) => self.vms.capacity = capacity,
+            Input::Offers(offers) => self.vms.offers = Some(offers),
             Input::VmDone { op, outcome } => {
                 for datastore in self.datastores.values_mut() {
                     datastore.claims.on_vm_done(op, &outcome, &mut out);
@@ -168,6 +212,7 @@ impl Core {
         self.vms.on_tick(&self.config.datastores, out);
         self.tick_datastores(out);
         self.review(out);
+        self.rehearse(out);
         self.answer_operators(out);
         self.tell_of_releases(out);
         self.send_heartbeat(out);
@@ -202,6 +247,21 @@ impl Core {
         for (name, datastore) in &self.datastores {
             if let Some(until) = datastore.ownership.lease_end() {
                 self.guard.pass(name, until, out);
+            }
+            // R72.
+            if let Some(list) =
+                datastore.list.as_ref().filter(|_| datastore.ownership.epoch(out.now).is_some())
+            {
+                match list.hold(out.now) {
+                    Some(left) => self.guard.hold(name, out.now + left, out),
+                    None if list.on_disk().is_some() => self.guard.end_hold(name, out),
+                    None => {}
+                }
+            } else if let Some(look) = &datastore.look {
+                let over = !look.list.suspension.is_some_and(|suspension| suspension.stands);
+                if over && self.guard.held_since(name).is_some_and(|since| look.started > since) {
+                    self.guard.end_hold(name, out);
+                }
             }
             let leased = self.guard.lease(name, out.now).is_some();
             if let Some(vms) = datastore.watched(leased, out.now) {
@@ -239,6 +299,8 @@ impl Core {
         for datastore in self.datastores.values() {
             due = due.min(datastore.deadline(self.now));
         }
+        let placing = self.place_again.into_iter().chain(self.rehearsal_deadline());
+        let due = placing.fold(due, Time::min);
         let due = due.min(self.isolation.deadline(timing));
         due.min(self.vms.deadline()).min(self.guard.deadline())
     }
@@ -249,7 +311,9 @@ impl Core {
     }
 
     fn rank(&self) -> Rank {
-        let connected = self.datastores.values().filter(|datastore| datastore.connected).count();
+        // R79: a host in maintenance is primary only when there is nobody else.
+        let serves = !self.settings.maintenance.contains_key(&self.config.me);
+        let connected = self.datastores.values().filter(|datastore| datastore.connected && serves).count();
         Rank { datastores: connected as u32, host: self.config.me.clone() }
     }
 
@@ -260,7 +324,11 @@ impl Core {
     fn tick_election(&mut self, out: &mut Out<'_>) {
         let rank = self.rank();
         let owned = self.owned(out.now);
-        let members = self.peers.values().filter(|peer| peer.state == HostState::Connected);
+        let maintenance = &self.settings.maintenance;
+        let members = self
+            .peers
+            .values()
+            .filter(|peer| peer.state == HostState::Connected && !maintenance.contains_key(&peer.host));
         let reached = members.filter_map(|peer| Some(peer.heartbeat.as_ref()?.datastores.len() as u32));
         let best_member = reached.max().unwrap_or(0);
         let outsiders: Vec<HostId> = self
@@ -317,6 +385,7 @@ impl Core {
                 domains: self.vms.domains(),
                 concurrent_starts: if self.stopping { 0 } else { self.config.concurrent_starts },
                 stored: self.vms.stored(name),
+                offers: self.vms.offers.as_ref(),
                 lease: self.guard.lease(name, now),
                 beaten: datastore.beaten,
                 guarded: self.guard.is_connected(),

@@ -126,6 +126,9 @@ pub struct OwnedDatastore {
     pub list: Option<ListStamp>,
     /// The run lease.
     pub lease: Span,
+    /// Protection is suspended for so long yet: the guard is not to freeze until then (R72).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Span>,
 }
 
 /// What a host has to offer to VMs.

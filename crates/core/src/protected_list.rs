@@ -4,37 +4,45 @@
 //! Invariant: decisions about a VM are made on its entry *as it is on disk*; while a change of it is being written, nothing
 //! further is decided about it. So every step of a take-over waits for the one before to be durable.
 
+mod orders;
 mod slot;
+mod suspension;
 mod verdicts;
+mod wants;
+mod wishes;
 
 use crate::event::{Event, VmName};
 use crate::failover::{HolderSeen, Verdict, decide};
 use crate::host_liveness::HostState;
 use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
 use crate::out::Out;
+use crate::placing::{Place, Places, Progress, Refusals, VmScene, Want, WantKind, guest_shows};
 use crate::register::{
-    Claim, ClaimState, Desired, Entry, IsolationResponse, ListStamp, PowerOnList, Priority, ProtectedList,
-    StopCause,
+    Claim, ClaimState, Desired, Entry, Guest, IsolationResponse, ListStamp, Order, OrderKind, PowerOnList,
+    Priority, ProtectedList, StopCause, Suspension,
 };
+use crate::settings::{Evacuation, Settings};
 use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use mainstay_placement::{HostRoom, choose_spread};
 use serde::{Deserialize, Serialize};
 use slot::Slot;
+use suspension::Suspended;
 
-/// Waits between attempts to restart a VM: at once, then longer; the last one repeats without end (I8: never given up).
-const RETRY_DELAYS: [Span; 6] = [
-    Span::ZERO,
-    Span::ZERO,
-    Span::from_secs(2),
-    Span::from_secs(6),
-    Span::from_secs(14),
-    Span::from_secs(30),
-];
+/// R75: how long a VM waits that no host could start, after each round; after the last the same again and again. vSphere's
+/// times.
+const RETRY_DELAYS: [Span; 4] =
+    [Span::from_secs(120), Span::from_secs(360), Span::from_secs(840), Span::from_secs(1_800)];
+
+/// So many grants in a row that ended with the failure of the host: after that it waits like after failed starts. A guest that
+/// brings down its hosts must not go through all of them.
+const HOSTS_LOST: u32 = 3;
+
+/// VMs of one host in maintenance that are on their way at a time.
+const MOVES_AT_ONCE: usize = 2;
 
 /// A VM that ran for this long after a restart is well again: its attempts are forgotten.
 const RAN_WELL: Span = Span::from_secs(60);
@@ -46,10 +54,6 @@ fn grace(cause: StopCause, timing: &Timing) -> Span {
 
 /// From so many entries on, VMs that are off and that no host has are forgotten. The register holds about 3,000.
 const ENTRIES_KEPT: usize = 2_000;
-
-/// Why a VM waits, host by host.
-type Refusals = Vec<(HostId, Arc<str>)>;
-
 /// A power-on list as last read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct PowerOnSeen {
@@ -65,8 +69,6 @@ pub(crate) struct PowerOnSeen {
 pub(crate) struct Candidate {
     pub(crate) host: HostId,
     pub(crate) unusable: Option<&'static str>,
-    pub(crate) memory_free_mib: u64,
-    pub(crate) domains: u32,
 }
 
 /// What the owner sees when it decides.
@@ -85,6 +87,8 @@ pub(crate) struct OwnerSide<'a> {
     pub(crate) dark: &'a [HostId],
     /// Hosts whose agent was well, and the writer of their power-on list, when they were last seen: the list was kept to the end.
     pub(crate) watched: &'a BTreeSet<HostId>,
+    /// Hosts that were told not to freeze VMs of this datastore, and may not know better yet (R72).
+    pub(crate) held: &'a BTreeSet<HostId>,
     /// This host is sure that it is not isolated itself.
     pub(crate) anchored: bool,
     /// The cluster's default isolation response.
@@ -102,6 +106,15 @@ pub(crate) struct OwnerList {
     /// Set when something has to be written.
     dirty: bool,
     on_disk: Option<ListStamp>,
+    /// R70.
+    settings: Arc<Settings>,
+    /// The revision on disk.
+    settings_on_disk: Option<u64>,
+    suspension: Option<Suspended>,
+    /// What of it is on disk: whether it stands.
+    suspension_on_disk: Option<bool>,
+    /// Numbers orders.
+    orders: u64,
     #[cfg(feature = "broken-rules")]
     pub(crate) broken: Option<crate::BrokenRule>,
 }
@@ -119,6 +132,8 @@ impl OwnerList {
         now: Time,
     ) -> OwnerList {
         let mut entries: BTreeMap<VmId, Entry> = BTreeMap::new();
+        let settings = former.as_ref().map(|list| list.settings.clone()).unwrap_or_default();
+        let suspension = former.as_ref().and_then(|list| list.suspension);
         for entry in former.into_iter().flat_map(|list| list.entries) {
             entries.insert(entry.vm, Entry { intent: None, ..entry });
         }
@@ -138,6 +153,11 @@ impl OwnerList {
             writing: None,
             dirty: true,
             on_disk: None,
+            settings,
+            settings_on_disk: None,
+            suspension: suspension.map(|suspension| Suspended::found(suspension, now)),
+            suspension_on_disk: None,
+            orders: 0,
             #[cfg(feature = "broken-rules")]
             broken: None,
         }
@@ -171,14 +191,21 @@ impl OwnerList {
     }
 
     /// The list to be written next, if one is due and none is under way.
-    pub(crate) fn take_write(&mut self, me: &HostId) -> Option<ProtectedList> {
+    pub(crate) fn take_write(&mut self, me: &HostId, now: Time) -> Option<ProtectedList> {
         if !self.dirty || self.writing.is_some() {
             return None;
         }
         self.dirty = false;
         self.version += 1;
         let entries = self.slots.values().map(|slot| slot.working.clone()).collect();
-        let list = ProtectedList { epoch: self.epoch, version: self.version, owner: me.clone(), entries };
+        let list = ProtectedList {
+            epoch: self.epoch,
+            version: self.version,
+            owner: me.clone(),
+            entries,
+            settings: self.settings.clone(),
+            suspension: self.suspension.as_mut().map(|suspended| suspended.write(now)),
+        };
         self.writing = Some(list.clone());
         Some(list)
     }
@@ -195,6 +222,8 @@ impl OwnerList {
         let Some(list) = self.writing.take() else { return concerned };
         let stamp = list.stamp();
         self.on_disk = Some(stamp);
+        self.settings_on_disk = Some(list.settings.revision);
+        self.suspension_on_disk = list.suspension.map(|suspension| suspension.stands);
         for entry in list.entries {
             let Some(slot) = self.slots.get_mut(&entry.vm) else { continue };
             if slot.durable.as_ref() == Some(&entry) {
@@ -216,10 +245,19 @@ impl OwnerList {
                 });
             }
             if let (Some(from), Some(to)) = (&entry.holder, &entry.intent) {
-                out.event(Event::TakeoverIntended { vm, from: from.clone(), to: to.clone() });
+                let (vm, from, to) = (vm.clone(), from.clone(), to.clone());
+                out.event(Event::TakeoverIntended { vm, from, to });
             }
             if granted_anew {
                 slot.announced = false;
+                if entry.attempts > 0 {
+                    slot.progress.get_or_insert_with(|| Progress::new(out.now)).ready_since = None;
+                }
+            }
+            if let (Some(order), Some(host)) = (&entry.order, &entry.holder)
+                && before.and_then(|before| before.order.as_ref()) != Some(order)
+            {
+                out.event(Event::VmOrdered { vm: vm.clone(), host: host.clone(), order: order.what.clone() });
             }
             slot.durable = Some(entry);
             slot.durable_since = out.now;
@@ -229,18 +267,16 @@ impl OwnerList {
     }
 
     /// Decides about every VM whose entry is settled on disk. R40: only the owner calls this, within its ownership.
-    pub(crate) fn review(&mut self, side: &OwnerSide<'_>, out: &mut Out<'_>) {
+    /// `places` has a place for each VM that [`OwnerList::prepare`] has just said wants one.
+    pub(crate) fn review(&mut self, side: &OwnerSide<'_>, places: &mut Places, out: &mut Out<'_>) {
         if self.on_disk.is_none() {
             return;
         }
-        self.prune(side);
-        self.admit_new(side, out);
         let mut order: Vec<(Priority, VmId)> =
             self.slots.iter().map(|(vm, slot)| (slot.working.spec.priority, *vm)).collect();
         order.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-        let mut rooms = self.rooms(side);
         for (_, vm) in order {
-            self.review_vm(vm, side, &mut rooms, out);
+            self.review_vm(vm, side, places, out);
         }
     }
 
@@ -262,35 +298,26 @@ impl OwnerList {
         }
     }
 
-    /// Room on each candidate, less what was granted to it and does not run yet.
-    fn rooms(&self, side: &OwnerSide<'_>) -> Vec<Candidate> {
-        let mut rooms = side.candidates.to_vec();
-        for slot in self.slots.values() {
-            let Some(holder) = &slot.working.holder else { continue };
-            let next = slot.working.intent.as_ref().or(slot.working.responsible.as_ref());
-            let target = next.unwrap_or(holder);
-            let pending = next.is_some() || (slot.working.attempts > 0 && slot.running_since.is_none());
-            if pending && let Some(room) = rooms.iter_mut().find(|room| room.host == *target) {
-                room.take(slot.working.spec.memory_mib);
-            }
-        }
-        rooms
-    }
-
-    fn review_vm(&mut self, vm: VmId, side: &OwnerSide<'_>, rooms: &mut [Candidate], out: &mut Out<'_>) {
+    /// What is to be done about a VM, and by what. `None`: its entry is not settled.
+    fn judge<'a>(
+        &self,
+        vm: VmId,
+        side: &OwnerSide<'a>,
+        now: Time,
+    ) -> Option<(Entry, Option<HolderSeen<'a>>, Verdict)> {
         if !self.is_settled(vm) {
-            return;
+            return None;
         }
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let Some(entry) = slot.durable.clone() else { return };
-        let seen = entry.holder.as_ref().map(|holder| slot.holder_seen(&entry, holder, side, out.now));
+        let slot = self.slots.get(&vm)?;
+        let entry = slot.durable.clone()?;
+        let seen = entry.holder.as_ref().map(|holder| slot.holder_seen(&entry, holder, side, now));
         let adopter = side
             .power_on
             .iter()
             .find(|(host, seen)| {
                 entry.holder.as_ref() != Some(host)
                     && side.current.contains(*host)
-                    && seen.list.claims.iter().any(|claim| claim.vm == vm && claim.is_new_since(entry.token))
+                    && claim_in(&seen.list, vm).is_some_and(|claim| claim.is_new_since(entry.token))
             })
             .map(|(host, _)| host);
         #[cfg(feature = "broken-rules")]
@@ -300,7 +327,6 @@ impl OwnerList {
             ..seen
         });
         let verdict = decide(&entry, seen.as_ref(), adopter);
-        slot.refresh_spec(seen.as_ref(), &mut self.dirty);
         // R45: it had arrived on another host, and was stopped there on purpose before anybody saw it run there.
         let moved = seen.as_ref().is_some_and(HolderSeen::may_have_moved);
         let verdict = match slot.stopped_elsewhere(side).filter(|_| moved) {
@@ -309,6 +335,14 @@ impl OwnerList {
             }
             Some(_) | None => verdict,
         };
+        Some((entry, seen, verdict))
+    }
+
+    fn review_vm(&mut self, vm: VmId, side: &OwnerSide<'_>, places: &mut Places, out: &mut Out<'_>) {
+        let Some((entry, seen, verdict)) = self.judge(vm, side, out.now) else { return };
+        let suspended = self.is_suspended();
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        slot.refresh_spec(seen.as_ref(), &self.settings, &mut self.dirty);
         let name = VmName { id: vm, name: entry.name.clone() };
         if !matches!(verdict, Verdict::Twice(_))
             && let (Some(_), Some(host)) = (slot.twice.take(), &entry.holder)
@@ -318,14 +352,29 @@ impl OwnerList {
         if !matches!(verdict, Verdict::AwaitMigration(_)) {
             slot.migrating_since = None;
         }
+        if suspended && restarts(&verdict) {
+            // R71.
+            let reasons = alloc::vec![(side.me.clone(), "protection is suspended".into())];
+            return slot.wait(reasons, name, side.timing, out);
+        }
         match verdict {
             // Frozen, or being stopped for isolation: it is there all the same.
             Verdict::Keep if seen.as_ref().is_some_and(HolderSeen::is_held_back) => {}
-            Verdict::Keep => slot.running_since = None,
-            Verdict::Runs => self.on_runs(vm, &entry, name, out),
+            Verdict::Keep => {
+                slot.running_since = None;
+                if let Some(holder) = entry.holder.filter(|holder| side.held.contains(holder)) {
+                    // R72.
+                    let why = alloc::format!(
+                        "protection was suspended and it was told not to freeze its VMs, so that they may run on; it can't be \
+                         asked: when you have seen to it that it is down, say so (mainstay host confirm-down {holder})"
+                    );
+                    slot.wait(alloc::vec![(holder, why.into())], name, side.timing, out);
+                }
+            }
+            Verdict::Runs => self.on_runs(vm, &entry, seen.as_ref(), places, side, name, out),
             Verdict::SetOff(cause) => self.set_off(vm, cause, name, out),
-            Verdict::Grant { same_host, reason } => {
-                self.grant_anew(vm, same_host, reason, side, rooms, name, out);
+            Verdict::Grant { same_host: _, reason } => {
+                self.grant_anew(vm, reason, side, places, name, out);
             }
             Verdict::AwaitMigration(cause) => {
                 let (_, until) =
@@ -338,24 +387,23 @@ impl OwnerList {
                     // Its user may have moved it out of the cluster.
                     self.set_off(vm, cause, name, out);
                 } else if side.dark.is_empty() && !seen.as_ref().is_some_and(|seen| seen.may_be_elsewhere) {
-                    let same_host = cause == StopCause::Unknown && entry.attempts == 0;
                     let reason = alloc::format!("{cause}, and was not seen anywhere").into();
-                    self.grant_anew(vm, same_host, reason, side, rooms, name, out);
+                    self.grant_anew(vm, reason, side, places, name, out);
                 } else {
                     slot.wait(slot.unseen(side), name, side.timing, out);
                 }
             }
             Verdict::AwaitSight => slot.wait(slot.unseen(side), name, side.timing, out),
-            Verdict::Intend => self.intend(vm, rooms, name, side.timing, out),
+            Verdict::Intend => self.intend(vm, places, name, side.timing, out),
             Verdict::IntendTo(host) => {
                 slot.working.intent = Some(host);
                 self.dirty = true;
             }
             Verdict::TakeResponsibility => {
-                self.take_responsibility(vm, &entry, rooms, name, side.timing, out);
+                self.take_responsibility(vm, &entry, places, name, side.timing, out);
             }
             Verdict::DropResponsibility(reason) => self.drop_responsibility(vm, &entry, reason, name, out),
-            Verdict::Confirm => self.confirm(vm, &entry, out.now),
+            Verdict::Confirm => self.confirm(vm, &entry),
             Verdict::Cancel(reason) => {
                 slot.working.intent = None;
                 self.dirty = true;
@@ -367,6 +415,9 @@ impl OwnerList {
                 slot.working.token = Token { epoch: self.epoch, number: self.tokens };
                 slot.working.holder = Some(host);
                 slot.working.desired = Desired::On;
+                slot.working.order = None;
+                slot.working.failed_on.clear();
+                slot.progress = None;
                 slot.working.attempts = 0;
                 slot.working.failed_over_from = None;
                 slot.working.intent = None;
@@ -383,67 +434,9 @@ impl OwnerList {
         }
     }
 
-    /// A person's wish. The answer is for the person.
-    pub(crate) fn set_unprotected(
-        &mut self,
-        vm: VmId,
-        unprotected: bool,
-        out: &mut Out<'_>,
-    ) -> Result<String, String> {
-        let Some(slot) = self.slots.get_mut(&vm) else {
-            return Err(String::from("no such VM"));
-        };
-        let name = slot.working.name.clone();
-        if slot.working.unprotected == unprotected {
-            let word = if unprotected { "not protected" } else { "protected" };
-            return Ok(alloc::format!("{name} is already {word}"));
-        }
-        slot.working.unprotected = unprotected;
-        if unprotected {
-            // Nothing is tried again for it.
-            slot.working.attempts = 0;
-        }
-        slot.announced = false;
-        self.dirty = true;
-        if unprotected {
-            out.event(Event::VmUnprotected { vm: VmName { id: vm, name: name.clone() } });
-            return Ok(alloc::format!("{name} is no longer protected; it runs on"));
-        }
-        Ok(alloc::format!("{name} is protected"))
-    }
-
-    /// A person's wish about isolation responses; `None`: as the cluster.
-    pub(crate) fn set_isolation(
-        &mut self,
-        vm: VmId,
-        response: Option<IsolationResponse>,
-        shutdown_timeout: Option<Span>,
-    ) -> Result<String, String> {
-        let Some(slot) = self.slots.get_mut(&vm) else {
-            return Err(String::from("no such VM"));
-        };
-        slot.working.isolation_response = response;
-        slot.working.shutdown_timeout = shutdown_timeout;
-        self.dirty = true;
-        let response =
-            response.map_or(String::from("as the cluster's"), |response| alloc::format!("{response}"));
-        let timeout =
-            shutdown_timeout.map_or(String::from("as the cluster's"), |span| alloc::format!("{span}"));
-        Ok(alloc::format!(
-            "{}: isolation response {response}, shutdown time-out {timeout}",
-            slot.working.name
-        ))
-    }
-
     /// Whether this owner is responsible for a VM of an isolated host.
     pub(crate) fn is_responsible(&self) -> bool {
         self.slots.values().any(|slot| slot.working.responsible.is_some())
-    }
-
-    /// Finds a VM by name or UUID.
-    pub(crate) fn find(&self, wanted: &str) -> Option<VmId> {
-        let by_id = VmId::parse(wanted).filter(|vm| self.slots.contains_key(vm));
-        by_id.or_else(|| self.slots.iter().find(|(_, slot)| &*slot.working.name == wanted).map(|(vm, _)| *vm))
     }
 
     /// Whether the entry is on disk as it is meant to be, and no write under way says anything else about it.
@@ -467,16 +460,43 @@ impl OwnerList {
             if entry.desired == Desired::Off && entry.holder.is_none() {
                 return None;
             }
-            let retry = (slot.next_try > now).then_some(slot.next_try);
+            let retry = (!entry.failed_on.is_empty()).then_some(slot.next_try);
+            let verify = slot.verify_by;
             let claim = slot.durable_since + timing.claim_timeout();
             let claim = (slot.running_since.is_none() && claim > now).then_some(claim);
             let well = slot.running_since.filter(|_| entry.attempts > 0).map(|since| since + RAN_WELL);
             let grace = slot.migrating_since.map(|(_, until)| until);
             let told = slot.waits.as_ref().filter(|waits| !waits.told).map(|waits| waits.tell_at);
-            [retry, claim, well, grace, told].into_iter().flatten().filter(|at| *at > now).min()
+            [retry, verify, claim, well, grace, told].into_iter().flatten().filter(|at| *at > now).min()
         };
-        self.slots.values().filter_map(due).min()
+        let suspension = self.suspension.as_ref().map(|suspended| suspended.deadline(now));
+        self.slots.values().filter_map(due).chain(suspension).min()
     }
+}
+
+/// Whether it brings a VM back, or prepares for it.
+fn restarts(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Grant { .. }
+        | Verdict::AwaitMigration(_)
+        | Verdict::AwaitSight
+        | Verdict::Intend
+        | Verdict::TakeResponsibility
+        | Verdict::Confirm => true,
+        Verdict::Keep
+        | Verdict::Runs
+        | Verdict::SetOff(_)
+        | Verdict::IntendTo(_)
+        | Verdict::DropResponsibility(_)
+        | Verdict::Cancel(_)
+        | Verdict::Adopt(_)
+        | Verdict::Twice(_) => false,
+    }
+}
+
+/// A host's claim on a VM.
+fn claim_in(list: &PowerOnList, vm: VmId) -> Option<&Claim> {
+    list.claims.binary_search_by_key(&vm, |claim| claim.vm).ok().map(|index| &list.claims[index])
 }
 
 /// Brings an entry in line with a claim that was found on disk when an epoch began.

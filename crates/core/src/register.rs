@@ -3,7 +3,8 @@
 //!
 //! Invariant: a register has one writer. `ProtectedList(epoch)` has the owner of that epoch, all others the host they name.
 
-use crate::ids::{BootId, Epoch, HostId, Incarnation, Token, VmId, XmlId};
+use crate::ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, Token, VmId, XmlId};
+use crate::settings::{HostOffers, Settings};
 use crate::time::Span;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -60,6 +61,10 @@ pub struct HeartbeatRegister {
     /// It beats slowly here ([`crate::Timing::resync`]): this is none of its heartbeat datastores, and it has no VMs here.
     #[serde(default)]
     pub slow: bool,
+    /// The guard was told, for a suspension of protection, not to freeze VMs of this datastore for so long from this write on
+    /// (R72): until then they may run on although the host shows nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Span>,
 }
 
 /// `host-X-poweron`: what a host runs or is about to run of the VMs homed on this datastore.
@@ -79,6 +84,9 @@ pub struct PowerOnList {
     /// claims: what is not, is not there (R45).
     #[serde(default)]
     pub complete: bool,
+    /// What the host can give to VMs; `None`: it does not know yet, or is of an older release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offers: Option<Arc<HostOffers>>,
     /// One for each VM, in the order of their ids.
     pub claims: Vec<Claim>,
 }
@@ -93,6 +101,7 @@ impl PowerOnList {
             isolated: false,
             list_seen: None,
             complete: false,
+            offers: None,
             claims: Vec::new(),
         }
     }
@@ -128,6 +137,32 @@ pub struct Claim {
     /// The host powers it off, for isolation: that it is destroyed is not its user's word.
     #[serde(default)]
     pub powering_off: bool,
+    /// What its guest has shown in this run of it.
+    #[serde(default, skip_serializing_if = "Guest::is_silent")]
+    pub guest: Guest,
+    /// What became of the [`Entry::order`] of that number that could not be carried out, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_failed: Option<(u64, Arc<str>)>,
+}
+
+/// What a guest has shown of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guest {
+    /// Nothing yet.
+    #[default]
+    Silent,
+    /// Its guest agent has answered.
+    Answers,
+    /// The command set for it has succeeded.
+    CommandSucceeded,
+}
+
+impl Guest {
+    /// Nothing yet.
+    pub fn is_silent(&self) -> bool {
+        *self == Guest::Silent
+    }
 }
 
 impl Claim {
@@ -209,6 +244,8 @@ pub enum StopCause {
     HostFailed,
     /// Its host was isolated and applied its isolation response.
     Isolation,
+    /// It was ended to be started elsewhere, because its guest was not seen to come up (R76).
+    NotVerified,
     /// The host gave the grant back before starting it.
     Withdrawn,
     /// Nobody can say (it went away while agent and libvirt were both down).
@@ -228,6 +265,7 @@ impl StopCause {
             | StopCause::Crashed
             | StopCause::HostFailed
             | StopCause::Isolation
+            | StopCause::NotVerified
             | StopCause::Withdrawn
             | StopCause::Unknown => false,
         }
@@ -246,6 +284,7 @@ impl fmt::Display for StopCause {
             StopCause::Crashed => "QEMU crashed or was killed",
             StopCause::HostFailed => "its host went down",
             StopCause::Isolation => "its host was isolated",
+            StopCause::NotVerified => "its guest agent did not answer after the restart",
             StopCause::Withdrawn => "the host gave the grant back",
             StopCause::Unknown => "it vanished while nobody watched",
         })
@@ -253,7 +292,7 @@ impl fmt::Display for StopCause {
 }
 
 /// What a VM needs, and its user's wishes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VmSpec {
     /// Names the file with its domain XML on the datastore.
     pub xml: XmlId,
@@ -263,6 +302,49 @@ pub struct VmSpec {
     pub vcpus: u32,
     /// Restart priority.
     pub priority: Priority,
+    /// CPU reserved for it, in MHz.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cpu_mhz: u64,
+    /// Memory reserved for it, where its user wants less than all of it to be reserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_reserved_mib: Option<u64>,
+    /// What QEMU takes on top of the memory, in MiB.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub overhead_mib: u64,
+    /// It has a channel for a guest agent.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub guest_agent: bool,
+    /// What it needs besides room.
+    #[serde(default, skip_serializing_if = "nothing_needed")]
+    pub needs: Arc<VmNeeds>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn nothing_needed(needs: &Arc<VmNeeds>) -> bool {
+    **needs == VmNeeds::default()
+}
+
+/// What a VM needs of its host besides room.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VmNeeds {
+    /// Datastores that its disks are on, besides the one that it is homed on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datastores: Vec<DatastoreName>,
+    /// libvirt networks (by name) and bridges (as `bridge NAME`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Arc<str>>,
+    /// The CPU model that it shows its guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_model: Option<Arc<str>>,
+    /// Its machine type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Arc<str>>,
+    /// Devices that are passed through to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Arc<str>>,
 }
 
 /// Restart priority of a VM: higher ones are started first.
@@ -359,6 +441,46 @@ pub struct ProtectedList {
     pub owner: HostId,
     /// One for each VM, in the order of their ids.
     pub entries: Vec<Entry>,
+    /// The settings of the cluster (R70).
+    #[serde(default, skip_serializing_if = "no_settings")]
+    pub settings: Arc<Settings>,
+    /// Protection is suspended, or is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<Suspension>,
+}
+
+fn no_settings(settings: &Arc<Settings>) -> bool {
+    **settings == Settings::default()
+}
+
+/// A suspension of protection (R71 to R73).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Suspension {
+    /// How much of it is left from this write on.
+    pub left: Span,
+    /// It stands. Otherwise it waits for failovers in progress.
+    pub stands: bool,
+}
+
+/// What the owner asks the holder to do with a VM that runs there (R74). The holder obeys as if its user had typed it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Order {
+    /// Tells this order from the one before.
+    pub number: u64,
+    /// What is to be done.
+    pub what: OrderKind,
+}
+
+/// What an owner can ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderKind {
+    /// Live-migrate it to that host.
+    Migrate(HostId),
+    /// Ask its guest to shut down; it stays off.
+    ShutDown,
+    /// End it: its guest was not seen to come up, and it is to be started elsewhere.
+    StartElsewhere,
 }
 
 impl ProtectedList {
@@ -409,6 +531,18 @@ pub struct Entry {
     /// Its own time-out for shutting down; `None`: the cluster's default.
     #[serde(default)]
     pub shutdown_timeout: Option<Span>,
+    /// Hosts that failed to start it since it last ran well: tried last, and the reason of the wait between tries (R75).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_on: Vec<HostId>,
+    /// Its guest agent has answered in some run of it: a restart is a success only when it answers again (R76).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub has_agent: bool,
+    /// What the holder is asked to do with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// The host in maintenance that it was moved away from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evacuated_from: Option<HostId>,
 }
 
 /// What an isolated host does with a VM once an owner is responsible for it.
@@ -464,6 +598,10 @@ impl Entry {
             responsible: None,
             isolation_response: None,
             shutdown_timeout: None,
+            failed_on: Vec::new(),
+            has_agent: claim.guest != Guest::Silent,
+            order: None,
+            evacuated_from: None,
         }
     }
 }

@@ -4,7 +4,8 @@ use crate::election::PrimaryReason;
 use crate::host_liveness::HostState;
 use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
 use crate::message::Capacity;
-use crate::register::{IsolationResponse, ListStamp, Priority};
+use crate::register::{IsolationResponse, ListStamp, OrderKind, Priority, Suspension};
+use crate::settings::{Evacuation, Settings};
 use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::string::String;
@@ -41,6 +42,15 @@ pub struct View {
     /// Whether this host has a guard. Without one it begins nothing.
     #[serde(default)]
     pub guard: bool,
+    /// The settings of the cluster, as far as this host has seen them.
+    #[serde(default)]
+    pub settings: Arc<Settings>,
+    /// Protection is suspended, or is to be: per datastore.
+    #[serde(default)]
+    pub suspensions: Vec<(DatastoreName, Suspension)>,
+    /// What admission control has against the cluster as it is, on a primary.
+    #[serde(default)]
+    pub objection: Option<Arc<str>>,
 }
 
 /// A host's part in its partition.
@@ -76,6 +86,12 @@ pub struct HostView {
     pub capacity: Option<Capacity>,
     /// Whether its libvirt answers.
     pub hypervisor_well: Option<bool>,
+    /// It is in maintenance mode, or on its way into it: how it is emptied, and how many VMs it has yet.
+    #[serde(default)]
+    pub maintenance: Option<(Evacuation, u32)>,
+    /// It is kept empty for failovers.
+    #[serde(default)]
+    pub failover_host: bool,
 }
 
 /// A datastore, as seen by a host.
@@ -142,6 +158,9 @@ pub struct VmView {
     /// Whether that is the VM's own; `false`: the cluster's default.
     #[serde(default)]
     pub shutdown_timeout_own: bool,
+    /// What the host is asked to do with it.
+    #[serde(default)]
+    pub order: Option<OrderKind>,
 }
 
 /// What a VM does, in one word.

@@ -6,7 +6,8 @@ use crate::election::Standing;
 use crate::host_liveness::HostState;
 use crate::ids::{Epoch, HostId};
 use crate::machine::Core;
-use crate::register::{Claim, ClaimState, Desired, Entry, IsolationResponse};
+use crate::register::{Claim, ClaimState, Desired, Entry, IsolationResponse, OrderKind};
+use crate::settings::Evacuation;
 use crate::time::Time;
 use crate::view::{DatastoreView, HostView, Role, View, VmState, VmView};
 use alloc::collections::BTreeMap;
@@ -45,6 +46,7 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
             isolation_response_own: false,
             shutdown_timeout: core.config.shutdown_timeout,
             shutdown_timeout_own: false,
+            order: None,
         };
         vms.entry((domain.name.clone(), domain.vm)).or_insert(view);
     }
@@ -61,6 +63,17 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
         hypervisor_well: core.vms.is_well(),
         isolated: core.isolation.is_isolated(),
         guard: core.guard.is_connected(),
+        settings: core.settings.clone(),
+        suspensions: core
+            .datastores
+            .values()
+            .filter_map(|datastore| {
+                let own = datastore.list.as_ref().map(|list| list.suspension(now));
+                let read = datastore.look.as_ref().map(|look| look.list.suspension);
+                Some((datastore.name.clone(), own.or(read).flatten()?))
+            })
+            .collect(),
+        objection: core.standing.objection.clone(),
     }
 }
 
@@ -85,6 +98,8 @@ fn own_view(core: &Core, now: Time) -> HostView {
         datastores: connected.map(|datastore| datastore.name.clone()).collect(),
         capacity: Some(core.vms.capacity),
         hypervisor_well: Some(core.vms.is_well()),
+        maintenance: maintenance(core, &core.config.me),
+        failover_host: core.settings.failover_hosts.contains(&core.config.me),
     }
 }
 
@@ -115,7 +130,14 @@ fn peer_view(core: &Core, host: &HostId, now: Time) -> HostView {
             .unwrap_or_default(),
         capacity: heartbeat.map(|heartbeat| heartbeat.capacity),
         hypervisor_well: heartbeat.map(|heartbeat| heartbeat.hypervisor_well),
+        maintenance: maintenance(core, host),
+        failover_host: core.settings.failover_hosts.contains(host),
     }
+}
+
+fn maintenance(core: &Core, host: &HostId) -> Option<(Evacuation, u32)> {
+    let how = core.settings.maintenance.get(host)?;
+    Some((*how, core.left_on(host)))
 }
 
 fn datastore_view(core: &Core, datastore: &Datastore, now: Time) -> DatastoreView {
@@ -184,6 +206,7 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
                 isolation_response_own: entry.isolation_response.is_some(),
                 shutdown_timeout: entry.shutdown_timeout.unwrap_or(core.config.shutdown_timeout),
                 shutdown_timeout_own: entry.shutdown_timeout.is_some(),
+                order: entry.order.as_ref().map(|order| order.what.clone()),
             }
         })
         .collect()
@@ -236,6 +259,14 @@ fn notes(
         (None, Some(waits), _) => notes.push(waits),
         (None, None, Some(to)) => notes.push(alloc::format!("will be restarted on {to} when released")),
         (None, None, None) => {}
+    }
+    match entry.order.as_ref().map(|order| &order.what) {
+        Some(OrderKind::Migrate(to)) => notes.push(alloc::format!("migrates to {to}")),
+        Some(OrderKind::ShutDown) => notes.push(String::from("is asked to shut down, for maintenance")),
+        Some(OrderKind::StartElsewhere) => {
+            notes.push(String::from("its guest agent does not answer: it is to be started elsewhere"));
+        }
+        None => {}
     }
     if entry.unprotected {
         notes.push(String::from("unprotected by its user"));

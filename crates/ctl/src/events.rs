@@ -4,6 +4,7 @@ use crate::style::{Style, Tone};
 use crate::words::{HostNames, clean};
 use mainstay_api::EventRecord;
 use mainstay_core::ids::{HostId, VmId};
+use mainstay_core::register::OrderKind;
 use mainstay_core::{Event, Severity};
 
 /// Which events are wanted.
@@ -58,8 +59,22 @@ fn names_host(event: &Event, wanted: &HostId) -> bool {
         Event::VmActiveOnce { host, .. } => host == wanted,
         Event::VmCopyRemoved { holder, .. } => holder.as_ref() == Some(wanted),
         Event::OwnershipAcquired { former, .. } => former.as_ref() == Some(wanted),
+        Event::VmOrdered { host, order, .. } | Event::VmOrderFailed { host, order, .. } => {
+            host == wanted || matches!(order, OrderKind::Migrate(to) if to == wanted)
+        }
+        Event::VmNotVerified { host, .. }
+        | Event::MaintenanceBegun { host, .. }
+        | Event::MaintenanceReached { host }
+        | Event::MaintenanceLeft { host } => host == wanted,
         Event::VmWaitsForHost { reasons, .. } => reasons.iter().any(|(host, _)| host == wanted),
-        Event::AgentStarted { .. }
+        Event::SettingsChanged { .. }
+        | Event::VmWaitsForOthers { .. }
+        | Event::OrderGivenUp { .. }
+        | Event::ProtectionSuspended { .. }
+        | Event::ProtectionResumed { .. }
+        | Event::AdmissionNotMet { .. }
+        | Event::AdmissionMet
+        | Event::AgentStarted { .. }
         | Event::ElectionStarted { .. }
         | Event::BecamePrimary { .. }
         | Event::SteppedDown { .. }

@@ -20,6 +20,9 @@ pub struct Kept {
     pub boot: BootId,
     /// The ends of leases.
     pub leases: BTreeMap<DatastoreName, Time>,
+    /// Until when nothing is frozen, for a suspension of protection.
+    #[serde(default)]
+    pub holds: BTreeMap<DatastoreName, Time>,
     /// The VMs bound to them.
     pub watched: BTreeMap<DatastoreName, Vec<VmId>>,
 }
@@ -27,7 +30,7 @@ pub struct Kept {
 impl Kept {
     /// Nothing, in that boot.
     pub fn nothing(boot: BootId) -> Kept {
-        Kept { boot, leases: BTreeMap::new(), watched: BTreeMap::new() }
+        Kept { boot, leases: BTreeMap::new(), holds: BTreeMap::new(), watched: BTreeMap::new() }
     }
 
     /// What the file says of that boot; nothing when there is none, or it is damaged.
@@ -117,6 +120,7 @@ mod tests {
         let kept = Kept {
             boot,
             leases: BTreeMap::from([(ds.clone(), Time(5))]),
+            holds: BTreeMap::from([(ds.clone(), Time(9))]),
             watched: BTreeMap::from([(ds, vec![VmId([3; 16])])]),
         };
         let file = directory.path().join(KEPT_FILE);

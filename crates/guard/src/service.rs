@@ -95,6 +95,7 @@ impl Service {
             boot,
             incarnation: draw_incarnation()?,
             leases: kept.leases.iter().map(|(name, until)| (name.clone(), *until)).collect(),
+            holds: kept.holds.iter().map(|(name, until)| (name.clone(), *until)).collect(),
         };
         let watchdog = settings.watchdog.as_deref().map(|path| {
             Watchdog::open(path).map_err(|source| GuardError::RuntimeDir {
@@ -130,6 +131,7 @@ impl Service {
     /// What a former run was bound to.
     fn resume(&mut self, kept: Kept) {
         self.kept.leases = kept.leases;
+        self.kept.holds = kept.holds;
         for (datastore, vms) in kept.watched {
             tracing::info!(%datastore, vms = vms.len(), lease = ?self.guard.lease(&datastore), "going on where the former guard ended");
             self.step(GuardInput::Order(GuardOrder::Watch { datastore, vms }));
@@ -185,7 +187,7 @@ impl Service {
         }
         let mut has_kept = false;
         for effect in effects.drain(..) {
-            has_kept |= matches!(effect, GuardEffect::Keep { .. });
+            has_kept |= matches!(effect, GuardEffect::Keep { .. } | GuardEffect::KeepHold { .. });
             self.carry_out(effect);
         }
         if has_kept {
@@ -217,6 +219,12 @@ impl Service {
                     self.keeper.keep(&self.kept);
                 }
             }
+            GuardInput::Order(GuardOrder::Hold { datastore, until }) => {
+                tracing::info!(%datastore, until = until.0, "protection is suspended: nothing is frozen for want of a lease");
+            }
+            GuardInput::Order(GuardOrder::EndHold { datastore }) => {
+                tracing::debug!(%datastore, "leases count");
+            }
             GuardInput::Tick
             | GuardInput::Written { .. }
             | GuardInput::Process { .. }
@@ -241,6 +249,9 @@ impl Service {
             GuardEffect::Forget { vm } => self.vms.forget(vm),
             GuardEffect::Keep { datastore, until } => {
                 self.kept.leases.insert(datastore, until);
+            }
+            GuardEffect::KeepHold { datastore, until } => {
+                self.kept.holds.insert(datastore, until);
             }
             GuardEffect::Report(report) => self.outbox.push(&FromGuard::Report(report)),
         }

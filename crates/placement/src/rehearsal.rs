@@ -14,7 +14,7 @@
 use crate::index::{Index, Touched};
 use crate::picture::{Change, Name, Picture};
 use crate::place::{Outcome, decide};
-use crate::plan::{Failing, How, Plan, describe};
+use crate::plan::{Failing, How, Placement, Plan, describe};
 use crate::room::{Purpose, Room};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -106,6 +106,21 @@ impl Rehearsal {
         let failing = self.failing(&[position]);
         let mut room = Room::new(&self.index);
         Some(describe(&self.picture, &self.index, &mut room, Purpose::Failover, &failing, outcome))
+    }
+
+    /// Who goes where when this host fails: the plan without its reasons, which cost more than it.
+    pub fn placed_for(&self, host: &str) -> Option<Vec<Placement>> {
+        let position = self.index.host_position(host)?;
+        let outcome = self.outcomes.get(position as usize)?;
+        let mut placed = Vec::new();
+        for (unit, host) in outcome.placed() {
+            let Some(host) = self.index.host(host) else { continue };
+            for vm in &unit.vms {
+                let vm = self.index.vms[*vm as usize].name.clone();
+                placed.push(Placement { vm, host: host.name.clone() });
+            }
+        }
+        Some(placed)
     }
 
     /// A plan for the failure of several hosts at once, made now.

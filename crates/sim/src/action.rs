@@ -1,6 +1,6 @@
 //! What can be done to a world: faults, repairs, and what users and guests do. The generator draws them, scenario files name them.
 
-use mainstay_core::{DatastoreName, HostId};
+use mainstay_core::{Command, DatastoreName, HostId};
 use serde::{Deserialize, Serialize};
 
 /// The registers that a host writes on each datastore.
@@ -292,5 +292,10 @@ pub enum Action {
     Unprotect {
         /// Which VM.
         vm: String,
+    },
+    /// A person asks the primary for something.
+    Command {
+        /// What.
+        command: Command,
     },
 }

@@ -108,6 +108,7 @@ fn setup(dice: &mut Dice, shape: &Shape) -> Setup {
             agent_starts: dice.below(4 * SECOND),
             timing: None,
             newer: false,
+            memory_mib: crate::setup::HOST_MEMORY,
         })
         .collect();
     let stores = dice.between(1, 3);
@@ -130,6 +131,7 @@ fn setup(dice: &mut Dice, shape: &Shape) -> Setup {
             priority: dice.pick(&priorities).copied().unwrap_or_default(),
             memory_mib: dice.between(1, 16) * 256,
             shutdown: dice.permille(700).then(|| dice.between(SECOND / 10, 60 * SECOND)),
+            agent_after: None,
         })
         .collect();
     let timing = match dice.below(4) {

@@ -61,7 +61,12 @@ pub struct HostSetup {
     pub timing: Option<Timing>,
     /// It runs a newer release, whose registers and messages the others can't read; it reads theirs.
     pub newer: bool,
+    /// Its memory.
+    pub memory_mib: u64,
 }
+
+/// A host's memory where nothing else is said, in MiB.
+pub const HOST_MEMORY: u64 = 65_536;
 
 /// A datastore.
 #[derive(Clone, Debug)]
@@ -87,6 +92,8 @@ pub struct VmSetup {
     pub priority: Priority,
     /// Its memory.
     pub memory_mib: u64,
+    /// Its guest agent answers so long after its start, in microseconds; `None`: it has none.
+    pub agent_after: Option<u64>,
     /// How long its guest takes to shut down when asked to, in microseconds; `None`: it ignores that.
     pub shutdown: Option<u64>,
 }

@@ -68,7 +68,7 @@ fn vm() -> VmId {
 }
 
 fn spec() -> VmSpec {
-    VmSpec { xml: XmlId(1000), memory_mib: 512, vcpus: 1, priority: Priority::Medium }
+    VmSpec { xml: XmlId(1000), memory_mib: 512, vcpus: 1, priority: Priority::Medium, ..VmSpec::default() }
 }
 
 impl Fake {
@@ -116,12 +116,18 @@ impl Fake {
             responsible: None,
             isolation_response: None,
             shutdown_timeout: None,
+            failed_on: Vec::new(),
+            has_agent: false,
+            order: None,
+            evacuated_from: None,
         };
         let list = ProtectedList {
             epoch: Epoch(1),
             version: self.list_version,
             owner: self.me.clone(),
             entries: vec![entry],
+            settings: Default::default(),
+            suspension: None,
         };
         self.write(RegisterId::ProtectedList(Epoch(1)), RegisterValue::ProtectedList(list), effects);
     }
@@ -156,7 +162,10 @@ impl Fake {
                 spec: Some(spec()),
                 asked_to_stop: false,
                 powering_off: false,
+                guest: mainstay_core::register::Guest::Silent,
+                order_failed: None,
             }],
+            offers: None,
         };
         self.write(RegisterId::PowerOn(self.me.clone()), RegisterValue::PowerOn(list), effects);
     }
@@ -234,6 +243,7 @@ fn setup() -> Setup {
         agent_starts: 0,
         timing: None,
         newer: false,
+        memory_mib: mainstay_sim::setup::HOST_MEMORY,
     };
     Setup {
         hosts: vec![host("host-1"), host("host-2")],
@@ -246,6 +256,7 @@ fn setup() -> Setup {
             priority: Priority::Medium,
             memory_mib: 512,
             shutdown: Some(1_000_000),
+            agent_after: None,
         }],
         timing: mainstay_core::Timing::SWIFT,
         disk: DISK,

@@ -37,6 +37,7 @@ fn main() -> Result<(), StorageError> {
             agent_well: true,
             failure_timeout: None,
             slow: false,
+            hold: None,
         };
         let start = Instant::now();
         let value = RegisterValue::Heartbeat(beat);

@@ -54,6 +54,7 @@ fn beat(counter: u64) -> RegisterValue {
         agent_well: true,
         failure_timeout: None,
         slow: false,
+        hold: None,
     })
 }
 
@@ -66,6 +67,8 @@ fn power_on(version: u64, claims: u32) -> RegisterValue {
         spec: None,
         asked_to_stop: false,
         powering_off: false,
+        guest: Guest::Silent,
+        order_failed: None,
     };
     RegisterValue::PowerOn(PowerOnList {
         boot: BootId([1; 16]),
@@ -74,13 +77,21 @@ fn power_on(version: u64, claims: u32) -> RegisterValue {
         isolated: false,
         list_seen: None,
         complete: true,
+        offers: None,
         claims: (0..claims).map(claim).collect(),
     })
 }
 
 fn list(epoch: u64, version: u64, owner: &HostId) -> RegisterValue {
     let (epoch, owner) = (Epoch(epoch), owner.clone());
-    RegisterValue::ProtectedList(ProtectedList { epoch, version, owner, entries: Vec::new() })
+    RegisterValue::ProtectedList(ProtectedList {
+        epoch,
+        version,
+        owner,
+        entries: Vec::new(),
+        settings: Default::default(),
+        suspension: None,
+    })
 }
 
 /// One read of one register.

@@ -229,6 +229,7 @@ mod tests {
             agent_well: true,
             failure_timeout: None,
             slow: false,
+            hold: None,
         };
         encode_slot(&cluster(), &id(), sequence, &RegisterValue::Heartbeat(value)).expect("it fits")
     }

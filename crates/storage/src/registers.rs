@@ -294,6 +294,7 @@ mod tests {
             agent_well: true,
             failure_timeout: None,
             slow: false,
+            hold: None,
         };
         Slot::Valid { sequence, value: RegisterValue::Heartbeat(value) }
     }

@@ -225,6 +225,7 @@ fn vm_spec(xml: XmlId, spec: &hv::Spec) -> VmSpec {
         vcpus: spec.vcpus,
         // protect="no" says that its user does not want it restarted.
         priority: if spec.metadata.protect == Some(false) { Priority::Disabled } else { priority },
+        ..VmSpec::default()
     }
 }
 

@@ -55,6 +55,7 @@ impl World {
             boot: boot_id(host, state.boot),
             incarnation: Incarnation(state.boot),
             leases: Vec::new(),
+            holds: Vec::new(),
         };
         state.guard = Some(alter(Guard::new(config, now)));
         self.tell(host, || "boots".into());
@@ -81,6 +82,8 @@ impl World {
             isolation_response: IsolationResponse::default(),
             shutdown_timeout: timing.failure_timeout,
             heartbeat_datastores: HeartbeatChoice::default(),
+            // Plans at hand are no part of the protocol, and would only add states.
+            rehearse: false,
         };
         state.core = Some(alter(Core::new(config, now)?));
         let run = state.run;
@@ -220,7 +223,7 @@ impl World {
                 GuardEffect::Thaw { .. } => self.start_deed(host, Deed::Thaw),
                 GuardEffect::Kill { .. } => self.start_deed(host, Deed::Kill),
                 // The guard does not die without its host here.
-                GuardEffect::Forget { .. } | GuardEffect::Keep { .. } => {}
+                GuardEffect::Forget { .. } | GuardEffect::Keep { .. } | GuardEffect::KeepHold { .. } => {}
                 GuardEffect::Report(report) => self.ready.push_back(Item::Report { host, report }),
             }
         }

@@ -90,6 +90,8 @@ impl World {
                 self.end(host, StopCause::UserDestroyed);
                 VmOutcome::Done
             }
+            // Nobody enters maintenance here, and no guest has an agent.
+            VmAction::Migrate { .. } | VmAction::AskGuest { .. } => VmOutcome::Failed("not modelled".into()),
             VmAction::Undefine { .. } => {
                 let state = self.host_mut(host);
                 if state.qemu.is_none() {

@@ -62,6 +62,8 @@ impl Claims {
                 ClaimState::Running
             },
             spec,
+            guest: Guest::Silent,
+            order_failed: None,
         };
         self.put(claim, began, out);
     }
@@ -75,7 +77,17 @@ impl Claims {
         if self.leased && !self.slots.contains_key(&domain.vm) {
             let (token, state, spec) = (None, ClaimState::Migrating, None);
             let (vm, name) = (domain.vm, domain.name.clone());
-            let claim = Claim { vm, name, token, state, spec, asked_to_stop: false, powering_off: false };
+            let claim = Claim {
+                vm,
+                name,
+                token,
+                state,
+                spec,
+                asked_to_stop: false,
+                powering_off: false,
+                guest: Guest::Silent,
+                order_failed: None,
+            };
             self.put(claim, out.now, out);
         }
     }
@@ -136,6 +148,8 @@ impl Claims {
                 spec: Some(entry.spec.clone()),
                 asked_to_stop: false,
                 powering_off: false,
+                guest: Guest::Silent,
+                order_failed: None,
             };
             self.slots.insert(vm, Slot::new(claim, Stage::Announcing));
             self.undefining.remove(&vm);

@@ -141,6 +141,12 @@ impl Claims {
     pub(super) fn release(&mut self, vm: VmId, state: ClaimState) {
         if let Some(slot) = self.slots.get_mut(&vm) {
             slot.stage = Stage::Settled;
+            if state.is_released() {
+                slot.claim.guest = Guest::Silent;
+                slot.claim.order_failed = None;
+                slot.order = None;
+                slot.guest = Asking::default();
+            }
             slot.claim.state = state;
             self.dirty = true;
         }
@@ -148,6 +154,9 @@ impl Claims {
 
     /// An operation of ours on a VM is done. Returns whether it was one of these claims'.
     pub(crate) fn on_vm_done(&mut self, op: OpId, outcome: &VmOutcome, out: &mut Out<'_>) -> bool {
+        if self.on_order_done(op, outcome, out.now) || self.on_guest_answer(op, outcome, out.now) {
+            return true;
+        }
         let Some(name) = self.vm_of(op) else { return false };
         let vm = name.id;
         let Some(slot) = self.slots.get_mut(&vm) else { return false };
@@ -233,6 +242,8 @@ impl Claims {
                 spec: None,
                 asked_to_stop: false,
                 powering_off: false,
+                guest: Guest::Silent,
+                order_failed: None,
             },
         };
         let then = claim.state.clone();

@@ -188,6 +188,21 @@ impl Datastore {
                 if let Some(timeout) = value.as_ref().and_then(|register| register.failure_timeout) {
                     self.timeouts.insert(host.clone(), timeout);
                 }
+                match value.as_ref().map(|register| register.hold) {
+                    // Clocks differ by less than a thousandth.
+                    Some(Some(left)) => {
+                        let changed = self.heartbeats.get(host).and_then(Option::as_ref).is_none_or(|seen| {
+                            seen.value.as_ref().map(|seen| (seen.incarnation, seen.counter))
+                                != value.as_ref().map(|value| (value.incarnation, value.counter))
+                        });
+                        if changed {
+                            let until = now + left + left.scaled(1, 1_000) + self.config.timing.lease;
+                            self.holds.insert(host.clone(), until);
+                        }
+                    }
+                    Some(None) => drop(self.holds.remove(host)),
+                    None => {}
+                }
                 self.marks.remove(host);
                 self.note_boot(host, value.as_ref());
                 match self.heartbeats.get_mut(host) {

@@ -23,6 +23,8 @@ impl Datastore {
     pub(super) fn write_power_on(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
         let isolated = around.host.isolation.isolated;
         let complete = around.host.domains.is_some_and(|domains| self.claims.show_all(domains));
+        let offers = around.host.offers.cloned();
+        self.claims.dirty |= offers != self.power_on.offers;
         self.claims.dirty |= isolated != self.power_on.isolated || complete != self.power_on.complete;
         self.claims_lost &= !complete;
         if self.claims_lost
@@ -35,6 +37,7 @@ impl Datastore {
         self.claims.dirty = false;
         self.power_on.isolated = isolated;
         self.power_on.complete = complete;
+        self.power_on.offers.clone_from(&offers);
         self.power_on.version = self.power_on.version.wrapping_add(1);
         let list = PowerOnList {
             boot: self.config.boot,
@@ -44,6 +47,7 @@ impl Datastore {
             list_seen: self.look.as_ref().map(|look| look.list.stamp()),
             complete,
             claims: self.claims.snapshot(),
+            offers,
         };
         let op = self.write(RegisterValue::PowerOn(list.clone()), out);
         self.power_on.in_flight = Some((op, list));
@@ -55,7 +59,7 @@ impl Datastore {
             return;
         }
         let Some(list) = &mut self.list else { return };
-        if let Some(list) = list.take_write(&self.me) {
+        if let Some(list) = list.take_write(&self.me, out.now) {
             self.list_write = Some(self.write(RegisterValue::ProtectedList(list), out));
         }
     }

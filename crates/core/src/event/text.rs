@@ -57,6 +57,45 @@ impl fmt::Display for Event {
                 }
                 Ok(())
             }
+            Event::SettingsChanged { text } => f.write_str(text),
+            Event::VmWaitsForOthers { vm, reason } => write!(f, "{vm} {reason}"),
+            Event::OrderGivenUp { vm } => {
+                write!(f, "{vm} is not ready and its time-out is over: others no longer wait for it")
+            }
+            Event::VmNotVerified { vm, host, again: true } => write!(
+                f,
+                "{vm} runs on {host}, but its guest agent, which answered before the failover, does not: it is started elsewhere"
+            ),
+            Event::VmNotVerified { vm, host, again: false } => write!(
+                f,
+                "{vm} runs on {host}, but its guest agent does not answer, and did not on another host: look at its console"
+            ),
+            Event::MaintenanceBegun { host, vms } => {
+                write!(f, "{host} is being emptied for maintenance: {vms} VMs run on it")
+            }
+            Event::MaintenanceReached { host } => write!(f, "{host} is empty: in maintenance mode"),
+            Event::MaintenanceLeft { host } => {
+                write!(f, "{host} has left maintenance mode and takes VMs again")
+            }
+            Event::VmOrdered { vm, host, order } => match order {
+                OrderKind::Migrate(to) => write!(f, "{vm} is to migrate from {host} to {to}"),
+                OrderKind::ShutDown => write!(f, "{vm} is to be shut down on {host}, for maintenance"),
+                OrderKind::StartElsewhere => write!(f, "{vm} is to be ended on {host} and started elsewhere"),
+            },
+            Event::VmOrderFailed { vm, host, order, reason } => match order {
+                OrderKind::Migrate(to) => write!(f, "{vm} could not migrate from {host} to {to}: {reason}"),
+                OrderKind::ShutDown => write!(f, "{vm} could not be shut down on {host}: {reason}"),
+                OrderKind::StartElsewhere => write!(f, "{vm} could not be ended on {host}: {reason}"),
+            },
+            Event::ProtectionSuspended { datastore, left } => write!(
+                f,
+                "protection of the VMs of {datastore} is suspended for {left}: no restart, no isolation response, no freeze"
+            ),
+            Event::ProtectionResumed { datastore, reason } => {
+                write!(f, "protection of the VMs of {datastore} goes on: {reason}")
+            }
+            Event::AdmissionNotMet { objection } => write!(f, "admission control: {objection}"),
+            Event::AdmissionMet => f.write_str("admission control: enough is kept for failures again"),
             Event::VmClaimed { vm, token } => write!(f, "{vm} claimed (grant {token}), starting it"),
             Event::VmWaitsForStorage { vm, reason } => write!(f, "{vm} waits for the storage: {reason}"),
             Event::VmStarted { vm, token } => write!(f, "{vm} started (grant {token})"),

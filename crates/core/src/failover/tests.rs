@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::ids::{Epoch, Token, VmId, XmlId};
+use crate::register::Guest;
 use crate::register::{Priority, VmSpec};
+use alloc::vec::Vec;
 
 const VM: VmId = VmId([7; 16]);
 
@@ -14,7 +16,13 @@ fn entry() -> Entry {
     Entry {
         vm: VM,
         name: "web1".into(),
-        spec: VmSpec { xml: XmlId(1), memory_mib: 512, vcpus: 1, priority: Priority::Medium },
+        spec: VmSpec {
+            xml: XmlId(1),
+            memory_mib: 512,
+            vcpus: 1,
+            priority: Priority::Medium,
+            ..VmSpec::default()
+        },
         desired: Desired::On,
         unprotected: false,
         holder: Some("host-1".into()),
@@ -26,6 +34,10 @@ fn entry() -> Entry {
         responsible: None,
         isolation_response: None,
         shutdown_timeout: None,
+        failed_on: Vec::new(),
+        has_agent: false,
+        order: None,
+        evacuated_from: None,
     }
 }
 
@@ -38,6 +50,8 @@ fn claim(number: u64, state: ClaimState) -> Claim {
         spec: None,
         asked_to_stop: false,
         powering_off: false,
+        guest: Guest::Silent,
+        order_failed: None,
     }
 }
 

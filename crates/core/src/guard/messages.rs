@@ -23,6 +23,9 @@ pub struct GuardConfig {
     pub incarnation: Incarnation,
     /// Lease ends that a former run of the guard kept in this boot ([`GuardEffect::Keep`]).
     pub leases: Vec<(DatastoreName, Time)>,
+    /// Holds that the guard's former run in this boot kept.
+    #[serde(default)]
+    pub holds: Vec<(DatastoreName, Time)>,
 }
 
 /// An input to [`crate::Guard::step`].
@@ -99,6 +102,19 @@ pub enum GuardOrder {
         datastore: DatastoreName,
         /// Each [`Timing::resync`] instead of each heartbeat.
         slow: bool,
+    },
+    /// Freeze nothing of that datastore until then, whatever becomes of its lease; takes effect when a heartbeat that says so is
+    /// on disk (R72).
+    Hold {
+        /// The datastore.
+        datastore: DatastoreName,
+        /// Until when.
+        until: Time,
+    },
+    /// Leases count again.
+    EndHold {
+        /// The datastore.
+        datastore: DatastoreName,
     },
     /// QEMU was created for that VM: find its process. Answered by [`GuardReport::Vm`].
     Adopt {
@@ -196,6 +212,13 @@ pub enum GuardEffect {
         /// The datastore.
         datastore: DatastoreName,
         /// The end.
+        until: Time,
+    },
+    /// Remember that hold, for the next run of the guard; `Time(0)`: there is none any more.
+    KeepHold {
+        /// The datastore.
+        datastore: DatastoreName,
+        /// Until when.
         until: Time,
     },
     /// Tell the agent, if one is connected.

@@ -17,6 +17,7 @@ fn config(leases: Vec<(DatastoreName, Time)>) -> GuardConfig {
         boot: BootId([1; 16]),
         incarnation: Incarnation(9),
         leases,
+        holds: Vec::new(),
     }
 }
 
@@ -125,10 +126,10 @@ fn its_heartbeat_says_whether_the_agent_is_well() {
         })
     };
     assert_eq!(well(&step(&mut guard, 0, alive)), Some((Some(Incarnation(4)), true)));
-    let op = guard.datastores[&ds()].in_flight.expect("written").0;
+    let op = guard.datastores[&ds()].in_flight.expect("written").op;
     step(&mut guard, 10, GuardInput::Written { op, error: None });
     assert_eq!(well(&step(&mut guard, 3_000, GuardInput::Tick)), Some((Some(Incarnation(4)), false)));
-    let op = guard.datastores[&ds()].in_flight.expect("written").0;
+    let op = guard.datastores[&ds()].in_flight.expect("written").op;
     step(&mut guard, 3_010, GuardInput::Written { op, error: None });
     step(&mut guard, 3_020, GuardInput::AgentGone);
     assert_eq!(well(&step(&mut guard, 4_000, GuardInput::Tick)), Some((None, false)));

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// The rehearsal is made anew when the free memory of a host has changed by so many MiB.
+const REHEARSAL_STEP: u64 = 256;
+
 impl Core {
     pub(super) fn on_message(&mut self, from: &HostId, message: Message, out: &mut Out<'_>) {
         let rank = self.rank();
@@ -68,6 +71,14 @@ impl Core {
                 continue;
             }
             self.guard.pass(&owned.datastore, ack.echo + owned.lease.min(self.config.timing.lease), out);
+            // R72: counted from the start of the request, and an old answer says nothing.
+            match owned.hold {
+                Some(left) if out.now.since(ack.echo) < self.config.timing.lease => {
+                    self.guard.hold(&owned.datastore, ack.echo + left, out);
+                }
+                Some(_) => {}
+                None => self.guard.end_hold(&owned.datastore, out),
+            }
             if datastore.promise(owned.epoch, out.now) {
                 let promise =
                     Promise { datastore: owned.datastore.clone(), epoch: owned.epoch, echo: ack.sent };
@@ -109,6 +120,9 @@ impl Core {
                     datastore.review_wanted = true;
                 }
             }
+            let free = |heartbeat: &Heartbeat| heartbeat.capacity.memory_free_mib / REHEARSAL_STEP;
+            let before = peer.heartbeat.as_ref().map(free);
+            self.rehearsal_stale |= before != Some(free(&heartbeat));
             peer.on_heartbeat(heartbeat);
         }
         let lease = self.config.timing.lease;
@@ -122,6 +136,7 @@ impl Core {
                 epoch: list.epoch(),
                 list: list.on_disk(),
                 lease: lease.min(left),
+                hold: list.hold(out.now),
             })
         });
         let owned = owned.collect();

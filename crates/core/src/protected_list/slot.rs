@@ -19,8 +19,23 @@ pub(super) struct Slot {
     pub(super) migrating_since: Option<(Time, Time)>,
     pub(super) waits: Option<Waits>,
     pub(super) twice: Option<HostId>,
+    /// Hosts that lost it lately: tried last, with those that failed to start it.
     pub(super) avoid: BTreeSet<HostId>,
     pub(super) reason: Arc<str>,
+    /// Why it could not be started, host by host.
+    pub(super) failures: BTreeMap<HostId, Arc<str>>,
+    /// The grant whose failure has been counted.
+    pub(super) failed_token: Option<Token>,
+    /// How far its restart has come, while others may wait for it.
+    pub(super) progress: Option<Progress>,
+    /// Its guest agent is waited for until then.
+    pub(super) verify_by: Option<Time>,
+    /// What it waits for besides a host, as it was told.
+    pub(super) others_told: Option<Arc<str>>,
+    /// The last order that failed: not given again before then.
+    pub(super) order_again: Time,
+    /// It is to go back to the host that it was moved away from.
+    pub(super) bring_back: bool,
 }
 
 /// Why a VM waits for a host. People are told when it has lasted: at the start of a whole cluster everybody waits a moment.
@@ -31,15 +46,10 @@ pub(super) struct Waits {
     pub(super) told: bool,
 }
 
-impl Candidate {
-    pub(super) fn take(&mut self, memory_mib: u64) {
-        self.memory_free_mib = self.memory_free_mib.saturating_sub(memory_mib);
-        self.domains = self.domains.saturating_add(1);
-    }
-}
-
 impl Slot {
     pub(super) fn new(entry: Entry, stamp: ListStamp, now: Time) -> Slot {
+        // The former owner's restarts that are under way: from now on, as far as anybody knows.
+        let progress = (entry.attempts > 0 && !entry.verified).then(|| Progress::new(now));
         Slot {
             durable: None,
             working: entry,
@@ -53,13 +63,18 @@ impl Slot {
             twice: None,
             avoid: BTreeSet::new(),
             reason: "".into(),
+            failures: BTreeMap::new(),
+            failed_token: None,
+            progress,
+            verify_by: None,
+            others_told: None,
+            order_again: Time(0),
+            bring_back: false,
         }
     }
 
     pub(super) fn holder_claim<'a>(&self, holder: &HostId, side: &OwnerSide<'a>) -> Option<&'a Claim> {
-        let seen = side.power_on.get(holder)?;
-        let claims = &seen.list.claims;
-        claims.binary_search_by_key(&self.working.vm, |claim| claim.vm).ok().map(|index| &claims[index])
+        claim_in(&side.power_on.get(holder)?.list, self.working.vm)
     }
 
     pub(super) fn holder_seen<'a>(
@@ -147,16 +162,23 @@ impl Slot {
     }
 
     /// The VM's XML, memory or priority changed while it runs: the entry follows.
-    pub(super) fn refresh_spec(&mut self, seen: Option<&HolderSeen<'_>>, dirty: &mut bool) {
+    pub(super) fn refresh_spec(
+        &mut self,
+        seen: Option<&HolderSeen<'_>>,
+        settings: &Settings,
+        dirty: &mut bool,
+    ) {
         let Some(claim) = seen.and_then(|seen| seen.claim) else { return };
         if claim.token != Some(self.working.token) || claim.state != ClaimState::Running {
             return;
         }
-        if let Some(spec) = &claim.spec
-            && *spec != self.working.spec
-        {
-            self.working.spec = spec.clone();
-            *dirty = true;
+        if let Some(spec) = &claim.spec {
+            let mut spec = spec.clone();
+            spec.priority = settings.priority(self.working.vm, spec.priority);
+            if spec != self.working.spec {
+                self.working.spec = spec;
+                *dirty = true;
+            }
         }
         if claim.name != self.working.name {
             self.working.name = claim.name.clone();
@@ -164,44 +186,74 @@ impl Slot {
         }
     }
 
-    pub(super) fn choose(
+    /// The host that this round of placing has for it; otherwise it waits, and says for what.
+    pub(super) fn place(
         &mut self,
-        rooms: &mut [Candidate],
-        preferred: Option<&HostId>,
+        places: &mut Places,
         name: VmName,
         timing: &Timing,
         out: &mut Out<'_>,
     ) -> Option<HostId> {
-        let picture: Vec<HostRoom> = rooms
-            .iter()
-            .map(|room| HostRoom {
-                unusable: room.unusable,
-                memory_free_mib: room.memory_free_mib,
-                domains: room.domains,
-                failed_recently: self.avoid.contains(&room.host),
-                preferred: preferred == Some(&room.host),
-            })
-            .collect();
-        let need = self.working.spec.memory_mib;
-        match choose_spread(&picture, need) {
-            Ok(index) => {
-                rooms[index].take(need);
+        match places.remove(&name.id)? {
+            Place::Go(host) => {
                 self.waits = None;
-                Some(rooms[index].host.clone())
+                self.others_told = None;
+                Some(host)
             }
-            Err(reasons) => {
-                let hosts = rooms.iter().map(|room| room.host.clone());
-                let refusals: Refusals = hosts.zip(reasons.into_iter().map(Arc::from)).collect();
+            Place::Later(host, because) => {
+                if self.others_told.as_ref() != Some(&because) {
+                    out.event(Event::VmWaitsForOthers { vm: name, reason: because.clone() });
+                    self.others_told = Some(because.clone());
+                }
+                let tell_at = Time(u64::MAX);
+                self.waits = Some(Waits { reasons: alloc::vec![(host, because)], tell_at, told: false });
+                None
+            }
+            Place::Nowhere(refusals) => {
                 self.wait(refusals, name, timing, out);
                 None
             }
         }
     }
 
-    pub(super) fn count_attempt(&mut self, now: Time) {
+    /// It has been granted anew.
+    pub(super) fn count_attempt(&mut self) {
         self.working.attempts = self.working.attempts.saturating_add(1);
         self.working.verified = false;
-        let index = (self.working.attempts as usize).min(RETRY_DELAYS.len() - 1);
-        self.next_try = now + RETRY_DELAYS[index];
+        self.working.order = None;
+        self.verify_by = None;
+    }
+
+    /// R75: it could not be started there. When no other host is left to be tried it waits, longer each time.
+    pub(super) fn note_failure(&mut self, host: &HostId, why: Arc<str>, now: Time) -> bool {
+        let token = self.working.token;
+        if self.failed_token.replace(token) == Some(token) {
+            return false;
+        }
+        self.failures.insert(host.clone(), why);
+        if !self.working.failed_on.contains(host) {
+            self.working.failed_on.push(host.clone());
+        }
+        let round = (self.working.attempts as usize).saturating_sub(self.working.failed_on.len());
+        self.next_try = now + RETRY_DELAYS[round.min(RETRY_DELAYS.len() - 1)];
+        true
+    }
+
+    /// Whether it is to be tried now: a host is left that has not failed to start it, or its time has come.
+    pub(super) fn is_due(&self, candidates: &[Candidate], now: Time) -> bool {
+        let untried =
+            |room: &Candidate| room.unusable.is_none() && !self.working.failed_on.contains(&room.host);
+        self.working.failed_on.is_empty() || candidates.iter().any(untried) || now >= self.next_try
+    }
+
+    /// What is on show while it waits for its time.
+    pub(super) fn failures_told(&self, now: Time) -> Refusals {
+        let left = self.next_try.since(now);
+        let told = |host: &HostId| {
+            let why = self.failures.get(host).map_or("it could not be started there", |why| why);
+            let text = alloc::format!("{why}; tried again in {left} at the latest");
+            (host.clone(), Arc::from(text))
+        };
+        self.working.failed_on.iter().map(told).collect()
     }
 }

@@ -3,11 +3,30 @@
 use super::*;
 
 impl OwnerList {
-    pub(super) fn on_runs(&mut self, vm: VmId, entry: &Entry, name: VmName, out: &mut Out<'_>) {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one review, passed on")]
+    pub(super) fn on_runs(
+        &mut self,
+        vm: VmId,
+        entry: &Entry,
+        seen: Option<&HolderSeen<'_>>,
+        places: &mut Places,
+        side: &OwnerSide<'_>,
+        name: VmName,
+        out: &mut Out<'_>,
+    ) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         let Some(host) = entry.holder.clone() else { return };
+        let claim = seen.and_then(|seen| seen.claim);
         let since = *slot.running_since.get_or_insert(out.now);
         slot.waits = None;
+        if claim.is_some_and(|claim| claim.guest != Guest::Silent) && !entry.has_agent {
+            slot.working.has_agent = true;
+            self.dirty = true;
+        }
+        if entry.attempts > 0 && !entry.verified && !self.verify(vm, entry, claim, side, &name, out) {
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
         slot.avoid.clear();
         if !slot.announced {
             slot.announced = true;
@@ -24,13 +43,47 @@ impl OwnerList {
                 self.dirty = true;
             }
             if !entry.unprotected {
-                out.event(Event::VmProtected { vm: name, host, datastore: self.datastore.clone() });
+                let datastore = self.datastore.clone();
+                out.event(Event::VmProtected { vm: name.clone(), host, datastore });
             }
         }
         if entry.attempts > 0 && out.now.since(since) >= RAN_WELL {
             slot.working.attempts = 0;
+            slot.working.failed_on.clear();
+            slot.failures.clear();
             self.dirty = true;
         }
+        self.order(vm, entry, claim, places, name, out);
+    }
+
+    /// R76: whether a restart is a success: where a guest agent has answered before, it has to answer again. When it does not in
+    /// time, one more host is tried; then the VM is left running, and people are told.
+    fn verify(
+        &mut self,
+        vm: VmId,
+        entry: &Entry,
+        claim: Option<&Claim>,
+        side: &OwnerSide<'_>,
+        name: &VmName,
+        out: &mut Out<'_>,
+    ) -> bool {
+        if !entry.has_agent || claim.is_some_and(|claim| claim.guest != Guest::Silent) {
+            return true;
+        }
+        let timeout = self.settings.readiness(vm).timeout;
+        let Some(slot) = self.slots.get_mut(&vm) else { return false };
+        let by = *slot.verify_by.get_or_insert(out.now + timeout);
+        if out.now < by || entry.order.is_some() {
+            return false;
+        }
+        let Some(host) = entry.holder.clone() else { return false };
+        let other = |room: &Candidate| room.unusable.is_none() && room.host != host;
+        let again = entry.failed_on.is_empty() && side.candidates.iter().any(other);
+        out.event(Event::VmNotVerified { vm: name.clone(), host, again });
+        if again {
+            self.give(vm, OrderKind::StartElsewhere);
+        }
+        !again
     }
 
     pub(super) fn set_off(&mut self, vm: VmId, cause: StopCause, name: VmName, out: &mut Out<'_>) {
@@ -42,46 +95,38 @@ impl OwnerList {
         slot.working.intent = None;
         slot.working.responsible = None;
         slot.working.attempts = 0;
+        slot.working.failed_on.clear();
+        slot.working.order = None;
         slot.working.failed_over_from = None;
         slot.running_since = None;
+        slot.progress = None;
         self.dirty = true;
     }
 
     /// The VM is held by nobody (any more): give it to the best host.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one review, passed on")]
     pub(super) fn grant_anew(
         &mut self,
         vm: VmId,
-        same_host: bool,
         reason: Arc<str>,
         side: &OwnerSide<'_>,
-        rooms: &mut [Candidate],
+        places: &mut Places,
         name: VmName,
         out: &mut Out<'_>,
     ) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let former = slot.working.holder.clone();
-        if let Some(host) = &former {
-            let claim = slot.holder_claim(host, side);
+        if let Some(host) = slot.working.holder.clone() {
+            let claim = slot.holder_claim(&host, side);
             if let Some(ClaimState::Stopped { cause }) = claim.map(|claim| &claim.state)
                 && slot.running_since.take().is_some()
             {
-                let (host, cause) = (host.clone(), *cause);
+                let cause = *cause;
                 out.event(Event::VmStopped { vm: name.clone(), host, cause, restart: true });
-            }
-            if !same_host {
-                slot.avoid.insert(host.clone());
             }
         }
         if slot.working.spec.priority == Priority::Disabled {
             return self.set_off(vm, StopCause::Unknown, name, out);
         }
-        if out.now < slot.next_try {
-            return;
-        }
-        // R61: there was room for it there when this owner took responsibility.
-        let preferred = former.filter(|_| same_host).or(slot.working.responsible.clone());
-        let Some(host) = slot.choose(rooms, preferred.as_ref(), name, side.timing, out) else { return };
+        let Some(host) = slot.place(places, name, side.timing, out) else { return };
         self.tokens += 1;
         slot.working.token = Token { epoch: self.epoch, number: self.tokens };
         if slot.working.failed_over_from.is_none() && slot.working.holder.as_ref() != Some(&host) {
@@ -89,7 +134,7 @@ impl OwnerList {
         }
         slot.working.holder = Some(host);
         slot.working.responsible = None;
-        slot.count_attempt(out.now);
+        slot.count_attempt();
         slot.reason = reason;
         self.dirty = true;
     }
@@ -97,25 +142,19 @@ impl OwnerList {
     pub(super) fn intend(
         &mut self,
         vm: VmId,
-        rooms: &mut [Candidate],
+        places: &mut Places,
         name: VmName,
         timing: &Timing,
         out: &mut Out<'_>,
     ) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
-        if slot.working.spec.priority == Priority::Disabled || out.now < slot.next_try {
-            return;
-        }
         slot.running_since = None;
-        if let Some(holder) = &slot.working.holder {
-            slot.avoid.insert(holder.clone());
-        }
-        let Some(host) = slot.choose(rooms, None, name, timing, out) else { return };
+        let Some(host) = slot.place(places, name, timing, out) else { return };
         slot.working.intent = Some(host);
         self.dirty = true;
     }
 
-    pub(super) fn confirm(&mut self, vm: VmId, entry: &Entry, now: Time) {
+    pub(super) fn confirm(&mut self, vm: VmId, entry: &Entry) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         let Some(to) = entry.intent.clone() else { return };
         self.tokens += 1;
@@ -126,7 +165,7 @@ impl OwnerList {
             slot.working.failed_over_from = entry.holder.clone();
         }
         slot.working.holder = Some(to);
-        slot.count_attempt(now);
+        slot.count_attempt();
         slot.reason = match &entry.holder {
             Some(host) => alloc::format!("{host} failed").into(),
             None => "its host failed".into(),
@@ -139,14 +178,14 @@ impl OwnerList {
         &mut self,
         vm: VmId,
         entry: &Entry,
-        rooms: &mut [Candidate],
+        places: &mut Places,
         name: VmName,
         timing: &Timing,
         out: &mut Out<'_>,
     ) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         let Some(from) = entry.holder.clone() else { return };
-        let Some(to) = slot.choose(rooms, None, name.clone(), timing, out) else { return };
+        let Some(to) = slot.place(places, name.clone(), timing, out) else { return };
         out.event(Event::ResponsibilityTaken { vm: name, from, to: to.clone() });
         slot.working.responsible = Some(to);
         self.dirty = true;

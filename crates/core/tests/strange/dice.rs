@@ -139,6 +139,7 @@ impl Dice {
                     epoch: dice.epoch(),
                     list: dice.some(Dice::stamp),
                     lease: Span(dice.number()),
+                    hold: None,
                 }),
                 heartbeat_datastores: self.list(Dice::datastore),
             }),
@@ -173,6 +174,7 @@ impl Dice {
             memory_mib: self.number(),
             vcpus: self.number() as u32,
             priority: self.pick(&[Priority::Disabled, Priority::Medium, Priority::Highest]),
+            ..VmSpec::default()
         }
     }
 
@@ -195,6 +197,8 @@ impl Dice {
             spec: self.some(Dice::spec),
             asked_to_stop: false,
             powering_off: false,
+            guest: Guest::Silent,
+            order_failed: None,
         }
     }
 
@@ -215,6 +219,10 @@ impl Dice {
             responsible: self.some(Dice::host),
             isolation_response: self.some(|dice| dice.pick(&responses)),
             shutdown_timeout: self.some(|dice| Span(dice.number())),
+            failed_on: Vec::new(),
+            has_agent: false,
+            order: None,
+            evacuated_from: None,
         }
     }
 
@@ -231,6 +239,7 @@ impl Dice {
                 agent_well: self.one_in(2),
                 failure_timeout: self.some(|dice| Span(dice.number())),
                 slow: self.one_in(3),
+                hold: None,
             }),
             1 => {
                 let mut claims = self.list(Dice::claim);
@@ -243,6 +252,7 @@ impl Dice {
                     list_seen: self.some(Dice::stamp),
                     complete: self.one_in(2),
                     claims,
+                    offers: None,
                 })
             }
             2 => RegisterValue::Ownership(OwnershipBlock {
@@ -263,6 +273,8 @@ impl Dice {
                 owner: self.host(),
                 // In no order, and with doubles: only a writer promises an order.
                 entries: self.list(Dice::entry),
+                settings: Default::default(),
+                suspension: None,
             }),
         }
     }

@@ -70,6 +70,7 @@ fn assert_harmless(effects: &[Effect], now: Time) {
             Effect::Guard(GuardOrder::Lease { until, .. }) => {
                 assert!(*until <= now + config().timing.lease, "a lease until {until} at {now}");
             }
+            Effect::Guard(GuardOrder::Hold { until, .. }) => panic!("a message made it hold until {until}"),
             Effect::Guard(GuardOrder::Kill { vm } | GuardOrder::Thaw { vm, .. }) => {
                 panic!("a message made it thaw or kill {vm}");
             }
@@ -77,6 +78,7 @@ fn assert_harmless(effects: &[Effect], now: Time) {
                 GuardOrder::Alive { .. }
                 | GuardOrder::Watch { .. }
                 | GuardOrder::WatchAlso { .. }
+                | GuardOrder::EndHold { .. }
                 | GuardOrder::Pace { .. }
                 | GuardOrder::Adopt { .. },
             )
@@ -202,8 +204,13 @@ fn an_absurd_acknowledgement_gives_no_longer_lease_than_an_honest_one() {
     let mut shell = secondary(&mut dice);
     let now = shell.now;
     let ack = |echo: Time, run: Incarnation, lease: Span| {
-        let owned =
-            OwnedDatastore { datastore: DatastoreName::new("ds1"), epoch: Epoch(1), list: None, lease };
+        let owned = OwnedDatastore {
+            datastore: DatastoreName::new("ds1"),
+            epoch: Epoch(1),
+            list: None,
+            lease,
+            hold: None,
+        };
         let body = Body::HeartbeatAck(HeartbeatAck {
             echo,
             run,
@@ -336,6 +343,7 @@ fn numbers_at_their_end() -> Vec<Found> {
         list_seen: None,
         complete: true,
         claims: Vec::new(),
+        offers: None,
     };
     let (mine, theirs) = (RegisterId::Ownership(me.clone()), RegisterId::Ownership(other));
     vec![

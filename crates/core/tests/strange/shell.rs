@@ -38,6 +38,7 @@ pub fn config() -> Config {
         isolation_addresses: vec!["10.0.0.1".into()],
         isolation_response: register::IsolationResponse::LeavePoweredOn,
         shutdown_timeout: Span::from_secs(300),
+        rehearse: true,
         heartbeat_datastores: mainstay_core::HeartbeatChoice::default(),
     }
 }

@@ -23,7 +23,13 @@ fn write(folder: &Path, id: &RegisterId, value: RegisterValue) {
 }
 
 fn entry(number: u8, name: &str, holder: Option<&str>) -> Entry {
-    let spec = VmSpec { xml: XmlId(7), memory_mib: 2_048, vcpus: 2, priority: Priority::Medium };
+    let spec = VmSpec {
+        xml: XmlId(7),
+        memory_mib: 2_048,
+        vcpus: 2,
+        priority: Priority::Medium,
+        ..VmSpec::default()
+    };
     Entry {
         vm: VmId([number; 16]),
         name: name.into(),
@@ -39,12 +45,23 @@ fn entry(number: u8, name: &str, holder: Option<&str>) -> Entry {
         responsible: None,
         isolation_response: None,
         shutdown_timeout: None,
+        failed_on: Vec::new(),
+        has_agent: false,
+        order: None,
+        evacuated_from: None,
     }
 }
 
 fn list(folder: &Path, epoch: u64, owner: &str, entries: Vec<Entry>) {
     let epoch = Epoch(epoch);
-    let value = ProtectedList { epoch, version: 42, owner: owner.into(), entries };
+    let value = ProtectedList {
+        epoch,
+        version: 42,
+        owner: owner.into(),
+        entries,
+        settings: Default::default(),
+        suspension: None,
+    };
     write(folder, &RegisterId::ProtectedList(epoch), RegisterValue::ProtectedList(value));
 }
 
@@ -59,8 +76,16 @@ pub fn make() -> TempDir {
         let agent_well = host == "host-1";
         let agent = agent_well.then_some(Incarnation(0xdef));
         let failure_timeout = Some(Span::from_millis(4_500));
-        let value =
-            HeartbeatRegister { boot, incarnation, counter, agent, agent_well, failure_timeout, slow: false };
+        let value = HeartbeatRegister {
+            boot,
+            incarnation,
+            counter,
+            agent,
+            agent_well,
+            failure_timeout,
+            slow: false,
+            hold: None,
+        };
         write(&folder, &RegisterId::Heartbeat(host.into()), RegisterValue::Heartbeat(value));
     }
     let damaged = std::fs::File::options().write(true).open(folder.join("host-1-hb")).expect("a file");
@@ -73,6 +98,8 @@ pub fn make() -> TempDir {
         spec: Some(entry.spec),
         asked_to_stop: false,
         powering_off: false,
+        guest: Guest::Silent,
+        order_failed: None,
     };
     let mut started_by_user = claim(entry(3, "new", None), ClaimState::Running);
     (started_by_user.token, started_by_user.spec) = (None, None);
@@ -90,6 +117,7 @@ pub fn make() -> TempDir {
             claim(entry(4, "mail", None), ClaimState::Frozen),
             claim(entry(5, "dns", None), ClaimState::Stopping),
         ],
+        offers: None,
     };
     write(&folder, &RegisterId::PowerOn("host-1".into()), RegisterValue::PowerOn(value));
     let ballot = Ballot { round: 3, host: "host-2".into() };

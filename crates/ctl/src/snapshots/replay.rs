@@ -36,6 +36,7 @@ impl Script {
             isolation_addresses: Vec::new(),
             isolation_response: Default::default(),
             shutdown_timeout: mainstay_core::Span::from_secs(300),
+            rehearse: true,
             heartbeat_datastores: mainstay_core::HeartbeatChoice::default(),
         };
         let now = Time(800_000_000);

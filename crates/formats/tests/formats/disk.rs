@@ -19,12 +19,14 @@ fn heartbeat(counter: u64) -> (RegisterId, RegisterValue) {
         agent_well: true,
         failure_timeout: None,
         slow: false,
+        hold: None,
     };
     (RegisterId::Heartbeat(HostId::new("host-1")), RegisterValue::Heartbeat(value))
 }
 
 fn list(epoch: u64, entries: usize) -> (RegisterId, RegisterValue) {
-    let spec = VmSpec { xml: XmlId(7), memory_mib: 2048, vcpus: 2, priority: Priority::High };
+    let spec =
+        VmSpec { xml: XmlId(7), memory_mib: 2048, vcpus: 2, priority: Priority::High, ..VmSpec::default() };
     let entry = |index: usize| Entry {
         vm: VmId((index as u128).to_be_bytes()),
         name: format!("vm{index}").as_str().into(),
@@ -40,9 +42,20 @@ fn list(epoch: u64, entries: usize) -> (RegisterId, RegisterValue) {
         responsible: None,
         isolation_response: None,
         shutdown_timeout: None,
+        failed_on: Vec::new(),
+        has_agent: false,
+        order: None,
+        evacuated_from: None,
     };
     let entries = (0..entries).map(entry).collect();
-    let value = ProtectedList { epoch: Epoch(epoch), version: 1, owner: HostId::new("host-2"), entries };
+    let value = ProtectedList {
+        epoch: Epoch(epoch),
+        version: 1,
+        owner: HostId::new("host-2"),
+        entries,
+        settings: Default::default(),
+        suspension: None,
+    };
     (RegisterId::ProtectedList(Epoch(epoch)), RegisterValue::ProtectedList(value))
 }
 

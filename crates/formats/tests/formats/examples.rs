@@ -21,7 +21,7 @@ fn vm(number: u8) -> VmId {
 }
 
 fn spec() -> VmSpec {
-    VmSpec { xml: XmlId(0xfeed), memory_mib: 2048, vcpus: 2, priority: Priority::Medium }
+    VmSpec { xml: XmlId(0xfeed), memory_mib: 2048, vcpus: 2, priority: Priority::Medium, ..VmSpec::default() }
 }
 
 fn host(number: u32) -> HostId {
@@ -38,6 +38,7 @@ fn heartbeat() {
         agent_well: true,
         failure_timeout: Some(Span::from_millis(4_500)),
         slow: false,
+        hold: None,
     };
     shows(
         RegisterId::Heartbeat(host(1)),
@@ -60,6 +61,8 @@ fn power_on_list() {
         spec: Some(spec()),
         asked_to_stop: false,
         powering_off: false,
+        guest: Guest::Silent,
+        order_failed: None,
     };
     let value = PowerOnList {
         boot: BootId([9; 16]),
@@ -72,6 +75,7 @@ fn power_on_list() {
             claim(1, ClaimState::Running),
             claim(2, ClaimState::Stopped { cause: StopCause::GuestShutdown }),
         ],
+        offers: None,
     };
     shows(
         RegisterId::PowerOn(host(1)),
@@ -123,9 +127,19 @@ fn protected_list() {
         responsible: None,
         isolation_response: None,
         shutdown_timeout: None,
+        failed_on: Vec::new(),
+        has_agent: false,
+        order: None,
+        evacuated_from: None,
     };
-    let value =
-        ProtectedList { epoch: Epoch(3), version: 4, owner: host(1), entries: vec![entry(1), entry(2)] };
+    let value = ProtectedList {
+        epoch: Epoch(3),
+        version: 4,
+        owner: host(1),
+        entries: vec![entry(1), entry(2)],
+        settings: Default::default(),
+        suspension: None,
+    };
     shows(
         RegisterId::ProtectedList(Epoch(3)),
         RegisterValue::ProtectedList(value),
@@ -149,6 +163,7 @@ fn message() {
             epoch: Epoch(3),
             list: Some(ListStamp { epoch: Epoch(3), version: 4 }),
             lease: Span::from_secs(3),
+            hold: None,
         }],
         heartbeat_datastores: vec![DatastoreName::new("ds1")],
     });

@@ -71,7 +71,7 @@ fn spec() -> impl Strategy<Value = VmSpec> {
         Priority::Highest,
     ]);
     (any::<u64>(), any::<u64>(), any::<u32>(), priority).prop_map(|(xml, memory_mib, vcpus, priority)| {
-        VmSpec { xml: XmlId(xml), memory_mib, vcpus, priority }
+        VmSpec { xml: XmlId(xml), memory_mib, vcpus, priority, ..VmSpec::default() }
     })
 }
 
@@ -101,6 +101,8 @@ fn claim() -> impl Strategy<Value = Claim> {
         spec,
         asked_to_stop: false,
         powering_off: false,
+        guest: Guest::Silent,
+        order_failed: None,
     })
 }
 
@@ -130,6 +132,10 @@ fn entry() -> impl Strategy<Value = Entry> {
                 responsible,
                 isolation_response,
                 shutdown_timeout,
+                failed_on: Vec::new(),
+                has_agent: false,
+                order: None,
+                evacuated_from: None,
             }
         },
     )
@@ -152,6 +158,7 @@ fn heartbeat_register() -> impl Strategy<Value = RegisterValue> {
                 agent_well,
                 failure_timeout,
                 slow,
+                hold: None,
             })
         },
     )
@@ -169,6 +176,7 @@ fn power_on() -> impl Strategy<Value = RegisterValue> {
                 list_seen,
                 complete,
                 claims,
+                offers: None,
             })
         },
     )
@@ -189,7 +197,14 @@ fn ownership() -> impl Strategy<Value = RegisterValue> {
 
 fn protected_list() -> impl Strategy<Value = (RegisterId, RegisterValue)> {
     (epoch(), any::<u64>(), host(), vec(entry(), 0..30)).prop_map(|(epoch, version, owner, entries)| {
-        let value = RegisterValue::ProtectedList(ProtectedList { epoch, version, owner, entries });
+        let value = RegisterValue::ProtectedList(ProtectedList {
+            epoch,
+            version,
+            owner,
+            entries,
+            settings: Default::default(),
+            suspension: None,
+        });
         (RegisterId::ProtectedList(epoch), value)
     })
 }
@@ -241,7 +256,7 @@ pub fn message() -> impl Strategy<Value = Message> {
     );
     let owned =
         (datastore(), epoch(), of(stamp()), any::<u64>()).prop_map(|(datastore, epoch, list, lease)| {
-            OwnedDatastore { datastore, epoch, list, lease: Span(lease) }
+            OwnedDatastore { datastore, epoch, list, lease: Span(lease), hold: None }
         });
     let ack =
         (any::<u64>(), incarnation(), any::<u64>(), vec(owned, 0..6)).prop_map(|(echo, run, sent, owned)| {

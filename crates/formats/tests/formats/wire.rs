@@ -39,6 +39,7 @@ fn typical_ack() -> Message {
         epoch: Epoch(12),
         list: Some(ListStamp { epoch: Epoch(12), version: 1_234 }),
         lease: Span::from_millis(2_950),
+        hold: None,
     };
     Message {
         incarnation: Incarnation(u64::MAX / 3),
@@ -181,8 +182,13 @@ fn unknown_fields_are_ignored_and_optional_ones_may_be_missing() {
             .expect("vec");
         cbor.u8(9).expect("vec");
     });
-    let owned =
-        OwnedDatastore { datastore: DatastoreName::new("ds1"), epoch: Epoch(4), list: None, lease: Span(9) };
+    let owned = OwnedDatastore {
+        datastore: DatastoreName::new("ds1"),
+        epoch: Epoch(4),
+        list: None,
+        lease: Span(9),
+        hold: None,
+    };
     let body = Body::HeartbeatAck(HeartbeatAck {
         echo: Time(5),
         run: Incarnation(6),

@@ -10,7 +10,7 @@ use mainstay_formats::wire::encode_message;
 use mainstay_formats::{ClusterId, encode_slot};
 
 fn spec() -> VmSpec {
-    VmSpec { xml: XmlId(0xfeed), memory_mib: 2048, vcpus: 2, priority: Priority::High }
+    VmSpec { xml: XmlId(0xfeed), memory_mib: 2048, vcpus: 2, priority: Priority::High, ..VmSpec::default() }
 }
 
 fn claim(number: u8, state: ClaimState) -> Claim {
@@ -23,6 +23,8 @@ fn claim(number: u8, state: ClaimState) -> Claim {
         spec: Some(spec()),
         asked_to_stop: false,
         powering_off: false,
+        guest: Guest::Silent,
+        order_failed: None,
     }
 }
 
@@ -42,6 +44,10 @@ fn entry(number: u8) -> Entry {
         responsible: Some(HostId::new("host-2")),
         isolation_response: Some(IsolationResponse::ShutDown),
         shutdown_timeout: Some(Span::from_secs(300)),
+        failed_on: Vec::new(),
+        has_agent: false,
+        order: None,
+        evacuated_from: None,
     }
 }
 
@@ -58,6 +64,7 @@ pub fn registers() -> Vec<(RegisterId, RegisterValue)> {
             agent_well: true,
             failure_timeout: Some(Span::from_millis(4_500)),
             slow: false,
+            hold: None,
         }),
         RegisterValue::PowerOn(PowerOnList {
             boot,
@@ -71,6 +78,7 @@ pub fn registers() -> Vec<(RegisterId, RegisterValue)> {
                 claim(2, ClaimState::Stopped { cause: StopCause::GuestShutdown }),
                 claim(3, ClaimState::StartFailed { reason: "no room".into() }),
             ],
+            offers: None,
         }),
         RegisterValue::Ownership(OwnershipBlock {
             boot,
@@ -85,6 +93,8 @@ pub fn registers() -> Vec<(RegisterId, RegisterValue)> {
             version: 4,
             owner: HostId::new("host-1"),
             entries: vec![entry(1), entry(2)],
+            settings: Default::default(),
+            suspension: None,
         }),
     ];
     register::registers().into_iter().zip(values).collect()
@@ -101,6 +111,7 @@ pub fn messages() -> Vec<Message> {
         epoch: Epoch(3),
         list: Some(stamp),
         lease: Span::from_secs(3),
+        hold: None,
     };
     let bodies = [
         Body::Heartbeat(Heartbeat {

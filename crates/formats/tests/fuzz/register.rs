@@ -126,6 +126,7 @@ fn check_choice(slot: &Slot) {
             agent_well: true,
             failure_timeout: None,
             slow: false,
+            hold: None,
         };
         (id, Slot::Valid { sequence, value: RegisterValue::Heartbeat(value) })
     };

@@ -129,6 +129,7 @@ pub fn lonely_config() -> Config {
         isolation_addresses: Vec::new(),
         isolation_response: Default::default(),
         shutdown_timeout: mainstay_core::Span::from_secs(300),
+        rehearse: true,
         heartbeat_datastores: mainstay_core::HeartbeatChoice::default(),
     }
 }

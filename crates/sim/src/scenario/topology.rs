@@ -276,6 +276,7 @@ impl Topology {
             agent_starts: more.and_then(|more| more.agent_starts).map_or(10_000 * index as u64, micros),
             timing,
             newer: more.is_some_and(|more| more.newer),
+            memory_mib: crate::setup::HOST_MEMORY,
         })
     }
 
@@ -331,6 +332,7 @@ impl Topology {
                 priority: priority.ok_or_else(|| unknown(format!("the priority of VM {}", vm.name)))?,
                 memory_mib: vm.memory_mib,
                 shutdown: (!vm.ignores_shutdown).then_some((vm.shutdown_takes * 1e6) as u64),
+                agent_after: None,
             });
         }
         Ok(setup)

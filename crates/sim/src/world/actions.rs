@@ -115,6 +115,7 @@ impl World {
                 }
             }
             Action::Protect { vm } => self.operator(vm, Command::Protect { vm: vm.clone() }),
+            Action::Command { command } => self.command(command.clone()),
             Action::Unprotect { vm } => self.operator(vm, Command::Unprotect { vm: vm.clone() }),
         }
     }
@@ -243,6 +244,18 @@ impl World {
         self.queue.push(self.now, Happening::Deliver { host: owner, process, input });
     }
 
+    /// A person's request about the cluster: the primary gets it, if there is one now.
+    pub(super) fn command(&mut self, command: Command) {
+        let primary = (0..self.hosts.len())
+            .find(|host| self.view(*host).is_some_and(|view| view.role == Role::Primary));
+        let Some(host) = primary else { return };
+        let Some(agent) = &self.hosts[host].agent else { return };
+        let (request, process) = (self.next_key + 1, agent.process);
+        self.next_key = request;
+        let input = Input::Operator { request, command };
+        self.queue.push(self.now, Happening::Deliver { host, process, input });
+    }
+
     /// The owner has answered.
     pub(super) fn on_reply(&mut self, request: u64, command: &Command, done: bool) {
         let Some(vm) = self.requests.remove(&request) else { return };
@@ -258,7 +271,7 @@ impl World {
                 self.seen.saw("unprotected by operator");
                 Protection::No
             }
-            Command::SetIsolation { .. } => return,
+            _ => return,
         };
         let runs = self.executing(vm).next().is_some();
         self.checks.user_word.set_protection(vm, protection, runs);

@@ -80,6 +80,11 @@ impl World {
             VmAction::Shutdown { vm } => (vm, DomainOpKind::Shutdown),
             VmAction::Destroy { vm } => (vm, DomainOpKind::Destroy),
             VmAction::Undefine { vm } => (vm, DomainOpKind::Undefine),
+            VmAction::Migrate { vm, to } => match self.setup.host(&to) {
+                Some(to) => (vm, DomainOpKind::Migrate(to)),
+                None => return,
+            },
+            VmAction::AskGuest { vm, command: _ } => (vm, DomainOpKind::AskGuest),
         };
         if let Some(vm) = self.vm_index(vm) {
             self.start_domain_op(host, DomainOp { process, boot, op, vm, kind });
@@ -170,6 +175,19 @@ impl World {
             | Event::StormOver
             | Event::TimingAgrees { .. }
             | Event::HypervisorBack => {}
+            Event::SettingsChanged { .. }
+            | Event::MaintenanceLeft { .. }
+            | Event::AdmissionMet
+            | Event::VmOrderFailed { .. } => {}
+            Event::VmWaitsForOthers { .. } => self.seen.saw("waited for others"),
+            Event::OrderGivenUp { .. } => self.seen.saw("order given up"),
+            Event::VmNotVerified { .. } => self.seen.saw("not verified"),
+            Event::MaintenanceBegun { .. } => self.seen.saw("maintenance begun"),
+            Event::MaintenanceReached { .. } => self.seen.saw("maintenance reached"),
+            Event::VmOrdered { .. } => self.seen.saw("order given"),
+            Event::ProtectionSuspended { .. } => self.seen.saw("protection suspended"),
+            Event::ProtectionResumed { .. } => self.seen.saw("protection resumed"),
+            Event::AdmissionNotMet { .. } => self.seen.saw("admission not met"),
             Event::GuardLost => self.seen.saw("guard lost"),
             Event::HeartbeatDatastoresChosen { .. } => self.seen.saw("heartbeat datastores chosen"),
             Event::TimingDiffers { .. } => self.seen.saw("differing times told"),
@@ -222,6 +240,7 @@ pub(super) fn fact_of_input(input: &Input) -> u64 {
         }
         Input::Guard(_) => 15,
         Input::GuardLost => 16,
+        Input::Offers(offers) => 17 + (offers.machines.len() as u64) * 256,
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) struct GuardRun {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
     leases: BTreeMap<DatastoreName, Time>,
+    holds: BTreeMap<DatastoreName, Time>,
     watch: BTreeMap<DatastoreName, Vec<VmId>>,
 }
 
@@ -73,6 +74,7 @@ impl World {
             boot: self.boot_id(host),
             incarnation: Incarnation(self.dice.below(u64::MAX)),
             leases: kept.leases.into_iter().collect(),
+            holds: kept.holds.into_iter().collect(),
         };
         let now = self.hosts[host].clock.local(self.now);
         self.hosts[host].guard = Some(GuardRun {
@@ -269,6 +271,10 @@ impl World {
             }
             GuardEffect::Keep { datastore, until } => {
                 self.hosts[host].kept.leases.insert(datastore, until);
+                return;
+            }
+            GuardEffect::KeepHold { datastore, until } => {
+                self.hosts[host].kept.holds.insert(datastore, until);
                 return;
             }
             GuardEffect::Report(report) => return self.guard_report(host, report),

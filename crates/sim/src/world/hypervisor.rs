@@ -58,7 +58,6 @@ pub(crate) struct Lock {
 }
 
 const HYPERVISOR_TIMEOUT: u64 = 4_000_000;
-const MEMORY_MIB: u64 = 65_536;
 
 impl World {
     /// Whether the host's agent lives and is connected to libvirt.
@@ -92,6 +91,8 @@ impl World {
                 memory_mib: setup.memory_mib,
                 vcpus: 1,
                 priority: setup.priority,
+                guest_agent: setup.agent_after.is_some(),
+                ..VmSpec::default()
             }),
             persistent: self.hosts[host].definitions.contains_key(&vm),
             io_error: self.hosts[host].domains.get(&vm).is_some_and(|qemu| qemu.io_error),
@@ -101,9 +102,10 @@ impl World {
     fn capacity(&self, host: usize) -> Capacity {
         let domains = &self.hosts[host].domains;
         let used: u64 = domains.keys().map(|vm| self.setup.vms[*vm].memory_mib).sum();
+        let memory_mib = self.setup.hosts[host].memory_mib;
         Capacity {
-            memory_mib: MEMORY_MIB,
-            memory_free_mib: MEMORY_MIB.saturating_sub(used),
+            memory_mib,
+            memory_free_mib: memory_mib.saturating_sub(used),
             cpus: 16,
             domains: domains.len() as u32,
         }
@@ -198,6 +200,7 @@ impl World {
         self.trace.facts(&[self.now, 2, host as u64, vm as u64, state as u64]);
         self.say(host, |world| format!("  QEMU of {} is there, {state:?}", world.setup.vms[vm].name));
         if state == QemuState::Running {
+            self.vms[vm].booted = self.now;
             self.execute(host, vm);
         }
         self.domain_changed(host, vm, None);
@@ -329,7 +332,7 @@ impl World {
         Stage::Ends(VmOutcome::Done)
     }
 
-    fn vm_done(&mut self, host: usize, process: u64, op: mainstay_core::OpId, outcome: VmOutcome) {
+    pub(super) fn vm_done(&mut self, host: usize, process: u64, op: mainstay_core::OpId, outcome: VmOutcome) {
         let at = self.now + self.dice.between(100, 20_000);
         self.queue.push(at, Happening::Deliver { host, process, input: Input::VmDone { op, outcome } });
     }
@@ -351,7 +354,10 @@ impl World {
             return;
         }
         let outcome = match self.hosts[host].libvirt {
-            Libvirt::Up => self.carry_out_domain_op(host, &op),
+            Libvirt::Up => match op.kind {
+                DomainOpKind::Migrate(to) => return self.ordered_migration(host, &op, to),
+                _ => self.carry_out_domain_op(host, &op),
+            },
             Libvirt::Down if self.dice.permille(500) => VmOutcome::Failed("libvirtd is not running".into()),
             Libvirt::Down => VmOutcome::Unknown("the connection to libvirtd broke".into()),
             Libvirt::Hung => {
@@ -401,6 +407,18 @@ impl World {
                 self.end_qemu(host, vm, StopCause::UserDestroyed);
                 VmOutcome::Done
             }
+            (DomainOpKind::AskGuest, qemu) => {
+                let up = |after: u64| self.now >= self.vms[vm].booted + after;
+                let answers = qemu.is_some_and(|qemu| qemu.state == QemuState::Running && !qemu.frozen)
+                    && self.setup.vms[vm].agent_after.is_some_and(up);
+                if answers {
+                    VmOutcome::Done
+                } else {
+                    VmOutcome::Failed("its guest agent does not answer".into())
+                }
+            }
+            // Begun, and answered when it has ended: not here.
+            (DomainOpKind::Migrate(_), _) => VmOutcome::Failed("it is not there any more".into()),
             (DomainOpKind::Undefine, Some(_)) => VmOutcome::Failed("the domain is active".into()),
             (DomainOpKind::Undefine, None) => {
                 self.hosts[host].definitions.remove(&vm);
@@ -425,6 +443,7 @@ impl World {
             self.report(found);
         }
         self.hosts[host].domains.insert(vm, Qemu { state: QemuState::Running, ..qemu });
+        self.vms[vm].booted = self.now;
         if !qemu.frozen {
             self.execute(host, vm);
         }

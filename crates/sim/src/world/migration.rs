@@ -14,9 +14,9 @@
 
 use super::World;
 use super::hypervisor::{Libvirt, Lock, Qemu, QemuState};
-use super::queue::Happening;
+use super::queue::{DomainOp, Happening};
 use mainstay_core::register::StopCause;
-use mainstay_core::{ReadRegister, RegisterValue};
+use mainstay_core::{ReadRegister, RegisterValue, VmOutcome};
 
 /// From one attempt to the next.
 const RETRY: u64 = 250_000;
@@ -48,6 +48,8 @@ pub(crate) struct Migration {
     patience: u64,
     /// It is being given up.
     aborted: bool,
+    /// The order of a core: answered when it has ended.
+    order: Option<(u64, u64, mainstay_core::OpId)>,
     /// The target's QEMU has been told to go on, and does so when it is not frozen any more.
     told: bool,
 }
@@ -97,10 +99,29 @@ impl World {
             undefine_source,
             patience,
             aborted: false,
+            order: None,
             told: false,
         };
         self.next_key += 1;
         self.wait_for_migration(self.next_key, migration, takes);
+    }
+
+    /// A core's order: begun as its user would, and answered when it has ended.
+    pub(super) fn ordered_migration(&mut self, host: usize, op: &DomainOp, to: usize) {
+        let known = self.next_key;
+        if self.executing(op.vm).next() == Some(host) {
+            self.user_migrate(op.vm, to, (None, None), None);
+        }
+        let begun = self.migrations.range_mut(known..).find(|(_, migration)| migration.vm == op.vm);
+        match begun {
+            Some((_, migration)) if migration.from == host && migration.to == to => {
+                migration.order = Some((op.process, op.boot, op.op));
+            }
+            Some(_) | None => {
+                let reason = "libvirt could not begin to migrate it".into();
+                self.vm_done(host, op.process, op.op, VmOutcome::Failed(reason));
+            }
+        }
     }
 
     /// A user has it given up.
@@ -152,6 +173,13 @@ impl World {
         };
         if let Some(wait) = next {
             self.wait_for_migration(key, migration, wait);
+        } else if let Some((process, boot, op)) = migration.order
+            && self.hosts[migration.from].boot == boot
+        {
+            let left = self.end_of_migration(migration.from, migration.vm, migration.outgoing).is_none();
+            let outcome =
+                if left { VmOutcome::Done } else { VmOutcome::Failed("the migration was given up".into()) };
+            self.vm_done(migration.from, process, op, outcome);
         }
     }
 

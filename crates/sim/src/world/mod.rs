@@ -84,6 +84,8 @@ struct Agent {
 struct Vm {
     locks: Vec<Lock>,
     migrated_to: Option<usize>,
+    /// When its guest began to boot.
+    booted: u64,
 }
 
 /// An event that a core told.
@@ -279,6 +281,7 @@ impl World {
             isolation_response: self.setup.isolation_response,
             shutdown_timeout: self.setup.shutdown_timeout,
             heartbeat_datastores: HeartbeatChoice::default(),
+            rehearse: true,
         };
         let now = self.hosts[host].clock.local(self.now);
         let node = match (self.make)(config, now) {

@@ -126,6 +126,7 @@ impl World {
             | Action::ClockStep { .. }
             | Action::ClockDrift { .. }
             // These look for a VM that executes, or for an agent that answers.
+            | Action::Command { .. }
             | Action::GuestReset { .. }
             | Action::GuestPowerOff { .. }
             | Action::QemuKill { .. }

@@ -88,6 +88,9 @@ pub(crate) enum DomainOpKind {
     Destroy,
     Shutdown,
     Undefine,
+    /// Live-migrate it to that host.
+    Migrate(usize),
+    AskGuest,
 }
 
 #[derive(Debug)]

@@ -19,6 +19,8 @@ fn power_on(version: u64) -> RegisterValue {
         spec: None,
         asked_to_stop: false,
         powering_off: false,
+        guest: Guest::Silent,
+        order_failed: None,
     };
     RegisterValue::PowerOn(PowerOnList {
         boot: BootId([1; 16]),
@@ -28,6 +30,7 @@ fn power_on(version: u64) -> RegisterValue {
         list_seen: None,
         complete: true,
         claims: (0..version % 400).map(claim).collect(),
+        offers: None,
     })
 }
 

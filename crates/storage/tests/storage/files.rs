@@ -13,7 +13,14 @@ use std::thread;
 
 fn list(epoch: u64, version: u64, owner: u32) -> RegisterValue {
     let (epoch, owner) = (Epoch(epoch), host(owner));
-    RegisterValue::ProtectedList(ProtectedList { epoch, version, owner, entries: Vec::new() })
+    RegisterValue::ProtectedList(ProtectedList {
+        epoch,
+        version,
+        owner,
+        entries: Vec::new(),
+        settings: Default::default(),
+        suspension: None,
+    })
 }
 
 #[test]

@@ -63,6 +63,7 @@ pub fn beat(counter: u64) -> RegisterValue {
         agent_well: true,
         failure_timeout: None,
         slow: false,
+        hold: None,
     })
 }
 

@@ -1,0 +1,403 @@
+//! Commands that change the settings of the cluster (R70), and those about suspension and maintenance: what is asked is
+//! checked, and refused with the reason.
+
+use super::operators::Asked;
+use super::*;
+use crate::ids::VmId;
+use crate::placing::{Scene, admission_control, shortened};
+use crate::register::VmSpec;
+use crate::settings::{Evacuation, Group, Policy, Rule, RuleKind, Strength};
+use crate::time::Span;
+use mainstay_placement as placement;
+use placement::{Change, PROOF_WORK, Proposal};
+
+/// A suspension may last so long at most: a forgotten one must end.
+const SUSPENSION_MAX: Span = Span::from_secs(7 * 24 * 3_600);
+
+impl Core {
+    /// Finds a VM on the datastores that this host owns.
+    fn find_vm(&self, wanted: &str, now: Time) -> Result<VmId, String> {
+        let owned = self.datastores.values().filter(|datastore| datastore.ownership.epoch(now).is_some());
+        let mut lists = owned.filter_map(|datastore| datastore.list.as_ref());
+        lists.find_map(|list| list.find(wanted)).ok_or_else(|| {
+            alloc::format!("no VM called {wanted} is known on a datastore that {} owns", self.config.me)
+        })
+    }
+
+    fn find_vms(&self, wanted: &[String], now: Time) -> Result<BTreeSet<VmId>, String> {
+        wanted.iter().map(|name| self.find_vm(name, now)).collect()
+    }
+
+    fn check_host(&self, host: &HostId) -> Result<(), String> {
+        if *host == self.config.me || self.peers.contains_key(host) {
+            return Ok(());
+        }
+        Err(alloc::format!("{host} is no host of this cluster"))
+    }
+
+    /// Makes the change, for all datastores that this host owns.
+    pub(super) fn change_settings(
+        &mut self,
+        answer: String,
+        out: &mut Out<'_>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Asked {
+        let mut settings = Settings::clone(&self.settings);
+        change(&mut settings);
+        settings.revision += 1;
+        settings.by = Some(self.config.me.clone());
+        self.settings = Arc::new(settings);
+        self.rehearsal_stale = true;
+        out.event(Event::SettingsChanged { text: answer.as_str().into() });
+        Asked::Later(Until::Settings(self.settings.revision), answer)
+    }
+
+    /// The groups have to have an order after the change.
+    fn check_order(&self, after: &Settings, now: Time) -> Result<(), String> {
+        let mut scene = self.scene_under(after, now);
+        // What the change makes of priorities.
+        for (vm, wanted) in &after.vms {
+            let name = scene.name(*vm).cloned();
+            let priority = wanted.priority.map(crate::placing::priority);
+            if let (Some(name), Some(priority)) = (name, priority)
+                && let Some(vm) = scene.picture.vms.get_mut(&name)
+            {
+                vm.priority = priority;
+            }
+        }
+        placement::check_groups(&scene.picture).map_err(|error| alloc::format!("{error}"))
+    }
+
+    pub(super) fn set_vm(
+        &mut self,
+        wanted: &str,
+        answer: impl FnOnce(&str) -> String,
+        out: &mut Out<'_>,
+        change: impl FnOnce(&mut crate::settings::VmSettings),
+    ) -> Result<Asked, String> {
+        let vm = self.find_vm(wanted, out.now)?;
+        let mut after = Settings::clone(&self.settings);
+        let settings = after.vms.entry(vm).or_default();
+        change(settings);
+        if *settings == crate::settings::VmSettings::default() {
+            after.vms.remove(&vm);
+        }
+        self.check_order(&after, out.now)?;
+        Ok(self.change_settings(answer(wanted), out, |settings| *settings = after))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a rule, as they were asked for")]
+    pub(super) fn set_rule(
+        &mut self,
+        name: &Arc<str>,
+        strength: Strength,
+        kind: RuleKind,
+        vms: &[String],
+        hosts: &[HostId],
+        out: &mut Out<'_>,
+    ) -> Result<Asked, String> {
+        let vms = self.find_vms(vms, out.now)?;
+        for host in hosts {
+            self.check_host(host)?;
+        }
+        match kind {
+            RuleKind::OnHosts | RuleKind::NotOnHosts if hosts.is_empty() => {
+                return Err(String::from("a rule of this kind needs at least one host"));
+            }
+            RuleKind::Apart | RuleKind::Together if vms.len() < 2 => {
+                return Err(String::from("a rule of this kind needs at least two VMs"));
+            }
+            RuleKind::OnHosts | RuleKind::NotOnHosts if vms.is_empty() => {
+                return Err(String::from("a rule needs at least one VM"));
+            }
+            RuleKind::OnHosts | RuleKind::NotOnHosts | RuleKind::Apart | RuleKind::Together => {}
+        }
+        let rule = Rule { strength, kind, vms, hosts: hosts.iter().cloned().collect() };
+        let answer = alloc::format!("rule {name} is set; it counts for every placement from now on");
+        Ok(self.change_settings(answer, out, |settings| drop(settings.rules.insert(name.clone(), rule))))
+    }
+
+    pub(super) fn set_group(
+        &mut self,
+        name: &Arc<str>,
+        vms: &[String],
+        waits_for: &[Arc<str>],
+        out: &mut Out<'_>,
+    ) -> Result<Asked, String> {
+        let vms = self.find_vms(vms, out.now)?;
+        if vms.is_empty() {
+            return Err(String::from("a group needs at least one VM"));
+        }
+        if let Some(unknown) = waits_for.iter().find(|group| !self.settings.groups.contains_key(*group)) {
+            return Err(alloc::format!("there is no group {unknown} to wait for: make it first"));
+        }
+        let mut after = Settings::clone(&self.settings);
+        let group = Group { vms, waits_for: waits_for.iter().cloned().collect() };
+        after.groups.insert(name.clone(), group);
+        self.check_order(&after, out.now)?;
+        let answer = alloc::format!("group {name} is set");
+        Ok(self.change_settings(answer, out, |settings| *settings = after))
+    }
+
+    pub(super) fn remove_group(&mut self, name: &Arc<str>, out: &mut Out<'_>) -> Result<Asked, String> {
+        if !self.settings.groups.contains_key(name) {
+            return Err(alloc::format!("there is no group {name}"));
+        }
+        let waiting = self.settings.groups.iter().find(|(_, group)| group.waits_for.contains(name));
+        if let Some((other, _)) = waiting {
+            return Err(alloc::format!("group {other} waits for {name}: change or remove that first"));
+        }
+        let answer = alloc::format!("group {name} is removed");
+        Ok(self.change_settings(answer, out, |settings| drop(settings.groups.remove(name))))
+    }
+
+    pub(super) fn set_admission(
+        &mut self,
+        admission: &crate::settings::Admission,
+        out: &mut Out<'_>,
+    ) -> Result<Asked, String> {
+        match &admission.policy {
+            Policy::Proved { failures } | Policy::HostFailures { tolerated: failures, .. } => {
+                let most = self.peers.len() as u32;
+                if *failures == 0 || *failures > most {
+                    let hosts = most + 1;
+                    return Err(alloc::format!(
+                        "{failures} failed hosts: of {hosts} hosts, 1 to {most} can be made up for"
+                    ));
+                }
+            }
+            Policy::Percentage { cpu, memory } if *cpu > 100 || *memory > 100 => {
+                return Err(String::from("a percentage is 0 to 100"));
+            }
+            Policy::FailoverHosts if self.settings.failover_hosts.is_empty() => {
+                return Err(String::from("no host is kept for failovers: name one first"));
+            }
+            Policy::Percentage { .. } | Policy::FailoverHosts => {}
+        }
+        let answer = alloc::format!("admission control: {admission}");
+        let admission = admission.clone();
+        Ok(self.change_settings(answer, out, |settings| settings.admission = admission))
+    }
+
+    pub(super) fn set_failover_host(
+        &mut self,
+        host: &HostId,
+        keep: bool,
+        out: &mut Out<'_>,
+    ) -> Result<Asked, String> {
+        self.check_host(host)?;
+        if !keep
+            && self.settings.admission.policy == Policy::FailoverHosts
+            && self.settings.failover_hosts.len() == 1
+        {
+            return Err(String::from(
+                "admission control relies on failover hosts, and this is the last one: change the policy first",
+            ));
+        }
+        let answer = if keep {
+            alloc::format!("{host} is kept for failovers; VMs that run on it are left there")
+        } else {
+            alloc::format!("{host} is a host like the others")
+        };
+        Ok(self.change_settings(answer, out, |settings| {
+            if keep {
+                settings.failover_hosts.insert(host.clone());
+            } else {
+                settings.failover_hosts.remove(host);
+            }
+        }))
+    }
+
+    /// What admission control says to a change. `Ok`: a warning, if there is one.
+    fn admit(&self, scene: &Scene, proposal: &Proposal) -> Result<Option<String>, String> {
+        let control = admission_control(&self.settings, PROOF_WORK);
+        let before = placement::admit(&scene.picture, &control);
+        let mut after = placement::admit_after(&scene.picture, proposal, &control);
+        // What was wrong before is not this change's fault.
+        after.objections.retain(|objection| !before.objections.contains(objection));
+        if after.objections.is_empty() {
+            return Ok(None);
+        }
+        let text = shortened(&after.objections, after.more);
+        if after.is_refused() { Err(String::from(&*text)) } else { Ok(Some(String::from(&*text))) }
+    }
+
+    /// Protecting a VM. `Ok`: a warning, if there is one.
+    pub(super) fn admit_protection(&self, vm: VmId, now: Time) -> Result<Option<String>, String> {
+        let scene = self.scene(now);
+        let Some(name) = scene.name(vm) else { return Ok(None) };
+        let Some(slot) = scene.picture.vms.get(name) else { return Ok(None) };
+        let after = placement::Vm { wanted: true, ..slot.clone() };
+        self.admit(&scene, &Proposal::Change(Change::Vm(name.clone(), Some(after))))
+    }
+
+    /// Starting a VM: asked by a host's libvirt hook. Never asked for what Mainstay starts itself.
+    pub(super) fn admit_start(
+        &self,
+        host: &HostId,
+        vm: VmId,
+        name: &Arc<str>,
+        spec: &VmSpec,
+        datastore: &DatastoreName,
+        now: Time,
+    ) -> Result<Option<String>, String> {
+        self.check_host(host)?;
+        if self.settings.maintenance.contains_key(host) {
+            return Err(alloc::format!("{host} is in maintenance mode: it takes no VMs"));
+        }
+        let scene = self.scene(now);
+        let made = crate::placing::started(vm, spec, datastore, host, &self.settings);
+        let known = scene.name(vm).cloned().unwrap_or_else(|| name.clone());
+        self.admit(&scene, &Proposal::Change(Change::Vm(known, Some(made))))
+    }
+
+    pub(super) fn enter_maintenance(
+        &mut self,
+        host: &HostId,
+        how: Evacuation,
+        force: bool,
+        out: &mut Out<'_>,
+    ) -> Result<Asked, String> {
+        self.check_host(host)?;
+        if self.settings.maintenance.get(host) == Some(&how) {
+            return Err(alloc::format!("{host} is in maintenance mode already, or on its way into it"));
+        }
+        let serves = |other: &&HostId| *other != host && !self.settings.maintenance.contains_key(*other);
+        if !force && !self.peers.keys().chain([&self.config.me]).any(|other| serves(&other)) {
+            return Err(String::from("all other hosts are in maintenance mode already"));
+        }
+        let mut warning = None;
+        if how == Evacuation::Migrate {
+            let scene = self.scene(out.now);
+            match self.admit(&scene, &Proposal::EnterMaintenance(host.text())) {
+                Ok(said) => warning = said,
+                Err(reason) if !force => return Err(reason),
+                Err(reason) => warning = Some(reason),
+            }
+            // Whatever the policy: what no other host can take can't be moved.
+            let stuck = self.cannot_be_emptied(&scene, host);
+            if let (Some(stuck), false) = (stuck, force) {
+                return Err(stuck);
+            }
+        }
+        let vms = self.left_on(host);
+        out.event(Event::MaintenanceBegun { host: host.clone(), vms });
+        let mut answer = match how {
+            Evacuation::Migrate => {
+                alloc::format!("{host} is being emptied: {vms} VMs are to be live-migrated")
+            }
+            Evacuation::ShutDown => alloc::format!("{host} is being emptied: {vms} VMs are to be shut down"),
+        };
+        if let Some(warning) = warning {
+            answer.push_str(&alloc::format!("; warning: {warning}"));
+        }
+        self.emptied.remove(host);
+        Ok(self.change_settings(answer, out, |settings| {
+            settings.maintenance.insert(host.clone(), how);
+        }))
+    }
+
+    /// Why the VMs of a host can't all be moved away, if they can't.
+    fn cannot_be_emptied(&self, scene: &Scene, host: &HostId) -> Option<String> {
+        let control = admission_control(&self.settings, PROOF_WORK);
+        let verdict =
+            placement::admit_after(&scene.picture, &Proposal::EnterMaintenance(host.text()), &control);
+        let stuck = |objection: &&placement::Objection| {
+            matches!(objection, placement::Objection::CannotBeEmptied { .. })
+        };
+        verdict.objections.iter().find(stuck).map(|objection| {
+            alloc::format!(
+                "{objection}; shut those down yourself, use --shutdown, or --force to move the others"
+            )
+        })
+    }
+
+    pub(super) fn leave_maintenance(
+        &mut self,
+        host: &HostId,
+        bring_back: bool,
+        out: &mut Out<'_>,
+    ) -> Result<Asked, String> {
+        self.check_host(host)?;
+        if !self.settings.maintenance.contains_key(host) {
+            return Err(alloc::format!("{host} is not in maintenance mode"));
+        }
+        let mut back = 0;
+        if bring_back {
+            for datastore in self.datastores.values_mut() {
+                back += datastore.list.as_mut().map_or(0, |list| list.bring_back(host));
+            }
+        }
+        out.event(Event::MaintenanceLeft { host: host.clone() });
+        let answer = if bring_back {
+            alloc::format!("{host} takes VMs again; {back} VMs are moved back to it")
+        } else {
+            alloc::format!("{host} takes VMs again; nothing is moved back to it")
+        };
+        Ok(self.change_settings(answer, out, |settings| {
+            settings.maintenance.remove(host);
+        }))
+    }
+
+    pub(super) fn suspend(&mut self, length: Span, out: &mut Out<'_>) -> Result<Asked, String> {
+        if length == Span::ZERO || length > SUSPENSION_MAX {
+            return Err(alloc::format!(
+                "protection can be suspended for up to {SUSPENSION_MAX}, not for {length}"
+            ));
+        }
+        let mut any = false;
+        for datastore in self.datastores.values_mut() {
+            if datastore.ownership.epoch(out.now).is_some()
+                && let Some(list) = &mut datastore.list
+            {
+                any = true;
+                list.suspend(length, out.now);
+                datastore.review_wanted = true;
+            }
+        }
+        if !any {
+            return Err(alloc::format!(
+                "{} owns no datastore at the moment: try again in a few seconds",
+                self.config.me
+            ));
+        }
+        let answer = alloc::format!(
+            "protection is suspended for {length}; failovers in progress are completed first (see the status)"
+        );
+        Ok(Asked::Later(Until::Suspension, answer))
+    }
+
+    pub(super) fn resume(&mut self, out: &mut Out<'_>) -> Result<Asked, String> {
+        let mut any = false;
+        for datastore in self.datastores.values_mut() {
+            if datastore.ownership.epoch(out.now).is_some()
+                && let Some(list) = &mut datastore.list
+            {
+                any |= list.suspension(out.now).is_some();
+                list.resume("a person resumed it", out);
+                datastore.review_wanted = true;
+            }
+        }
+        if !any {
+            return Err(String::from("protection is not suspended"));
+        }
+        Ok(Asked::Later(Until::Suspension, String::from("protection goes on")))
+    }
+
+    /// R73: a person says that a host is down.
+    pub(super) fn confirm_down(&mut self, host: &HostId) -> Result<Asked, String> {
+        self.check_host(host)?;
+        let state = self.peers.get(host).map(|peer| peer.state);
+        if state != Some(HostState::Failed) {
+            let state = state.unwrap_or(HostState::Connected);
+            return Err(alloc::format!(
+                "{host} is {state}: only a host that shows no sign of life can be confirmed to be down"
+            ));
+        }
+        self.confirmed_down.insert(host.clone());
+        for datastore in self.datastores.values_mut() {
+            datastore.review_wanted = true;
+        }
+        Ok(Asked::Now(alloc::format!("{host} counts as down: its VMs are restarted elsewhere")))
+    }
+}

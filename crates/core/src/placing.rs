@@ -1,0 +1,211 @@
+//! The cluster as placement sees it: a picture made of heartbeats, power-on lists, protected lists and settings. And what
+//! comes of it: a place for each VM that wants one, in the order of priorities and groups (R77).
+//!
+//! It does not decide *that* a VM is restarted: that is `failover`'s.
+
+mod rehearsed;
+mod scene;
+mod standing;
+
+use crate::ids::{HostId, VmId};
+use crate::register::Guest;
+use crate::time::{Span, Time};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use mainstay_placement as placement;
+use placement::{How, Placement, Plan, Purpose, StartPlan};
+pub use rehearsed::{HostPlan, LeftOutVm, PlacedVm, RehearsalScene, Rehearsed};
+pub(crate) use scene::{HostScene, Scene, VmScene, admission_control, make_scene, priority, started};
+use serde::{Deserialize, Serialize};
+pub(crate) use standing::{PlansAtHand, shortened};
+
+/// Why a VM does not get a host, host by host.
+pub type Refusals = Vec<(HostId, Arc<str>)>;
+
+/// What a VM wants a host for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum WantKind {
+    /// To be started there.
+    Restart,
+    /// To be started there when its isolated holder has released it.
+    Responsibility,
+    /// To be live-migrated there.
+    Move,
+}
+
+/// A VM that wants a host in this review.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Want {
+    pub(crate) vm: VmId,
+    pub(crate) kind: WantKind,
+    /// The host to try first.
+    pub(crate) first_try: Option<HostId>,
+    /// It was left out before: it goes first among its equals.
+    pub(crate) passed_over: bool,
+    /// Its host has failed: its plan may be at hand.
+    pub(crate) lost_on: Option<HostId>,
+}
+
+/// What a VM gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// This host, now.
+    Go(HostId),
+    /// This host, when others are ready.
+    Later(HostId, Arc<str>),
+    /// None.
+    Nowhere(Refusals),
+}
+
+/// What the VMs that want a host get.
+pub(crate) type Places = BTreeMap<VmId, Place>;
+
+/// How far a restart has come, for those that wait for the VM.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// When it was granted first.
+    pub(crate) first_start: Time,
+    /// Its ready condition is met since then.
+    pub(crate) ready_since: Option<Time>,
+    /// It was told that others no longer wait.
+    pub(crate) given_up: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(now: Time) -> Progress {
+        Progress { first_start: now, ready_since: None, given_up: false }
+    }
+}
+
+/// What comes of a round of placing.
+#[derive(Debug, Default)]
+pub(crate) struct Placed {
+    pub(crate) places: Places,
+    /// VMs for which others no longer wait.
+    pub(crate) given_up: Vec<VmId>,
+    /// When the order may let somebody go although nothing happens.
+    pub(crate) look_again: Option<Time>,
+}
+
+const fn milliseconds(time: Time) -> u64 {
+    time.0 / 1_000
+}
+
+/// Gives each want a place. `progress`: restarts under way. `began`: when this round of restarts began.
+pub(crate) fn place(
+    scene: &Scene,
+    wants: &[Want],
+    progress: &BTreeMap<VmId, (Progress, HostId, bool)>,
+    standing: &PlansAtHand,
+    began: Time,
+    now: Time,
+) -> Placed {
+    let mut placed = Placed::default();
+    let restarts: BTreeSet<VmId> =
+        wants.iter().filter(|want| want.kind != WantKind::Move).map(|want| want.vm).collect();
+    if !restarts.is_empty() {
+        let picture = scene.with_wants(wants.iter().filter(|want| want.kind != WantKind::Move));
+        let plan = standing
+            .follow(scene, &picture, wants)
+            .unwrap_or_else(|| placement::plan(&picture, &[], Purpose::Failover));
+        order(scene, &picture, &plan, wants, progress, began, now, &mut placed);
+        return placed;
+    }
+    // Nothing is moved at leisure while something has to be restarted.
+    let picture = scene.with_wants(wants.iter());
+    let plan = placement::plan(&picture, &[], Purpose::Planned);
+    for Placement { vm, host } in &plan.placed {
+        if let Some(vm) = scene.vm(vm) {
+            placed.places.insert(vm, Place::Go(host.clone().into()));
+        }
+    }
+    note_left_out(scene, &plan, &mut placed);
+    placed
+}
+
+fn note_left_out(scene: &Scene, plan: &Plan, placed: &mut Placed) {
+    for left in &plan.left_out {
+        let Some(vm) = scene.vm(&left.vm) else { continue };
+        let why = left.why.iter().map(|(host, why)| (host.clone().into(), why.to_string().into()));
+        placed.places.insert(vm, Place::Nowhere(why.collect()));
+    }
+}
+
+/// Puts a plan into order: who goes now, and who waits for whom.
+#[expect(clippy::too_many_arguments, reason = "the parts of one round, passed on")]
+fn order(
+    scene: &Scene,
+    picture: &placement::Picture,
+    plan: &Plan,
+    wants: &[Want],
+    progress: &BTreeMap<VmId, (Progress, HostId, bool)>,
+    began: Time,
+    now: Time,
+    placed: &mut Placed,
+) {
+    note_left_out(scene, plan, placed);
+    // Restarts under way hold up others too.
+    let planned: BTreeSet<VmId> = plan.placed.iter().filter_map(|one| scene.vm(&one.vm)).collect();
+    let under_way = progress.iter().filter(|(vm, _)| !planned.contains(*vm));
+    let under_way = under_way
+        .filter_map(|(vm, (_, host, _))| Some(Placement { vm: scene.name(*vm)?.clone(), host: host.text() }));
+    let all = Plan {
+        failed: Vec::new(),
+        placed: plan.placed.iter().cloned().chain(under_way).collect(),
+        left_out: plan.left_out.clone(),
+        not_restarted: Vec::new(),
+        how: How::Spread,
+    };
+    let known: BTreeMap<placement::Name, placement::Progress> = progress
+        .iter()
+        .filter_map(|(vm, (progress, _, starting))| {
+            let known = placement::Progress {
+                first_start: Some(milliseconds(progress.first_start)),
+                starting: *starting,
+                ready_since: progress.ready_since.map(milliseconds),
+            };
+            Some((scene.name(*vm)?.clone(), known))
+        })
+        .collect();
+    // Groups that can't be ordered were refused when they were set; what became wrong since holds nobody up.
+    let next = StartPlan::new(picture, &all)
+        .ok()
+        .map(|order| order.next(&known, milliseconds(began), milliseconds(now)));
+    let mut held: BTreeMap<VmId, Arc<str>> = BTreeMap::new();
+    if let Some(next) = next {
+        for waiting in &next.waiting {
+            let because: Vec<_> = waiting.because.iter().map(ToString::to_string).collect();
+            if let Some(vm) = scene.vm(&waiting.vm) {
+                held.insert(vm, because.join(", ").into());
+            }
+        }
+        placed.given_up = next.given_up_on.iter().filter_map(|name| scene.vm(name)).collect();
+        placed.look_again = next.look_again.map(|at| Time(at.saturating_add(1).saturating_mul(1_000)));
+    }
+    let starting: BTreeSet<VmId> =
+        wants.iter().filter(|want| want.kind == WantKind::Restart).map(|want| want.vm).collect();
+    for Placement { vm, host } in &plan.placed {
+        let Some(vm) = scene.vm(vm) else { continue };
+        let host = HostId::from(host.clone());
+        let place = match held.remove(&vm).filter(|_| starting.contains(&vm)) {
+            Some(because) => Place::Later(host, because),
+            None => Place::Go(host),
+        };
+        placed.places.insert(vm, place);
+    }
+}
+
+/// Whether a guest has shown what that condition asks for.
+pub(crate) fn guest_shows(guest: Guest, wanted: crate::settings::ReadyWhen) -> bool {
+    use crate::settings::ReadyWhen;
+    match wanted {
+        ReadyWhen::Started | ReadyWhen::Running => true,
+        ReadyWhen::AgentAnswers => guest >= Guest::Answers,
+        ReadyWhen::CommandSucceeds => guest == Guest::CommandSucceeded,
+    }
+}
+
+/// How long a rehearsal is good for before it is made again although something small changed.
+pub(crate) const REHEARSAL_PAUSE: Span = Span::from_secs(2);

@@ -1,0 +1,127 @@
+//! The rehearsal in full, with reasons and order, for people. It may take a while in a large cluster: the driver takes the
+//! scene, and somebody else has the time.
+
+use super::{Refusals, Scene, admission_control, standing::shortened};
+use crate::ids::{HostId, VmId};
+use crate::settings::Settings;
+use alloc::collections::BTreeMap;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use mainstay_placement as placement;
+use placement::{NotRestarted, PROOF_WORK, Plan, Rehearsal, StartPlan};
+use serde::{Deserialize, Serialize};
+
+/// What each host's failure would come to, and what admission control says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsed {
+    /// One for each host.
+    pub hosts: Vec<HostPlan>,
+    /// The setting, in words.
+    pub policy: alloc::string::String,
+    /// What admission control has against the cluster as it is; `None`: nothing.
+    pub objection: Option<Arc<str>>,
+}
+
+/// The plan for one host's failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPlan {
+    /// The host that fails.
+    pub host: HostId,
+    /// Who goes where, in the order of priorities.
+    pub placed: Vec<PlacedVm>,
+    /// Who would not come back, and why, host by host.
+    pub left_out: Vec<LeftOutVm>,
+    /// VMs that nobody wants back, and why.
+    pub not_restarted: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// A VM that comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedVm {
+    /// The VM.
+    pub vm: VmId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its new host.
+    pub to: HostId,
+    /// 1 starts at once, 2 waits for some of 1, and so on.
+    pub wave: u32,
+}
+
+/// A VM that does not come back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOutVm {
+    /// The VM.
+    pub vm: VmId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it lacked, host by host.
+    pub why: Refusals,
+}
+
+/// All that a rehearsal needs, at one instant.
+#[derive(Clone, Debug)]
+pub struct RehearsalScene {
+    pub(crate) scene: Scene,
+    pub(crate) settings: Arc<Settings>,
+}
+
+impl RehearsalScene {
+    /// The picture.
+    pub fn picture(&self) -> &placement::Picture {
+        &self.scene.picture
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Rehearses.
+    pub fn rehearse(&self) -> Rehearsed {
+        let mut rehearsal = Rehearsal::new(self.scene.picture.clone());
+        let hosts = self.scene.picture.hosts.keys();
+        let hosts = hosts.filter_map(|host| {
+            let plan = rehearsal.plan_for(host)?;
+            Some(describe(&self.scene, host, &plan))
+        });
+        let hosts = hosts.collect();
+        let verdict = rehearsal.admit(&admission_control(&self.settings, PROOF_WORK));
+        let objection = (!verdict.is_admitted()).then(|| shortened(&verdict.objections, verdict.more));
+        Rehearsed { hosts, policy: self.settings.admission.to_string(), objection }
+    }
+}
+
+fn describe(scene: &Scene, host: &placement::Name, plan: &Plan) -> HostPlan {
+    let order = StartPlan::new(&scene.picture, plan).ok();
+    let mut wave: BTreeMap<&str, u32> = BTreeMap::new();
+    for step in order.iter().flat_map(|order| order.steps()) {
+        wave.insert(&step.vm, step.wave);
+    }
+    let placed = plan.placed.iter().filter_map(|one| {
+        Some(PlacedVm {
+            vm: scene.vm(&one.vm)?,
+            name: one.vm.clone(),
+            to: one.host.clone().into(),
+            wave: wave.get(&*one.vm).copied().unwrap_or(1),
+        })
+    });
+    let left_out = plan.left_out.iter().filter_map(|one| {
+        let why = one.why.iter().map(|(host, why)| (host.clone().into(), why.to_string().into()));
+        Some(LeftOutVm { vm: scene.vm(&one.vm)?, name: one.vm.clone(), why: why.collect() })
+    });
+    let not_restarted = plan.not_restarted.iter().map(|(vm, why)| {
+        let why = match why {
+            NotRestarted::Disabled => "its restart priority is disabled",
+            NotRestarted::WantedOff => "it is not protected, or was stopped on purpose",
+        };
+        (vm.clone(), why.into())
+    });
+    HostPlan {
+        host: host.clone().into(),
+        placed: placed.collect(),
+        left_out: left_out.collect(),
+        not_restarted: not_restarted.collect(),
+    }
+}

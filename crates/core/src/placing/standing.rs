@@ -1,0 +1,168 @@
+//! The standing rehearsal (R78): for each single host the plan that would be followed if it failed now. It is made when the
+//! picture has changed and there is time; when a host does fail, its plan is checked against the picture of that moment, and
+//! followed if it still holds.
+
+use super::{Scene, Want, admission_control};
+use crate::ids::{HostId, VmId};
+use crate::settings::Settings;
+use crate::time::Time;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::hash::{Hash, Hasher};
+use mainstay_placement as placement;
+use placement::{Change, How, Picture, Placement, Plan, Rehearsal};
+use serde::{Deserialize, Serialize};
+
+/// An objection is told in so many bytes at most.
+const OBJECTION_BYTES: usize = 600;
+
+/// A placement of the PROOF for more than one failure costs about half a microsecond: what the driver can wait for.
+const PROOF_WORK: u64 = 50_000;
+
+/// The plans at hand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct PlansAtHand {
+    /// For each host, who would go where.
+    pub(crate) plans: BTreeMap<HostId, Vec<(VmId, HostId)>>,
+    /// What admission control has against the cluster as it is; `None`: nothing.
+    pub(crate) objection: Option<Arc<str>>,
+    /// When they were made.
+    pub(crate) made: Option<Time>,
+    /// Under which settings.
+    revision: u64,
+    #[serde(skip)]
+    kept: Kept,
+}
+
+/// The rehearsal that the plans come from: with it the next ones cost little. No state: the same plans come of a picture
+/// without it.
+#[derive(Default)]
+struct Kept(Option<Rehearsal>);
+
+impl Clone for Kept {
+    fn clone(&self) -> Kept {
+        Kept(None)
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, _: &Kept) -> bool {
+        true
+    }
+}
+
+impl Eq for Kept {}
+
+impl Hash for Kept {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
+    }
+}
+
+/// What is different in the second picture; `None`: so much that it is better begun anew.
+fn differences(before: &Picture, after: &Picture) -> Option<Vec<Change>> {
+    if before.rules != after.rules {
+        return None;
+    }
+    let mut changes = Vec::new();
+    let limit = 8 + after.vms.len() / 16;
+    let hosts = after.hosts.iter().filter(|(name, host)| before.hosts.get(*name) != Some(host));
+    changes.extend(hosts.map(|(name, host)| Change::Host(name.clone(), Some(host.clone()))));
+    let gone = before.hosts.keys().filter(|name| !after.hosts.contains_key(*name));
+    changes.extend(gone.map(|name| Change::Host(name.clone(), None)));
+    let vms = after.vms.iter().filter(|(name, vm)| before.vms.get(*name) != Some(vm));
+    changes.extend(vms.take(limit + 1).map(|(name, vm)| Change::Vm(name.clone(), Some(vm.clone()))));
+    let gone = before.vms.keys().filter(|name| !after.vms.contains_key(*name));
+    changes.extend(gone.take(limit + 1).map(|name| Change::Vm(name.clone(), None)));
+    if before.groups != after.groups {
+        let groups = after.groups.iter();
+        changes.extend(groups.map(|(name, group)| Change::Group(name.clone(), Some(group.clone()))));
+        let gone = before.groups.keys().filter(|name| !after.groups.contains_key(*name));
+        changes.extend(gone.map(|name| Change::Group(name.clone(), None)));
+    }
+    (changes.len() <= limit).then_some(changes)
+}
+
+impl PlansAtHand {
+    /// Rehearses on this picture.
+    pub(crate) fn rehearse(&mut self, scene: &Scene, settings: &Settings, now: Time) {
+        let picture = &scene.picture;
+        let changes = self.kept.0.as_ref().and_then(|kept| differences(kept.picture(), picture));
+        self.made = Some(now);
+        if changes.as_ref().is_some_and(Vec::is_empty) && self.revision == settings.revision {
+            return;
+        }
+        self.revision = settings.revision;
+        let mut rehearsal = match (self.kept.0.take(), changes) {
+            (Some(mut kept), Some(changes)) => {
+                for change in changes {
+                    kept.update(change);
+                }
+                kept
+            }
+            (Some(_) | None, _) => Rehearsal::new(picture.clone()),
+        };
+        let plan = |host: &placement::Name| {
+            let placed = rehearsal.placed_for(host)?;
+            let named = placed.into_iter().filter_map(|one| Some((scene.vm(&one.vm)?, one.host.into())));
+            Some((HostId::from(host.clone()), named.collect()))
+        };
+        self.plans = picture.hosts.keys().filter_map(plan).collect();
+        let verdict = rehearsal.admit(&admission_control(settings, PROOF_WORK));
+        self.objection = (!verdict.is_admitted()).then(|| shortened(&verdict.objections, verdict.more));
+        self.kept = Kept(Some(rehearsal));
+    }
+
+    /// The plan at hand for the host that these VMs were lost on, if it names them all and still holds in this picture.
+    pub(super) fn follow(&self, scene: &Scene, picture: &Picture, wants: &[Want]) -> Option<Plan> {
+        let mut lost = wants.iter().map(|want| want.lost_on.as_ref());
+        let host = lost.next()??;
+        if !lost.all(|other| other == Some(host)) {
+            return None;
+        }
+        let plan = self.plans.get(host)?;
+        let wanted: BTreeSet<VmId> = wants.iter().map(|want| want.vm).collect();
+        let named = |vm: &VmId| Some(scene.name(*vm)?.clone());
+        let placed: Option<Vec<Placement>> = plan
+            .iter()
+            .filter(|(vm, _)| wanted.contains(vm))
+            .map(|(vm, to)| Some(Placement { vm: named(vm)?, host: to.text() }))
+            .collect();
+        let followed = Plan {
+            failed: Vec::new(),
+            placed: placed?,
+            left_out: Vec::new(),
+            not_restarted: Vec::new(),
+            how: How::Spread,
+        };
+        let complete = followed.placed.len() == wants.len();
+        (complete && placement::breaches(picture, &followed).is_empty()).then_some(followed)
+    }
+}
+
+/// The objections in words, within bounds.
+pub(crate) fn shortened(objections: &[placement::Objection], more: u64) -> Arc<str> {
+    let mut text = String::new();
+    for objection in objections {
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        text.push_str(&objection.to_string());
+    }
+    if text.len() > OBJECTION_BYTES {
+        let end = (0..=OBJECTION_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    if more > 0 {
+        text.push_str(&alloc::format!("; and {more} more failures like these"));
+    }
+    text.into()
+}

@@ -1,0 +1,233 @@
+//! Which VMs want a host in this review, and how far restarts have come: what placement is asked about.
+
+use super::*;
+
+impl OwnerList {
+    /// Before a review: takes note of new VMs, failed starts and progress, and says which VMs want a host. R40: only the owner
+    /// calls this, within its ownership.
+    pub(crate) fn prepare(&mut self, side: &OwnerSide<'_>, out: &mut Out<'_>) -> Vec<Want> {
+        if self.on_disk.is_none() {
+            return Vec::new();
+        }
+        self.prune(side);
+        self.admit_new(side, out);
+        self.tick_suspension(side, out);
+        let vms: Vec<VmId> = self.slots.keys().copied().collect();
+        let mut wants = Vec::new();
+        for vm in vms {
+            let Some((entry, seen, verdict)) = self.judge(vm, side, out.now) else { continue };
+            self.note_progress(vm, seen.as_ref(), out.now);
+            self.note_failure(vm, &entry, seen.as_ref(), &verdict, out);
+            if !self.is_suspended()
+                && let Some(want) = self.want(vm, &entry, seen.as_ref(), &verdict, side, out)
+            {
+                wants.push(want);
+            }
+        }
+        self.limit_moves(&mut wants);
+        wants
+    }
+
+    fn note_progress(&mut self, vm: VmId, seen: Option<&HolderSeen<'_>>, now: Time) {
+        let readiness = self.settings.readiness(vm);
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let Some(progress) = &mut slot.progress else { return };
+        let token = slot.working.token;
+        let claim = seen.and_then(|seen| seen.claim).filter(|claim| claim.token == Some(token));
+        let met = claim.is_some_and(|claim| match readiness.when {
+            crate::settings::ReadyWhen::Started => !claim.state.is_released(),
+            when => claim.state == ClaimState::Running && guest_shows(claim.guest, when),
+        });
+        if met && progress.ready_since.is_none() {
+            progress.ready_since = Some(now);
+        }
+    }
+
+    fn note_failure(
+        &mut self,
+        vm: VmId,
+        entry: &Entry,
+        seen: Option<&HolderSeen<'_>>,
+        verdict: &Verdict,
+        out: &mut Out<'_>,
+    ) {
+        let (Some(slot), Some(holder)) = (self.slots.get_mut(&vm), &entry.holder) else { return };
+        let claim = seen.and_then(|seen| seen.claim).filter(|claim| claim.token == Some(entry.token));
+        let why: Option<Arc<str>> = match (verdict, claim.map(|claim| &claim.state)) {
+            (Verdict::Grant { .. }, Some(ClaimState::StartFailed { reason })) => Some(reason.clone()),
+            // Not the first time, or on purpose: it does not keep running there.
+            (Verdict::Grant { .. }, Some(ClaimState::Stopped { cause })) => {
+                let counts = match cause {
+                    StopCause::Crashed => entry.attempts > 0,
+                    StopCause::NotVerified => true,
+                    StopCause::GuestShutdown
+                    | StopCause::UserShutdown
+                    | StopCause::UserDestroyed
+                    | StopCause::Saved
+                    | StopCause::Migrated
+                    | StopCause::MovedAway
+                    | StopCause::HostFailed
+                    | StopCause::Isolation
+                    | StopCause::Withdrawn
+                    | StopCause::Unknown => false,
+                };
+                counts.then(|| alloc::format!("{cause}").into())
+            }
+            (Verdict::Intend, _) if entry.attempts >= HOSTS_LOST => {
+                Some("its host went down soon after it was started there".into())
+            }
+            (_, _) => None,
+        };
+        if let Some(why) = why
+            && slot.note_failure(holder, why, out.now)
+        {
+            self.dirty = true;
+        }
+    }
+
+    fn want(
+        &mut self,
+        vm: VmId,
+        entry: &Entry,
+        seen: Option<&HolderSeen<'_>>,
+        verdict: &Verdict,
+        side: &OwnerSide<'_>,
+        out: &mut Out<'_>,
+    ) -> Option<Want> {
+        let slot = self.slots.get_mut(&vm)?;
+        let passed_over = slot.waits.as_ref().is_some_and(|waits| waits.told);
+        let mut want = Want { vm, kind: WantKind::Restart, first_try: None, passed_over, lost_on: None };
+        let disabled = entry.spec.priority == Priority::Disabled;
+        let former = entry.holder.clone();
+        match verdict {
+            Verdict::Grant { same_host, .. } if !disabled => {
+                // R61: there was room for it there when this owner took responsibility.
+                want.first_try = former.clone().filter(|_| *same_host).or(entry.responsible.clone());
+                if let Some(host) = former.filter(|_| !same_host) {
+                    slot.avoid.insert(host);
+                }
+            }
+            Verdict::AwaitMigration(cause) if !disabled && !entry.unprotected => {
+                let over = slot.migrating_since.is_some_and(|(_, until)| out.now >= until);
+                if !over || !side.dark.is_empty() || seen.is_some_and(|seen| seen.may_be_elsewhere) {
+                    return None;
+                }
+                let same_host = *cause == StopCause::Unknown && entry.attempts == 0;
+                want.first_try = former.clone().filter(|_| same_host);
+                if let Some(host) = former.filter(|_| !same_host) {
+                    slot.avoid.insert(host);
+                }
+            }
+            Verdict::Intend if !disabled => {
+                let failed = seen.is_some_and(|seen| seen.state == HostState::Failed);
+                want.lost_on = former.clone().filter(|_| failed);
+                slot.avoid.extend(former);
+            }
+            Verdict::TakeResponsibility => {
+                want.kind = WantKind::Responsibility;
+                return Some(want);
+            }
+            Verdict::Runs => return self.wants_to_move(vm, entry, side, out.now),
+            Verdict::Grant { .. }
+            | Verdict::AwaitMigration(_)
+            | Verdict::Intend
+            | Verdict::Keep
+            | Verdict::SetOff(_)
+            | Verdict::AwaitSight
+            | Verdict::IntendTo(_)
+            | Verdict::DropResponsibility(_)
+            | Verdict::Confirm
+            | Verdict::Cancel(_)
+            | Verdict::Adopt(_)
+            | Verdict::Twice(_) => return None,
+        }
+        if !slot.is_due(side.candidates, out.now) {
+            let told = slot.failures_told(out.now);
+            let name = VmName { id: vm, name: entry.name.clone() };
+            slot.wait(told, name, side.timing, out);
+            return None;
+        }
+        Some(want)
+    }
+
+    /// The VMs of this list, for the picture.
+    pub(crate) fn scenes<'a>(&'a self, power_on: &BTreeMap<HostId, PowerOnSeen>) -> Vec<VmScene<'a>> {
+        let scene = |slot: &'a Slot| {
+            let entry = &slot.working;
+            let going = entry.intent.as_ref().or(entry.responsible.as_ref());
+            let moving = entry.order.as_ref().and_then(|order| match &order.what {
+                OrderKind::Migrate(to) => Some(to),
+                OrderKind::ShutDown | OrderKind::StartElsewhere => None,
+            });
+            let claim = entry.holder.as_ref().and_then(|holder| {
+                claim_in(&power_on.get(holder)?.list, entry.vm)
+                    .filter(|claim| claim.token == Some(entry.token))
+            });
+            let released = claim.is_some_and(|claim| claim.state.is_released());
+            let starting = claim.is_some_and(|claim| claim.state == ClaimState::Starting);
+            let host = going.or(moving).or(entry.holder.as_ref().filter(|_| !released));
+            let mut failed_on: Vec<HostId> = entry.failed_on.clone();
+            failed_on.extend(slot.avoid.iter().filter(|host| !entry.failed_on.contains(host)).cloned());
+            VmScene {
+                vm: entry.vm,
+                name: &entry.name,
+                spec: &entry.spec,
+                datastore: &self.datastore,
+                host,
+                running: slot.running_since.is_some() && going.is_none() && moving.is_none(),
+                starting,
+                wanted: host.is_some() && !entry.unprotected && entry.desired == Desired::On,
+                failed_on,
+            }
+        };
+        self.slots.values().map(scene).collect()
+    }
+
+    /// Restarts under way: how far, where, and whether their host is starting them.
+    pub(crate) fn progress(
+        &self,
+        power_on: &BTreeMap<HostId, PowerOnSeen>,
+    ) -> Vec<(VmId, (Progress, HostId, bool))> {
+        let progress = |slot: &Slot| {
+            let (progress, holder) = (slot.progress.clone()?, slot.working.holder.clone()?);
+            let claim = power_on.get(&holder).and_then(|seen| claim_in(&seen.list, slot.working.vm));
+            let starting = claim.is_some_and(|claim| claim.state == ClaimState::Starting);
+            Some((slot.working.vm, (progress, holder, starting)))
+        };
+        self.slots.values().filter_map(progress).collect()
+    }
+
+    /// Others no longer wait for these.
+    pub(crate) fn give_up_on(&mut self, vms: &[VmId], out: &mut Out<'_>) {
+        for vm in vms {
+            let Some(slot) = self.slots.get_mut(vm) else { continue };
+            let name = slot.working.name.clone();
+            if let Some(progress) = &mut slot.progress
+                && !core::mem::replace(&mut progress.given_up, true)
+            {
+                out.event(Event::OrderGivenUp { vm: VmName { id: *vm, name } });
+            }
+        }
+    }
+
+    /// Nobody waits for anybody: what has come far enough is forgotten.
+    pub(crate) fn end_round(&mut self) {
+        for slot in self.slots.values_mut() {
+            if slot.progress.as_ref().is_some_and(|progress| progress.ready_since.is_some()) {
+                slot.progress = None;
+            }
+        }
+    }
+
+    /// Something relevant changed: what waits for its time is tried at once.
+    pub(crate) fn hurry(&mut self, now: Time) {
+        for slot in self.slots.values_mut().filter(|slot| !slot.working.failed_on.is_empty()) {
+            slot.next_try = slot.next_try.min(now);
+        }
+    }
+
+    /// Whether some VM waits for a host.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.slots.values().any(|slot| slot.waits.is_some())
+    }
+}
