@@ -2,8 +2,8 @@
 //! hosts, datastores, VMs, times and isolation responses, on which the same core runs that runs in its agents; the faults are
 //! played there, and what follows is told on a timeline that begins with them. The real cluster is not touched.
 //!
-//! Reading order: [`rehearse`] (the course of it), [`cluster`] (from the view to the simulated cluster, all in one place),
-//! [`node`] (what the world's setup has no words for), [`follow`] (what becomes of each VM), [`timeline`] (what is told).
+//! Reading order: [`rehearse`] (the course of it), then in files of their own `cluster` (from the view to the simulated cluster, all
+//! in one place), `node` (what the world's setup has no words for), `follow` (what becomes of each VM), `outcome` and `timeline`.
 //!
 //! **What the times are made of.** The cluster's own time-outs (heartbeat, lease, failure time-out), which are as they are, and
 //! modelled ones, which are typical: register operations of about a millisecond, QEMU created within 0.15 to 0.55 s and now and
@@ -12,7 +12,8 @@
 //! are expectations, not promises; and one course of many: the instant of the fault between two heartbeats moves each of them by up to
 //! a heartbeat.
 //!
-//! What holds regardless: who is judged what, which VMs come back and where, which wait and why. That is decided by the core.
+//! Who is judged what, which VMs come back and where, which wait and why: that is decided by the core, as it would be there. Where
+//! two answers are as good as each other (equal hosts, equal VMs that do not all fit), the real one can be the other.
 //!
 //! Invariant: the same view, faults and surroundings give the same result; there is no chance but a fixed seed.
 //!

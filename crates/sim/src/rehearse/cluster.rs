@@ -130,6 +130,7 @@ fn empty(view: &View, surroundings: &Surroundings, primary: usize) -> Setup {
         agent_starts: if index == primary { 0 } else { HEAD_START * beat + 10_000 * index as u64 },
         timing: None,
         newer: false,
+        memory_mib: crate::setup::HOST_MEMORY,
     });
     let datastores = view.datastores.iter().map(|seen| DatastoreSetup {
         name: seen.datastore.clone(),
@@ -165,6 +166,7 @@ fn vm_setup(setup: &Setup, seen: &VmView) -> Option<VmSetup> {
         priority: seen.priority,
         memory_mib: seen.memory_mib,
         shutdown: Some(GUEST_SHUTDOWN.0),
+        agent_after: None,
     })
 }
 
