@@ -132,7 +132,9 @@ pub enum Op {
     },
     /// Live migration from libvirtd to libvirtd. Afterwards the domain is as persistent on the destination as it was here,
     /// and no longer here. (Autostart is not carried along.) It is waited for its turn, and then for its end, `timeout` each;
-    /// after that it is aborted: [`OpError::MigrationAborted`]. It goes on when the handle is dropped.
+    /// after that it is aborted: [`OpError::MigrationAborted`]. Where that has no effect within [`Config::op_timeout`], since
+    /// the other libvirtd hangs, it is [`OpError::TimedOut`]; it ends, with the VM here, when that one answers or is gone, and
+    /// until then libvirt refuses another. It goes on when the handle is dropped.
     Migrate {
         /// Which domain.
         uuid: DomainUuid,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::locked;
 use crate::error::OpError;
 
-/// The image locks of a storage that several [`FakeHypervisor`]s share: path of the image -> who holds it.
+/// The image locks of a storage that several [`super::FakeHypervisor`]s share: path of the image -> who holds it.
 #[derive(Clone, Default)]
 pub struct FakeStorage {
     locks: Arc<Mutex<BTreeMap<String, String>>>,

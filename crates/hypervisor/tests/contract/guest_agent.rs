@@ -8,8 +8,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mainstay_hypervisor::{DomainState, DomainUuid, GuestAnswer, GuestExit, Op, OpError, OpOutput};
+use mainstay_hypervisor::{
+    DomainState, DomainUuid, GuestAnswer, GuestExit, HostOffers, Op, OpError, OpOutput,
+};
 
+use crate::fake_world::FakeWorld;
 use crate::real_world::{RealWorld, inside};
 use crate::suite::{self, World};
 
@@ -176,4 +179,30 @@ fn real_silent_guest_agent_is_told_in_time_and_holds_nobody_up() {
         assert_eq!(ping(world, 3004, uuid), GuestAnswer::Silent);
         assert_eq!(world.news.run(world.handle(), 3005, Op::Destroy { uuid }), Ok(OpOutput::Done));
     });
+}
+
+#[test]
+fn fake_guest_answers_as_it_is_told_to() {
+    let world = FakeWorld::new();
+    let (uuid, xml) = world.xml("talks");
+    let with_channel = xml.replace("</devices>", CHANNEL);
+    assert_eq!(world.fake.user_defines(&with_channel), Ok(uuid));
+    world.fake.user_starts(uuid).expect("nothing hinders it");
+    let ping = |id| world.news.run(&world.fake, id, Op::GuestPing { uuid });
+    let run = |id| {
+        let (path, timeout) = ("/bin/true".into(), Duration::from_secs(1));
+        world.news.run(&world.fake, id, Op::GuestCommand { uuid, path, args: vec![], timeout })
+    };
+    assert_eq!(ping(1), Ok(OpOutput::Guest(GuestAnswer::Answers)));
+    assert_eq!(run(2), Ok(OpOutput::GuestEnded(GuestExit::Code(0))));
+    world.fake.guest_commands_end(uuid, GuestExit::Code(1));
+    assert_eq!(run(3), Ok(OpOutput::GuestEnded(GuestExit::Code(1))));
+    world.fake.guest_answers(uuid, GuestAnswer::Silent);
+    assert_eq!(ping(4), Ok(OpOutput::Guest(GuestAnswer::Silent)));
+    assert!(matches!(run(5), Err(OpError::NoGuestAgent { .. })));
+
+    let offers = HostOffers { networks: vec!["lan".into()], cpu_mhz: 8000, ..HostOffers::default() };
+    world.fake.host_offers(offers.clone());
+    let told = world.news.run(&world.fake, 6, Op::HostOffers);
+    assert_eq!(told, Ok(OpOutput::HostOffers(Box::new(offers))));
 }

@@ -4,14 +4,14 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mainstay_hypervisor::fake::{FakeHypervisor, FakeStorage};
 use mainstay_hypervisor::{
     Config, DomainState, DomainUuid, Event, HostInfo, Hypervisor, Op, OpError, OpOutput, StopCause,
 };
 
-use crate::real_world::{LIBVIRTD_CONF, MOUNTS, QEMU_CONF, RealWorld, inside};
+use crate::real_world::{LIBVIRTD_CONF, MOUNTS, QEMU_CONF, RealWorld, inside, kill};
 use crate::recorder::Recorder;
 use crate::suite::{self, World};
 
@@ -144,6 +144,35 @@ fn real_migration_that_takes_too_long_is_aborted_and_holds_nobody_up() {
             |event: &Event| matches!(event, Event::Removed { uuid: gone, .. } if *gone == uuid).then_some(());
         there.news.wait("nothing left behind", mark_there, gone);
         assert_eq!(world.news.run(world.handle(), 906, Op::Destroy { uuid }), Ok(OpOutput::Done));
+    });
+}
+
+/// libvirtd here waits for the other one and can't be interrupted. Its caller is told so, and the VM runs on.
+#[test]
+fn real_migration_to_a_hung_destination_is_given_up_and_never_comes_about() {
+    inside("migration::real_migration_to_a_hung_destination_is_given_up_and_never_comes_about", |world| {
+        let there = Destination::start(world);
+        let uuid = suite::running(world, "stays");
+        let news = Recorder::default();
+        let op_timeout = Duration::from_secs(3);
+        let config = Config { migrate_unsafe: true, op_timeout, ..Config::default() };
+        let impatient = Hypervisor::start(config, news.sink()).expect("threads");
+        kill(there.libvirtd.id(), libc::SIGSTOP);
+        let result = news.run(&impatient, 900, migrate(uuid, Duration::from_secs(1)));
+        assert_eq!(result, Err(OpError::TimedOut { seconds: 1 }));
+        assert_eq!(state(world, 901, uuid), Ok((DomainState::Running, true)));
+        kill(there.libvirtd.id(), libc::SIGCONT);
+        // Another one is refused until the first has ended, and then finds the VM here.
+        let give_up = Instant::now() + PATIENT;
+        let moved = loop {
+            let result = world.news.run(world.handle(), 902, migrate(uuid, PATIENT));
+            if !matches!(result, Err(OpError::WrongState { .. })) || Instant::now() > give_up {
+                break result;
+            }
+        };
+        assert_eq!(moved, Ok(OpOutput::Done));
+        let last = there.news.wait_domain("running", 0, uuid, |domain| domain.state == DomainState::Running);
+        assert!(last.persistent);
     });
 }
 

@@ -238,7 +238,7 @@ impl Drop for RealWorld {
     }
 }
 
-fn kill(pid: u32, signal: i32) {
+pub fn kill(pid: u32, signal: i32) {
     let pid = i32::try_from(pid).expect("a pid");
     // Safety: a plain system call on a process of this namespace.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "kill {pid}");
