@@ -412,9 +412,10 @@ impl Observer {
         self.queue.clear();
         if self.connected != Some(false) {
             self.connected = Some(false);
-            self.news.tell(Event::Lost { why: why.to_owned() });
-            // A failed send means that the actor has ended.
+            // The actor first: what is submitted because of the news is not among what was lost. A failed send means that it
+            // has ended.
             let _ = self.actor.send(actor::Message::Lost { why: why.to_owned() });
+            self.news.tell(Event::Lost { why: why.to_owned() });
         }
     }
 
