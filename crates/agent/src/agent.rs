@@ -1,7 +1,7 @@
 //! The agent, put together: what is started in which order, and how it stops.
 
 use crate::api::{self, ApiError, Service};
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, Member};
 use crate::disk::{self, Disks, HostLocks};
 use crate::driver::{Driver, Queue, Request};
 use crate::guard_link::{GuardLink, GuardLinkError};
@@ -10,7 +10,7 @@ use crate::lock::{AgentLock, LockError};
 use crate::net::{Net, NetConfig, NetError, NetEvent, Peer};
 use crate::outside::{Adapters, tell};
 use crate::ping::PingTargets;
-use crate::vms::{VmNews, Vms};
+use crate::vms::{Destination, Migrations, VmNews, Vms};
 use crate::wire::{Incoming, Outgoing};
 use crate::{clock, config};
 use mainstay_core::ids::{BootId, Incarnation};
@@ -121,7 +121,7 @@ impl Agent {
             disks,
             guard,
             hypervisor,
-            vms: Vms::new(roots.collect()),
+            vms: Vms::new(roots.collect(), migrations(&config)),
             outgoing: Outgoing::new(net.clone(), cluster.clone()),
             undecodable: Arc::clone(&undecodable),
             pings,
@@ -228,6 +228,15 @@ fn net_config(config: &AgentConfig) -> NetConfig {
             .collect(),
         key: config.key.0,
         heartbeat: heartbeat(&config.timing),
+    }
+}
+
+fn migrations(config: &AgentConfig) -> Migrations {
+    let how = &config.migration;
+    let destination = |peer: &Member| Destination { uri: how.uri(peer), data_uri: how.data_uri(peer) };
+    Migrations {
+        destinations: config.peers.iter().map(|peer| (peer.id.clone(), destination(peer))).collect(),
+        timeout: how.timeout,
     }
 }
 

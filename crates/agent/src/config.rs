@@ -9,6 +9,7 @@ mod guard;
 mod heartbeat;
 mod isolation;
 mod members;
+mod migration;
 mod recorder;
 
 pub use document::{LogFormat, LogLevel};
@@ -18,6 +19,7 @@ pub(crate) use isolation::SHUTDOWN_TIMEOUT_MAX;
 pub use isolation::{IsolationConfig, IsolationResponse, IsolationTarget};
 pub(crate) use members::common_bits;
 pub use members::{ADDRESSES_MAX, Member};
+pub use migration::MigrationConfig;
 pub use recorder::RecorderConfig;
 
 use document::Document;
@@ -56,6 +58,8 @@ pub struct AgentConfig {
     pub timing: Timing,
     /// How many VMs this host starts at once.
     pub concurrent_starts: u32,
+    /// How VMs are live-migrated.
+    pub migration: MigrationConfig,
     /// How this host finds out that it is isolated, and what it does then.
     pub isolation: IsolationConfig,
     /// How heartbeat datastores are chosen.
@@ -117,6 +121,7 @@ impl AgentConfig {
         let api_socket = absolute(&place, "socket", &document.api.socket)?;
         let recorder = recorder::check_recorder(&place, &document)?;
         let guard = guard::check_guard(&place, &document)?;
+        let migration = migration::check_migration(&place, &document)?;
         let (me, peers) = members;
         let config = AgentConfig {
             state_dir,
@@ -129,6 +134,7 @@ impl AgentConfig {
             libvirt_uri: document.libvirt.uri,
             timing,
             concurrent_starts: *document.restart.concurrent_starts.get_ref(),
+            migration,
             isolation,
             heartbeat,
             api_socket,

@@ -35,7 +35,11 @@ async fn serve(config: AgentConfig) -> Result<i32, StartError> {
     // Before anything is started, so that a stop during the start is not lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let hypervisor = hv::Config { uri: config.libvirt_uri.clone(), ..hv::Config::default() };
+    let hypervisor = hv::Config {
+        uri: config.libvirt_uri.clone(),
+        migrate_unsafe: config.migration.allow_unsafe,
+        ..hv::Config::default()
+    };
     let start = Box::new(move |sink| {
         Hypervisor::start(hypervisor, sink).map(|started| Box::new(started) as Box<dyn hv::Handle>)
     });

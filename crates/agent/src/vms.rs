@@ -7,12 +7,17 @@
 //!
 //! No I/O here: what needs a datastore, libvirt or a timer comes out as an [`Errand`] and comes back as [`VmNews`].
 
+mod guests;
+mod migration;
 mod observe;
+mod offers;
 mod prepare;
 
 use mainstay_core::ids::{DatastoreName, OpId, VmId, XmlId};
 use mainstay_core::{Capacity, Domain, DomainState, Input, Time, VmAction, VmOutcome};
 use mainstay_hypervisor as hv;
+pub use migration::{Destination, Migrations};
+use offers::Offers;
 use prepare::Preparing;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -66,6 +71,8 @@ pub enum VmNews {
     ProbeAgain(OpId),
     /// It is time to read a domain again.
     ReadAgain(hv::DomainUuid),
+    /// It is time to ask again what the host can give to VMs; of that round of questions.
+    OffersAgain(u64),
 }
 
 /// What a look at images has found.
@@ -85,6 +92,12 @@ enum Pending {
     Destroy(OpId, VmId),
     Shutdown(OpId),
     Undefine(OpId),
+    Migrate(OpId, VmId),
+    /// And the command that is run if the agent answers.
+    GuestPing(OpId, VmId, Option<Arc<str>>),
+    GuestCommand(OpId),
+    /// Of that round of questions.
+    Offers(u64),
     /// Ordered at that time, asked later.
     Read(Time),
 }
@@ -109,6 +122,8 @@ type Ended = Option<Time>;
 #[derive(Debug)]
 pub struct Vms {
     datastores: Vec<(PathBuf, DatastoreName)>,
+    migrations: Migrations,
+    offers: Offers,
     known: BTreeMap<VmId, Known>,
     /// What libvirt said when it stopped, and when that came; the state that follows tells less.
     causes: BTreeMap<VmId, (hv::StopCause, Time)>,
@@ -135,10 +150,12 @@ pub struct Counters {
 }
 
 impl Vms {
-    /// VMs whose disks lie on these datastores (path on this host, name).
-    pub fn new(datastores: Vec<(PathBuf, DatastoreName)>) -> Vms {
+    /// VMs whose disks lie on these datastores (path on this host, name), and how they are moved.
+    pub fn new(datastores: Vec<(PathBuf, DatastoreName)>, migrations: Migrations) -> Vms {
         Vms {
             datastores,
+            migrations,
+            offers: Offers::default(),
             known: BTreeMap::new(),
             causes: BTreeMap::new(),
             prepared: BTreeMap::new(),
@@ -180,6 +197,11 @@ impl Vms {
             VmAction::Undefine { vm } => {
                 self.submit(Pending::Undefine(op), hv::Op::Undefine { uuid: uuid(vm) }, errands);
             }
+            VmAction::Migrate { vm, to } => self.migrate(op, vm, &to, inputs, errands),
+            VmAction::AskGuest { vm, command } => {
+                let ping = hv::Op::GuestPing { uuid: uuid(vm) };
+                self.submit(Pending::GuestPing(op, vm, command), ping, errands);
+            }
         }
     }
 
@@ -191,6 +213,7 @@ impl Vms {
             VmNews::Probed(op, result) => self.on_probed(op, result, inputs, errands),
             VmNews::ProbeAgain(op) => self.probe(op, errands),
             VmNews::ReadAgain(uuid) => self.submit(Pending::Read(now), hv::Op::Read { uuid }, errands),
+            VmNews::OffersAgain(round) => self.ask_offers_again(round, errands),
         }
     }
 
@@ -202,8 +225,8 @@ impl Vms {
 
     fn on_event(&mut self, now: Time, event: hv::Event, inputs: &mut Vec<Input>, errands: &mut Vec<Errand>) {
         match event {
-            // The snapshot that follows is what counts.
-            hv::Event::Connected => {}
+            // Of VMs, the snapshot that follows is what counts.
+            hv::Event::Connected => self.ask_offers(errands),
             hv::Event::Lost { why } => {
                 // The core makes the event of it; this is only the reason.
                 tracing::info!(why, "libvirt is lost");
@@ -267,6 +290,15 @@ impl Vms {
             }
             Pending::Shutdown(op) => inputs.push(done(op, result)),
             Pending::Undefine(op) => inputs.push(done(op, or_not_there(result))),
+            Pending::Migrate(op, vm) => {
+                inputs.push(done(op, result));
+                look_afresh(vm, errands);
+            }
+            Pending::GuestPing(op, vm, command) => {
+                self.on_guest_answer(op, vm, command, result, inputs, errands);
+            }
+            Pending::GuestCommand(op) => inputs.push(guests::on_command_ended(op, result)),
+            Pending::Offers(round) => self.on_offers(round, result, inputs, errands),
             Pending::Read(ordered) => match result {
                 Ok(hv::OpOutput::Domain(domain)) => self.on_shown(&domain, inputs, errands),
                 Err(hv::OpError::NoSuchDomain { uuid }) => self.on_gone(ordered, VmId(uuid.0), inputs),

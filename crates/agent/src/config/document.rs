@@ -25,6 +25,8 @@ pub(super) struct Document {
     #[serde(default)]
     pub(super) restart: RestartSection,
     #[serde(default)]
+    pub(super) migration: MigrationSection,
+    #[serde(default)]
     pub(super) isolation: IsolationSection,
     #[serde(default)]
     pub(super) heartbeat: HeartbeatSection,
@@ -131,6 +133,27 @@ pub(super) struct RestartSection {
 impl Default for RestartSection {
     fn default() -> Self {
         RestartSection { concurrent_starts: Spanned::new(0..0, 4) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct MigrationSection {
+    pub(super) uri: Spanned<String>,
+    pub(super) data_uri: Spanned<String>,
+    #[serde(rename = "unsafe")]
+    pub(super) allow_unsafe: bool,
+    pub(super) timeout_s: Spanned<u64>,
+}
+
+impl Default for MigrationSection {
+    fn default() -> Self {
+        MigrationSection {
+            uri: Spanned::new(0..0, "qemu+ssh://{host}/system".into()),
+            data_uri: Spanned::new(0..0, "tcp://{address}".into()),
+            allow_unsafe: false,
+            timeout_s: Spanned::new(0..0, 3_600),
+        }
     }
 }
 
