@@ -395,6 +395,12 @@ impl Datastore {
     }
 
     /// Age of this host's own last heartbeat here.
+    /// R72: the protected list, as it was last looked at, says that protection is suspended.
+    pub(crate) fn shows_suspension(&self) -> bool {
+        let suspension = self.look.as_ref().and_then(|look| look.list.suspension);
+        suspension.is_some_and(|suspension| suspension.stands)
+    }
+
     /// R72: until when that host's guard may not freeze VMs of this datastore.
     pub(crate) fn held_until(&self, host: &HostId) -> Option<Time> {
         self.holds.get(host).copied()

@@ -37,6 +37,10 @@ use suspension::Suspended;
 const RETRY_DELAYS: [Span; 4] =
     [Span::from_secs(120), Span::from_secs(360), Span::from_secs(840), Span::from_secs(1_800)];
 
+/// Waits until a host that is alive and has not taken up a grant gets another one, or another host gets it.
+const DECLINED_DELAYS: [Span; 5] =
+    [Span::ZERO, Span::from_secs(2), Span::from_secs(6), Span::from_secs(14), Span::from_secs(30)];
+
 /// So many grants in a row that ended with the failure of the host: after that it waits like after failed starts. A guest that
 /// brings down its hosts must not go through all of them.
 const HOSTS_LOST: u32 = 3;
@@ -403,7 +407,7 @@ impl OwnerList {
                 self.take_responsibility(vm, &entry, places, name, side.timing, out);
             }
             Verdict::DropResponsibility(reason) => self.drop_responsibility(vm, &entry, reason, name, out),
-            Verdict::Confirm => self.confirm(vm, &entry),
+            Verdict::Confirm => self.confirm(vm, &entry, out.now),
             Verdict::Cancel(reason) => {
                 slot.working.intent = None;
                 self.dirty = true;
@@ -460,8 +464,8 @@ impl OwnerList {
             if entry.desired == Desired::Off && entry.holder.is_none() {
                 return None;
             }
-            let retry = (!entry.failed_on.is_empty()).then_some(slot.next_try);
-            let verify = slot.verify_by;
+            let retry = (!slot.tried.is_empty()).then_some(slot.next_try);
+            let verify = slot.verify_by.into_iter().chain([slot.ask_again]).find(|at| *at > now);
             let claim = slot.durable_since + timing.claim_timeout();
             let claim = (slot.running_since.is_none() && claim > now).then_some(claim);
             let well = slot.running_since.filter(|_| entry.attempts > 0).map(|since| since + RAN_WELL);

@@ -196,7 +196,7 @@ impl Datastore {
                                 != value.as_ref().map(|value| (value.incarnation, value.counter))
                         });
                         if changed {
-                            let until = now + left + left.scaled(1, 1_000) + self.config.timing.lease;
+                            let until = now + left + Span(left.0 / 1_000) + self.config.timing.lease;
                             self.holds.insert(host.clone(), until);
                         }
                     }

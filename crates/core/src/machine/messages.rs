@@ -71,9 +71,11 @@ impl Core {
                 continue;
             }
             self.guard.pass(&owned.datastore, ack.echo + owned.lease.min(self.config.timing.lease), out);
-            // R72: counted from the start of the request, and an old answer says nothing.
+            // R72: counted from the start of the request; an old answer says nothing, and what counts is on disk.
             match owned.hold {
-                Some(left) if out.now.since(ack.echo) < self.config.timing.lease => {
+                Some(left)
+                    if datastore.shows_suspension() && out.now.since(ack.echo) < self.config.timing.lease =>
+                {
                     self.guard.hold(&owned.datastore, ack.echo + left, out);
                 }
                 Some(_) => {}

@@ -104,7 +104,9 @@ pub(crate) fn make_scene(hosts: &[HostScene], vms: &[VmScene<'_>], settings: &Se
         let made = make_vm(vm, settings);
         if let Some(host) = vm.host {
             if vm.running {
-                *in_use.entry(host).or_default() += vm.spec.memory_mib + vm.spec.overhead_mib;
+                let takes = vm.spec.memory_mib.saturating_add(vm.spec.overhead_mib);
+                let sum = in_use.entry(host).or_default();
+                *sum = sum.saturating_add(takes);
             }
             *starting.entry(host).or_default() += u32::from(vm.starting);
         }
@@ -116,7 +118,8 @@ pub(crate) fn make_scene(hosts: &[HostScene], vms: &[VmScene<'_>], settings: &Se
     for host in hosts {
         let accounted = in_use.get(&host.host).copied().unwrap_or_default();
         let used = host.memory_mib.saturating_sub(host.memory_free_mib);
-        let kept_back = used.saturating_sub(accounted).next_multiple_of(KEPT_BACK_STEP);
+        let kept_back =
+            used.saturating_sub(accounted).div_ceil(KEPT_BACK_STEP).saturating_mul(KEPT_BACK_STEP);
         let mut offers = match &host.offers {
             Some(offers) => placement::Offers {
                 datastores: Vec::new(),

@@ -22,8 +22,12 @@ pub(super) struct Slot {
     /// Hosts that lost it lately: tried last, with those that failed to start it.
     pub(super) avoid: BTreeSet<HostId>,
     pub(super) reason: Arc<str>,
+    /// Hosts that failed to start it in this round of tries.
+    pub(super) tried: BTreeSet<HostId>,
     /// Why it could not be started, host by host.
     pub(super) failures: BTreeMap<HostId, Arc<str>>,
+    /// A host that is alive and does not take it up is asked again after this.
+    pub(super) ask_again: Time,
     /// The grant whose failure has been counted.
     pub(super) failed_token: Option<Token>,
     /// How far its restart has come, while others may wait for it.
@@ -63,7 +67,9 @@ impl Slot {
             twice: None,
             avoid: BTreeSet::new(),
             reason: "".into(),
+            tried: BTreeSet::new(),
             failures: BTreeMap::new(),
+            ask_again: Time(0),
             failed_token: None,
             progress,
             verify_by: None,
@@ -217,33 +223,51 @@ impl Slot {
     }
 
     /// It has been granted anew.
-    pub(super) fn count_attempt(&mut self) {
+    pub(super) fn count_attempt(&mut self, now: Time) {
+        let asked = (self.working.attempts as usize).min(DECLINED_DELAYS.len() - 1);
+        self.ask_again = now + DECLINED_DELAYS[asked];
         self.working.attempts = self.working.attempts.saturating_add(1);
         self.working.verified = false;
         self.working.order = None;
         self.verify_by = None;
     }
 
-    /// R75: it could not be started there. When no other host is left to be tried it waits, longer each time.
-    pub(super) fn note_failure(&mut self, host: &HostId, why: Arc<str>, now: Time) -> bool {
+    /// R75: it could not be started there. When each host that could take it has been tried, it waits, longer each time.
+    pub(super) fn note_failure(
+        &mut self,
+        host: &HostId,
+        why: Arc<str>,
+        candidates: &[Candidate],
+        now: Time,
+    ) -> bool {
         let token = self.working.token;
         if self.failed_token.replace(token) == Some(token) {
             return false;
         }
         self.failures.insert(host.clone(), why);
-        if !self.working.failed_on.contains(host) {
+        self.tried.insert(host.clone());
+        let new = !self.working.failed_on.contains(host);
+        if new {
             self.working.failed_on.push(host.clone());
         }
-        let round = (self.working.attempts as usize).saturating_sub(self.working.failed_on.len());
-        self.next_try = now + RETRY_DELAYS[round.min(RETRY_DELAYS.len() - 1)];
-        true
+        if !self.is_untried(candidates) {
+            let round = self.working.attempts as usize / self.working.failed_on.len();
+            self.next_try = now + RETRY_DELAYS[round.saturating_sub(1).min(RETRY_DELAYS.len() - 1)];
+        }
+        new
     }
 
-    /// Whether it is to be tried now: a host is left that has not failed to start it, or its time has come.
-    pub(super) fn is_due(&self, candidates: &[Candidate], now: Time) -> bool {
-        let untried =
-            |room: &Candidate| room.unusable.is_none() && !self.working.failed_on.contains(&room.host);
-        self.working.failed_on.is_empty() || candidates.iter().any(untried) || now >= self.next_try
+    /// A host is left that has not been tried in this round.
+    fn is_untried(&self, candidates: &[Candidate]) -> bool {
+        candidates.iter().any(|room| room.unusable.is_none() && !self.tried.contains(&room.host))
+    }
+
+    /// Whether it is to be tried now: a host is left that has not been tried, or the time for the next round has come.
+    pub(super) fn is_due(&mut self, candidates: &[Candidate], now: Time) -> bool {
+        if !self.tried.is_empty() && !self.is_untried(candidates) && now >= self.next_try {
+            self.tried.clear();
+        }
+        self.tried.is_empty() || self.is_untried(candidates)
     }
 
     /// What is on show while it waits for its time.
@@ -254,6 +278,6 @@ impl Slot {
             let text = alloc::format!("{why}; tried again in {left} at the latest");
             (host.clone(), Arc::from(text))
         };
-        self.working.failed_on.iter().map(told).collect()
+        self.tried.iter().map(told).collect()
     }
 }

@@ -51,6 +51,7 @@ impl OwnerList {
             slot.working.attempts = 0;
             slot.working.failed_on.clear();
             slot.failures.clear();
+            slot.tried.clear();
             self.dirty = true;
         }
         self.order(vm, entry, claim, places, name, out);
@@ -100,6 +101,8 @@ impl OwnerList {
         slot.working.failed_over_from = None;
         slot.running_since = None;
         slot.progress = None;
+        slot.tried.clear();
+        slot.failures.clear();
         self.dirty = true;
     }
 
@@ -134,7 +137,7 @@ impl OwnerList {
         }
         slot.working.holder = Some(host);
         slot.working.responsible = None;
-        slot.count_attempt();
+        slot.count_attempt(out.now);
         slot.reason = reason;
         self.dirty = true;
     }
@@ -154,7 +157,7 @@ impl OwnerList {
         self.dirty = true;
     }
 
-    pub(super) fn confirm(&mut self, vm: VmId, entry: &Entry) {
+    pub(super) fn confirm(&mut self, vm: VmId, entry: &Entry, now: Time) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         let Some(to) = entry.intent.clone() else { return };
         self.tokens += 1;
@@ -165,7 +168,7 @@ impl OwnerList {
             slot.working.failed_over_from = entry.holder.clone();
         }
         slot.working.holder = Some(to);
-        slot.count_attempt();
+        slot.count_attempt(now);
         slot.reason = match &entry.holder {
             Some(host) => alloc::format!("{host} failed").into(),
             None => "its host failed".into(),

@@ -17,7 +17,7 @@ impl OwnerList {
         for vm in vms {
             let Some((entry, seen, verdict)) = self.judge(vm, side, out.now) else { continue };
             self.note_progress(vm, seen.as_ref(), out.now);
-            self.note_failure(vm, &entry, seen.as_ref(), &verdict, out);
+            self.note_failure(vm, &entry, seen.as_ref(), &verdict, side, out);
             if !self.is_suspended()
                 && let Some(want) = self.want(vm, &entry, seen.as_ref(), &verdict, side, out)
             {
@@ -49,6 +49,7 @@ impl OwnerList {
         entry: &Entry,
         seen: Option<&HolderSeen<'_>>,
         verdict: &Verdict,
+        side: &OwnerSide<'_>,
         out: &mut Out<'_>,
     ) {
         let (Some(slot), Some(holder)) = (self.slots.get_mut(&vm), &entry.holder) else { return };
@@ -79,7 +80,7 @@ impl OwnerList {
             (_, _) => None,
         };
         if let Some(why) = why
-            && slot.note_failure(holder, why, out.now)
+            && slot.note_failure(holder, why, side.candidates, out.now)
         {
             self.dirty = true;
         }
@@ -120,6 +121,9 @@ impl OwnerList {
             }
             Verdict::Intend if !disabled => {
                 let failed = seen.is_some_and(|seen| seen.state == HostState::Failed);
+                if !failed && out.now < slot.ask_again {
+                    return None;
+                }
                 want.lost_on = former.clone().filter(|_| failed);
                 slot.avoid.extend(former);
             }
@@ -166,8 +170,7 @@ impl OwnerList {
             let released = claim.is_some_and(|claim| claim.state.is_released());
             let starting = claim.is_some_and(|claim| claim.state == ClaimState::Starting);
             let host = going.or(moving).or(entry.holder.as_ref().filter(|_| !released));
-            let mut failed_on: Vec<HostId> = entry.failed_on.clone();
-            failed_on.extend(slot.avoid.iter().filter(|host| !entry.failed_on.contains(host)).cloned());
+            let failed_on: Vec<HostId> = slot.tried.union(&slot.avoid).cloned().collect();
             VmScene {
                 vm: entry.vm,
                 name: &entry.name,
@@ -221,7 +224,7 @@ impl OwnerList {
 
     /// Something relevant changed: what waits for its time is tried at once.
     pub(crate) fn hurry(&mut self, now: Time) {
-        for slot in self.slots.values_mut().filter(|slot| !slot.working.failed_on.is_empty()) {
+        for slot in self.slots.values_mut() {
             slot.next_try = slot.next_try.min(now);
         }
     }
