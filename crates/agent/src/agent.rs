@@ -10,7 +10,7 @@ use crate::lock::{AgentLock, LockError};
 use crate::net::{Net, NetConfig, NetError, NetEvent, Peer};
 use crate::outside::{Adapters, tell};
 use crate::ping::PingTargets;
-use crate::vms::{Destination, Migrations, VmNews, Vms};
+use crate::vms::{Destination, Migrations, Mounts, VmNews, Vms};
 use crate::wire::{Incoming, Outgoing};
 use crate::{clock, config};
 use mainstay_core::ids::{BootId, Incarnation};
@@ -113,15 +113,16 @@ impl Agent {
         let sink = Box::new(move |event| tell(&news, Request::News(VmNews::Hypervisor(event))));
         let hypervisor = start_hypervisor(sink)?;
         let undecodable = Arc::new(AtomicU64::new(0));
-        let roots =
+        let mounts =
             config.datastores.iter().map(|datastore| (datastore.path.clone(), datastore.name.clone()));
+        let mounts = Mounts::new(mounts.collect());
         let pings = PingTargets::new(&config, heartbeat(&config.timing));
         pings.warn_of_gaps();
         let adapters = Adapters {
             disks,
             guard,
             hypervisor,
-            vms: Vms::new(roots.collect(), migrations(&config)),
+            vms: Vms::new(mounts.clone(), migrations(&config)),
             outgoing: Outgoing::new(net.clone(), cluster.clone()),
             undecodable: Arc::clone(&undecodable),
             pings,

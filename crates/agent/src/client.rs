@@ -1,6 +1,6 @@
 //! The command line's side of the API: blocking calls to the agent of this host. No threads, no state.
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
@@ -15,6 +15,8 @@ pub use crate::api::encode_segment;
 
 /// How long an answer may take: more than the agent itself waits for the primary and the disks.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+/// The same for what has to be worked out first: more than the agent itself waits.
+const LONG_PATIENCE: Duration = Duration::from_secs(75);
 
 /// Why the agent's answer is not there.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +42,12 @@ pub enum ClientError {
         error: String,
     },
     /// The agent does not answer.
-    #[error("the agent at {socket} does not answer within {} s: look at its log", ANSWER_PATIENCE.as_secs(), socket = socket.display())]
+    #[error("the agent at {socket} does not answer within {seconds} s: look at its log", socket = socket.display())]
     NoAnswer {
         /// The socket.
         socket: PathBuf,
+        /// How long was waited.
+        seconds: u64,
     },
     /// The connection broke.
     #[error("the connection to the agent broke: {0}; it may have been stopped, try again")]
@@ -79,18 +83,28 @@ impl Client {
 
     /// Asks.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::GET, path)
+        self.call(Method::GET, path, Bytes::new(), ANSWER_PATIENCE)
+    }
+
+    /// Asks for what takes the agent long to find out.
+    pub fn get_patiently<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::GET, path, Bytes::new(), LONG_PATIENCE)
     }
 
     /// Orders. The body is empty: everything is in the path.
     pub fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::POST, path)
+        self.call(Method::POST, path, Bytes::new(), ANSWER_PATIENCE)
+    }
+
+    /// Orders, with a body: for `/v1/hook`, the domain XML.
+    pub fn post_body<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T, ClientError> {
+        self.call(Method::POST, path, body.into(), ANSWER_PATIENCE)
     }
 
     /// Takes events as they come, until `take` says false or the agent ends the connection.
     pub fn follow(&self, path: &str, mut take: impl FnMut(EventRecord) -> bool) -> Result<(), ClientError> {
         runtime()?.block_on(async {
-            let mut response = self.send(Method::GET, path).await?;
+            let mut response = self.send(Method::GET, path, Bytes::new()).await?;
             if !response.status().is_success() {
                 let status = response.status().as_u16();
                 return Err(refusal(status, &collect(response).await?));
@@ -112,9 +126,15 @@ impl Client {
         })
     }
 
-    fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+    fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<T, ClientError> {
         let answer = async {
-            let response = self.send(method, path).await?;
+            let response = self.send(method, path, body).await?;
             let status = response.status();
             let body = collect(response).await?;
             if !status.is_success() {
@@ -123,13 +143,14 @@ impl Client {
             serde_json::from_slice(&body).map_err(|error| ClientError::Unreadable(error.to_string()))
         };
         runtime()?.block_on(async {
-            tokio::time::timeout(ANSWER_PATIENCE, answer)
+            let socket = self.socket.clone();
+            tokio::time::timeout(patience, answer)
                 .await
-                .unwrap_or_else(|_| Err(ClientError::NoAnswer { socket: self.socket.clone() }))
+                .unwrap_or_else(|_| Err(ClientError::NoAnswer { socket, seconds: patience.as_secs() }))
         })
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, ClientError> {
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(&error))?;
         let broken = |error: hyper::Error| ClientError::Broken(error.to_string());
         let (mut sender, connection) =
@@ -140,7 +161,7 @@ impl Client {
         if let Some(host) = &self.host {
             request = request.header("mainstay-host", host);
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| ClientError::Refused {
+        let request = request.body(Full::new(body)).map_err(|error| ClientError::Refused {
             status: 400,
             error: format!("{path} can't be asked: {error}"),
         })?;

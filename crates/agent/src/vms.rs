@@ -9,6 +9,7 @@
 
 mod guests;
 mod migration;
+mod needs;
 mod observe;
 mod offers;
 mod prepare;
@@ -17,6 +18,8 @@ use mainstay_core::ids::{DatastoreName, OpId, VmId, XmlId};
 use mainstay_core::{Capacity, Domain, DomainState, Input, Time, VmAction, VmOutcome};
 use mainstay_hypervisor as hv;
 pub use migration::{Destination, Migrations};
+pub use needs::Mounts;
+pub use observe::xml_id;
 use offers::Offers;
 use prepare::Preparing;
 use std::collections::BTreeMap;
@@ -121,7 +124,7 @@ type Ended = Option<Time>;
 /// The VMs of this host.
 #[derive(Debug)]
 pub struct Vms {
-    datastores: Vec<(PathBuf, DatastoreName)>,
+    mounts: Mounts,
     migrations: Migrations,
     offers: Offers,
     known: BTreeMap<VmId, Known>,
@@ -150,10 +153,10 @@ pub struct Counters {
 }
 
 impl Vms {
-    /// VMs whose disks lie on these datastores (path on this host, name), and how they are moved.
-    pub fn new(datastores: Vec<(PathBuf, DatastoreName)>, migrations: Migrations) -> Vms {
+    /// VMs whose disks lie on these datastores, and how they are moved.
+    pub fn new(mounts: Mounts, migrations: Migrations) -> Vms {
         Vms {
-            datastores,
+            mounts,
             migrations,
             offers: Offers::default(),
             known: BTreeMap::new(),

@@ -10,12 +10,27 @@
 //! | `GET /v1/events?follow=true` | the same as JSON lines, one [`EventRecord`] each, without end |
 //! | `POST /v1/vms/NAME/protect`, `POST /v1/vms/NAME/unprotect` | [`Done`] |
 //! | `POST /v1/vms/NAME/isolation?response=R&shutdown_timeout=S` | [`Done`]: the VM's own isolation response (`leave`, `shutdown`, `power-off`) and time-out in seconds; `default`: as the cluster's; one that is left out stays |
+//! | `POST /v1/vms/NAME/priority?priority=P` | [`Done`]: restart priority `lowest`, `low`, `medium`, `high`, `highest` or `disabled`; `default`: as its domain XML says |
+//! | `POST /v1/vms/NAME/ready?when=W&command=TEXT&delay=S&timeout=S` | [`Done`]: when those that wait for it may start: `started`, `running`, `agent`, `command` (words separated by blanks, run in its guest) or `default`; `delay` later; no longer than `timeout` |
+//! | `POST /v1/rules/NAME?strength=S&kind=K&vms=A,B&hosts=X,Y`, `POST /v1/rules/NAME/remove` | [`Done`]: strength `must`, `should`; kind `on-hosts`, `not-on-hosts`, `apart`, `together` |
+//! | `POST /v1/groups/NAME?vms=A,B&after=G,H`, `POST /v1/groups/NAME/remove` | [`Done`]: VMs that start when those of the other groups are ready |
+//! | `POST /v1/admission?policy=P&refuse=true` | [`Done`]: `proved`, `host-failures` (both with `failures=N`; the latter with `slot_cpu=MHZ`, `slot_memory=MIB` at most), `percentage` (`cpu=P&memory=P`), `failover-hosts`; a policy or `refuse` that is left out stays |
+//! | `POST /v1/hosts/NAME/failover?keep=true` | [`Done`]: whether the host is kept empty for failovers |
+//! | `POST /v1/hosts/NAME/confirm-down` | [`Done`]: a person has seen to it that the host is down |
+//! | `POST /v1/hosts/NAME/maintenance/enter?how=H&force=true` | [`Done`]: `migrate` (default) or `shutdown` |
+//! | `POST /v1/hosts/NAME/maintenance/leave?bring_back=true` | [`Done`] |
+//! | `POST /v1/suspend?seconds=N`, `POST /v1/resume` | [`Done`]: protection |
+//! | `GET /v1/rehearsal` | [`Rehearsal`]: the primary's plan for each host's failure |
+//! | `POST /v1/hook?operation=prepare`, the domain XML as the body | [`Done`]: libvirt may start it here (the message warns, or is empty); [`Problem`] with 409: it may not |
+//!
+//! Names in paths and queries are percent-encoded; between the names of a list stands a plain comma. VMs go by name or UUID, hosts by
+//! name or id. What can't be done is a [`Problem`] with 409; a value that makes no sense, one with 400 that says which do.
 //!
 //! Any request may carry the header `mainstay-host: NAME`, which sends it to that host's agent. Errors are [`Problem`] with
 //! a fitting HTTP status.
 
 use mainstay_core::ids::{HostId, Incarnation};
-use mainstay_core::{Event, Severity, Time, View};
+use mainstay_core::{Event, Rehearsed, Severity, Time, View};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
@@ -36,6 +51,17 @@ pub struct Status {
     pub view: View,
     /// Alarms that stand (newest last).
     pub alarms: Vec<EventRecord>,
+}
+
+/// What each host's failure would come to, as the primary would decide now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsal {
+    /// Names of the hosts, as configured.
+    pub host_names: BTreeMap<HostId, String>,
+    /// The plans, and what admission control says.
+    pub rehearsed: Rehearsed,
+    /// Of the settings under which it was rehearsed.
+    pub revision: u64,
 }
 
 /// What one agent knows of itself.

@@ -1,12 +1,11 @@
 //! What libvirt shows, as the core understands it.
 
 use super::{DYING_INTERVAL, Ended, Errand, Known, VmNews, Vms};
-use mainstay_core::ids::{DatastoreName, VmId, XmlId};
-use mainstay_core::register::{Priority, StopCause, VmSpec};
+use mainstay_core::ids::{VmId, XmlId};
+use mainstay_core::register::StopCause;
 use mainstay_core::{Domain, DomainState, Input, Time};
 use mainstay_hypervisor as hv;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The name of a version of a domain's XML: its checksum and its length.
@@ -135,8 +134,8 @@ impl Vms {
             vm,
             name: Arc::from(shown.name.as_str()),
             state,
-            home: spec.and_then(|spec| self.home(spec)),
-            spec: spec.map(|spec| vm_spec(id, spec)),
+            home: spec.and_then(|spec| self.mounts.home(spec)),
+            spec: spec.map(|spec| self.mounts.vm_spec(id, spec)),
             persistent: shown.persistent,
             io_error: matches!(shown.state, hv::DomainState::Paused { reason: hv::PauseReason::IoError }),
         };
@@ -204,28 +203,6 @@ impl Vms {
             hv::StopCause::Snapshot => StopCause::UserShutdown,
             hv::StopCause::Daemon | hv::StopCause::Unknown => StopCause::Unknown,
         }
-    }
-
-    /// The datastore on which the first disk lies that the VM writes to.
-    fn home(&self, spec: &hv::Spec) -> Option<DatastoreName> {
-        let disk =
-            spec.disks.iter().find(|disk| !disk.readonly && matches!(&*disk.device, "disk" | "lun"))?;
-        let hv::DiskSource::File(path) = &disk.source else { return None };
-        let holds = |(root, _): &&(PathBuf, DatastoreName)| Path::new(path).starts_with(root);
-        let longest = |(root, _): &&(PathBuf, DatastoreName)| root.components().count();
-        self.datastores.iter().filter(holds).max_by_key(longest).map(|(_, name)| name.clone())
-    }
-}
-
-fn vm_spec(xml: XmlId, spec: &hv::Spec) -> VmSpec {
-    let priority = spec.metadata.priority.unwrap_or_default();
-    VmSpec {
-        xml,
-        memory_mib: spec.memory_bytes.div_ceil(1 << 20),
-        vcpus: spec.vcpus,
-        // protect="no" says that its user does not want it restarted.
-        priority: if spec.metadata.protect == Some(false) { Priority::Disabled } else { priority },
-        ..VmSpec::default()
     }
 }
 
