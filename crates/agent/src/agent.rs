@@ -134,6 +134,7 @@ impl Agent {
             peers: config.peers.clone(),
             cluster_id: config.cluster_id.clone(),
             cluster_name: config.cluster_name.clone(),
+            mounts,
             questions,
             journal: journal.clone(),
             net: net.clone(),

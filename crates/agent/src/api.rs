@@ -5,26 +5,37 @@
 //!
 //! What it does not do: authenticate (the socket's mode does, and the transport between agents), or decide anything.
 
+mod admission;
 mod follow;
 mod forward;
+mod hook;
 mod isolation;
+mod orders;
+mod query;
+mod rehearsal;
 mod request;
 mod socket;
 
+pub use admission::AdmissionOrder;
+pub use hook::HookOperation;
 pub use isolation::{IsolationOrder, Setting};
-pub use request::{ApiRequest, encode_segment};
+pub use orders::HostOrder;
+pub use query::encode_segment;
+pub use request::ApiRequest;
 pub use socket::{ApiError, Listener, bind};
 
 use crate::config::Member;
 use crate::driver::{Looked, Question};
 use crate::journal::Journal;
-use crate::net::Net;
+use crate::net::{BODY_BYTES_MAX, Net};
+use crate::vms::Mounts;
 use forward::Envelope;
 use mainstay_api::{Done, EventPage, EventRecord, Local, Problem, Status};
 use mainstay_core::Command;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::ids::HostId;
 use mainstay_core::view::{Role, View};
+use rehearsal::REHEARSAL_PATIENCE;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -56,6 +67,8 @@ pub struct Service {
     pub cluster_id: String,
     /// The cluster's name.
     pub cluster_name: String,
+    /// Where the cluster's datastores are on this host.
+    pub mounts: Mounts,
     /// The way to the core.
     pub questions: mpsc::Sender<Question>,
     /// The events of this host.
@@ -80,10 +93,10 @@ impl Refusal {
 
 impl Service {
     /// Answers a request of this host's socket. `host` is the header `mainstay-host`.
-    pub async fn serve(&self, method: &str, target: &str, host: Option<&str>) -> Answer {
+    pub async fn serve(&self, method: &str, target: &str, host: Option<&str>, body: &[u8]) -> Answer {
         let answer = match host.map(|name| self.find(name)) {
-            None => self.answer(method, target, true).await,
-            Some(Ok(member)) if member.id == self.me.id => self.answer(method, target, true).await,
+            None => self.answer(method, target, body, true).await,
+            Some(Ok(member)) if member.id == self.me.id => self.answer(method, target, body, true).await,
             // A stream can't be passed on, and needs not be: any agent's has the events of all hosts.
             Some(Ok(_))
                 if matches!(
@@ -96,7 +109,7 @@ impl Service {
                     "events can't be followed through another host: leave the host out, events of all hosts come anyway",
                 ))
             }
-            Some(Ok(member)) => self.pass_on(method, target, member).await,
+            Some(Ok(member)) => self.pass_on(method, target, body, member).await,
             Some(Err(refusal)) => Err(refusal),
         };
         finish(answer)
@@ -105,13 +118,30 @@ impl Service {
     /// Answers a request that another agent forwarded.
     pub async fn serve_peer(&self, envelope: &[u8]) -> Vec<u8> {
         let answer = match Envelope::parse(envelope) {
-            Ok(envelope) => self.answer(&envelope.method, &envelope.path, envelope.may_forward).await,
+            Ok(Envelope { method, path, may_forward, body }) => {
+                self.answer(&method, &path, body.unwrap_or_default().as_bytes(), may_forward).await
+            }
             Err(error) => Err(Refusal::new(400, format!("a forwarded request can't be read: {error}"))),
         };
-        forward::encode_answer(&finish(answer))
+        let encoded = forward::encode_answer(&finish(answer));
+        if encoded.len() <= BODY_BYTES_MAX {
+            return encoded;
+        }
+        let (size, most) = (encoded.len() >> 10, BODY_BYTES_MAX >> 10);
+        let error = format!(
+            "the answer has {size} KiB, and agents send each other {most} KiB at most: ask on {0} itself, without a --host",
+            self.me.name
+        );
+        forward::encode_answer(&finish(Err(Refusal::new(507, error))))
     }
 
-    async fn answer(&self, method: &str, target: &str, may_forward: bool) -> Result<Answer, Refusal> {
+    async fn answer(
+        &self,
+        method: &str,
+        target: &str,
+        body: &[u8],
+        may_forward: bool,
+    ) -> Result<Answer, Refusal> {
         match ApiRequest::parse(method, target).map_err(|(status, error)| Refusal::new(status, error))? {
             ApiRequest::Status => self.status(may_forward).await,
             ApiRequest::Local => self.local().await,
@@ -120,6 +150,17 @@ impl Service {
             ApiRequest::SetIsolation(order) => {
                 self.order(method, target, |view| order.command(view), may_forward).await
             }
+            ApiRequest::SetAdmission(order) => {
+                self.order(method, target, |view| Ok(order.command(view)), may_forward).await
+            }
+            ApiRequest::HostOrder(order) => {
+                let id = |host: &str| self.find(host).map(|member| member.id.clone());
+                let command = order.command(id)?;
+                self.order(method, target, |_| Ok(command), may_forward).await
+            }
+            ApiRequest::Rehearsal => self.rehearsal(may_forward).await,
+            ApiRequest::Hook(operation) => self.hook(operation, body).await,
+            ApiRequest::PeerAdmit => self.peer_admit(body).await,
             ApiRequest::PeerEvents { since, limit } => ok(self.journal.since(since, limit)),
             ApiRequest::PeerTail { after, limit } => {
                 ok((self.journal.newest(), self.journal.after(after, limit)))
@@ -171,11 +212,10 @@ impl Service {
         complete: bool,
         note: Option<String>,
     ) -> Status {
-        let names = self.members().map(|member| (member.id.clone(), member.name.clone())).collect();
         Status {
             cluster_id: self.cluster_id.clone(),
             cluster_name: self.cluster_name.clone(),
-            host_names: names,
+            host_names: self.host_names(),
             complete,
             note,
             view,
@@ -245,24 +285,47 @@ impl Service {
                 )
             });
         }
-        let command = command(&view)?;
+        self.operate(command(&view)?, ORDER_PATIENCE).await
+    }
+
+    /// Has this host's core carry out a command, which it does as the primary only.
+    async fn operate(&self, command: Command, patience: Duration) -> Result<Answer, Refusal> {
         let (answer, answered) = oneshot::channel();
         let stopping = || Refusal::new(503, format!("the agent of {} is stopping: try again", self.me.name));
         self.questions.send(Question::Operate(command, answer)).await.map_err(|_| stopping())?;
-        match tokio::time::timeout(ORDER_PATIENCE, answered).await {
+        match tokio::time::timeout(patience, answered).await {
             Ok(Ok(Ok(message))) => ok(Done { message }),
             Ok(Ok(Err(reason))) => Err(Refusal::new(409, reason)),
             Ok(Err(_)) => Err(stopping()),
             Err(_) => Err(Refusal::new(
                 504,
-                "it is not on disk after 10 s and may still come about: look at the status before you try again",
+                format!(
+                    "it is not on disk after {} s and may still come about: look at the status before you try again",
+                    patience.as_secs()
+                ),
             )),
         }
     }
 
-    async fn pass_on(&self, method: &str, target: &str, member: &Member) -> Result<Answer, Refusal> {
-        let patience = ORDER_PATIENCE + PRIMARY_PATIENCE;
-        self.forward(&member.id, method, target, true, patience).await.map_err(|error| {
+    async fn pass_on(
+        &self,
+        method: &str,
+        target: &str,
+        body: &[u8],
+        member: &Member,
+    ) -> Result<Answer, Refusal> {
+        let is_rehearsal = matches!(ApiRequest::parse(method, target), Ok(ApiRequest::Rehearsal));
+        let patience = if is_rehearsal { REHEARSAL_PATIENCE } else { ORDER_PATIENCE };
+        let body = std::str::from_utf8(body)
+            .map_err(|error| Refusal::new(400, format!("the request's body can't be passed on: {error}")))?;
+        let envelope = Envelope {
+            method: method.into(),
+            path: target.into(),
+            may_forward: true,
+            body: (!body.is_empty()).then(|| body.to_owned()),
+        };
+        let answer = forward::ask(&self.net, &member.id, &envelope, patience + PRIMARY_PATIENCE).await;
+        answer.map_err(|error| {
             Refusal::new(504, format!("the agent of {} could not be asked: {error}", member.name))
         })
     }
@@ -278,7 +341,7 @@ impl Service {
         forward::ask(
             &self.net,
             to,
-            &Envelope { method: method.into(), path: path.into(), may_forward },
+            &Envelope { method: method.into(), path: path.into(), may_forward, body: None },
             patience,
         )
         .await
@@ -294,7 +357,7 @@ impl Service {
         let mut asking = tokio::task::JoinSet::new();
         for host in hosts {
             let net = self.net.clone();
-            let envelope = Envelope { method: "GET".into(), path: path.clone(), may_forward: false };
+            let envelope = Envelope::get(path.clone());
             asking.spawn(async move {
                 let answer = forward::ask(&net, &host, &envelope, patience).await;
                 (host, answer)
@@ -311,6 +374,10 @@ impl Service {
             }
         }
         (answers, missing)
+    }
+
+    fn host_names(&self) -> BTreeMap<HostId, String> {
+        self.members().map(|member| (member.id.clone(), member.name.clone())).collect()
     }
 
     fn members(&self) -> impl Iterator<Item = &Member> {

@@ -8,7 +8,7 @@
 
 use crate::clock;
 use crate::journal::Journal;
-use mainstay_core::{Command, Core, Effect, Input, Time, View};
+use mainstay_core::{Command, Core, Effect, Input, RehearsalScene, Time, View, VmId};
 use mainstay_recorder::Recorder;
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -33,6 +33,9 @@ pub trait Outside {
     /// Takes news, and appends what the core should know of them.
     fn on_news(&mut self, news: Self::News, inputs: &mut Vec<Input>);
 
+    /// Whether a start of that VM, ordered by the core, is under way here.
+    fn is_starting(&self, vm: VmId) -> bool;
+
     /// Adds its counters.
     fn count(&self, counters: &mut BTreeMap<String, u64>);
 }
@@ -53,6 +56,10 @@ pub enum Question {
     Look(oneshot::Sender<Looked>),
     /// A person wants something done.
     Operate(Command, oneshot::Sender<Result<String, String>>),
+    /// What does a rehearsal need?
+    Rehearse(oneshot::Sender<RehearsalScene>),
+    /// Is the agent itself starting that VM here?
+    IsStarting(VmId, oneshot::Sender<bool>),
 }
 
 /// The answer to [`Question::Look`].
@@ -172,6 +179,12 @@ impl<O: Outside> Driver<O> {
             Question::Look(answer) => {
                 // An asker that went away is not an error.
                 let _ = answer.send(self.look());
+            }
+            Question::Rehearse(answer) => {
+                let _ = answer.send(self.core.rehearsal_scene(clock::now()));
+            }
+            Question::IsStarting(vm, answer) => {
+                let _ = answer.send(self.outside.is_starting(vm));
             }
             Question::Operate(command, answer) => {
                 self.asked.retain(|_, answer| !answer.is_closed());

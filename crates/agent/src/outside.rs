@@ -123,6 +123,10 @@ impl Outside for Adapters {
         self.run_errands();
     }
 
+    fn is_starting(&self, vm: VmId) -> bool {
+        self.vms.is_starting(vm)
+    }
+
     fn count(&self, counters: &mut BTreeMap<String, u64>) {
         self.disks.count(counters);
         self.outgoing.count(counters);

@@ -177,6 +177,12 @@ impl Vms {
         (*id == xml).then(|| Arc::clone(text))
     }
 
+    /// Whether a start that the core ordered is under way: from its order on until the VM has been resumed, or is known not to
+    /// be there.
+    pub fn is_starting(&self, vm: VmId) -> bool {
+        self.prepared.contains_key(&vm) || self.is_preparing(vm)
+    }
+
     /// Begins what the core wants.
     pub fn act(&mut self, op: OpId, action: VmAction, inputs: &mut Vec<Input>, errands: &mut Vec<Errand>) {
         match action {

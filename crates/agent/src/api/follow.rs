@@ -64,7 +64,8 @@ async fn gather(
     let mut told: BTreeMap<HostId, u64> = BTreeMap::new();
     told.insert(service.me.id.clone(), service.journal.newest());
     if after > 0 {
-        let (_, page) = service.serve("GET", &format!("/v1/events?after={after}&limit={limit}"), None).await;
+        let target = format!("/v1/events?after={after}&limit={limit}");
+        let (_, page) = service.serve("GET", &target, None, &[]).await;
         for record in forward::records(page.get("events").cloned().unwrap_or_default()) {
             let newest = told.entry(record.host.clone()).or_default();
             *newest = record.sequence.max(*newest);
@@ -120,7 +121,7 @@ async fn follow_peer(net: Net, peer: HostId, mut told: Option<u64>, out: mpsc::S
             told.unwrap_or(0),
             if told.is_some() { BATCH } else { 0 }
         );
-        let envelope = Envelope { method: "GET".into(), path, may_forward: false };
+        let envelope = Envelope::get(path);
         if let Ok((200, Value::Array(mut answer))) = forward::ask(&net, &peer, &envelope, PEER_PATIENCE).await
             && answer.len() == 2
         {

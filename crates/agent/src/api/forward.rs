@@ -18,6 +18,9 @@ pub(super) struct Envelope {
     /// other for the primary can't play ball.
     #[serde(default)]
     pub(super) may_forward: bool,
+    /// For the few requests that have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) body: Option<String>,
 }
 
 /// Its answer.
@@ -28,6 +31,11 @@ struct Reply {
 }
 
 impl Envelope {
+    /// A question without a body that is not passed on.
+    pub(super) fn get(path: String) -> Envelope {
+        Envelope { method: "GET".into(), path, may_forward: false, body: None }
+    }
+
     pub(super) fn parse(bytes: &[u8]) -> Result<Envelope, serde_json::Error> {
         serde_json::from_slice(bytes)
     }

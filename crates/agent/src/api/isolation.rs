@@ -3,7 +3,7 @@
 //! the order: an asker's knowledge would be older.
 
 use super::Refusal;
-use super::request::{encode_segment, value};
+use super::query::{encode_segment, value};
 use crate::config::SHUTDOWN_TIMEOUT_MAX;
 use mainstay_core::ids::VmId;
 use mainstay_core::register::IsolationResponse;

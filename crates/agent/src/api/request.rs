@@ -1,6 +1,10 @@
 //! What can be asked: method and path, read in one place for the socket and for other agents.
 
 use super::IsolationOrder;
+use super::admission::AdmissionOrder;
+use super::hook::HookOperation;
+use super::orders::{self, HostOrder};
+use super::query::{Query, value};
 use mainstay_core::Command;
 
 /// Events in a page when the asker says nothing.
@@ -28,6 +32,16 @@ pub enum ApiRequest {
     Order(Command),
     /// What the primary makes an order of: it depends on what is set already.
     SetIsolation(IsolationOrder),
+    /// Something that the primary does, with hosts in it.
+    HostOrder(HostOrder),
+    /// What the primary makes an order of: it depends on what is set already.
+    SetAdmission(AdmissionOrder),
+    /// What each host's failure would come to.
+    Rehearsal,
+    /// libvirt's hook asks; the domain XML is the body.
+    Hook(HookOperation),
+    /// From another agent: may that VM be started there? The body says which and where.
+    PeerAdmit,
     /// From another agent: this host's events after a time.
     PeerEvents {
         /// Microseconds since 1970.
@@ -65,40 +79,39 @@ impl ApiRequest {
                 ApiRequest::PeerTail { after: number(query, "after")?.unwrap_or(0), limit: limit(query)? }
             }
             "/peer/alarms" => ApiRequest::PeerAlarms,
-            path => order(path, query)?,
+            "/peer/admit" => ApiRequest::PeerAdmit,
+            "/v1/rehearsal" => ApiRequest::Rehearsal,
+            "/v1/hook" => ApiRequest::Hook(Query::read(query, &["operation"])?.word_needed(
+                "operation",
+                HookOperation::parse,
+                "prepare or migrate",
+            )?),
+            path => orders::parse(path, query)?,
         };
-        let is_order = matches!(request, ApiRequest::Order(_) | ApiRequest::SetIsolation(_));
-        let wanted = if is_order { "POST" } else { "GET" };
+        let wanted = request.method();
         if method != wanted {
             return Err((405, format!("{path} takes {wanted}, not {method}")));
         }
         Ok(request)
     }
-}
 
-fn order(path: &str, query: &str) -> Result<ApiRequest, (u16, String)> {
-    let nowhere = || {
-        (404, format!("there is nothing at {path}: see the list of paths in the documentation of the API"))
-    };
-    let (vm, verb) =
-        path.strip_prefix("/v1/vms/").and_then(|rest| rest.split_once('/')).ok_or_else(nowhere)?;
-    let vm = decode_segment(vm)
-        .filter(|vm| !vm.is_empty())
-        .ok_or_else(|| (400, format!("\"{vm}\" is no name of a VM")))?;
-    match verb {
-        "protect" => Ok(ApiRequest::Order(Command::Protect { vm })),
-        "unprotect" => Ok(ApiRequest::Order(Command::Unprotect { vm })),
-        "isolation" => IsolationOrder::parse(vm, query).map(ApiRequest::SetIsolation),
-        _ => Err(nowhere()),
+    fn method(&self) -> &'static str {
+        match self {
+            ApiRequest::Status
+            | ApiRequest::Local
+            | ApiRequest::Events { .. }
+            | ApiRequest::Rehearsal
+            | ApiRequest::PeerEvents { .. }
+            | ApiRequest::PeerTail { .. }
+            | ApiRequest::PeerAlarms => "GET",
+            ApiRequest::Order(_)
+            | ApiRequest::SetIsolation(_)
+            | ApiRequest::HostOrder(_)
+            | ApiRequest::SetAdmission(_)
+            | ApiRequest::Hook(_)
+            | ApiRequest::PeerAdmit => "POST",
+        }
     }
-}
-
-pub(super) fn value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| value)
 }
 
 fn number(query: &str, name: &str) -> Result<Option<u64>, (u16, String)> {
@@ -109,35 +122,6 @@ fn number(query: &str, name: &str) -> Result<Option<u64>, (u16, String)> {
 fn limit(query: &str) -> Result<usize, (u16, String)> {
     let limit = number(query, "limit")?.and_then(|limit| usize::try_from(limit).ok());
     Ok(limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX))
-}
-
-/// Writes a name as one segment of a path.
-pub fn encode_segment(name: &str) -> String {
-    use std::fmt::Write;
-    let mut text = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            text.push(char::from(byte));
-        } else {
-            // Writing to a String can't fail.
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
-    text
-}
-
-fn decode_segment(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(if byte == b'%' {
-            let digit = |c: u8| char::from(c).to_digit(16);
-            (digit(rest.next()?)? * 16 + digit(rest.next()?)?) as u8
-        } else {
-            byte
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -4,11 +4,15 @@ use super::{ApiRequest, Service, follow};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use mainstay_api::Problem;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::UnixListener;
+
+/// The body of a request at most: libvirt itself takes no larger domain XML.
+const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// The API can't be offered.
 #[derive(Debug, thiserror::Error)]
@@ -59,14 +63,22 @@ pub(super) async fn serve(service: Arc<Service>, listener: Listener) -> io::Resu
 }
 
 async fn handle(State(service): State<Arc<Service>>, request: Request<Body>) -> Response<Body> {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let method = request.method().as_str();
-    let host = request.headers().get("mainstay-host").map(|host| host.to_str().unwrap_or("?"));
+    let (head, body) = request.into_parts();
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let method = head.method.as_str();
+    let host = head.headers.get("mainstay-host").map(|host| host.to_str().unwrap_or("?"));
     let here = host.is_none_or(|host| host == service.me.name || host == service.me.id.as_str());
     if here && let Ok(ApiRequest::Events { after, limit, follow: true }) = ApiRequest::parse(method, target) {
         return respond(200, "application/jsonlines", follow::body(service, after, limit));
     }
-    let (status, json) = service.serve(method, target, host).await;
+    let (status, json) = match axum::body::to_bytes(body, BODY_BYTES_MAX).await {
+        Ok(body) => service.serve(method, target, host, &body).await,
+        Err(error) => {
+            let error =
+                format!("the request's body can't be read, or has more than {BODY_BYTES_MAX} bytes: {error}");
+            (413, serde_json::to_value(Problem { error }).unwrap_or_default())
+        }
+    };
     respond(status, "application/json", Body::from(json.to_string()))
 }
 

@@ -35,6 +35,10 @@ impl Preparing {
 }
 
 impl Vms {
+    pub(super) fn is_preparing(&self, vm: VmId) -> bool {
+        self.preparing.values().any(|preparing| preparing.vm == vm)
+    }
+
     /// Ends starts of that VM which libvirt does not know of yet.
     pub(super) fn cancel(&mut self, vm: VmId, inputs: &mut Vec<Input>) {
         let waiting = |(op, preparing): (&OpId, &Preparing)| {
