@@ -1,15 +1,15 @@
 //! A rehearsal: what would happen to *this* cluster if that host failed? Its [`View`] becomes a simulated cluster of the same
-//! hosts, datastores, VMs, times and isolation responses, on which the same core runs that runs in its agents; the faults are
+//! hosts, datastores, VMs, times, rules and isolation responses, on which the same core runs that runs in its agents; the faults are
 //! played there, and what follows is told on a timeline that begins with them. The real cluster is not touched.
 //!
 //! Reading order: [`rehearse`] (the course of it), then in files of their own `cluster` (from the view to the simulated cluster, all
-//! in one place), `node` (what the world's setup has no words for), `follow` (what becomes of each VM), `outcome` and `timeline`.
+//! in one place), `settings` (what people have set), `node` (what the world's setup has no words for), `follow` (what becomes of each VM), `outcome` and `timeline`.
 //!
 //! **What the times are made of.** The cluster's own time-outs (heartbeat, lease, failure time-out), which are as they are, and
 //! modelled ones, which are typical: register operations of about a millisecond, QEMU created within 0.15 to 0.55 s and now and
 //! then 2 s later, [`GUEST_SHUTDOWN`] for a guest that is asked to shut down, image locks kept for as long as
-//! [`Surroundings::lock_release`] says. Guests' own boot times are not in them: a VM counts as running when it executes. So they
-//! are expectations, not promises; and one course of many: the instant of the fault between two heartbeats moves each of them by up to
+//! [`Surroundings::lock_release`] says, [`GUEST_BOOT`] for a guest whose agent others wait for. Otherwise guests' own boot times are
+//! not in them: a VM counts as running when it executes. So they are expectations, not promises; and one course of many: the instant of the fault between two heartbeats moves each of them by up to
 //! a heartbeat.
 //!
 //! Who is judged what, which VMs come back and where, which wait and why: that is decided by the core, as it would be there. Where
@@ -24,6 +24,7 @@ mod cluster;
 mod follow;
 mod node;
 mod outcome;
+mod settings;
 mod timeline;
 
 use crate::action::Action;
@@ -40,6 +41,8 @@ pub use outcome::{HostOutcome, Judgement, LeftOut, Moment, Outcome, Rehearsed, V
 
 /// How long a guest takes to shut down when its isolation response asks it to: what a server without much to write takes.
 pub const GUEST_SHUTDOWN: Span = Span::from_secs(10);
+/// How long a guest takes from its start until its agent answers, where others wait for that.
+pub const GUEST_BOOT: Span = Span::from_secs(30);
 /// A rehearsal that has not come to rest by then ends all the same.
 pub const BOUND: Span = Span::from_secs(600);
 /// The simulated cluster has to be as the view says within this.
@@ -279,33 +282,52 @@ fn play(
             last = world.now();
         }
         unfinished |= told.iter().any(|told| timeline::takes_its_time(&told.event));
-        complete = world.now() >= last + rest(&view.timing, unfinished || !followed.all_execute()).0;
+        let patience = (unfinished || !followed.all_execute()).then_some(cluster.patience);
+        complete = world.now() >= last + rest(&view.timing, patience).0;
     }
     Ok(outcome::result(&world, cluster, faults, &followed, (fault_at, last, complete)))
 }
 
 /// After so long without anything that matters nothing more is to come: longer than the longest silence of the protocol, a second
-/// failure time-out after a storm. When guests may be shutting down, or VMs are tried again, longer than that takes as a rule.
-fn rest(timing: &Timing, unfinished: bool) -> Span {
+/// failure time-out after a storm. `patience`: guests may be shutting down, or VMs wait or are tried again, for so long as a rule.
+fn rest(timing: &Timing, patience: Option<Span>) -> Span {
     let silence = timing.storm_timeout() + timing.network_timeout();
-    if unfinished { silence.scaled(2, 1) + GUEST_SHUTDOWN } else { silence }
+    patience.map_or(silence, |patience| silence.scaled(2, 1) + patience)
 }
 
 /// Runs until the simulated cluster is as the view says, and a little longer, so that leases and promises are those of a quiet day.
 fn settle(world: &mut World, cluster: &Cluster) -> Result<(), RehearseError> {
+    until_settled(world, |world| unsettled(world, cluster, Stage::Protected))?;
+    for command in &cluster.commands {
+        world.schedule(world.now(), Action::Command { command: command.clone() });
+    }
+    until_settled(world, |world| unsettled(world, cluster, Stage::AsSet))?;
+    // Guests of a cluster at rest have booted long ago.
+    world.run_until(world.now().max(cluster.patience.0) + 10 * cluster.setup.timing.heartbeat.0);
+    not_violated(world, world.now())
+}
+
+fn until_settled(world: &mut World, unsettled: impl Fn(&World) -> Vec<String>) -> Result<(), RehearseError> {
     loop {
         world.run_until(world.now() + SETTLE_LOOK);
         not_violated(world, world.now())?;
-        let missing = unsettled(world, cluster);
+        let missing = unsettled(world);
         if missing.is_empty() {
-            break;
+            return Ok(());
         }
         if world.now() >= SETTLE_BOUND.0 {
             return Err(RehearseError::NotSettled { within: SETTLE_BOUND, missing });
         }
     }
-    world.run_until(world.now() + 10 * cluster.setup.timing.heartbeat.0);
-    not_violated(world, world.now())
+}
+
+/// How far the simulated cluster is on its way to what the view says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// All VMs run where they are to and are protected.
+    Protected,
+    /// And everything is set as people have set it.
+    AsSet,
 }
 
 fn not_violated(world: &World, fault_at: u64) -> Result<(), RehearseError> {
@@ -319,7 +341,7 @@ fn not_violated(world: &World, fault_at: u64) -> Result<(), RehearseError> {
 }
 
 /// What is not yet as the view says: the first few things.
-fn unsettled(world: &World, cluster: &Cluster) -> Vec<String> {
+fn unsettled(world: &World, cluster: &Cluster, stage: Stage) -> Vec<String> {
     const SHOWN: usize = 3;
     let id = &cluster.setup.hosts[cluster.primary].id;
     let Some(seen) = world.view(cluster.primary).filter(|seen| seen.role == Role::Primary) else {
@@ -338,15 +360,22 @@ fn unsettled(world: &World, cluster: &Cluster) -> Vec<String> {
         let as_wanted = found.is_some_and(|found| {
             found.state == VmState::Running
                 && found.host.as_ref() == Some(&cluster.setup.hosts[cluster.setup.vms[vm].host].id)
-                && found.protected == expected.protected
-                && found.isolation_response == expected.isolation_response
-                && found.shutdown_timeout == expected.shutdown_timeout
+                && match stage {
+                    Stage::Protected => found.protected,
+                    Stage::AsSet => {
+                        found.protected == expected.protected
+                            && found.isolation_response == expected.isolation_response
+                            && found.shutdown_timeout == expected.shutdown_timeout
+                    }
+                }
         });
         let protected = if expected.protected { "and protected" } else { "without protection" };
         (!as_wanted).then(|| {
             let (name, host) = (&cluster.setup.vms[vm].name, cluster.setup.vms[vm].host);
-            format!("{name} does not run on {} {protected}", cluster.setup.hosts[host].id)
+            format!("{name} does not run on {} {protected}, as it is set", cluster.setup.hosts[host].id)
         })
     });
-    hosts.chain(stores).chain(vms).take(SHOWN).collect()
+    let same = stage == Stage::Protected || settings::are_same(&seen.settings, &cluster.settings);
+    let settings = (!same).then(|| String::from("the settings are not the cluster's"));
+    hosts.chain(stores).chain(vms).chain(settings).take(SHOWN).collect()
 }

@@ -3,13 +3,17 @@
 
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::register::{IsolationResponse, Priority};
+use mainstay_core::settings::{
+    Evacuation, Group, Readiness, ReadyWhen, Rule, RuleKind, Settings, Strength, VmSettings,
+};
 use mainstay_core::view::{Role, VmState};
-use mainstay_core::{DatastoreName, HostId, Span, View};
+use mainstay_core::{DatastoreName, HostId, Span, View, VmId};
 use mainstay_sim::node::real_core;
 use mainstay_sim::rehearse::{
-    Outcome, RehearseError, Rehearsed, RehearsedFault, Surroundings, VmOutcome, rehearse,
+    GUEST_BOOT, Outcome, RehearseError, Rehearsed, RehearsedFault, Surroundings, VmOutcome, rehearse,
 };
 use mainstay_sim::{Scenario, World};
+use std::collections::BTreeSet;
 
 fn host(id: &str) -> HostId {
     HostId::new(id)
@@ -286,6 +290,58 @@ fn priorities_and_protection_are_those_of_the_view() {
     assert_eq!(why("vm-2-1"), "its restart priority is disabled");
     assert_eq!(why("vm-2-2"), "its user took it out of protection");
     assert!(matches!(of(&rehearsed, "vm-2-3").outcome, Outcome::Restarted { .. }));
+}
+
+/// The ids of these VMs in that view.
+fn ids<const N: usize>(view: &View, names: [&str; N]) -> BTreeSet<VmId> {
+    let id = |name| view.vms.iter().find(|vm| &*vm.name == name).expect("that VM").vm;
+    names.map(id).into()
+}
+
+#[test]
+fn rules_are_those_of_the_view() {
+    let mut view = even(4, 2, "");
+    let vms = ids(&view, ["vm-4-1", "vm-4-2"]);
+    let hosts = [host("host-2")].into();
+    let rule = Rule { strength: Strength::Must, kind: RuleKind::OnHosts, vms, hosts };
+    let settings = Settings { rules: [("on host-2".into(), rule)].into(), ..Settings::default() };
+    view.settings = settings.clone().into();
+    let rehearsed = played(&view, &[fail("host-4")]);
+    for name in ["vm-4-1", "vm-4-2"] {
+        assert_eq!(of(&rehearsed, name).to, Some(host("host-2")), "{:#?}", rehearsed.vms);
+    }
+    let rehearsed = played(&view, &[fail("host-4"), fail("host-2")]);
+    assert!(matches!(of(&rehearsed, "vm-4-1").outcome, Outcome::Waits { .. }), "{:#?}", rehearsed.vms);
+    // What is kept for maintenance gets nothing.
+    view.vms.retain(|vm| vm.host != Some(host("host-1")));
+    let maintenance = [(host("host-1"), Evacuation::Migrate)].into();
+    view.settings = Settings { maintenance, ..settings }.into();
+    let rehearsed = played(&view, &[fail("host-3")]);
+    assert!(rehearsed.vms.iter().all(|vm| vm.to != Some(host("host-1"))), "{:#?}", rehearsed.vms);
+    assert!(rehearsed.not_well().next().is_none(), "{:#?}", rehearsed.vms);
+}
+
+#[test]
+#[ignore = "for want of the core: one that is still to be taken from its failed host holds up nobody yet, and a guest agent that answers has its host write its power-on list over and over"]
+fn order_of_starts_is_that_of_the_view() {
+    let mut view = even(3, 3, "");
+    let database = Group { vms: ids(&view, ["vm-3-3"]), ..Group::default() };
+    let web = Group { vms: ids(&view, ["vm-3-1", "vm-1-1"]), waits_for: ["database".into()].into() };
+    let readiness = Readiness { when: ReadyWhen::AgentAnswers, ..Readiness::default() };
+    let settings = VmSettings { readiness: Some(readiness), ..VmSettings::default() };
+    view.settings = Settings {
+        groups: [("database".into(), database), ("web".into(), web)].into(),
+        vms: ids(&view, ["vm-3-3"]).into_iter().map(|vm| (vm, settings.clone())).collect(),
+        ..Settings::default()
+    }
+    .into();
+    let rehearsed = played(&view, &[fail("host-3")]);
+    let after = |name: &str| match of(&rehearsed, name).outcome {
+        Outcome::Restarted { after } => after,
+        ref other => panic!("{name}: {other:?}"),
+    };
+    assert!(after("vm-3-1") > after("vm-3-3") + GUEST_BOOT, "{:#?}", rehearsed.timeline);
+    assert!(after("vm-3-2") < Span::from_secs(10), "nobody waits for it, and it for nobody");
 }
 
 #[test]

@@ -1,16 +1,17 @@
 //! From the view of a primary to a simulated cluster: the one place that knows what of a [`View`] becomes what of a [`Setup`].
-//! What the view gains (rules, groups, orders of starts) has to be carried over here, or, where the setup has no word for it, in
-//! the [`Plan`] that the nodes follow.
+//! What the view gains has to be carried over here; what people have set, in `settings`.
 
-use super::node::{Plan, Room, Wish};
+use super::node::{Plan, Room};
 use super::outcome::LeftOut;
-use super::{GUEST_SHUTDOWN, RehearseError, RehearsedFault, Surroundings};
+use super::settings;
+use super::{GUEST_BOOT, GUEST_SHUTDOWN, RehearseError, RehearsedFault, Surroundings};
 use crate::action::Action;
 use crate::setup::{BOOT, DISK, DatastoreSetup, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::register::IsolationResponse;
+use mainstay_core::settings::{ReadyWhen, Settings};
 use mainstay_core::view::{DatastoreView, HostView, VmState, VmView};
-use mainstay_core::{Command, HostId, Span, View};
+use mainstay_core::{Capacity, Command, HostId, Span, View, VmId};
 use std::rc::Rc;
 
 /// A UUID of the simulator has room for so many.
@@ -30,6 +31,12 @@ pub(super) struct Cluster {
     pub primary: usize,
     /// By VM of the setup.
     pub expected: Vec<Expected>,
+    /// What is asked of the primary when all VMs are protected.
+    pub commands: Vec<Command>,
+    /// What the settings are to be after that.
+    pub settings: Settings,
+    /// How long guests take, to shut down or until those may start that wait for them.
+    pub patience: Span,
     pub left_out: Vec<LeftOut>,
     pub assumptions: Vec<String>,
 }
@@ -40,6 +47,8 @@ pub(super) struct Expected {
     pub protected: bool,
     pub isolation_response: IsolationResponse,
     pub shutdown_timeout: Span,
+    /// What of the two is its own.
+    pub own_isolation: Option<(Option<IsolationResponse>, Option<Span>)>,
 }
 
 impl Cluster {
@@ -79,26 +88,24 @@ impl Cluster {
         setup.shutdown_timeout = shutdown_timeout;
         let vms = chosen.iter().filter_map(|vm| vm_setup(&setup, vm)).collect();
         setup.vms = vms;
-        let mut assumptions = Vec::new();
-        let plan = Plan {
-            rooms: rooms(view, &setup, &mut assumptions),
-            wishes: chosen.iter().enumerate().flat_map(|(vm, seen)| wishes(&setup, vm, seen, view)).collect(),
-            memory_mib: setup
-                .vms
-                .iter()
-                .enumerate()
-                .map(|(vm, its)| (setup.vm_id(vm), its.memory_mib))
-                .collect(),
-            concurrent_starts: surroundings.concurrent_starts.max(1),
-            wished: Default::default(),
-        };
+        let wanted = settings::translated(&view.settings, &chosen, &setup);
+        // A guest whose agent others wait for has one.
+        for (vm, its) in setup.vms.iter_mut().enumerate() {
+            its.agent_after = asks_guest(&view.settings, chosen[vm].vm).then_some(GUEST_BOOT.0);
+        }
+        let mut assumptions = assumptions(view);
+        let rooms = rooms(view, &mut setup, &mut assumptions);
+        let expected: Vec<Expected> = chosen.iter().map(|vm| expected(view, vm)).collect();
         let down = |(_, seen): &(usize, &HostView)| seen.state == HostState::Failed;
         Ok(Cluster {
-            plan: Rc::new(plan),
+            plan: Rc::new(Plan { rooms, concurrent_starts: surroundings.concurrent_starts.max(1) }),
             down: view.hosts.iter().enumerate().filter(down).map(|(index, _)| index).collect(),
             no_paths: no_paths(view),
             primary,
-            expected: chosen.iter().map(|vm| expected(view, vm)).collect(),
+            commands: settings::commands(&wanted, &expected, &setup),
+            patience: patience(&wanted),
+            settings: wanted,
+            expected,
             left_out,
             assumptions,
             setup,
@@ -197,6 +204,9 @@ fn why_left_out(view: &View, vm: &VmView) -> Option<String> {
     if host.state == HostState::Failed {
         return Some(format!("its host {} is failed now", host.host));
     }
+    if view.settings.maintenance.contains_key(&host.host) {
+        return Some(format!("its host {} is being emptied for maintenance", host.host));
+    }
     let reached = host.datastores.contains(&vm.datastore);
     (!reached).then(|| format!("its host {} does not reach its datastore {} now", host.host, vm.datastore))
 }
@@ -208,43 +218,56 @@ fn is_unprotected(view: &View, vm: &VmView) -> bool {
 }
 
 fn expected(view: &View, vm: &VmView) -> Expected {
+    let own = vm.isolation_response_own || vm.shutdown_timeout_own;
+    let response = vm.isolation_response_own.then_some(vm.isolation_response);
+    let timeout = vm.shutdown_timeout_own.then_some(vm.shutdown_timeout);
     Expected {
         protected: !is_unprotected(view, vm),
         isolation_response: vm.isolation_response,
         shutdown_timeout: vm.shutdown_timeout,
+        own_isolation: own.then_some((response, timeout)),
     }
 }
 
-/// What its user has asked for, for this VM alone.
-fn wishes(setup: &Setup, vm: usize, seen: &VmView, view: &View) -> Vec<Wish> {
-    let after = setup.vm_id(vm);
-    let own = seen.isolation_response_own || seen.shutdown_timeout_own;
-    let isolation = own.then(|| Command::SetIsolation {
-        vm: after.to_string(),
-        response: seen.isolation_response_own.then_some(seen.isolation_response),
-        shutdown_timeout: seen.shutdown_timeout_own.then_some(seen.shutdown_timeout),
+/// Whether others wait until that guest has shown itself.
+fn asks_guest(settings: &Settings, vm: VmId) -> bool {
+    match settings.readiness(vm).when {
+        ReadyWhen::AgentAnswers | ReadyWhen::CommandSucceeds => true,
+        ReadyWhen::Started | ReadyWhen::Running => false,
+    }
+}
+
+/// How long the slowest guest takes to what others wait for, be it its end or its beginning.
+fn patience(settings: &Settings) -> Span {
+    let readiness = settings.vms.values().filter_map(|vm| vm.readiness.as_ref());
+    readiness.map(|readiness| GUEST_BOOT + readiness.delay).fold(GUEST_SHUTDOWN, Span::max)
+}
+
+/// What of the cluster as it is now is not played.
+fn assumptions(view: &View) -> Vec<String> {
+    let suspended = view.suspensions.iter().map(|(datastore, suspension)| {
+        let left = suspension.left;
+        format!("protection is suspended on datastore {datastore} for {left} yet: played as if it were not")
     });
-    let unprotected = is_unprotected(view, seen).then(|| Command::Unprotect { vm: after.to_string() });
-    isolation.into_iter().chain(unprotected).map(|command| Wish { after, command }).collect()
+    suspended.collect()
 }
 
 /// Memory of the hosts. What VMs that take no part, other programs and reserves have is not to be had, as it is now.
-fn rooms(view: &View, setup: &Setup, assumptions: &mut Vec<String>) -> Vec<(HostId, Room)> {
+fn rooms(view: &View, setup: &mut Setup, assumptions: &mut Vec<String>) -> Vec<(HostId, Room)> {
     let all: u64 = setup.vms.iter().map(|vm| vm.memory_mib).sum();
     let mut rooms = Vec::new();
     for (index, seen) in view.hosts.iter().enumerate() {
         let here = setup.vms.iter().filter(|vm| vm.host == index);
         let (count, used) = here.fold((0, 0), |(count, used), vm| (count + 1, used + vm.memory_mib));
         let capacity = seen.capacity.filter(|capacity| capacity.memory_mib > 0);
-        let room = match capacity {
-            Some(capacity) => Room {
-                memory_mib: capacity.memory_mib,
-                for_vms_mib: capacity.memory_free_mib.saturating_add(used),
-                cpus: capacity.cpus,
-                others: capacity.domains.saturating_sub(count),
-            },
-            None => Room { memory_mib: all, for_vms_mib: all, cpus: 1, others: 0 },
+        let (room, for_vms) = match capacity {
+            Some(Capacity { memory_mib, memory_free_mib, cpus, domains }) => {
+                let others = domains.saturating_sub(count);
+                (Room { memory_mib, cpus, others }, memory_free_mib.saturating_add(used))
+            }
+            None => (Room { memory_mib: all, cpus: 1, others: 0 }, all),
         };
+        setup.hosts[index].memory_mib = for_vms;
         if capacity.is_none() && seen.state == HostState::Connected {
             let what =
                 format!("{} has not said how much memory it has: counted as enough for every VM", seen.host);

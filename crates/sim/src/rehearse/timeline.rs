@@ -26,6 +26,7 @@ pub(super) fn matters(event: &Event) -> bool {
             | Event::VmStopped { .. }
             | Event::VmThawed { .. }
             | Event::VmContinued { .. }
+            | Event::VmWaitsForOthers { .. }
             | Event::ResponsibilityDropped { .. }
             | Event::IsolationResponseStopped { .. }
     );
@@ -54,6 +55,7 @@ fn concerns_others(event: &Event) -> bool {
             | Event::StormSuspected { .. }
             | Event::StormOver
             | Event::VmWaitsForHost { .. }
+            | Event::VmWaitsForOthers { .. }
             | Event::TakeoverIntended { .. }
             | Event::TakeoverCancelled { .. }
     )
@@ -153,7 +155,8 @@ fn in_numbers(event: &Event) -> Option<Numbers> {
             if *restart { "VMs stopped; they will be restarted" } else { "VMs stopped; they stay down" },
         );
     }
-    let plain: [(bool, &str); 7] = [
+    let plain: [(bool, &str); 8] = [
+        (matches!(event, Event::VmWaitsForOthers { .. }), "VMs wait for others to be ready first"),
         (matches!(event, Event::VmWaitsForHost { .. }), "VMs wait, no host can take them"),
         (matches!(event, Event::VmWaitsForStorage { .. }), "VMs wait for the storage"),
         (matches!(event, Event::VmStartFailed { .. }), "VMs could not be started"),
