@@ -1,7 +1,11 @@
 //! The command line: its words, its help, and what counts as wrong usage.
 //!
-//! Why `--host` is not a global option: after `vm list` and `events` it says *whose* VMs and events are meant, which must
-//! work for a host that is down. Before the subcommand it always says which agent is asked.
+//! Why `--host` is not a global option: after `vm list`, `events`, `rehearse` and `rule set` it says *whose* VMs, events and plan
+//! are meant, which must work for a host that is down. Before the subcommand it always says which agent is asked.
+
+mod placement;
+mod simulating;
+mod values;
 
 use crate::clock::Zone;
 use crate::exit::EXIT_CODES_HELP;
@@ -10,11 +14,17 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mainstay_agent::api::Setting;
 use mainstay_core::register::IsolationResponse;
-use mainstay_core::{Severity, Span, Time};
-use mainstay_sim::scenario::topology::{OwnTiming, ScenarioTiming};
-use std::ops::Range;
+use mainstay_core::{Severity, Span};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use placement::{
+    AdmissionCommand, ConfirmDownArgs, EnterArgs, FailoverArgs, GroupCommand, GroupSetArgs,
+    MaintenanceCommand, OnOff, PolicyCommand, PriorityArg, ReadyArg, RehearseArgs, RuleCommand, RuleKindArg,
+    RuleSetArgs, StrengthArg, SuspendArgs, VmPriorityArgs, VmReadyArgs,
+};
+pub use simulating::{Moment, ReplayArgs, SimCommand, SimRunArgs, SimSoakArgs};
 
 /// Keeps virtual machines running when the host under them fails, on plain KVM/libvirt hosts that share storage.
 #[derive(Debug, Parser)]
@@ -96,6 +106,15 @@ pub enum Command {
     Sim(SimCommand),
     /// Run an agent's flight recording through this build's core, and show each step and decision; needs no agent
     Replay(ReplayArgs),
+    /// Answer libvirt's hook script (/etc/libvirt/hooks/qemu): may this VM start here? Reads its XML from stdin
+    ///
+    /// Exits with 1 only when the cluster refuses the start; when nobody answers, or what is asked is not understood, the VM
+    /// may start.
+    Hook {
+        /// What libvirt calls the script with: VM, operation, sub-operation, extra argument
+        #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -117,6 +136,25 @@ pub enum ClusterCommand {
     /// Datastores, and what is on them
     #[command(subcommand)]
     Datastore(DatastoreCommand),
+    /// Rules about where VMs may run
+    #[command(subcommand)]
+    Rule(RuleCommand),
+    /// Groups of VMs that start after others
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Whether enough is kept for failures
+    #[command(subcommand)]
+    Admission(AdmissionCommand),
+    /// Show what would become of the VMs if a host failed: the standing plan for each, or faults played on a simulated copy
+    Rehearse(RehearseArgs),
+    /// Suspend protection for planned work: no restart, no isolation response, no freeze
+    Suspend(SuspendArgs),
+    /// End a suspension of protection
+    Resume {
+        /// Which agent to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
     /// Show what happened, on all hosts, oldest first
     Events(EventsArgs),
 }
@@ -126,14 +164,35 @@ impl ClusterCommand {
     pub fn asked_host(&self) -> Option<&str> {
         let ask = match self {
             ClusterCommand::Status(StatusArgs { ask, .. })
-            | ClusterCommand::Host(HostCommand::List { ask })
+            | ClusterCommand::Host(
+                HostCommand::List { ask }
+                | HostCommand::Failover(FailoverArgs { ask, .. })
+                | HostCommand::ConfirmDown(ConfirmDownArgs { ask, .. })
+                | HostCommand::Maintenance(
+                    MaintenanceCommand::Enter(EnterArgs { ask, .. }) | MaintenanceCommand::Leave { ask, .. },
+                ),
+            )
             | ClusterCommand::Vm(
                 VmCommand::Protect { ask, .. }
                 | VmCommand::Unprotect { ask, .. }
-                | VmCommand::Set(VmSetArgs { ask, .. }),
+                | VmCommand::Set(VmSetArgs { ask, .. })
+                | VmCommand::Priority(VmPriorityArgs { ask, .. })
+                | VmCommand::Ready(VmReadyArgs { ask, .. }),
             )
-            | ClusterCommand::Datastore(DatastoreCommand::List { ask }) => ask,
+            | ClusterCommand::Datastore(DatastoreCommand::List { ask })
+            | ClusterCommand::Rule(RuleCommand::List { ask } | RuleCommand::Remove { ask, .. })
+            | ClusterCommand::Group(
+                GroupCommand::List { ask }
+                | GroupCommand::Set(GroupSetArgs { ask, .. })
+                | GroupCommand::Remove { ask, .. },
+            )
+            | ClusterCommand::Admission(AdmissionCommand::Show { ask })
+            | ClusterCommand::Suspend(SuspendArgs { ask, .. })
+            | ClusterCommand::Resume { ask } => ask,
+            ClusterCommand::Admission(AdmissionCommand::Set(policy)) => &policy.strict().ask,
             ClusterCommand::Vm(VmCommand::List { .. })
+            | ClusterCommand::Rule(RuleCommand::Set(_))
+            | ClusterCommand::Rehearse(_)
             | ClusterCommand::Events(_)
             | ClusterCommand::Datastore(DatastoreCommand::Show { .. }) => return None,
         };
@@ -145,7 +204,15 @@ impl ClusterCommand {
         let utc = match self {
             ClusterCommand::Status(args) => args.utc,
             ClusterCommand::Events(args) => args.utc,
-            ClusterCommand::Host(_) | ClusterCommand::Vm(_) | ClusterCommand::Datastore(_) => false,
+            ClusterCommand::Host(_)
+            | ClusterCommand::Vm(_)
+            | ClusterCommand::Datastore(_)
+            | ClusterCommand::Rule(_)
+            | ClusterCommand::Group(_)
+            | ClusterCommand::Admission(_)
+            | ClusterCommand::Rehearse(_)
+            | ClusterCommand::Suspend(_)
+            | ClusterCommand::Resume { .. } => false,
         };
         if utc { Zone::Utc } else { Zone::Local }
     }
@@ -174,6 +241,13 @@ pub enum HostCommand {
         #[command(flatten)]
         ask: AskArgs,
     },
+    /// Keep a host empty for failovers, or not any more
+    Failover(FailoverArgs),
+    /// Empty a host for work on it, and let it take VMs again
+    #[command(subcommand)]
+    Maintenance(MaintenanceCommand),
+    /// Say that a host is certainly without power, so that its VMs may be restarted elsewhere
+    ConfirmDown(ConfirmDownArgs),
 }
 
 /// `mainstay vm ...`
@@ -203,6 +277,10 @@ pub enum VmCommand {
     },
     /// Set what is done with a VM when its host is isolated
     Set(VmSetArgs),
+    /// Set when a VM is restarted among the others
+    Priority(VmPriorityArgs),
+    /// Set when the VMs that wait for a VM (by their group) may start
+    Ready(VmReadyArgs),
 }
 
 /// Arguments of `mainstay vm set`. What is not given stays.
@@ -241,105 +319,6 @@ pub enum DatastoreCommand {
     },
 }
 
-/// `mainstay sim ...`
-#[derive(Debug, Subcommand)]
-pub enum SimCommand {
-    /// Run one seed, or scenarios from files
-    Run(SimRunArgs),
-    /// Run many seeds; Ctrl-C ends it with what was found so far
-    Soak(SimSoakArgs),
-}
-
-/// Arguments of `mainstay sim run`.
-#[derive(Debug, Args)]
-#[command(group(ArgGroup::new("what").required(true).multiple(true).args(["files", "seed"])))]
-pub struct SimRunArgs {
-    /// Scenarios, and folders of scenarios
-    #[arg(value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// Draw cluster and faults from this seed; with FILE, only its latencies
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// With --seed: exactly one fault, and no VM may be stopped, frozen or moved for it
-    #[arg(long, requires = "seed", conflicts_with = "files")]
-    pub one_fault: bool,
-    /// Print everything that happens
-    #[arg(long)]
-    pub trace: bool,
-    /// In place of the scenario's times: standard, swift, patient, or HEARTBEAT,LEASE,FAILURE_TIMEOUT in seconds
-    #[arg(long, value_name = "TIMING", value_parser = parse_timing)]
-    pub timing: Option<ScenarioTiming>,
-    /// With so many hosts: those of the scenario, and others that have no VMs
-    #[arg(long, value_name = "N")]
-    pub hosts: Option<usize>,
-    /// With --seed: so many datastores
-    #[arg(long, value_name = "N", requires = "seed", conflicts_with = "files")]
-    pub datastores: Option<u64>,
-    /// With --seed: so many VMs
-    #[arg(long, value_name = "N", requires = "seed", conflicts_with = "files")]
-    pub vms: Option<u64>,
-}
-
-/// Arguments of `mainstay sim soak`.
-#[derive(Debug, Args)]
-pub struct SimSoakArgs {
-    /// From A up to, but without, B
-    #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
-    pub seeds: Range<u64>,
-    /// How many at a time [default: one for each processor]
-    #[arg(long, short, value_name = "J", visible_alias = "threads")]
-    pub jobs: Option<usize>,
-    /// In clusters of so many hosts, not of any number
-    #[arg(long, value_name = "N")]
-    pub hosts: Option<u64>,
-    /// With so many datastores
-    #[arg(long, value_name = "N")]
-    pub datastores: Option<u64>,
-    /// With so many VMs
-    #[arg(long, value_name = "N")]
-    pub vms: Option<u64>,
-    /// With these times: standard, swift, patient, or HEARTBEAT,LEASE,FAILURE_TIMEOUT in seconds
-    #[arg(long, value_name = "TIMING", value_parser = parse_timing)]
-    pub timing: Option<ScenarioTiming>,
-    /// Fail when something that a batch has to see was never seen: such a batch proves nothing about it
-    #[arg(long)]
-    pub require_sometimes: bool,
-}
-
-/// Arguments of `mainstay replay`.
-#[derive(Debug, Args)]
-pub struct ReplayArgs {
-    /// A flight-*.rec file, a folder of them, or an agent's state_dir
-    pub path: PathBuf,
-    /// Show steps from this time: seconds since the host's boot as shown (812.5), or since the first step (+12.5)
-    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
-    pub from: Option<Moment>,
-    /// Show steps up to this time, and end there
-    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
-    pub to: Option<Moment>,
-    /// Only steps that concern this VM (name or UUID)
-    #[arg(long, value_name = "VM")]
-    pub vm: Option<String>,
-    /// Only steps of this host's own recording, or that concern it (id)
-    #[arg(id = "about", long = "host", value_name = "HOST")]
-    pub host: Option<String>,
-    /// Show routine effects too: messages sent, reads, pings, heartbeats
-    #[arg(long, short)]
-    pub verbose: bool,
-    /// Show times of day in UTC instead of local time
-    #[arg(long)]
-    pub utc: bool,
-}
-
-/// A moment of a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
-    /// On the host's own clock.
-    Boot(Time),
-    /// After the first step of the recording.
-    After(Span),
-}
-
 /// Arguments of `mainstay events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
@@ -347,7 +326,7 @@ pub struct EventsArgs {
     #[arg(long, short)]
     pub follow: bool,
     /// Only events of the last ... (such as 90s, 10m, 2h, 1d)
-    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    #[arg(long, value_name = "AGE", value_parser = values::age)]
     pub since: Option<Duration>,
     /// Only events about this VM (name or UUID)
     #[arg(long, value_name = "VM")]
@@ -387,80 +366,6 @@ impl From<SeverityArg> for Severity {
     }
 }
 
-/// Reads `A..B`.
-fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
-    let range = text.split_once("..").and_then(|(a, b)| Some(a.trim().parse().ok()?..b.trim().parse().ok()?));
-    range.filter(|range: &Range<u64>| !range.is_empty()).ok_or_else(|| {
-        format!("'{text}' is no range of seeds; write for example 0..1000 (the last one is not run)")
-    })
-}
-
-/// Reads the name of a preset, or three times.
-fn parse_timing(text: &str) -> Result<ScenarioTiming, String> {
-    let timing = if text.contains(',') {
-        let times: Result<Vec<f64>, _> = text.split(',').map(|time| time.trim().parse()).collect();
-        let Ok([heartbeat, lease, failure_timeout]) = times.as_deref() else {
-            return Err(format!(
-                "'{text}' is not HEARTBEAT,LEASE,FAILURE_TIMEOUT in seconds, such as 0.5,2,3"
-            ));
-        };
-        let (heartbeat, lease, failure_timeout) = (*heartbeat, *lease, *failure_timeout);
-        ScenarioTiming::Own(OwnTiming { heartbeat, lease, failure_timeout })
-    } else {
-        ScenarioTiming::Preset(text.to_owned())
-    };
-    timing.times().map(|_| timing)
-}
-
-/// Reads `90s`, `10m`, `2h`, `1d`, and sums such as `1h30m`.
-fn parse_age(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is not an age; write for example 90s, 10m, 2h, 1d or 1h30m");
-    let mut seconds = 0u64;
-    let mut number = None::<u64>;
-    for c in text.chars() {
-        if let Some(digit) = c.to_digit(10) {
-            let more = number.unwrap_or(0).checked_mul(10).and_then(|n| n.checked_add(u64::from(digit)));
-            number = Some(more.ok_or_else(wrong)?);
-            continue;
-        }
-        let unit = match c {
-            's' => 1,
-            'm' => 60,
-            'h' => 3_600,
-            'd' => 86_400,
-            _ => return Err(wrong()),
-        };
-        let part = number.take().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)?;
-        seconds = seconds.checked_add(part).ok_or_else(wrong)?;
-    }
-    if number.is_some() || text.is_empty() {
-        return Err(wrong());
-    }
-    Ok(Duration::from_secs(seconds))
-}
-
-/// Reads `812.5`, `812.5s` and `+12.5`.
-fn parse_moment(text: &str) -> Result<Moment, String> {
-    let (after, number) = match text.strip_prefix('+') {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let number = number.strip_suffix('s').unwrap_or(number);
-    let (seconds, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let us = (digits(seconds) && digits(fraction) && fraction.len() <= 6)
-        .then(|| {
-            let seconds: u64 = seconds.parse().ok()?;
-            let fraction: u64 = format!("{fraction:0<6}").parse().ok()?;
-            seconds.checked_mul(1_000_000)?.checked_add(fraction)
-        })
-        .flatten()
-        .ok_or_else(|| {
-            format!("'{text}' is not a time; write seconds since the host's boot (812.5) or since the first step (+12.5)")
-        })?;
-    Ok(if after { Moment::After(Span(us)) } else { Moment::Boot(Time(us)) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -469,46 +374,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn ages_are_read_in_units_and_sums() {
-        let seconds = |text: &str| parse_age(text).map(|age| age.as_secs());
-        assert_eq!(seconds("90s"), Ok(90));
-        assert_eq!(seconds("1h30m"), Ok(5_400));
-        assert_eq!(seconds("2d"), Ok(172_800));
-        for wrong in
-            ["", "10", "m", "5x", "-5m", "10m5", "99999999999999999999s", "999999999999999999d", "１０m"]
-        {
-            assert!(parse_age(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn moments_are_boot_times_or_relative() {
-        assert_eq!(parse_moment("812.5"), Ok(Moment::Boot(Time(812_500_000))));
-        assert_eq!(parse_moment("812.000001s"), Ok(Moment::Boot(Time(812_000_001))));
-        assert_eq!(parse_moment("+3"), Ok(Moment::After(Span(3_000_000))));
-        for wrong in ["", "+", "1.", ".5", "-1", "1.0000001", "10m", "99999999999999999999"] {
-            assert!(parse_moment(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn seeds_are_a_range_that_is_not_empty() {
-        assert_eq!(parse_seeds("5..8"), Ok(5..8));
-        for wrong in ["5", "8..5", "5..5", "..", "a..b", "-1..5", "0..=5"] {
-            assert!(parse_seeds(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn timings_are_presets_or_three_times_that_keep_the_inequalities() {
-        assert!(parse_timing("swift").is_ok());
-        assert!(parse_timing("0.5,2,3").is_ok());
-        for wrong in ["fast", "1,3", "1,3,x", "1,3,3", ""] {
-            assert!(parse_timing(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

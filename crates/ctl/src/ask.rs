@@ -3,15 +3,16 @@
 
 use crate::exit::Failure;
 use mainstay_agent::api::IsolationOrder;
-use mainstay_api::{Done, EventPage, EventRecord, Status};
+use mainstay_api::{Done, EventPage, EventRecord, Rehearsal, Status};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// An agent that answers.
 pub trait Agent {
     /// The cluster.
     fn status(&mut self) -> Result<Status, Failure>;
-    /// Past events of all hosts, oldest first.
-    fn events(&mut self) -> Result<EventPage, Failure>;
+    /// Past events of all hosts that are newer than that (in microseconds since 1970), oldest first.
+    fn events(&mut self, after_us: u64) -> Result<EventPage, Failure>;
     /// Hands over events that are newer than that (in microseconds since 1970) as they happen, until the agent ends it or the
     /// receiver fails.
     fn follow(
@@ -23,6 +24,12 @@ pub trait Agent {
     fn set_protection(&mut self, vm: &str, protect: bool) -> Result<Done, Failure>;
     /// Sets what is done with a VM when its host is isolated.
     fn set_isolation(&mut self, order: &IsolationOrder) -> Result<Done, Failure>;
+    /// Has the primary do what that path of the API stands for (see `orders`).
+    fn order(&mut self, target: &str) -> Result<Done, Failure>;
+    /// What each host's failure would come to.
+    fn rehearsal(&mut self) -> Result<Rehearsal, Failure>;
+    /// Lets some time pass before the next look.
+    fn pause(&mut self, length: Duration);
 }
 
 /// The way to an agent.

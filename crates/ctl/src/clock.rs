@@ -1,5 +1,13 @@
 //! Wall-clock times for people, with milliseconds.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// This machine's clock, in microseconds since 1970.
+pub fn now_us() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Which clock times are shown in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zone {
@@ -12,17 +20,25 @@ pub enum Zone {
 impl Zone {
     /// `2026-02-03 14:05:06.123`, for microseconds since 1970.
     pub fn show(self, unix_us: u64) -> String {
-        let ms = unix_us / 1_000 % 1_000;
+        self.written(unix_us, &format!(".{:03}", unix_us / 1_000 % 1_000))
+    }
+
+    /// `2026-02-03 14:05:06`, for microseconds since 1970.
+    pub fn show_to_seconds(self, unix_us: u64) -> String {
+        self.written(unix_us, "")
+    }
+
+    fn written(self, unix_us: u64, fraction: &str) -> String {
         let Some(t) = self.broken_down(unix_us / 1_000_000) else {
             // Only years beyond 32 bits come here: show the number rather than nothing.
-            return format!("@{}.{ms:03}", unix_us / 1_000_000);
+            return format!("@{}{fraction}", unix_us / 1_000_000);
         };
         let mark = match self {
             Zone::Local => "",
             Zone::Utc => "Z",
         };
         format!(
-            "{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{ms:03}{mark}",
+            "{:04}-{:02}-{:02} {:02}:{:02}:{:02}{fraction}{mark}",
             i64::from(t.tm_year) + 1_900,
             t.tm_mon + 1,
             t.tm_mday,

@@ -1,19 +1,19 @@
 //! The commands that ask an agent. Stdout and stderr are parameters, so that tests see whole outputs.
 
-use crate::args::{ClusterCommand, DatastoreCommand, EventsArgs, HostCommand, VmCommand};
+use crate::args::{ClusterCommand, DatastoreCommand, EventsArgs, HostCommand, OnOff, VmCommand};
 use crate::ask::Agent;
 use crate::events::Filter;
 use crate::exit::{Exit, Failure};
 use crate::style::Style;
 use crate::words::{HostNames, clean};
-use crate::{datastores, events, hosts, show, status, vms};
+use crate::{datastores, events, hosts, operate, orders, rehearsal, show, status, vms};
 use mainstay_agent::api::IsolationOrder;
-use mainstay_api::{EventPage, EventRecord};
+use mainstay_api::{Done, EventPage, EventRecord};
 use mainstay_core::ids::HostId;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How many past events are shown before following, when nobody says how many.
 const SHOWN_BEFORE_FOLLOWING: usize = 10;
@@ -22,7 +22,7 @@ const SHOWN_BEFORE_FOLLOWING: usize = 10;
 const DEFAULT_LIMIT: usize = 200;
 
 /// Following begins this long before the newest known event: another host's clock may be behind, and its event late.
-const LATE_US: u64 = 5_000_000;
+pub(crate) const LATE_US: u64 = 5_000_000;
 
 /// Where output goes, and how it looks.
 pub struct Output<'a> {
@@ -34,6 +34,21 @@ pub struct Output<'a> {
     pub style: Style,
     /// JSON instead of text.
     pub json: bool,
+    /// Asks the person at the terminal.
+    pub confirm: fn(&str) -> Confirmation,
+    /// This machine's clock when the command began, in microseconds since 1970.
+    pub now_us: u64,
+}
+
+/// What a person says to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// Yes.
+    Yes,
+    /// Anything else.
+    No,
+    /// There is no terminal, and so nobody to ask.
+    Nobody,
 }
 
 impl Output<'_> {
@@ -42,8 +57,14 @@ impl Output<'_> {
         Ok(self.out.flush()?)
     }
 
-    fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(value).map_err(std::io::Error::from)?;
+        self.text(&format!("{text}\n"))
+    }
+
+    /// One of many values: a line of its own.
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).map_err(std::io::Error::from)?;
         self.text(&format!("{text}\n"))
     }
 
@@ -52,8 +73,18 @@ impl Output<'_> {
         let _ = writeln!(self.err, "{text}");
     }
 
+    /// What was done, in words fit for a terminal.
+    pub(crate) fn done(&mut self, done: &Done, words: String) -> Result<Exit, Failure> {
+        if self.json {
+            self.json(done)?;
+        } else {
+            self.text(&format!("{words}\n"))?;
+        }
+        Ok(Exit::Ok)
+    }
+
     /// A table, or a message that there is nothing to list (so that stdout stays empty for scripts).
-    fn table(&mut self, is_empty: bool, empty: &str, table: String) -> Result<(), Failure> {
+    pub(crate) fn table(&mut self, is_empty: bool, empty: &str, table: String) -> Result<(), Failure> {
         if is_empty {
             self.message(empty);
             Ok(())
@@ -75,7 +106,7 @@ pub fn run(
             if output.json {
                 output.json(&answer)?;
             } else {
-                output.text(&status::render(&answer, &output.style))?;
+                output.text(&status::render(&answer, output.now_us, &output.style))?;
             }
             Ok(if args.check && !status::is_well(&answer) { Exit::Degraded } else { Exit::Ok })
         }
@@ -90,7 +121,20 @@ pub fn run(
             }
             Ok(Exit::Ok)
         }
+        ClusterCommand::Host(HostCommand::Failover(args)) => {
+            operate::order(&orders::failover_host(&args.name, args.keep == OnOff::On), agent, output)
+        }
+        ClusterCommand::Host(HostCommand::ConfirmDown(args)) => operate::confirm_down(args, agent, output),
+        ClusterCommand::Host(HostCommand::Maintenance(command)) => {
+            operate::maintenance(command, agent, output)
+        }
         ClusterCommand::Vm(command) => run_vm(command, agent, output),
+        ClusterCommand::Rule(command) => operate::rule(command, agent, output),
+        ClusterCommand::Group(command) => operate::group(command, agent, output),
+        ClusterCommand::Admission(command) => operate::admission(command, agent, output),
+        ClusterCommand::Rehearse(args) => rehearsal::run(args, agent, output),
+        ClusterCommand::Suspend(args) => operate::order(&orders::suspend(args.length), agent, output),
+        ClusterCommand::Resume { .. } => operate::order(orders::RESUME, agent, output),
         ClusterCommand::Datastore(DatastoreCommand::List { .. }) => {
             let answer = agent.status()?;
             if output.json {
@@ -120,17 +164,17 @@ fn run_vm(command: &VmCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -
     let done = match command {
         VmCommand::List { host } => {
             let answer = agent.status()?;
-            let names = HostNames(answer.host_names);
+            let names = HostNames(answer.host_names.clone());
             let host = host.as_ref().map(|name| names.resolve(name)).transpose()?;
             let chosen = vms::select(&answer.view, host.as_ref());
             if output.json {
-                output.json(&chosen)?;
+                output.json(&vms::json(&chosen, &answer.view.settings))?;
             } else {
                 let empty = match &host {
                     Some(host) => format!("No VMs on {}.", names.full(host)),
                     None => "No VMs are known.".to_owned(),
                 };
-                let table = vms::list(&chosen, &names, &output.style);
+                let table = vms::list(&chosen, &answer.view.settings, &names, &output.style);
                 output.table(chosen.is_empty(), &empty, table)?;
             }
             return Ok(Exit::Ok);
@@ -142,13 +186,12 @@ fn run_vm(command: &VmCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -
             response: args.isolation_response.unwrap_or_default(),
             shutdown_timeout: args.shutdown_timeout.unwrap_or_default(),
         })?,
+        VmCommand::Priority(args) => {
+            return operate::order(&orders::priority(&args.name, args.priority), agent, output);
+        }
+        VmCommand::Ready(args) => return operate::order(&orders::ready(args)?, agent, output),
     };
-    if output.json {
-        output.json(&done)?;
-    } else {
-        output.text(&format!("{}\n", clean(&done.message)))?;
-    }
-    Ok(Exit::Ok)
+    output.done(&done, clean(&done.message))
 }
 
 fn run_events(args: &EventsArgs, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
@@ -167,7 +210,7 @@ fn run_events(args: &EventsArgs, agent: &mut dyn Agent, output: &mut Output<'_>)
         None => None,
     };
     let filter = Filter {
-        not_before_us: args.since.map_or(0, not_before_us),
+        not_before_us: args.since.map_or(0, |age| not_before_us(age, output.now_us)),
         vm: args.vm.clone(),
         host,
         severity: args.severity.into(),
@@ -177,7 +220,7 @@ fn run_events(args: &EventsArgs, agent: &mut dyn Agent, output: &mut Output<'_>)
             output.message(&events::missing_line(host, reason, &names));
         }
     };
-    let page = agent.events()?;
+    let page = agent.events(0)?;
     let known: BTreeSet<_> = page.events.iter().map(identity).collect();
     let newest = page.events.last().map_or(0, |record| record.at_unix_us);
     let page = select(page, &filter, shown_at_most(args));
@@ -207,7 +250,7 @@ fn run_events(args: &EventsArgs, agent: &mut dyn Agent, output: &mut Output<'_>)
 }
 
 /// What tells an event from all others.
-fn identity(record: &EventRecord) -> (HostId, u64, u64) {
+pub(crate) fn identity(record: &EventRecord) -> (HostId, u64, u64) {
     (record.host.clone(), record.sequence, record.at_unix_us)
 }
 
@@ -226,7 +269,6 @@ fn select(page: EventPage, filter: &Filter, limit: usize) -> EventPage {
     EventPage { events, missing: page.missing }
 }
 
-fn not_before_us(age: Duration) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.saturating_sub(age).as_micros()).unwrap_or(u64::MAX)
+fn not_before_us(age: Duration, now_us: u64) -> u64 {
+    now_us.saturating_sub(u64::try_from(age.as_micros()).unwrap_or(u64::MAX))
 }

@@ -65,6 +65,9 @@ pub enum Failure {
     /// The agent refused; its text says what to do.
     #[error("{0}")]
     Refused(String),
+    /// Arguments that do not fit together; the text says which would.
+    #[error("{0}")]
+    Usage(String),
     /// An argument names something that isn't there.
     #[error("there is no {what} named '{name}'")]
     Unknown {
@@ -101,6 +104,7 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Failure::NoAgent { .. } => Exit::NoAgent,
+            Failure::Usage(_) => Exit::Usage,
             // A reader that has seen enough (`mainstay events | head -1`) is no failure.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
             Failure::Refused(_)
@@ -123,7 +127,7 @@ impl Failure {
                 "agent and command line may be of different versions; compare `mainstay --version` on both"
                     .to_owned(),
             ),
-            Failure::Refused(_) | Failure::Local { .. } | Failure::Output(_) => None,
+            Failure::Refused(_) | Failure::Usage(_) | Failure::Local { .. } | Failure::Output(_) => None,
         }
     }
 
@@ -133,6 +137,7 @@ impl Failure {
             Failure::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
             Failure::NoAgent { .. }
             | Failure::Refused(_)
+            | Failure::Usage(_)
             | Failure::Unknown { .. }
             | Failure::Answer { .. }
             | Failure::Local { .. } => false,

@@ -1,5 +1,6 @@
 //! `mainstay host list`, and what status says about hosts.
 
+use crate::settings::number;
 use crate::style::{Style, Tone, unbroken};
 use crate::words::{HostNames, age, clean, memory};
 use comfy_table::Cell;
@@ -60,6 +61,28 @@ fn role_word(role: Option<Role>) -> &'static str {
     }
 }
 
+/// A host that is kept empty for failovers has that part, whatever else it does.
+fn role_words(role: Option<Role>, failover_host: bool) -> String {
+    match (role_word(role), failover_host) {
+        (word, false) => word.to_owned(),
+        ("-", true) => "failover".to_owned(),
+        (word, true) => format!("{word}, failover"),
+    }
+}
+
+/// The state as judged; and maintenance, which is a person's wish: `connected; maintenance, 3 VMs left`.
+fn state_cell(host: &HostView, style: &Style) -> Cell {
+    let state = host.state.to_string();
+    match host.maintenance {
+        None => style.cell(tone(host.state), state),
+        Some((_, left)) => {
+            let left = if left == 0 { "empty".to_owned() } else { format!("{} left", number(left, "VM")) };
+            let tone = if host.state == HostState::Connected { Tone::Warning } else { tone(host.state) };
+            style.cell(tone, format!("{state}; maintenance, {left}"))
+        }
+    }
+}
+
 /// How many VMs of the protected and power-on lists the host has now.
 fn vm_count(status: &Status, host: &HostView) -> usize {
     let here = status.view.vms.iter().filter(|vm| vm.host.as_ref() == Some(&host.host));
@@ -80,9 +103,9 @@ fn datastores(status: &Status, host: &HostView, style: &Style) -> Cell {
 fn first_cells(status: &Status, names: &HostNames, host: &HostView, style: &Style) -> Vec<Cell> {
     vec![
         style.cell(Tone::Plain, names.full(&host.host)),
-        style.cell(tone(host.state), host.state.to_string()),
+        state_cell(host, style),
         style.cell(Tone::Plain, age(host.since)),
-        style.cell(Tone::Plain, role_word(role(status, host))),
+        style.cell(Tone::Plain, role_words(role(status, host), host.failover_host)),
         style.cell(Tone::Plain, vm_count(status, host).to_string()),
     ]
 }

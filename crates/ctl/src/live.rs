@@ -4,8 +4,9 @@ use crate::ask::{Agent, NoAnswer, Route};
 use crate::exit::Failure;
 use mainstay_agent::api::IsolationOrder;
 use mainstay_agent::client::{Client, ClientError, encode_segment};
-use mainstay_api::{Done, EventPage, EventRecord, Status};
+use mainstay_api::{Done, EventPage, EventRecord, Rehearsal, Status};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How many events are fetched for the filters to choose from: more than an agent keeps at hand, so all of them.
 const EVENTS_FETCHED: usize = 1_000_000;
@@ -48,8 +49,8 @@ impl Agent for Live {
         self.client.get(path).map_err(|error| self.failure(path, error))
     }
 
-    fn events(&mut self) -> Result<EventPage, Failure> {
-        let path = format!("/v1/events?limit={EVENTS_FETCHED}");
+    fn events(&mut self, after_us: u64) -> Result<EventPage, Failure> {
+        let path = format!("/v1/events?after={after_us}&limit={EVENTS_FETCHED}");
         self.client.get(&path).map_err(|error| self.failure(&path, error))
     }
 
@@ -79,6 +80,19 @@ impl Agent for Live {
 
     fn set_isolation(&mut self, order: &IsolationOrder) -> Result<Done, Failure> {
         let target = order.target();
-        self.client.post(&target).map_err(|error| self.failure(&target, error))
+        self.order(&target)
+    }
+
+    fn order(&mut self, target: &str) -> Result<Done, Failure> {
+        self.client.post(target).map_err(|error| self.failure(target, error))
+    }
+
+    fn rehearsal(&mut self) -> Result<Rehearsal, Failure> {
+        let path = "/v1/rehearsal";
+        self.client.get(path).map_err(|error| self.failure(path, error))
+    }
+
+    fn pause(&mut self, length: Duration) {
+        std::thread::sleep(length);
     }
 }

@@ -11,9 +11,15 @@ mod completions;
 mod datastores;
 mod events;
 mod exit;
+mod hook;
 mod hosts;
 mod live;
+mod maintenance;
+mod operate;
+mod orders;
+mod rehearsal;
 mod replay;
+mod settings;
 mod show;
 mod simulate;
 #[cfg(test)]
@@ -61,6 +67,10 @@ fn report(failure: &Failure) {
 fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Agent { config, check } => run_agent(config, *check),
+        Command::Hook { arguments } => {
+            let err = &mut std::io::stderr().lock();
+            Ok(hook::run(arguments, &cli.global.socket, std::io::stdin(), hook::PATIENCE, err))
+        }
         Command::Completions { shell } => completions::print(*shell),
         Command::Sim(command) => simulate::run(command, cli.global.json, &mut std::io::stdout().lock()),
         Command::Replay(args) => replay_recording(cli, args),
@@ -82,6 +92,8 @@ fn replay_recording(cli: &Cli, args: &ReplayArgs) -> Result<Exit, Failure> {
         err: &mut std::io::stderr().lock(),
         style: Style::for_stdout(cli.global.color, zone),
         json: cli.global.json,
+        confirm: operate::confirm_on_terminal,
+        now_us: clock::now_us(),
     };
     replay::run(args, &mut output)
 }
@@ -95,6 +107,8 @@ fn ask_cluster(cli: &Cli, command: &ClusterCommand) -> Result<Exit, Failure> {
         err: &mut std::io::stderr().lock(),
         style: Style::for_stdout(cli.global.color, command.zone()),
         json: cli.global.json,
+        confirm: operate::confirm_on_terminal,
+        now_us: clock::now_us(),
     };
     let mut agent = Live::new(route, &cli.global.host_sockets);
     commands::run(command, &mut agent, &mut output)

@@ -2,13 +2,17 @@
 
 mod canned;
 mod canned_datastore;
+mod canned_settings;
 mod datastore_show;
+mod operate;
+mod rehearse;
 mod replay;
+mod settings;
 
 use crate::args::{Cli, ClusterCommand, Command};
 use crate::ask::Agent;
 use crate::clock::Zone;
-use crate::commands::{self, Output};
+use crate::commands::{self, Confirmation, Output};
 use crate::exit::{Exit, Failure};
 use crate::style::Style;
 use canned::Canned;
@@ -31,7 +35,14 @@ fn run(canned: &mut Canned, width: Option<u16>, line: &str) -> String {
     let cli = parse(line);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let style = Style { colour: false, width, zone: Zone::Utc };
-    let mut output = Output { out: &mut out, err: &mut err, style, json: cli.global.json };
+    let mut output = Output {
+        out: &mut out,
+        err: &mut err,
+        style,
+        json: cli.global.json,
+        confirm: |_| Confirmation::Nobody,
+        now_us: canned::START_US + 600_000_000,
+    };
     let exit = match commands::run(cluster_command(&cli), canned as &mut dyn Agent, &mut output) {
         Ok(exit) => exit,
         Err(failure) => {
@@ -574,7 +585,14 @@ fn a_closed_pipe_is_quiet_and_no_failure() {
     for line in ["mainstay status", "mainstay --json status", "mainstay events --follow"] {
         let cli = parse(line);
         let style = Style { colour: false, width: None, zone: Zone::Utc };
-        let mut output = Output { out: &mut Closed, err: &mut Vec::new(), style, json: cli.global.json };
+        let mut output = Output {
+            out: &mut Closed,
+            err: &mut Vec::new(),
+            style,
+            json: cli.global.json,
+            confirm: |_| Confirmation::Nobody,
+            now_us: canned::START_US,
+        };
         let failure: Failure = commands::run(cluster_command(&cli), &mut Canned::host_failed(), &mut output)
             .expect_err("a closed pipe");
         assert!(failure.is_quiet(), "{line}: {failure}");

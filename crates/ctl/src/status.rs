@@ -5,6 +5,8 @@ use crate::words::{HostNames, clean};
 use crate::{datastores, hosts, vms};
 use mainstay_api::Status;
 use mainstay_core::host_liveness::HostState;
+use mainstay_core::view::View;
+use std::collections::BTreeMap;
 
 /// Whether everything is as it should be: what `status --check` judges by.
 pub fn is_well(status: &Status) -> bool {
@@ -17,7 +19,7 @@ pub fn is_well(status: &Status) -> bool {
 }
 
 /// The screen.
-pub fn render(status: &Status, style: &Style) -> String {
+pub fn render(status: &Status, now_us: u64, style: &Style) -> String {
     let view = &status.view;
     let names = HostNames(status.host_names.clone());
     let mut text = String::new();
@@ -54,6 +56,13 @@ pub fn render(status: &Status, style: &Style) -> String {
         let words = format!("none on {}: no VM is started there until there is one", names.full(&view.host));
         line("Guard", &style.paint(Tone::Alarm, &words));
     }
+    for (stands, words) in suspensions(view, now_us, style) {
+        let tone = if stands { Tone::Alarm } else { Tone::Warning };
+        line("Suspended", &style.paint(tone, &words));
+    }
+    if let Some(objection) = &view.objection {
+        line("Admission", &style.paint(Tone::Alarm, &names.in_text(objection)));
+    }
     text.push('\n');
     text.push_str(&hosts::liveness_table(status, &names, style));
     text.push('\n');
@@ -74,4 +83,29 @@ pub fn render(status: &Status, style: &Style) -> String {
         }
     }
     text
+}
+
+/// Suspensions in words, one for all datastores that have the same, and whether it stands.
+fn suspensions(view: &View, now_us: u64, style: &Style) -> Vec<(bool, String)> {
+    let mut alike: BTreeMap<(bool, u64), Vec<String>> = BTreeMap::new();
+    for (datastore, suspension) in &view.suspensions {
+        // To the second: the datastores are asked one after the other.
+        let left = suspension.left.as_millis().div_ceil(1_000);
+        alike.entry((suspension.stands, left)).or_default().push(clean(datastore.as_str()));
+    }
+    let words = |((stands, left), datastores): ((bool, u64), Vec<String>)| {
+        let what = if datastores.len() == view.datastores.len() {
+            "protection".to_owned()
+        } else {
+            format!("protection of VMs on {}", datastores.join(", "))
+        };
+        let until = style.zone.show_to_seconds(now_us.saturating_add(left.saturating_mul(1_000_000)));
+        let words = if stands {
+            format!("{what}, until {until}: no restart, no isolation response, no freeze")
+        } else {
+            format!("{what} is to be, until {until}; waits for failovers in progress")
+        };
+        (stands, words)
+    };
+    alike.into_iter().map(words).collect()
 }

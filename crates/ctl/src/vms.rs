@@ -4,8 +4,10 @@ use crate::style::{Style, Tone};
 use crate::words::{HostNames, clean, memory};
 use mainstay_core::ids::HostId;
 use mainstay_core::register::IsolationResponse;
+use mainstay_core::settings::{READY_TIMEOUT, Readiness, ReadyWhen, Settings};
 use mainstay_core::time::Span;
 use mainstay_core::view::{View, VmState, VmView};
+use serde::Serialize;
 
 /// The VMs, of one host or of all, by name.
 pub fn select<'a>(view: &'a View, host: Option<&HostId>) -> Vec<&'a VmView> {
@@ -62,8 +64,67 @@ fn if_isolated(vm: &VmView) -> String {
     }
 }
 
+/// A VM in the JSON of `vm list`.
+#[derive(Debug, Serialize)]
+pub struct VmJson<'a> {
+    /// The API's words.
+    #[serde(flatten)]
+    view: &'a VmView,
+    /// When those that wait for it may start, if that was set.
+    readiness: Option<&'a Readiness>,
+    /// Whether its priority was set with `vm priority`.
+    priority_own: bool,
+}
+
+/// The VMs, for `--json`.
+pub fn json<'a>(vms: &[&'a VmView], settings: &'a Settings) -> Vec<VmJson<'a>> {
+    let json = |view: &&'a VmView| {
+        let own = settings.vms.get(&view.vm);
+        VmJson {
+            view,
+            readiness: own.and_then(|own| own.readiness.as_ref()),
+            priority_own: own.is_some_and(|own| own.priority.is_some()),
+        }
+    };
+    vms.iter().map(json).collect()
+}
+
+/// The priority that counts, and whether it was set for this VM.
+fn priority(vm: &VmView, settings: &Settings) -> String {
+    let priority = settings.priority(vm.vm, vm.priority);
+    let own = settings.vms.get(&vm.vm).is_some_and(|own| own.priority.is_some());
+    if own { format!("{priority}, own") } else { priority.to_string() }
+}
+
+/// What the VM waits for or is asked to do, and what others wait for, if that was set.
+fn note(vm: &VmView, settings: &Settings, names: &HostNames) -> String {
+    let readiness = settings.vms.get(&vm.vm).and_then(|own| own.readiness.as_ref());
+    let notes = vm.note.as_ref().map(|note| names.in_text(note)).into_iter();
+    let notes: Vec<_> = notes.chain(readiness.map(ready_words)).collect();
+    if notes.is_empty() { "-".to_owned() } else { notes.join("; ") }
+}
+
+/// `ready when its guest agent answers, 30 s later`
+fn ready_words(readiness: &Readiness) -> String {
+    let mut words = match (readiness.when, &readiness.command) {
+        (ReadyWhen::Started, _) => "ready when started".to_owned(),
+        (ReadyWhen::Running, _) => "ready when running".to_owned(),
+        (ReadyWhen::AgentAnswers, _) => "ready when its guest agent answers".to_owned(),
+        (ReadyWhen::CommandSucceeds, command) => {
+            format!("ready when its guest says yes to: {}", clean(command.as_deref().unwrap_or_default()))
+        }
+    };
+    if readiness.delay > Span::ZERO {
+        words.push_str(&format!(", {} later", seconds(readiness.delay)));
+    }
+    if readiness.timeout != READY_TIMEOUT {
+        words.push_str(&format!(", waited for {} at most", seconds(readiness.timeout)));
+    }
+    words
+}
+
 /// The table of `mainstay vm list`.
-pub fn list(vms: &[&VmView], names: &HostNames, style: &Style) -> String {
+pub fn list(vms: &[&VmView], settings: &Settings, names: &HostNames, style: &Style) -> String {
     let row = |vm: &&VmView| {
         let plain = |text: String| style.cell(Tone::Plain, text);
         vec![
@@ -75,12 +136,12 @@ pub fn list(vms: &[&VmView], names: &HostNames, style: &Style) -> String {
                 false if vm.state == VmState::Off => plain("no".to_owned()),
                 false => style.cell(Tone::Warning, "no"),
             },
-            plain(vm.priority.to_string()),
+            plain(priority(vm, settings)),
             plain(if_isolated(vm)),
             plain(clean(vm.datastore.as_str())),
             plain(memory(vm.memory_mib)),
             plain(vm.vcpus.to_string()),
-            plain(vm.note.as_ref().map_or_else(|| "-".to_owned(), |note| names.in_text(note))),
+            plain(note(vm, settings, names)),
         ]
     };
     let headings = [

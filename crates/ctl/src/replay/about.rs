@@ -68,6 +68,7 @@ impl About {
             | Input::GuardLost
             | Input::HypervisorLost
             | Input::Capacity(_)
+            | Input::Offers(_)
             | Input::Stop => false,
         };
         for effect in effects {
@@ -154,6 +155,7 @@ fn concerns_host(host: &HostId, input: &Input, effects: &[Effect]) -> bool {
         | Input::Domain { .. }
         | Input::HypervisorLost
         | Input::Capacity(_)
+        | Input::Offers(_)
         | Input::VmDone { .. }
         | Input::VmWaits { .. }
         | Input::XmlStored { .. }

@@ -100,6 +100,14 @@ impl Known {
                 "capacity: {} of {} MiB free, {} domains",
                 capacity.memory_free_mib, capacity.memory_mib, capacity.domains
             ),
+            Input::Offers(offers) => format!(
+                "offers: {} networks, {} CPU models, {} machine types, {} devices, {} MHz",
+                offers.networks.len(),
+                offers.cpu_models.len(),
+                offers.machines.len(),
+                offers.devices.len(),
+                offers.cpu_mhz
+            ),
             Input::VmDone { op, outcome } => {
                 let how = match outcome {
                     VmOutcome::Done => "done".to_owned(),

@@ -3,7 +3,7 @@
 use crate::ask::Agent;
 use crate::exit::Failure;
 use mainstay_agent::api::{IsolationOrder, Setting};
-use mainstay_api::{Done, EventPage, EventRecord, Status};
+use mainstay_api::{Done, EventPage, EventRecord, Rehearsal, Status};
 use mainstay_core::election::PrimaryReason;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::ids::{DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
@@ -13,10 +13,12 @@ use mainstay_core::time::{Span, Time};
 use mainstay_core::timing::Timing;
 use mainstay_core::view::{DatastoreView, HostView, Role, View, VmState, VmView};
 use mainstay_core::{Event, VmName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// 2026-02-03 14:05:00 UTC.
-const START_US: u64 = 1_770_127_500_000_000;
+pub const START_US: u64 = 1_770_127_500_000_000;
 
 /// Canned answers.
 pub struct Canned {
@@ -26,15 +28,27 @@ pub struct Canned {
     pub page: EventPage,
     /// What happens while one follows.
     pub to_follow: Vec<EventRecord>,
+    /// What the world is after each pause.
+    pub later: VecDeque<Later>,
+    /// To `rehearsal`.
+    pub rehearsal: Option<Rehearsal>,
+    /// The paths of orders, and the answer to them; `None`: it is done.
+    pub orders: Vec<String>,
+    /// Why an order is refused.
+    pub refusal: Option<&'static str>,
 }
+
+/// The next status, and what has happened until then.
+pub type Later = (Result<Status, &'static str>, Vec<EventRecord>);
 
 impl Agent for Canned {
     fn status(&mut self) -> Result<Status, Failure> {
         self.status.clone().map_err(|text| Failure::Refused(text.to_owned()))
     }
 
-    fn events(&mut self) -> Result<EventPage, Failure> {
-        Ok(self.page.clone())
+    fn events(&mut self, after_us: u64) -> Result<EventPage, Failure> {
+        let newer = self.page.events.iter().filter(|record| record.at_unix_us > after_us);
+        Ok(EventPage { events: newer.cloned().collect(), missing: self.page.missing.clone() })
     }
 
     fn follow(
@@ -64,9 +78,28 @@ impl Agent for Canned {
         };
         Ok(Done { message: format!("{}: {:?}, time-out {timeout}", order.vm, order.response) })
     }
+
+    fn order(&mut self, target: &str) -> Result<Done, Failure> {
+        self.orders.push(target.to_owned());
+        match self.refusal {
+            Some(text) => Err(Failure::Refused(text.to_owned())),
+            None => Ok(Done { message: format!("host-3 has done {target}") }),
+        }
+    }
+
+    fn rehearsal(&mut self) -> Result<Rehearsal, Failure> {
+        let none = || Failure::Refused("no primary answers; try again in a few seconds".to_owned());
+        self.rehearsal.clone().ok_or_else(none)
+    }
+
+    fn pause(&mut self, _: Duration) {
+        let (status, events) = self.later.pop_front().expect("a world after this pause");
+        self.status = status;
+        self.page.events.extend(events);
+    }
 }
 
-fn id(number: u32) -> HostId {
+pub fn id(number: u32) -> HostId {
     HostId::new(&format!("host-{number}"))
 }
 
@@ -84,6 +117,8 @@ fn host(number: u32, datastores: &[&str]) -> HostView {
         datastores: datastores.iter().map(|name| DatastoreName::new(name)).collect(),
         capacity: Some(Capacity { memory_mib: 65_536, memory_free_mib: 40_448, cpus: 16, domains: 3 }),
         hypervisor_well: Some(true),
+        maintenance: None,
+        failover_host: false,
     }
 }
 
@@ -102,7 +137,7 @@ fn datastore(name: &str) -> DatastoreView {
     }
 }
 
-fn vm(number: u8, name: &str, host: Option<HostId>, state: VmState) -> VmView {
+pub fn vm(number: u8, name: &str, host: Option<HostId>, state: VmState) -> VmView {
     let mut bytes = [0; 16];
     bytes[15] = number;
     VmView {
@@ -121,10 +156,11 @@ fn vm(number: u8, name: &str, host: Option<HostId>, state: VmState) -> VmView {
         isolation_response_own: false,
         shutdown_timeout: Span::from_secs(300),
         shutdown_timeout_own: false,
+        order: None,
     }
 }
 
-fn record(after_ms: u64, reporter: u32, event: Event) -> EventRecord {
+pub fn record(after_ms: u64, reporter: u32, event: Event) -> EventRecord {
     EventRecord {
         host: id(reporter),
         at_unix_us: START_US + after_ms * 1_000,
@@ -137,7 +173,7 @@ fn record(after_ms: u64, reporter: u32, event: Event) -> EventRecord {
     }
 }
 
-fn vm_name(number: u8, name: &str) -> VmName {
+pub fn vm_name(number: u8, name: &str) -> VmName {
     VmName { id: vm(number, name, None, VmState::Off).vm, name: name.into() }
 }
 
@@ -165,6 +201,9 @@ impl Canned {
             hypervisor_well: true,
             isolated: false,
             guard: true,
+            settings: Arc::default(),
+            suspensions: Vec::new(),
+            objection: None,
         };
         let names = (1..=3).map(|number| (id(number), format!("h{number}"))).collect();
         Canned {
@@ -179,10 +218,14 @@ impl Canned {
             }),
             page: EventPage { events: Vec::new(), missing: BTreeMap::new() },
             to_follow: Vec::new(),
+            later: VecDeque::new(),
+            rehearsal: None,
+            orders: Vec::new(),
+            refusal: None,
         }
     }
 
-    fn status_mut(&mut self) -> &mut Status {
+    pub fn status_mut(&mut self) -> &mut Status {
         self.status.as_mut().expect("a canned status")
     }
 

@@ -2,8 +2,8 @@
 
 use mainstay_core::ids::{BootId, Epoch, HostId, Incarnation, Token, VmId, XmlId};
 use mainstay_core::register::{
-    Ballot, Claim, ClaimState, Desired, Entry, HeartbeatRegister, IsolationResponse, ListStamp, OwnerBeat,
-    OwnershipBlock, PowerOnList, Priority, ProtectedList, StopCause, VmSpec,
+    Ballot, Claim, ClaimState, Desired, Entry, Guest, HeartbeatRegister, IsolationResponse, ListStamp,
+    OwnerBeat, OwnershipBlock, PowerOnList, Priority, ProtectedList, StopCause, VmSpec,
 };
 use mainstay_core::time::Span;
 use mainstay_core::{RegisterId, RegisterValue};

@@ -3,7 +3,7 @@
 use super::parse;
 use crate::args::Command;
 use crate::clock::Zone;
-use crate::commands::Output;
+use crate::commands::{Confirmation, Output};
 use crate::style::Style;
 use expect_test::{Expect, expect};
 use mainstay_core::{
@@ -99,7 +99,14 @@ fn run(dir: &Path, line: &str) -> String {
     let Command::Replay(args) = &cli.command else { panic!("not a replay") };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let style = Style { colour: false, width: None, zone: Zone::Utc };
-    let mut output = Output { out: &mut out, err: &mut err, style, json: cli.global.json };
+    let mut output = Output {
+        out: &mut out,
+        err: &mut err,
+        style,
+        json: cli.global.json,
+        confirm: |_| Confirmation::Nobody,
+        now_us: 0,
+    };
     let exit = match crate::replay::run(args, &mut output) {
         Ok(exit) => exit.code(),
         Err(failure) => {

@@ -1,0 +1,215 @@
+//! Waiting until a host in maintenance is empty, with progress. It only watches: whether anybody does changes nothing.
+//!
+//! The host may be the primary, and hands that role on first: for a while nobody answers, or not for the whole cluster. That
+//! is waited out, within bounds.
+
+use crate::ask::Agent;
+use crate::commands::{Output, identity};
+use crate::exit::{Exit, Failure};
+use crate::settings::number;
+use crate::words::{HostNames, clean};
+use mainstay_api::{EventRecord, Status};
+use mainstay_core::Event;
+use mainstay_core::ids::HostId;
+use mainstay_core::register::OrderKind;
+use mainstay_core::view::{View, VmState, VmView};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How often the state is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// So many looks in a row may fail: an election and a takeover of datastores take less, at every preset.
+const MISSES_MAX: u32 = 60;
+
+/// So many VMs are named in a line.
+const NAMED: usize = 5;
+
+/// Where the evacuation stands, as one line of `--json`.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Progress<'a> {
+    host: &'a HostId,
+    left: u32,
+    of: u32,
+    vms: Vec<VmLeft<'a>>,
+}
+
+/// A VM that is on the host yet.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct VmLeft<'a> {
+    name: &'a str,
+    order: Option<&'a OrderKind>,
+    note: Option<&'a str>,
+}
+
+/// What is known from before the order was given.
+pub struct Watch {
+    host: HostId,
+    seen: BTreeSet<(HostId, u64, u64)>,
+    after_us: u64,
+    of: u32,
+    shown: Option<u32>,
+    misses: u32,
+    miss_told: bool,
+}
+
+impl Watch {
+    /// To be made before the order is given: what happened until then is not told.
+    pub fn begin(agent: &mut dyn Agent, host: &str) -> Result<Watch, Failure> {
+        let host = HostNames(agent.status()?.host_names).resolve(host)?;
+        let page = agent.events(0)?;
+        let newest = page.events.last().map_or(0, |record| record.at_unix_us);
+        Ok(Watch {
+            host,
+            seen: page.events.iter().map(identity).collect(),
+            after_us: newest.saturating_sub(crate::commands::LATE_US),
+            of: 0,
+            shown: None,
+            misses: 0,
+            miss_told: false,
+        })
+    }
+
+    /// Looks until the host is empty.
+    pub fn until_empty(&mut self, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
+        output.message(
+            "Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.",
+        );
+        loop {
+            match agent.status() {
+                Ok(status) if status.complete => {
+                    if let Some(exit) = self.look(&status, agent, output)? {
+                        return Ok(exit);
+                    }
+                }
+                Ok(status) => {
+                    let note = status.note.clone().unwrap_or_else(|| "no primary answers".to_owned());
+                    self.miss(Failure::Refused(HostNames(status.host_names).in_text(&note)), output)?;
+                }
+                Err(failure) => self.miss(failure, output)?,
+            }
+            agent.pause(LOOK);
+        }
+    }
+
+    /// Nothing could be seen this time.
+    fn miss(&mut self, failure: Failure, output: &mut Output<'_>) -> Result<(), Failure> {
+        self.misses += 1;
+        if self.misses >= MISSES_MAX {
+            return Err(failure);
+        }
+        if !self.miss_told {
+            self.miss_told = true;
+            output.message(&format!("warning: {failure}; still waiting"));
+        }
+        Ok(())
+    }
+
+    fn look(
+        &mut self,
+        status: &Status,
+        agent: &mut dyn Agent,
+        output: &mut Output<'_>,
+    ) -> Result<Option<Exit>, Failure> {
+        let names = HostNames(status.host_names.clone());
+        let Some(host) = status.view.hosts.iter().find(|host| host.host == self.host) else {
+            return Err(names.resolve(self.host.as_str()).err().unwrap_or_else(|| ended(&names, &self.host)));
+        };
+        let Some((_, left)) = host.maintenance else {
+            // A new primary may not have read the settings yet.
+            self.miss(ended(&names, &self.host), output)?;
+            return Ok(None);
+        };
+        (self.misses, self.miss_told) = (0, false);
+        self.of = self.of.max(left);
+        self.tell_failures(&names, agent, output)?;
+        if self.shown != Some(left) {
+            self.shown = Some(left);
+            let vms = left_on(&status.view, &self.host);
+            if output.json {
+                let vms = vms.iter().map(|vm| VmLeft {
+                    name: &vm.name,
+                    order: vm.order.as_ref(),
+                    note: vm.note.as_deref(),
+                });
+                output.json_line(&Progress { host: &self.host, left, of: self.of, vms: vms.collect() })?;
+            } else if left > 0 {
+                output.text(&line(left, self.of, &vms, &names))?;
+            }
+        }
+        if left > 0 {
+            return Ok(None);
+        }
+        if !output.json {
+            output.text(&format!("{} is empty, and in maintenance mode\n", names.full(&self.host)))?;
+        }
+        Ok(Some(Exit::Ok))
+    }
+
+    /// Migrations and shutdowns that failed meanwhile. They are tried again; the reason says whether that will help.
+    fn tell_failures(
+        &mut self,
+        names: &HostNames,
+        agent: &mut dyn Agent,
+        output: &mut Output<'_>,
+    ) -> Result<(), Failure> {
+        // Events are there to explain: without them it is waited all the same.
+        let Ok(page) = agent.events(self.after_us) else { return Ok(()) };
+        for record in &page.events {
+            if self.is_failure(record) && self.seen.insert(identity(record)) {
+                output.message(&format!("warning: {}", names.in_text(&record.text)));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_failure(&self, record: &EventRecord) -> bool {
+        matches!(&record.event, Some(Event::VmOrderFailed { host, .. }) if *host == self.host)
+    }
+}
+
+fn ended(names: &HostNames, host: &HostId) -> Failure {
+    Failure::Refused(format!(
+        "{} is not in maintenance any more: somebody has ended it (see `mainstay events`)",
+        names.full(host)
+    ))
+}
+
+/// The VMs that are on the host yet, by name.
+fn left_on<'a>(view: &'a View, host: &HostId) -> Vec<&'a VmView> {
+    let here = |vm: &&VmView| {
+        vm.host.as_ref() == Some(host)
+            && match vm.state {
+                VmState::Running | VmState::Starting | VmState::Frozen | VmState::Unknown => true,
+                VmState::Waiting | VmState::Off => false,
+            }
+    };
+    let mut vms: Vec<_> = view.vms.iter().filter(here).collect();
+    vms.sort_by(|a, b| a.name.cmp(&b.name));
+    vms
+}
+
+/// `3 of 12 VMs left: db1 (migrates to h2), db2 (waits), and 1 that Mainstay does not know: move or stop it yourself`
+fn line(left: u32, of: u32, vms: &[&VmView], names: &HostNames) -> String {
+    let mut parts: Vec<String> = vms.iter().take(NAMED).map(|vm| described(vm, names)).collect();
+    if vms.len() > NAMED {
+        parts.push(format!("{} more", vms.len() - NAMED));
+    }
+    let unknown = (left as usize).saturating_sub(vms.len());
+    if unknown > 0 {
+        let them = if unknown == 1 { "it" } else { "them" };
+        parts.push(format!("{unknown} that Mainstay does not protect: move or stop {them} yourself"));
+    }
+    format!("{left} of {} left: {}\n", number(of, "VM"), parts.join(", "))
+}
+
+fn described(vm: &VmView, names: &HostNames) -> String {
+    let what = match &vm.order {
+        Some(OrderKind::Migrate(to)) => format!("migrates to {}", names.short(to)),
+        Some(OrderKind::ShutDown) => "is asked to shut down".to_owned(),
+        Some(OrderKind::StartElsewhere) => "is to be started elsewhere".to_owned(),
+        None => vm.note.as_ref().map_or_else(|| "waits".to_owned(), |note| names.in_text(note)),
+    };
+    format!("{} ({what})", clean(&vm.name))
+}

@@ -1,0 +1,175 @@
+//! Commands that have the primary do or set something: what is checked here first, and how its answer is told.
+
+use crate::args::{
+    AdmissionCommand, ConfirmDownArgs, EnterArgs, GroupCommand, MaintenanceCommand, RuleCommand,
+};
+use crate::ask::Agent;
+use crate::commands::{Confirmation, Output};
+use crate::exit::{Exit, Failure};
+use crate::maintenance::Watch;
+use crate::words::HostNames;
+use crate::{orders, settings};
+use std::io::{BufRead, IsTerminal, Write};
+
+/// Gives an order and tells the answer, with names in place of ids.
+pub fn order(target: &str, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    match agent.order(target) {
+        Ok(done) => {
+            let words = names(agent).in_text(&done.message);
+            output.done(&done, words)
+        }
+        Err(Failure::Refused(text)) => Err(Failure::Refused(names(agent).in_text(&text))),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The names of the hosts; none where they can't be had, for the answer to the order is what matters.
+fn names(agent: &mut dyn Agent) -> HostNames {
+    agent.status().map(|status| HostNames(status.host_names)).unwrap_or_default()
+}
+
+/// `mainstay rule ...`
+pub fn rule(command: &RuleCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    match command {
+        RuleCommand::List { .. } => {
+            let answer = agent.status()?;
+            if output.json {
+                output.json(&settings::rules_json(&answer.view))?;
+            } else {
+                let names = HostNames(answer.host_names.clone());
+                let table = settings::rules(&answer.view, &names, &output.style);
+                output.table(answer.view.settings.rules.is_empty(), "No rules are set.", table)?;
+            }
+            Ok(Exit::Ok)
+        }
+        RuleCommand::Set(args) => order(&orders::set_rule(args)?, agent, output),
+        RuleCommand::Remove { name, .. } => order(&orders::remove_rule(name), agent, output),
+    }
+}
+
+/// `mainstay group ...`
+pub fn group(
+    command: &GroupCommand,
+    agent: &mut dyn Agent,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    match command {
+        GroupCommand::List { .. } => {
+            let answer = agent.status()?;
+            if output.json {
+                output.json(&settings::groups_json(&answer.view))?;
+            } else {
+                let table = settings::groups(&answer.view, &output.style);
+                output.table(answer.view.settings.groups.is_empty(), "No groups are set.", table)?;
+            }
+            Ok(Exit::Ok)
+        }
+        GroupCommand::Set(args) => {
+            order(&orders::set_group(&args.name, &args.vms, &args.after), agent, output)
+        }
+        GroupCommand::Remove { name, .. } => order(&orders::remove_group(name), agent, output),
+    }
+}
+
+/// `mainstay admission ...`
+pub fn admission(
+    command: &AdmissionCommand,
+    agent: &mut dyn Agent,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    match command {
+        AdmissionCommand::Show { .. } => {
+            let answer = agent.status()?;
+            if output.json {
+                output.json(&settings::admission_json(&answer))?;
+            } else {
+                let names = HostNames(answer.host_names.clone());
+                output.text(&settings::admission(&answer, &names, &output.style))?;
+            }
+            Ok(Exit::Ok)
+        }
+        AdmissionCommand::Set(policy) => {
+            let refuse = match policy.strict().wish() {
+                Some(refuse) => refuse,
+                None => agent.status()?.view.settings.admission.refuse,
+            };
+            order(&orders::set_admission(policy, refuse), agent, output)
+        }
+    }
+}
+
+/// `mainstay host maintenance ...`
+pub fn maintenance(
+    command: &MaintenanceCommand,
+    agent: &mut dyn Agent,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    match command {
+        MaintenanceCommand::Enter(args) => enter(args, agent, output),
+        MaintenanceCommand::Leave { name, bring_back, .. } => {
+            order(&orders::leave_maintenance(name, *bring_back), agent, output)
+        }
+    }
+}
+
+fn enter(args: &EnterArgs, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    let target = orders::enter_maintenance(&args.name, args.shutdown, args.force);
+    if !args.wait {
+        return order(&target, agent, output);
+    }
+    let mut watch = Watch::begin(agent, &args.name)?;
+    if output.json {
+        // Lines of JSON from here on, and so this is one, too.
+        let done = agent.order(&target)?;
+        output.json_line(&done)?;
+    } else {
+        order(&target, agent, output)?;
+    }
+    watch.until_empty(agent, output)
+}
+
+/// `mainstay host confirm-down`
+pub fn confirm_down(
+    args: &ConfirmDownArgs,
+    agent: &mut dyn Agent,
+    output: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    let names = HostNames(agent.status()?.host_names);
+    let host = names.full(&names.resolve(&args.name)?);
+    if !args.yes {
+        let question = format!(
+            "{host} shows no sign of life to the cluster. If you confirm that it is down, its VMs are started elsewhere.\n\
+             If it is not down, each of them then runs twice, and two copies that write to one disk destroy it.\n\
+             Make sure that {host} has no power. Type yes to confirm: "
+        );
+        match (output.confirm)(&question) {
+            Confirmation::Yes => {}
+            Confirmation::No => {
+                return Err(Failure::Refused("not confirmed: nothing was done".to_owned()));
+            }
+            Confirmation::Nobody => {
+                return Err(Failure::Refused(format!(
+                    "there is no terminal to ask on: make sure that {host} has no power, then add --yes; \
+                     if it is not down, its VMs run twice and their disks are destroyed"
+                )));
+            }
+        }
+    }
+    order(&orders::confirm_down(&args.name), agent, output)
+}
+
+/// Asks on the terminal, if stdin is one.
+pub fn confirm_on_terminal(question: &str) -> Confirmation {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Confirmation::Nobody;
+    }
+    let mut err = std::io::stderr().lock();
+    let mut answer = String::new();
+    // A terminal that can't be written to or read from has nobody at it.
+    let asked = write!(err, "{question}").and_then(|()| err.flush());
+    if asked.and_then(|()| stdin.lock().read_line(&mut answer)).is_err() {
+        return Confirmation::Nobody;
+    }
+    if answer.trim() == "yes" { Confirmation::Yes } else { Confirmation::No }
+}
