@@ -143,6 +143,9 @@ fn flags(shape: &Shape) -> String {
     numbers.chain(timing).collect()
 }
 
+/// The longest wait between two rounds of tries, and some time for the try.
+const RETRIED_WITHIN: u64 = 1_900 * SECOND;
+
 /// Heals, and waits until all is well; says what is not, when the bound is over.
 fn live(world: &mut World, options: &Options) -> Option<String> {
     world.heal();
@@ -161,7 +164,9 @@ fn live(world: &mut World, options: &Options) -> Option<String> {
         if stuck.is_empty() {
             return None;
         }
-        if world.now() >= end {
+        // R75: what could be started nowhere is tried again within half an hour.
+        let retried = world.now() < end + RETRIED_WITHIN && liveness::only_retries_left(world);
+        if world.now() >= end && !retried {
             return Some(format!(
                 "liveness: {} s after everything was healed:\n    {}\n{}",
                 options.liveness_bound,

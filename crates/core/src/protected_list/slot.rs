@@ -201,6 +201,11 @@ impl Slot {
         out: &mut Out<'_>,
     ) -> Option<HostId> {
         match places.remove(&name.id)? {
+            // Of those that can take it, no other is left in this round.
+            Place::Go(host) if self.tried.contains(&host) => {
+                self.wait(self.failures_told(out.now), name, timing, out);
+                None
+            }
             Place::Go(host) => {
                 self.waits = None;
                 self.others_told = None;
@@ -233,13 +238,7 @@ impl Slot {
     }
 
     /// R75: it could not be started there. When each host that could take it has been tried, it waits, longer each time.
-    pub(super) fn note_failure(
-        &mut self,
-        host: &HostId,
-        why: Arc<str>,
-        candidates: &[Candidate],
-        now: Time,
-    ) -> bool {
+    pub(super) fn note_failure(&mut self, host: &HostId, why: Arc<str>, now: Time) -> bool {
         let token = self.working.token;
         if self.failed_token.replace(token) == Some(token) {
             return false;
@@ -250,21 +249,19 @@ impl Slot {
         if new {
             self.working.failed_on.push(host.clone());
         }
-        if !self.is_untried(candidates) {
-            let round = self.working.attempts as usize / self.working.failed_on.len();
-            self.next_try = now + RETRY_DELAYS[round.saturating_sub(1).min(RETRY_DELAYS.len() - 1)];
-        }
+        let round = self.working.attempts as usize / self.working.failed_on.len();
+        self.next_try = now + RETRY_DELAYS[round.saturating_sub(1).min(RETRY_DELAYS.len() - 1)];
         new
     }
 
-    /// A host is left that has not been tried in this round.
+    /// A host is left that has not been tried in this round. Placement may still say that it can't take the VM.
     fn is_untried(&self, candidates: &[Candidate]) -> bool {
         candidates.iter().any(|room| room.unusable.is_none() && !self.tried.contains(&room.host))
     }
 
     /// Whether it is to be tried now: a host is left that has not been tried, or the time for the next round has come.
     pub(super) fn is_due(&mut self, candidates: &[Candidate], now: Time) -> bool {
-        if !self.tried.is_empty() && !self.is_untried(candidates) && now >= self.next_try {
+        if now >= self.next_try {
             self.tried.clear();
         }
         self.tried.is_empty() || self.is_untried(candidates)

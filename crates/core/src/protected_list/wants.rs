@@ -17,7 +17,7 @@ impl OwnerList {
         for vm in vms {
             let Some((entry, seen, verdict)) = self.judge(vm, side, out.now) else { continue };
             self.note_progress(vm, seen.as_ref(), out.now);
-            self.note_failure(vm, &entry, seen.as_ref(), &verdict, side, out);
+            self.note_failure(vm, &entry, seen.as_ref(), &verdict, out);
             if !self.is_suspended()
                 && let Some(want) = self.want(vm, &entry, seen.as_ref(), &verdict, side, out)
             {
@@ -49,7 +49,6 @@ impl OwnerList {
         entry: &Entry,
         seen: Option<&HolderSeen<'_>>,
         verdict: &Verdict,
-        side: &OwnerSide<'_>,
         out: &mut Out<'_>,
     ) {
         let (Some(slot), Some(holder)) = (self.slots.get_mut(&vm), &entry.holder) else { return };
@@ -80,7 +79,7 @@ impl OwnerList {
             (_, _) => None,
         };
         if let Some(why) = why
-            && slot.note_failure(holder, why, side.candidates, out.now)
+            && slot.note_failure(holder, why, out.now)
         {
             self.dirty = true;
         }

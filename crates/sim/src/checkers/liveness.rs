@@ -41,6 +41,15 @@ pub fn stuck(world: &World) -> Vec<String> {
     stuck
 }
 
+/// Whether each VM that does not run was tried on some host and could not be started there.
+pub fn only_retries_left(world: &World) -> bool {
+    (0..world.setup().vms.len()).all(|vm| {
+        let truth = world.checkers().user_word.truth(vm);
+        let off = truth.wanted == Wanted::On && world.executing(vm).next().is_none();
+        !off || on_disk(world, vm).is_some_and(|entry| !entry.failed_on.is_empty())
+    })
+}
+
 fn on_disk(world: &World, vm: usize) -> Option<&Entry> {
     let list = world.checkers().single_owner.list(world.setup().vms[vm].datastore)?;
     list.entries.iter().find(|entry| entry.vm == world.setup().vm_id(vm))
