@@ -270,7 +270,8 @@ fn play(
     let mut followed = Followed::new(&world, fault_at);
     let mut heard = world.told().len();
     let mut last = fault_at;
-    let mut unfinished = false;
+    // A restart of a VM whose guest is asked is over when that has answered.
+    let mut unfinished = !cluster.settings.vms.is_empty();
     let mut complete = false;
     while !complete && world.now() < fault_at + BOUND.0 {
         world.run_until(world.now() + LOOK);
