@@ -134,3 +134,70 @@ fn its_heartbeat_says_whether_the_agent_is_well() {
     step(&mut guard, 3_020, GuardInput::AgentGone);
     assert_eq!(well(&step(&mut guard, 4_000, GuardInput::Tick)), Some((None, false)));
 }
+
+fn hold_of(effects: &[GuardEffect]) -> Option<Span> {
+    effects.iter().find_map(|effect| match effect {
+        GuardEffect::Write { register, .. } => register.hold,
+        _ => None,
+    })
+}
+
+#[test]
+fn a_hold_counts_when_a_heartbeat_that_tells_of_it_is_on_disk() {
+    let hold = GuardInput::Order(GuardOrder::Hold { datastore: ds(), until: at(60_000) });
+    // On disk: the end of the lease freezes nothing, the end of the hold does.
+    let mut guard = watching();
+    let effects = step(&mut guard, 1_000, hold.clone());
+    assert_eq!(hold_of(&effects), Some(Span::from_secs(59)));
+    let op = op_of(&effects);
+    let effects = step(&mut guard, 1_010, GuardInput::Written { op, error: None });
+    assert!(effects.contains(&GuardEffect::KeepHold { datastore: ds(), until: at(60_000) }));
+    assert!(!freezes(&step(&mut guard, 30_000, GuardInput::Tick)));
+    assert!(guard.next_deadline() <= at(60_000));
+    assert!(freezes(&step(&mut guard, 60_000, GuardInput::Tick)));
+    // Not on disk: leases count.
+    let mut guard = watching();
+    step(&mut guard, 1_000, hold);
+    assert!(freezes(&step(&mut guard, 3_000, GuardInput::Tick)));
+}
+
+#[test]
+fn a_hold_that_comes_too_late_thaws_nothing() {
+    let mut guard = watching();
+    let op = op_of(&step(&mut guard, 1_000, GuardInput::Tick));
+    assert!(freezes(&step(&mut guard, 3_000, GuardInput::Tick)));
+    step(&mut guard, 3_001, GuardInput::Process { vm: VM, state: ProcessState::Frozen });
+    step(&mut guard, 3_100, GuardInput::Order(GuardOrder::Hold { datastore: ds(), until: at(60_000) }));
+    let op = {
+        let effects = step(&mut guard, 3_200, GuardInput::Written { op, error: None });
+        op_of(&effects)
+    };
+    let effects = step(&mut guard, 3_300, GuardInput::Written { op, error: None });
+    assert!(!effects.contains(&GuardEffect::Thaw { vm: VM }));
+    // The lease came back with another term; the agent has to look first (R51).
+    let thaw = |term| GuardInput::Order(GuardOrder::Thaw { vm: VM, term });
+    assert!(!step(&mut guard, 3_400, thaw(1)).contains(&GuardEffect::Thaw { vm: VM }));
+    assert!(step(&mut guard, 3_401, thaw(2)).contains(&GuardEffect::Thaw { vm: VM }));
+}
+
+#[test]
+fn the_end_of_a_hold_freezes_what_has_no_lease_and_is_told_by_the_next_heartbeat() {
+    let mut guard = watching();
+    let hold = GuardInput::Order(GuardOrder::Hold { datastore: ds(), until: at(60_000) });
+    let op = op_of(&step(&mut guard, 1_000, hold));
+    let effects = step(&mut guard, 1_010, GuardInput::Written { op, error: None });
+    assert!(effects.contains(&GuardEffect::KeepHold { datastore: ds(), until: at(60_000) }));
+    let effects = step(&mut guard, 2_000, GuardInput::Tick);
+    let op = op_of(&effects);
+    assert!(hold_of(&effects).is_some());
+    step(&mut guard, 2_100, GuardInput::Written { op, error: Some("gone".into()) });
+    let effects = step(&mut guard, 20_000, GuardInput::Order(GuardOrder::EndHold { datastore: ds() }));
+    assert!(freezes(&effects));
+    assert!(effects.contains(&GuardEffect::KeepHold { datastore: ds(), until: Time(0) }));
+    // And the next run of the guard finds the hold, as long as it stands.
+    let kept = GuardConfig { holds: vec![(ds(), at(60_000))], ..config(Vec::new()) };
+    let mut guard = Guard::new(kept, at(10_000));
+    let watch = GuardInput::Order(GuardOrder::Watch { datastore: ds(), vms: vec![VM] });
+    assert!(!freezes(&step(&mut guard, 10_001, watch)));
+    assert!(freezes(&step(&mut guard, 60_000, GuardInput::Tick)));
+}

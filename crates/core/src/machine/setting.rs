@@ -86,7 +86,6 @@ impl Core {
         Ok(self.change_settings(answer(wanted), out, |settings| *settings = after))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a rule, as they were asked for")]
     pub(super) fn set_rule(
         &mut self,
         name: &Arc<str>,
