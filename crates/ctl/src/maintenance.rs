@@ -26,6 +26,9 @@ const MISSES_MAX: u32 = 60;
 /// So many VMs are named in a line.
 const NAMED: usize = 5;
 
+/// A host that so many looks in a row find out of maintenance has left it: a new primary may not have read the settings yet.
+const GONE_MAX: u32 = 5;
+
 /// Where the evacuation stands, as one line of `--json`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Progress<'a> {
@@ -49,7 +52,9 @@ pub struct Watch {
     seen: BTreeSet<(HostId, u64, u64)>,
     after_us: u64,
     of: u32,
-    shown: Option<u32>,
+    /// How many were left when a line was last shown, and whether something was being done about one of them.
+    shown: Option<(u32, bool)>,
+    gone: u32,
     misses: u32,
     miss_told: bool,
 }
@@ -66,6 +71,7 @@ impl Watch {
             after_us: newest.saturating_sub(crate::commands::LATE_US),
             of: 0,
             shown: None,
+            gone: 0,
             misses: 0,
             miss_told: false,
         })
@@ -112,21 +118,22 @@ impl Watch {
         agent: &mut dyn Agent,
         output: &mut Output<'_>,
     ) -> Result<Option<Exit>, Failure> {
+        (self.misses, self.miss_told) = (0, false);
         let names = HostNames(status.host_names.clone());
         let Some(host) = status.view.hosts.iter().find(|host| host.host == self.host) else {
             return Err(names.resolve(self.host.as_str()).err().unwrap_or_else(|| ended(&names, &self.host)));
         };
         let Some((_, left)) = host.maintenance else {
-            // A new primary may not have read the settings yet.
-            self.miss(ended(&names, &self.host), output)?;
-            return Ok(None);
+            self.gone += 1;
+            return if self.gone < GONE_MAX { Ok(None) } else { Err(ended(&names, &self.host)) };
         };
-        (self.misses, self.miss_told) = (0, false);
+        self.gone = 0;
         self.of = self.of.max(left);
         self.tell_failures(&names, agent, output)?;
-        if self.shown != Some(left) {
-            self.shown = Some(left);
-            let vms = left_on(&status.view, &self.host);
+        let vms = left_on(&status.view, &self.host);
+        let state = (left, vms.iter().any(|vm| vm.order.is_some()));
+        if self.shown != Some(state) {
+            self.shown = Some(state);
             if output.json {
                 let vms = vms.iter().map(|vm| VmLeft {
                     name: &vm.name,
@@ -190,7 +197,7 @@ fn left_on<'a>(view: &'a View, host: &HostId) -> Vec<&'a VmView> {
     vms
 }
 
-/// `3 of 12 VMs left: db1 (migrates to h2), db2 (waits), and 1 that Mainstay does not know: move or stop it yourself`
+/// `3 of 12 VMs left: db1 (migrates to h2), db2 (waits) and 1 that Mainstay does not protect: move or stop it yourself`
 fn line(left: u32, of: u32, vms: &[&VmView], names: &HostNames) -> String {
     let mut parts: Vec<String> = vms.iter().take(NAMED).map(|vm| described(vm, names)).collect();
     if vms.len() > NAMED {
@@ -201,7 +208,16 @@ fn line(left: u32, of: u32, vms: &[&VmView], names: &HostNames) -> String {
         let them = if unknown == 1 { "it" } else { "them" };
         parts.push(format!("{unknown} that Mainstay does not protect: move or stop {them} yourself"));
     }
-    format!("{left} of {} left: {}\n", number(of, "VM"), parts.join(", "))
+    format!("{left} of {} left: {}\n", number(of, "VM"), enumerated(&parts))
+}
+
+/// `a`, `a and b`, `a, b and c`
+fn enumerated(parts: &[String]) -> String {
+    match parts {
+        [] => "not known by name".to_owned(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
 }
 
 fn described(vm: &VmView, names: &HostNames) -> String {

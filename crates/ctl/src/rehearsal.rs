@@ -1,7 +1,7 @@
 //! `mainstay rehearse`: what would become of the VMs if a host failed. The standing plans are the primary's, and shown as it has
 //! made them; faults beyond them are played here, on a simulated copy of the cluster (see `played`).
 
-mod played;
+pub mod played;
 
 use crate::args::RehearseArgs;
 use crate::ask::Agent;
@@ -131,6 +131,9 @@ fn in_full(
         plan.placed.len(),
         number(affected, "VM")
     );
+    if affected == 0 {
+        text = format!("If {} fails, no VM has to come back.\n", names.full(&plan.host));
+    }
     if !plan.placed.is_empty() {
         let mut placed: Vec<_> = plan.placed.iter().collect();
         // Stable: within a wave and a priority they stay in the order of the plan.

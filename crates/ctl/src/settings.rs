@@ -108,11 +108,10 @@ pub fn number(count: impl Into<u64>, thing: &str) -> String {
 /// The policy in words that say what it asks for.
 pub fn policy_words(policy: &Policy) -> String {
     match policy {
-        Policy::Proved { failures } => format!(
-            "proved: a plan must exist for each choice of {} that {}",
-            number(*failures, "host"),
-            if *failures == 1 { "fails" } else { "fail" }
-        ),
+        Policy::Proved { failures: 1 } => "proved: a plan must exist for the failure of each host".to_owned(),
+        Policy::Proved { failures } => {
+            format!("proved: a plan must exist for each choice of {failures} hosts that fail")
+        }
         Policy::HostFailures { tolerated, slot_cpu_mhz, slot_memory_mib } => {
             let mut text =
                 format!("host-failures: slots must be left when the {} largest hosts fail", tolerated);

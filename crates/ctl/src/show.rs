@@ -4,11 +4,12 @@
 use crate::exit::Failure;
 use crate::style::{Style, Tone, unbroken};
 use crate::vms::{response_words, seconds};
-use crate::words::{clean, memory};
+use crate::words::{age, clean, memory};
 use comfy_table::Cell;
 use mainstay_core::ids::Incarnation;
 use mainstay_core::register::{
-    Ballot, Claim, ClaimState, Desired, Entry, HeartbeatRegister, OwnershipBlock, PowerOnList, ProtectedList,
+    Ballot, Claim, ClaimState, Desired, Entry, HeartbeatRegister, OrderKind, OwnershipBlock, PowerOnList,
+    ProtectedList,
 };
 use mainstay_core::{HostId, RegisterId, RegisterValue};
 use mainstay_formats::{Chosen, Slot};
@@ -142,8 +143,11 @@ fn render_folder(folder: &ClusterFolder, style: &Style) -> String {
     for (index, list) in values.lists.iter().enumerate() {
         let which = if index == 0 { "present" } else { "superseded" };
         let heading = format!(
-            "Protected list of epoch {} ({which}): version {}, written by owner {}",
-            list.epoch, list.version, list.owner
+            "Protected list of epoch {} ({which}): version {}, written by owner {}{}",
+            list.epoch,
+            list.version,
+            list.owner,
+            also_in(list)
         );
         // Of earlier epochs only the fact matters: nobody reads them any more.
         let content =
@@ -244,15 +248,11 @@ fn claims(list: &PowerOnList, style: &Style) -> String {
 
 fn entries(list: &ProtectedList, style: &Style) -> String {
     let row = |entry: &Entry| {
-        let desired = match entry.desired {
-            Desired::On => "on",
-            Desired::Off => "off",
-        };
         let host = |host: &Option<HostId>| plain(host.as_ref().map_or("-".to_owned(), ToString::to_string));
         vec![
             plain(clean(&entry.name)),
             if entry.unprotected { style.cell(Tone::Warning, "no") } else { plain("yes") },
-            plain(desired),
+            plain(desired(entry)),
             host(&entry.holder),
             plain(entry.token),
             host(&entry.intent),
@@ -279,6 +279,33 @@ fn entries(list: &ProtectedList, style: &Style) -> String {
         "UUID",
     ];
     table(&headings, list.entries.iter().map(row).collect(), style)
+}
+
+/// What a protected list holds besides VMs: settings, and a suspension of protection.
+fn also_in(list: &ProtectedList) -> String {
+    let mut text = String::new();
+    if list.settings.revision > 0 {
+        text.push_str(&format!(", settings of revision {}", list.settings.revision));
+    }
+    text.extend(list.suspension.as_ref().map(|suspension| {
+        let words = if suspension.stands { "suspended" } else { "to be suspended" };
+        format!(", {words} for {} from this write on", age(suspension.left))
+    }));
+    text
+}
+
+/// Whether a VM is to run, and what its holder is to do with it.
+fn desired(entry: &Entry) -> String {
+    let desired = match entry.desired {
+        Desired::On => "on",
+        Desired::Off => "off",
+    };
+    match entry.order.as_ref().map(|order| &order.what) {
+        None => desired.to_owned(),
+        Some(OrderKind::Migrate(to)) => format!("{desired}, migrate to {to}"),
+        Some(OrderKind::ShutDown) => format!("{desired}, shut down"),
+        Some(OrderKind::StartElsewhere) => format!("{desired}, start elsewhere"),
+    }
 }
 
 /// What the VM has of its own; the cluster's default is not on disk.

@@ -6,6 +6,7 @@ use crate::{datastores, hosts, vms};
 use mainstay_api::Status;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::view::View;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Whether everything is as it should be: what `status --check` judges by.
@@ -87,13 +88,12 @@ pub fn render(status: &Status, now_us: u64, style: &Style) -> String {
 
 /// Suspensions in words, one for all datastores that have the same, and whether it stands.
 fn suspensions(view: &View, now_us: u64, style: &Style) -> Vec<(bool, String)> {
-    let mut alike: BTreeMap<(bool, u64), Vec<String>> = BTreeMap::new();
+    let mut alike: BTreeMap<(Reverse<bool>, u64), Vec<String>> = BTreeMap::new();
     for (datastore, suspension) in &view.suspensions {
-        // To the second: the datastores are asked one after the other.
         let left = suspension.left.as_millis().div_ceil(1_000);
-        alike.entry((suspension.stands, left)).or_default().push(clean(datastore.as_str()));
+        alike.entry((Reverse(suspension.stands), left)).or_default().push(clean(datastore.as_str()));
     }
-    let words = |((stands, left), datastores): ((bool, u64), Vec<String>)| {
+    let words = |((Reverse(stands), left), datastores): ((Reverse<bool>, u64), Vec<String>)| {
         let what = if datastores.len() == view.datastores.len() {
             "protection".to_owned()
         } else {
@@ -103,7 +103,7 @@ fn suspensions(view: &View, now_us: u64, style: &Style) -> Vec<(bool, String)> {
         let words = if stands {
             format!("{what}, until {until}: no restart, no isolation response, no freeze")
         } else {
-            format!("{what} is to be, until {until}; waits for failovers in progress")
+            format!("{what}, until {until}; waits for failovers in progress, which are completed first")
         };
         (stands, words)
     };

@@ -111,7 +111,10 @@ fn ready_words(readiness: &Readiness) -> String {
         (ReadyWhen::Running, _) => "ready when running".to_owned(),
         (ReadyWhen::AgentAnswers, _) => "ready when its guest agent answers".to_owned(),
         (ReadyWhen::CommandSucceeds, command) => {
-            format!("ready when its guest says yes to: {}", clean(command.as_deref().unwrap_or_default()))
+            format!(
+                "ready when this succeeds in its guest: {}",
+                clean(command.as_deref().unwrap_or_default())
+            )
         }
     };
     if readiness.delay > Span::ZERO {

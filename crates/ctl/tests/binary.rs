@@ -107,6 +107,9 @@ fn wrong_usage_exits_with_2() {
         "vm protect",
         "vm set web",
         "vm set web --isolation-response explode",
+        "vm priority web urgent",
+        "rule set r must apart --vm web",
+        "suspend --for forever",
         "completions tcl",
         "agent",
         "sim run",
@@ -347,4 +350,42 @@ fn an_agent_without_its_configuration_exits_with_1_and_names_the_file() {
         assert_eq!(text(&output.stdout), "", "{line}");
         assert!(text(&output.stderr).contains("/nowhere/agent.toml"), "{}", text(&output.stderr));
     }
+}
+
+#[test]
+fn the_hook_exits_with_1_only_when_the_cluster_refuses() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hook = "hook web prepare begin -";
+    let output = run(folder.path(), hook);
+    assert_eq!((output.status.code(), &*output.stdout, text(&output.stderr)), (Some(0), &b""[..], ""));
+    let refusal = r#"{"error":"h1 is in maintenance mode: it takes no VMs"}"#.to_owned();
+    let agent = canned_agent(&folder.path().join("agent.sock"), vec![(409, refusal)]);
+    let output = run(folder.path(), hook);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    assert_eq!(text(&output.stderr), "Mainstay refuses: h1 is in maintenance mode: it takes no VMs\n");
+    agent.join().expect("the agent");
+    // Nothing on libvirt's side may be taken for wrong usage, which would forbid the start.
+    for line in ["hook", "hook --vm --prepare begin - more --json", "hook web reconnect begin -"] {
+        assert_eq!(run(folder.path(), line).status.code(), Some(0), "{line}");
+    }
+}
+
+#[test]
+fn orders_are_posts_and_arguments_that_do_not_fit_exit_with_2() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let answers = vec![
+        (200, r#"{"message":"host-1 is a host like the others"}"#.to_owned()),
+        (200, STATUS.to_owned()),
+        (200, STATUS.to_owned()),
+    ];
+    let agent = canned_agent(&folder.path().join("agent.sock"), answers);
+    let output = run(folder.path(), "host failover h1 off");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "h1 is a host like the others\n"));
+    // Stdin is no terminal here.
+    let output = run(folder.path(), "host confirm-down h1");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("then add --yes; if it is not down, its VMs run twice"));
+    let asked = agent.join().expect("the agent");
+    assert!(asked[0].starts_with("POST /v1/hosts/h1/failover?keep=false HTTP/1.1\r\n"), "{asked:?}");
+    assert_eq!(run(folder.path(), "vm ready db agent --command x").status.code(), Some(2));
 }

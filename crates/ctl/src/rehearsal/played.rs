@@ -45,7 +45,8 @@ fn faults(args: &RehearseArgs, names: &HostNames) -> Result<Vec<RehearsedFault>,
     fail.chain(isolate).chain(cut).collect()
 }
 
-fn render(played: &Rehearsed, names: &HostNames, style: &Style) -> String {
+/// The timeline, what becomes of each VM and host, and what all that rests on.
+pub fn render(played: &Rehearsed, names: &HostNames, style: &Style) -> String {
     let mut text = timeline(&played.timeline, names, style);
     text.push('\n');
     if !played.vms.is_empty() {

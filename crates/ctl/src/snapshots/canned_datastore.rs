@@ -2,9 +2,11 @@
 
 use mainstay_core::ids::{BootId, Epoch, HostId, Incarnation, Token, VmId, XmlId};
 use mainstay_core::register::{
-    Ballot, Claim, ClaimState, Desired, Entry, Guest, HeartbeatRegister, IsolationResponse, ListStamp,
-    OwnerBeat, OwnershipBlock, PowerOnList, Priority, ProtectedList, StopCause, VmSpec,
+    Ballot, Claim, ClaimState, Desired, Entry, Guest, HeartbeatRegister, IsolationResponse, ListStamp, Order,
+    OrderKind, OwnerBeat, OwnershipBlock, PowerOnList, Priority, ProtectedList, StopCause, Suspension,
+    VmSpec,
 };
+use mainstay_core::settings::Settings;
 use mainstay_core::time::Span;
 use mainstay_core::{RegisterId, RegisterValue};
 use mainstay_formats::encode_slot;
@@ -59,8 +61,8 @@ fn list(folder: &Path, epoch: u64, owner: &str, entries: Vec<Entry>) {
         version: 42,
         owner: owner.into(),
         entries,
-        settings: Default::default(),
-        suspension: None,
+        settings: Settings { revision: 2 * (epoch.0 - 6), ..Settings::default() }.into(),
+        suspension: (epoch.0 > 6).then_some(Suspension { left: Span::from_secs(7_200), stands: true }),
     };
     write(folder, &RegisterId::ProtectedList(epoch), RegisterValue::ProtectedList(value));
 }
@@ -139,7 +141,9 @@ pub fn make() -> TempDir {
     let mut stopping = entry(5, "dns", Some("host-1"));
     (stopping.responsible, stopping.isolation_response, stopping.shutdown_timeout) =
         (Some("host-2".into()), Some(IsolationResponse::ShutDown), Some(Span::from_secs(120)));
-    list(&folder, 7, "host-2", vec![entry(1, "web", Some("host-1")), moving, frozen, stopping]);
+    let mut ordered = entry(1, "web", Some("host-1"));
+    ordered.order = Some(Order { number: 7_000_001, what: OrderKind::Migrate("host-2".into()) });
+    list(&folder, 7, "host-2", vec![ordered, moving, frozen, stopping]);
     assert!(folder.join(LIST_FILE).exists());
     let xml = folder.join(XML_FOLDER).join(xml_file(VmId([1; 16]), XmlId(7)));
     std::fs::write(xml, "<domain/>").expect("a file");

@@ -31,12 +31,12 @@ fn a_datastore_is_shown_register_by_register() {
               mail  frozen                                 7.4           medium    2 GiB   04040404-0404-0404-0404-040404040404
               dns   stopping                               7.5           medium    2 GiB   05050505-0505-0505-0505-050505050505
 
-            Protected list of epoch 7 (present): version 42, written by owner host-2
-              VM    PROTECTED  DESIRED  HOLDER  GRANT  INTENDED FOR  ATTEMPTS  FAILED OVER FROM  RESTART ON  IF ISOLATED        PRIORITY  UUID
-              web   yes        on       host-1  7.1    -             0         -                 -           default            medium    01010101-0101-0101-0101-010101010101
-              db    yes        on       host-1  7.2    host-2        2         host-1            -           default            medium    02020202-0202-0202-0202-020202020202
-              mail  yes        on       host-1  7.4    -             0         -                 -           default (60 s)     medium    04040404-0404-0404-0404-040404040404
-              dns   yes        on       host-1  7.5    -             0         -                 host-2      shut down (120 s)  medium    05050505-0505-0505-0505-050505050505
+            Protected list of epoch 7 (present): version 42, written by owner host-2, settings of revision 2, suspended for 2 h from this write on
+              VM    PROTECTED  DESIRED                HOLDER  GRANT  INTENDED FOR  ATTEMPTS  FAILED OVER FROM  RESTART ON  IF ISOLATED        PRIORITY  UUID
+              web   yes        on, migrate to host-2  host-1  7.1    -             0         -                 -           default            medium    01010101-0101-0101-0101-010101010101
+              db    yes        on                     host-1  7.2    host-2        2         host-1            -           default            medium    02020202-0202-0202-0202-020202020202
+              mail  yes        on                     host-1  7.4    -             0         -                 -           default (60 s)     medium    04040404-0404-0404-0404-040404040404
+              dns   yes        on                     host-1  7.5    -             0         -                 host-2      shut down (120 s)  medium    05050505-0505-0505-0505-050505050505
 
             Protected list of epoch 6 (superseded): version 42, written by owner host-1
               VMs: 1

@@ -101,20 +101,32 @@ fn whether_admission_control_refuses_stays_when_nothing_is_said() {
 
 #[test]
 fn answers_have_the_names_of_hosts() {
-    check(Canned::healthy(), "mainstay resume", expect![[r#"
+    check(
+        Canned::healthy(),
+        "mainstay resume",
+        expect![[r#"
         h3 has done /v1/resume
-    "#]]);
-    check(Canned::healthy(), "mainstay resume --json", expect![[r#"
+    "#]],
+    );
+    check(
+        Canned::healthy(),
+        "mainstay resume --json",
+        expect![[r#"
         {
           "message": "host-3 has done /v1/resume"
         }
-    "#]]);
+    "#]],
+    );
     let refusal = Some("host-1 can't be emptied: big: host-2: 1,024 MiB free, 98,304 MiB needed");
     let canned = Canned { refusal, ..Canned::healthy() };
-    check(canned, "mainstay host maintenance enter h1", expect![[r#"
+    check(
+        canned,
+        "mainstay host maintenance enter h1",
+        expect![[r#"
         stderr| error: h1 can't be emptied: big: h2: 1,024 MiB free, 98,304 MiB needed
         exit 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -216,15 +228,23 @@ fn that_a_host_is_down_is_confirmed_by_a_person_or_by_yes() {
     assert_eq!(refused, Err("not confirmed: nothing was done".to_owned()));
     let unasked = |_: &str| panic!("nothing is asked with --yes");
     assert_eq!(confirmed("mainstay host confirm-down h1 --yes", unasked), (path, Ok(Exit::Ok)));
-    check(Canned::host_failed(), line, expect![[r#"
+    check(
+        Canned::host_failed(),
+        line,
+        expect![[r#"
         stderr| error: there is no terminal to ask on: make sure that h1 (host-1) has no power, then add --yes; if it is not down, its VMs run twice and their disks are destroyed
         exit 1
-    "#]]);
-    check(Canned::host_failed(), "mainstay host confirm-down h9 --yes", expect![[r#"
+    "#]],
+    );
+    check(
+        Canned::host_failed(),
+        "mainstay host confirm-down h9 --yes",
+        expect![[r#"
         stderr| error: there is no host named 'h9'
         stderr| hint: known are: h1 (host-1), h2 (host-2), h3 (host-3)
         exit 1
-    "#]]);
+    "#]],
+    );
 }
 
 /// host-1 with so many VMs left; those that are there by name and order.
@@ -280,32 +300,38 @@ fn waiting_for_maintenance_shows_progress_until_the_host_is_empty() {
     let mut canned = emptied();
     // What failed before is not told again.
     canned.page.events.push(record(1_000, 3, failed().event.expect("an event")));
-    check(canned, "mainstay host maintenance enter h1 --wait", expect![[r#"
-        h3 has done /v1/hosts/h1/maintenance/enter?how=migrate&force=false
-        7 of 7 VMs left: db1 (migrates to h2), db2 (migrates to h3), db3 (waits), db4 (waits), db5 (waits), 1 more, 1 that Mainstay does not protect: move or stop it yourself
-        2 of 7 VMs left: db1 (no host can take it: h2: 1,024 MiB free, 2,048 MiB needed), 1 that Mainstay does not protect: move or stop it yourself
-        1 of 7 VMs left: db1 (migrates to h3)
-        h1 (host-1) is empty, and in maintenance mode
-        stderr| Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.
-        stderr| warning: h1 (host-1) is not in maintenance any more: somebody has ended it (see `mainstay events`); still waiting
-        stderr| warning: the primary does not answer; try again in a few seconds; still waiting
-        stderr| warning: db1 could not migrate from h1 to h2: unsupported configuration: CPU features are missing
-    "#]]);
+    check(
+        canned,
+        "mainstay host maintenance enter h1 --wait",
+        expect![[r#"
+            h3 has done /v1/hosts/h1/maintenance/enter?how=migrate&force=false
+            7 of 7 VMs left: db1 (migrates to h2), db2 (migrates to h3), db3 (waits), db4 (waits), db5 (waits), 1 more and 1 that Mainstay does not protect: move or stop it yourself
+            2 of 7 VMs left: db1 (no host can take it: h2: 1,024 MiB free, 2,048 MiB needed) and 1 that Mainstay does not protect: move or stop it yourself
+            1 of 7 VMs left: db1 (migrates to h3)
+            h1 (host-1) is empty, and in maintenance mode
+            stderr| Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.
+            stderr| warning: the primary does not answer; try again in a few seconds; still waiting
+            stderr| warning: db1 could not migrate from h1 to h2: unsupported configuration: CPU features are missing
+        "#]],
+    );
 }
 
 #[test]
 fn waiting_for_maintenance_as_json_is_one_line_each() {
-    check(emptied(), "mainstay host maintenance enter h1 --wait --json", expect![[r#"
-        {"message":"host-3 has done /v1/hosts/h1/maintenance/enter?how=migrate&force=false"}
-        {"host":"host-1","left":7,"of":7,"vms":[{"name":"db1","order":{"migrate":"host-2"},"note":null},{"name":"db2","order":{"migrate":"host-3"},"note":null},{"name":"db3","order":null,"note":null},{"name":"db4","order":null,"note":null},{"name":"db5","order":null,"note":null},{"name":"db6","order":null,"note":null}]}
-        {"host":"host-1","left":2,"of":7,"vms":[{"name":"db1","order":null,"note":"no host can take it: host-2: 1,024 MiB free, 2,048 MiB needed"}]}
-        {"host":"host-1","left":1,"of":7,"vms":[{"name":"db1","order":{"migrate":"host-3"},"note":null}]}
-        {"host":"host-1","left":0,"of":7,"vms":[]}
-        stderr| Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.
-        stderr| warning: h1 (host-1) is not in maintenance any more: somebody has ended it (see `mainstay events`); still waiting
-        stderr| warning: the primary does not answer; try again in a few seconds; still waiting
-        stderr| warning: db1 could not migrate from h1 to h2: unsupported configuration: CPU features are missing
-    "#]]);
+    check(
+        emptied(),
+        "mainstay host maintenance enter h1 --wait --json",
+        expect![[r#"
+            {"message":"host-3 has done /v1/hosts/h1/maintenance/enter?how=migrate&force=false"}
+            {"host":"host-1","left":7,"of":7,"vms":[{"name":"db1","order":{"migrate":"host-2"},"note":null},{"name":"db2","order":{"migrate":"host-3"},"note":null},{"name":"db3","order":null,"note":null},{"name":"db4","order":null,"note":null},{"name":"db5","order":null,"note":null},{"name":"db6","order":null,"note":null}]}
+            {"host":"host-1","left":2,"of":7,"vms":[{"name":"db1","order":null,"note":"no host can take it: host-2: 1,024 MiB free, 2,048 MiB needed"}]}
+            {"host":"host-1","left":1,"of":7,"vms":[{"name":"db1","order":{"migrate":"host-3"},"note":null}]}
+            {"host":"host-1","left":0,"of":7,"vms":[]}
+            stderr| Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.
+            stderr| warning: the primary does not answer; try again in a few seconds; still waiting
+            stderr| warning: db1 could not migrate from h1 to h2: unsupported configuration: CPU features are missing
+        "#]],
+    );
 }
 
 #[test]
@@ -314,22 +340,28 @@ fn waiting_ends_when_maintenance_is_ended_by_somebody_or_nobody_answers() {
     let mut canned = emptied();
     canned.later =
         std::iter::once(emptying(1, &[("db1", Some(2))])).chain(std::iter::repeat_n(ended, 99)).collect();
-    check(canned, "mainstay host maintenance enter h1 --wait", expect![[r#"
-        h3 has done /v1/hosts/h1/maintenance/enter?how=migrate&force=false
-        1 of 1 VM left: db1 (migrates to h2)
-        stderr| Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.
-        stderr| warning: h1 (host-1) is not in maintenance any more: somebody has ended it (see `mainstay events`); still waiting
-        stderr| warning: h1 (host-1) is not in maintenance any more: somebody has ended it (see `mainstay events`); still waiting
-        stderr| error: h1 (host-1) is not in maintenance any more: somebody has ended it (see `mainstay events`)
-        exit 1
-    "#]]);
+    check(
+        canned,
+        "mainstay host maintenance enter h1 --wait",
+        expect![[r#"
+            h3 has done /v1/hosts/h1/maintenance/enter?how=migrate&force=false
+            1 of 1 VM left: db1 (migrates to h2)
+            stderr| Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.
+            stderr| error: h1 (host-1) is not in maintenance any more: somebody has ended it (see `mainstay events`)
+            exit 1
+        "#]],
+    );
     let mut canned = emptied();
     canned.later = std::iter::repeat_n((Canned::no_primary().status, Vec::new()), 99).collect();
-    check(canned, "mainstay host maintenance enter h1 --wait", expect![[r#"
-        h3 has done /v1/hosts/h1/maintenance/enter?how=migrate&force=false
-        stderr| Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.
-        stderr| warning: h1 (host-1) is not in maintenance any more: somebody has ended it (see `mainstay events`); still waiting
-        stderr| error: h2 follows no primary at present; an election is under way
-        exit 1
-    "#]]);
+    check(
+        canned,
+        "mainstay host maintenance enter h1 --wait",
+        expect![[r#"
+            h3 has done /v1/hosts/h1/maintenance/enter?how=migrate&force=false
+            stderr| Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.
+            stderr| warning: h2 follows no primary at present; an election is under way; still waiting
+            stderr| error: h2 follows no primary at present; an election is under way
+            exit 1
+        "#]],
+    );
 }

@@ -4,42 +4,51 @@ use super::*;
 
 #[test]
 fn status_shows_maintenance_failover_hosts_suspensions_and_the_objection() {
-    check(Canned::with_settings(), "mainstay status", expect![[r#"
-        Cluster   lab (c1)
-        Primary   h3 (host-3): reaches 2 datastore(s) like h2, and has the larger id as text
-        VMs       3 (2 running, 1 off), 2 protected
-        Suspended protection of VMs on nfs2 is to be, until 2026-02-03 16:15:00Z; waits for failovers in progress
-        Suspended protection of VMs on nfs1, until 2026-02-03 16:15:00Z: no restart, no isolation response, no freeze
-        Admission if h2 fails, db does not come back: h3: 1,024 MiB free, 2,048 MiB needed
+    check(
+        Canned::with_settings(),
+        "mainstay status",
+        expect![[r#"
+            Cluster   lab (c1)
+            Primary   h3 (host-3): reaches 2 datastore(s) like h2, and has the larger id as text
+            VMs       3 (2 running, 1 off), 2 protected
+            Suspended protection of VMs on nfs1, until 2026-02-03 16:15:00Z: no restart, no isolation response, no freeze
+            Suspended protection of VMs on nfs2, until 2026-02-03 16:15:00Z; waits for failovers in progress, which are completed first
+            Admission if h2 fails, db does not come back: h3: 1,024 MiB free, 2,048 MiB needed
 
-        HOST         STATE                              SINCE  ROLE               VMS  DATASTORES  LAST HEARTBEATS
-        h1 (host-1)  connected; maintenance, 1 VM left  5 min  secondary          1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
-        h2 (host-2)  connected                          5 min  secondary          1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
-        h3 (host-3)  connected                          5 min  primary, failover  0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
+            HOST         STATE                              SINCE  ROLE               VMS  DATASTORES  LAST HEARTBEATS
+            h1 (host-1)  connected; maintenance, 1 VM left  5 min  secondary          1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+            h2 (host-2)  connected                          5 min  secondary          1    2 of 2      network 0.4 s, nfs1 0.9 s, nfs2 0.9 s
+            h3 (host-3)  connected                          5 min  primary, failover  0    2 of 2      nfs1 0.9 s, nfs2 0.9 s
 
-        DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  HEARTBEATS  UNREADABLE  CONNECTED
-        nfs1       h3 (host-3)  7      2.6 s           2.4 s       7.42  yes         0           yes
-        nfs2       h3 (host-3)  7      2.6 s           2.4 s       7.42  yes         0           yes
+            DATASTORE  OWNER        EPOCH  OWNERSHIP LEFT  LEASE LEFT  LIST  HEARTBEATS  UNREADABLE  CONNECTED
+            nfs1       h3 (host-3)  7      2.6 s           2.4 s       7.42  yes         0           yes
+            nfs2       h3 (host-3)  7      2.6 s           2.4 s       7.42  yes         0           yes
 
-        No alarms stand.
-    "#]]);
+            No alarms stand.
+        "#]],
+    );
 }
 
 #[test]
 fn status_of_a_cluster_that_is_suspended_as_a_whole() {
     let text = run(&mut Canned::suspended(), None, "mainstay status");
     let lines: Vec<_> = text.lines().filter(|line| line.starts_with("Suspended")).collect();
-    expect!["Suspended protection, until 2026-02-03 15:45:00Z: no restart, no isolation response, no freeze"].assert_eq(&lines.join("\n"));
+    expect!["Suspended protection, until 2026-02-03 15:45:00Z: no restart, no isolation response, no freeze"]
+        .assert_eq(&lines.join("\n"));
 }
 
 #[test]
 fn host_list_shows_maintenance_and_failover_hosts() {
-    check(Canned::with_settings(), "mainstay host list", expect![[r#"
+    check(
+        Canned::with_settings(),
+        "mainstay host list",
+        expect![[r#"
         HOST         STATE                              SINCE  ROLE               VMS  DATASTORES  CPUS  MEMORY FREE         DOMAINS  LIBVIRT  PING
         h1 (host-1)  connected; maintenance, 1 VM left  5 min  secondary          1    2 of 2      16    39.5 GiB of 64 GiB  3        answers  -
         h2 (host-2)  connected                          5 min  secondary          1    2 of 2      16    39.5 GiB of 64 GiB  3        answers  -
         h3 (host-3)  connected                          5 min  primary, failover  0    2 of 2      16    39.5 GiB of 64 GiB  3        answers  -
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -55,17 +64,22 @@ fn an_empty_host_in_maintenance_and_one_that_is_down_meanwhile() {
         HOST         STATE                          SINCE
         h1 (host-1)  failed; maintenance, empty     5 min
         h2 (host-2)  connected; maintenance, empty  5 min
-        h3 (host-3)  connected                      5 min"#]].assert_eq(&states.join("\n"));
+        h3 (host-3)  connected                      5 min"#]]
+    .assert_eq(&states.join("\n"));
 }
 
 #[test]
 fn vm_list_shows_orders_own_priorities_and_readiness() {
-    check(Canned::with_settings(), "mainstay vm list", expect![[r#"
-        VM   STATE    HOST  PROTECTED  PRIORITY   IF ISOLATED  DATASTORE  MEMORY  VCPUS  NOTE
-        db   running  h2    yes        medium     leave        nfs1       2 GiB   2      ready when its guest says yes to: /usr/bin/systemctl is-active postgresql, 30 s later, waited for 900 s at most
-        old  off      -     no         medium     leave        nfs1       2 GiB   2      -
-        web  running  h1    yes        high, own  leave        nfs1       2 GiB   2      migrates to h2
-    "#]]);
+    check(
+        Canned::with_settings(),
+        "mainstay vm list",
+        expect![[r#"
+            VM   STATE    HOST  PROTECTED  PRIORITY   IF ISOLATED  DATASTORE  MEMORY  VCPUS  NOTE
+            db   running  h2    yes        medium     leave        nfs1       2 GiB   2      ready when this succeeds in its guest: /usr/bin/systemctl is-active postgresql, 30 s later, waited for 900 s at most
+            old  off      -     no         medium     leave        nfs1       2 GiB   2      -
+            web  running  h1    yes        high, own  leave        nfs1       2 GiB   2      migrates to h2
+        "#]],
+    );
     let json = run(&mut Canned::with_settings(), None, "mainstay vm list --json");
     let vms: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(vms[0]["name"], "db");
@@ -77,12 +91,19 @@ fn vm_list_shows_orders_own_priorities_and_readiness() {
 
 #[test]
 fn rule_list() {
-    check(Canned::with_settings(), "mainstay rule list", expect![[r#"
+    check(
+        Canned::with_settings(),
+        "mainstay rule list",
+        expect![[r#"
         RULE       STRENGTH  KIND      VMS                                             HOSTS
         licences   must      on-hosts  db                                              h1, h2
         web-apart  should    apart     00000000-0000-0000-0000-000000000063, old, web  -
-    "#]]);
-    check(Canned::with_settings(), "mainstay rule list --json", expect![[r#"
+    "#]],
+    );
+    check(
+        Canned::with_settings(),
+        "mainstay rule list --json",
+        expect![[r#"
         [
           {
             "name": "licences",
@@ -108,10 +129,15 @@ fn rule_list() {
             "hosts": []
           }
         ]
-    "#]]);
-    check(Canned::healthy(), "mainstay rule list", expect![[r#"
+    "#]],
+    );
+    check(
+        Canned::healthy(),
+        "mainstay rule list",
+        expect![[r#"
         stderr| No rules are set.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -123,17 +149,25 @@ fn rule_list_on_a_narrow_terminal() {
                                                                               h2
         web-apart  should    apart     00000000-0000-0000-0000-000000000063,  -
                                        old, web
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
 }
 
 #[test]
 fn group_list() {
-    check(Canned::with_settings(), "mainstay group list", expect![[r#"
+    check(
+        Canned::with_settings(),
+        "mainstay group list",
+        expect![[r#"
         GROUP     AFTER     VMS
         backends  -         db
         front     backends  old, web
-    "#]]);
-    check(Canned::with_settings(), "mainstay group list --json", expect![[r#"
+    "#]],
+    );
+    check(
+        Canned::with_settings(),
+        "mainstay group list --json",
+        expect![[r#"
         [
           {
             "name": "backends",
@@ -153,21 +187,33 @@ fn group_list() {
             ]
           }
         ]
-    "#]]);
-    check(Canned::healthy(), "mainstay group list", expect![[r#"
+    "#]],
+    );
+    check(
+        Canned::healthy(),
+        "mainstay group list",
+        expect![[r#"
         stderr| No groups are set.
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn admission_show() {
-    check(Canned::with_settings(), "mainstay admission show", expect![[r#"
-        Policy          proved: a plan must exist for each choice of 1 host that fails
-        Does not pass   is refused
-        Failover hosts  h3 (host-3)
-        Objection       if h2 fails, db does not come back: h3: 1,024 MiB free, 2,048 MiB needed
-    "#]]);
-    check(Canned::with_settings(), "mainstay admission show --json", expect![[r#"
+    check(
+        Canned::with_settings(),
+        "mainstay admission show",
+        expect![[r#"
+            Policy          proved: a plan must exist for the failure of each host
+            Does not pass   is refused
+            Failover hosts  h3 (host-3)
+            Objection       if h2 fails, db does not come back: h3: 1,024 MiB free, 2,048 MiB needed
+        "#]],
+    );
+    check(
+        Canned::with_settings(),
+        "mainstay admission show --json",
+        expect![[r#"
         {
           "policy": {
             "kind": "proved",
@@ -179,17 +225,26 @@ fn admission_show() {
             "host-3"
           ]
         }
-    "#]]);
-    check(Canned::healthy(), "mainstay admission show", expect![[r#"
-        Policy          proved: a plan must exist for each choice of 1 host that fails
-        Does not pass   is done, with a warning
-        Objection       none: what the policy asks for is kept
-    "#]]);
-    check(Canned::no_primary(), "mainstay admission show", expect![[r#"
-        Policy          proved: a plan must exist for each choice of 1 host that fails
-        Does not pass   is done, with a warning
-        Objection       not known: only the primary can say it
-    "#]]);
+    "#]],
+    );
+    check(
+        Canned::healthy(),
+        "mainstay admission show",
+        expect![[r#"
+            Policy          proved: a plan must exist for the failure of each host
+            Does not pass   is done, with a warning
+            Objection       none: what the policy asks for is kept
+        "#]],
+    );
+    check(
+        Canned::no_primary(),
+        "mainstay admission show",
+        expect![[r#"
+            Policy          proved: a plan must exist for the failure of each host
+            Does not pass   is done, with a warning
+            Objection       not known: only the primary can say it
+        "#]],
+    );
 }
 
 #[test]
