@@ -68,7 +68,23 @@ impl StandingAlarms {
         let mut list: Vec<EventRecord> = self
             .standing
             .iter()
-            .filter(|(key, _)| !matches!(key, Key::WaitsForHost(vm) if settled(vm)))
+            .filter(|(key, _)| match key {
+                Key::WaitsForHost(vm) => !settled(vm),
+                Key::Suspended(name) => view.suspensions.iter().any(|(suspended, _)| suspended == name),
+                // A primary that lost its ownership meanwhile tells no end of it.
+                Key::Admission => view.objection.is_some(),
+                Key::Host(_)
+                | Key::Datastore(_)
+                | Key::Register(..)
+                | Key::NotProtectable(_)
+                | Key::ActiveTwice(_)
+                | Key::Timing(_)
+                | Key::Guard
+                | Key::Frozen(_)
+                | Key::Isolated
+                | Key::Storm
+                | Key::NotVerified(_) => true,
+            })
             .map(|(_, record)| record.clone())
             .collect();
         list.sort_by_key(|record| record.sequence);
@@ -185,9 +201,15 @@ fn ends(event: &Event, key: &Key) -> bool {
             other => matches!(other, Event::SteppedDown { .. }),
         },
         Key::Admission => matches!(event, Event::AdmissionMet | Event::SteppedDown { .. }),
-        Key::NotVerified(id) => {
-            is_about(event, *id) && (is_settling(event) || matches!(event, Event::VmRestarted { .. }))
-        }
+        // The VM is left running then, and told to be restarted and protected at once: neither says that its guest answers.
+        Key::NotVerified(id) => match event {
+            Event::VmStopped { .. }
+            | Event::VmUnprotected { .. }
+            | Event::VmGranted { .. }
+            | Event::VmNotVerified { .. } => is_about(event, *id),
+            // From here on this host hears no more of the VM.
+            other => matches!(other, Event::SteppedDown { .. }),
+        },
         Key::Timing(host) => match event {
             Event::TimingAgrees { host: agreeing } => host == agreeing,
             other => matches!(other, Event::SteppedDown { .. }),

@@ -6,7 +6,7 @@ use mainstay_api::EventRecord;
 use mainstay_core::event::VmName;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::ids::{DatastoreName, HostId, Incarnation, VmId};
-use mainstay_core::register::{IsolationResponse, Priority, StopCause};
+use mainstay_core::register::{IsolationResponse, Priority, StopCause, Suspension};
 use mainstay_core::view::{Role, View, VmState, VmView};
 use mainstay_core::{Event, Severity, Span, Time, Timing};
 use std::fs;
@@ -107,7 +107,9 @@ fn view(vm: VmId, state: VmState) -> View {
         isolation_response_own: false,
         shutdown_timeout: Span::from_secs(300),
         shutdown_timeout_own: false,
+        order: None,
     };
+    let suspension = Suspension { left: Span::from_secs(60), stands: true };
     View {
         host: HostId::new("host-1"),
         now: Time(0),
@@ -121,6 +123,9 @@ fn view(vm: VmId, state: VmState) -> View {
         hypervisor_well: true,
         isolated: false,
         guard: true,
+        settings: Default::default(),
+        suspensions: vec![(DatastoreName::new("ds1"), suspension)],
+        objection: Some("too full".into()),
     }
 }
 
@@ -144,6 +149,20 @@ fn alarms_stand_until_an_event_ends_them() {
     };
     let protected = || Event::VmProtected { vm: vm(), host: host(), datastore: DatastoreName::new("ds1") };
     let stopped = || Event::VmStopped { vm: vm(), host: host(), cause: StopCause::Crashed, restart: true };
+    let suspended = |datastore: &str| Event::ProtectionSuspended {
+        datastore: DatastoreName::new(datastore),
+        left: Span::from_secs(60),
+    };
+    let resumed = || Event::ProtectionResumed { datastore: DatastoreName::new("ds1"), reason: "x".into() };
+    let disowned = |datastore: &str| Event::OwnershipLost {
+        datastore: DatastoreName::new(datastore),
+        epoch: Default::default(),
+        reason: "x".into(),
+    };
+    let full = || Event::AdmissionNotMet { objection: "too full".into() };
+    let stepped_down = || Event::SteppedDown { reason: "x".into() };
+    let mute = |again| Event::VmNotVerified { vm: vm(), host: host(), again };
+    let restarted = || Event::VmRestarted { vm: vm(), from: None, to: host(), attempts: 2 };
     // What happened, and how many alarms stand after it.
     let table: Vec<(Vec<Event>, usize)> = vec![
         (vec![lost("ds1")], 1),
@@ -162,6 +181,20 @@ fn alarms_stand_until_an_event_ends_them() {
         (vec![bad(), protected()], 0),
         (vec![twice(), stopped()], 0),
         (vec![twice(), bad(), waits()], 3),
+        (vec![suspended("ds1"), suspended("ds1")], 1),
+        (vec![suspended("ds1"), resumed()], 0),
+        (vec![suspended("ds1"), disowned("ds2")], 1),
+        (vec![suspended("ds1"), disowned("ds1")], 0),
+        (vec![suspended("ds1"), stepped_down()], 0),
+        (vec![full()], 1),
+        (vec![full(), Event::AdmissionMet], 0),
+        (vec![full(), stepped_down()], 0),
+        // Left running although its guest is mute, it counts as restarted and protected.
+        (vec![mute(false), restarted(), protected()], 1),
+        (vec![mute(true)], 0),
+        (vec![mute(false), stopped()], 0),
+        (vec![mute(false), granted()], 0),
+        (vec![mute(false), stepped_down()], 0),
     ];
     for (events, standing) in table {
         let mut alarms = StandingAlarms::default();
@@ -183,6 +216,15 @@ fn alarms_stand_until_an_event_ends_them() {
         assert!(list.is_sorted_by_key(|alarm| alarm.sequence));
         // A VM that a later owner has placed waits no more, though no event here said so.
         let waiting = list.iter().filter(|alarm| alarm.event.as_ref() == Some(&waits())).count();
-        assert_eq!(alarms.list(&view(id, VmState::Running)).len(), standing - waiting, "{events:?}");
+        let mut later = view(id, VmState::Running);
+        assert_eq!(alarms.list(&later).len(), standing - waiting, "{events:?}");
+        // Neither does any event say so of what an owner elsewhere has ended.
+        later.suspensions.clear();
+        later.objection = None;
+        let settled = |alarm: &&EventRecord| {
+            matches!(alarm.event, Some(Event::ProtectionSuspended { .. } | Event::AdmissionNotMet { .. }))
+        };
+        let settled = list.iter().filter(settled).count();
+        assert_eq!(alarms.list(&later).len(), standing - waiting - settled, "{events:?}");
     }
 }

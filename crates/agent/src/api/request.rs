@@ -127,6 +127,8 @@ fn limit(query: &str) -> Result<usize, (u16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::encode_segment;
+    use mainstay_core::Command;
 
     #[test]
     fn each_path_is_read() {

@@ -1,8 +1,11 @@
 //! What the core hears of VMs, and what libvirt is asked for, over the hypervisor in memory.
 
+mod needs;
+mod orders;
+
 use mainstay_agent::clock;
-use mainstay_agent::vms::{Errand, ImageState, VmNews, Vms};
-use mainstay_core::ids::{DatastoreName, OpId, Token, VmId, XmlId};
+use mainstay_agent::vms::{Destination, Errand, ImageState, Migrations, Mounts, VmNews, Vms};
+use mainstay_core::ids::{DatastoreName, HostId, OpId, Token, VmId, XmlId};
 use mainstay_core::register::{Priority, StopCause};
 use mainstay_core::{Domain, DomainState, Input, Time, VmAction, VmOutcome};
 use mainstay_hypervisor as hv;
@@ -10,6 +13,9 @@ use mainstay_hypervisor::Handle;
 use mainstay_hypervisor::fake::{FakeHypervisor, FakeStorage};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
+
+/// The libvirt of host-2.
+const URI: &str = "qemu+tcp://h2/system";
 
 const VM: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -52,7 +58,12 @@ impl Bench {
         let fake = FakeHypervisor::start(host, FakeStorage::default(), tell).expect("a fake");
         let roots = [("/srv/ds1", "ds1"), ("/srv", "outer"), ("/srv/ds10", "ds10")];
         let datastores = roots.map(|(path, name)| (PathBuf::from(path), DatastoreName::new(name)));
-        let vms = Vms::new(datastores.to_vec());
+        let destination = Destination { uri: URI.into(), data_uri: Some("tcp://10.77.0.2".into()) };
+        let migrations = Migrations {
+            destinations: [(HostId::new("host-2"), destination)].into(),
+            timeout: std::time::Duration::from_secs(60),
+        };
+        let vms = Vms::new(Mounts::new(datastores.to_vec()), migrations);
         let mut bench =
             Bench { vms, stepped: clock::now(), fake, events, inputs: Vec::new(), errands: Vec::new() };
         bench.settle_until(|input| matches!(input, Input::Domains { .. }));
