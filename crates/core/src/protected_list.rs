@@ -333,7 +333,8 @@ impl OwnerList {
         let verdict = decide(&entry, seen.as_ref(), adopter);
         // R45: it had arrived on another host, and was stopped there on purpose before anybody saw it run there.
         let moved = seen.as_ref().is_some_and(HolderSeen::may_have_moved);
-        let verdict = match slot.stopped_elsewhere(side).filter(|_| moved) {
+        let elsewhere = if moved { slot.stopped_elsewhere(side) } else { None };
+        let verdict = match elsewhere {
             Some(cause) if matches!(verdict, Verdict::AwaitMigration(_) | Verdict::Grant { .. }) => {
                 Verdict::SetOff(cause)
             }

@@ -322,7 +322,6 @@ fn rules_are_those_of_the_view() {
 }
 
 #[test]
-#[ignore = "the core forgets at once that a guest has answered, and a VM that is still to be taken from its failed host holds up nobody yet"]
 fn order_of_starts_is_that_of_the_view() {
     let mut view = even(3, 3, "");
     let database = Group { vms: ids(&view, ["vm-3-3"]), ..Group::default() };

@@ -62,8 +62,8 @@ impl Claims {
                 ClaimState::Running
             },
             spec,
-            guest: Guest::Silent,
-            order_failed: None,
+            guest: held.map_or(Guest::Silent, |slot| slot.claim.guest),
+            order_failed: held.and_then(|slot| slot.claim.order_failed.clone()),
         };
         self.put(claim, began, out);
     }

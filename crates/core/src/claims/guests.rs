@@ -43,7 +43,11 @@ impl Claims {
             let readiness = look.map(|look| look.list.settings.readiness(*vm)).unwrap_or_default();
             let commanded = readiness.when == ReadyWhen::CommandSucceeds;
             let wanted = if commanded { Guest::CommandSucceeded } else { Guest::Answers };
-            if slot.claim.guest >= wanted || slot.guest.op.is_some() {
+            if slot.claim.guest >= wanted {
+                slot.guest.due = None;
+                continue;
+            }
+            if slot.guest.op.is_some() {
                 continue;
             }
             let due = *slot.guest.due.get_or_insert_with(|| {

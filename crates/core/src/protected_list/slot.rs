@@ -129,9 +129,11 @@ impl Slot {
         let alive = move |host: &HostId| {
             host != holder && side.states.get(host).is_none_or(|state| *state != HostState::Failed)
         };
-        let shows = |claim: &Claim| claim.vm == self.working.vm && claim.may_be_there(self.working.token);
+        let shows = |list: &PowerOnList| {
+            claim_in(list, self.working.vm).is_some_and(|claim| claim.may_be_there(self.working.token))
+        };
         let others = side.power_on.iter().filter(move |(host, _)| alive(host));
-        others.filter(move |(_, seen)| seen.list.claims.iter().any(shows)).map(|(host, _)| host)
+        others.filter(move |(_, seen)| shows(&seen.list)).map(|(host, _)| host)
     }
 
     /// Why nobody gets a VM that may run where nobody looks, or is arriving somewhere.
@@ -149,8 +151,8 @@ impl Slot {
     pub(super) fn stopped_elsewhere(&self, side: &OwnerSide<'_>) -> Option<StopCause> {
         let shown = |host: &HostId| side.current.contains(host) && !side.dark.contains(host);
         let current = side.power_on.iter().filter(|(host, _)| shown(host));
-        let claims = current.flat_map(|(_, seen)| &seen.list.claims);
-        claims.filter(|claim| claim.vm == self.working.vm && claim.token.is_none()).find_map(|claim| {
+        let claims = current.filter_map(|(_, seen)| claim_in(&seen.list, self.working.vm));
+        claims.filter(|claim| claim.token.is_none()).find_map(|claim| {
             let ClaimState::Stopped { cause } = claim.state else { return None };
             cause.is_intended().then_some(cause)
         })

@@ -153,6 +153,8 @@ impl OwnerList {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         slot.running_since = None;
         let Some(host) = slot.place(places, name, timing, out) else { return };
+        // R77: who waits for it waits from now on.
+        slot.progress.get_or_insert_with(|| Progress::new(out.now)).ready_since = None;
         slot.working.intent = Some(host);
         self.dirty = true;
     }

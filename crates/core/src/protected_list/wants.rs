@@ -31,7 +31,7 @@ impl OwnerList {
     fn note_progress(&mut self, vm: VmId, seen: Option<&HolderSeen<'_>>, now: Time) {
         let readiness = self.settings.readiness(vm);
         let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let Some(progress) = &mut slot.progress else { return };
+        let Some(progress) = slot.progress.as_mut().filter(|_| slot.working.intent.is_none()) else { return };
         let token = slot.working.token;
         let claim = seen.and_then(|seen| seen.claim).filter(|claim| claim.token == Some(token));
         let met = claim.is_some_and(|claim| match readiness.when {
