@@ -12,6 +12,7 @@ use mainstay_api::{EventRecord, Status};
 use mainstay_core::Event;
 use mainstay_core::ids::HostId;
 use mainstay_core::register::OrderKind;
+use mainstay_core::settings::Evacuation;
 use mainstay_core::view::{View, VmState, VmView};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -74,6 +75,16 @@ impl Watch {
             gone: 0,
             misses: 0,
             miss_told: false,
+        })
+    }
+
+    /// Whether the host is being emptied in that way already, or empty.
+    pub fn is_emptied(&self, shutdown: bool, agent: &mut dyn Agent) -> bool {
+        let wanted = if shutdown { Evacuation::ShutDown } else { Evacuation::Migrate };
+        agent.status().is_ok_and(|status| {
+            let mut hosts = status.view.hosts.iter();
+            let host = hosts.find(|host| host.host == self.host);
+            host.and_then(|host| host.maintenance).is_some_and(|(how, _)| how == wanted)
         })
     }
 

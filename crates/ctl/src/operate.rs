@@ -88,13 +88,7 @@ pub fn admission(
             }
             Ok(Exit::Ok)
         }
-        AdmissionCommand::Set(policy) => {
-            let refuse = match policy.strict().wish() {
-                Some(refuse) => refuse,
-                None => agent.status()?.view.settings.admission.refuse,
-            };
-            order(&orders::set_admission(policy, refuse), agent, output)
-        }
+        AdmissionCommand::Set(policy) => order(&orders::set_admission(policy), agent, output),
     }
 }
 
@@ -118,12 +112,19 @@ fn enter(args: &EnterArgs, agent: &mut dyn Agent, output: &mut Output<'_>) -> Re
         return order(&target, agent, output);
     }
     let mut watch = Watch::begin(agent, &args.name)?;
-    if output.json {
+    match agent.order(&target) {
         // Lines of JSON from here on, and so this is one, too.
-        let done = agent.order(&target)?;
-        output.json_line(&done)?;
-    } else {
-        order(&target, agent, output)?;
+        Ok(done) if output.json => output.json_line(&done)?,
+        Ok(done) => output.text(&format!("{}\n", names(agent).in_text(&done.message)))?,
+        Err(Failure::Refused(text)) => {
+            let text = names(agent).in_text(&text);
+            // Whoever has ended the waiting may want to go on with it.
+            if !watch.is_emptied(args.shutdown, agent) {
+                return Err(Failure::Refused(text));
+            }
+            output.message(&format!("note: {text}"));
+        }
+        Err(failure) => return Err(failure),
     }
     watch.until_empty(agent, output)
 }

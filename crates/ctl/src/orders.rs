@@ -100,9 +100,9 @@ pub fn remove_group(name: &str) -> String {
     format!("/v1/groups/{}/remove", encode_segment(name))
 }
 
-/// `admission set`
-pub fn set_admission(policy: &PolicyCommand, refuse: bool) -> String {
-    let policy = match policy {
+/// `admission set`; whether it refuses stays where no wish was uttered.
+pub fn set_admission(command: &PolicyCommand) -> String {
+    let policy = match command {
         PolicyCommand::Proved { failures, .. } => format!("proved&failures={failures}"),
         PolicyCommand::HostFailures { failures, slot_cpu, slot_memory, .. } => {
             let mut text = format!("host-failures&failures={failures}");
@@ -113,7 +113,8 @@ pub fn set_admission(policy: &PolicyCommand, refuse: bool) -> String {
         PolicyCommand::Percentage { cpu, memory, .. } => format!("percentage&cpu={cpu}&memory={memory}"),
         PolicyCommand::FailoverHosts { .. } => "failover-hosts".to_owned(),
     };
-    format!("/v1/admission?policy={policy}&refuse={refuse}")
+    let refuse = command.strict().wish().map_or(String::new(), |refuse| format!("&refuse={refuse}"));
+    format!("/v1/admission?policy={policy}{refuse}")
 }
 
 /// `host failover`

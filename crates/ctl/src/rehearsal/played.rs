@@ -64,7 +64,8 @@ pub fn render(played: &Rehearsed, names: &HostNames, style: &Style) -> String {
         text.push_str("All VMs that take part run in the end.\n");
     }
     if !played.complete {
-        let words = format!("It was not over after {}: this is how it stood then.", offset(played.ended));
+        let words =
+            format!("It was not over after {}: this is how it stood then.", &offset(played.ended)[1..]);
         text.push_str(&format!("{}\n", style.paint(Tone::Warning, &words)));
     }
     for left in &played.left_out {

@@ -36,35 +36,36 @@ fn ordered(line: &str) -> String {
     canned.orders.remove(0)
 }
 
+const ORDERS: [&str; 24] = [
+    "mainstay vm priority web highest",
+    "mainstay vm priority web default",
+    "mainstay vm ready db agent",
+    "mainstay vm ready db running --delay 30s --timeout 1h",
+    "mainstay vm ready db command --command \"/usr/bin/systemctl is-active postgresql\"",
+    "mainstay vm ready db default",
+    "mainstay rule set web-apart must apart --vm web1 --vm \"web, two\"",
+    "mainstay rule set licences should on-hosts --vm db --host h1 --host h2",
+    "mainstay rule remove \"a/b\"",
+    "mainstay group set front --vm web1 --vm web2 --after backends --after dns",
+    "mainstay group set backends --vm db",
+    "mainstay group remove front",
+    "mainstay admission set proved --failures 2 --refuse",
+    "mainstay admission set host-failures --failures 1 --slot-cpu 500 --slot-memory 2048 --warn",
+    "mainstay admission set percentage --cpu 25 --memory 30",
+    "mainstay admission set failover-hosts --refuse",
+    "mainstay host failover h3 on",
+    "mainstay host failover h3 off",
+    "mainstay host confirm-down h1 --yes",
+    "mainstay host maintenance enter h1",
+    "mainstay host maintenance enter h1 --shutdown --force",
+    "mainstay host maintenance leave h1 --bring-back",
+    "mainstay suspend --for 2h",
+    "mainstay resume",
+];
+
 #[test]
 fn each_order_goes_to_its_path() {
-    let lines = [
-        "mainstay vm priority web highest",
-        "mainstay vm priority web default",
-        "mainstay vm ready db agent",
-        "mainstay vm ready db running --delay 30s --timeout 1h",
-        "mainstay vm ready db command --command \"/usr/bin/systemctl is-active postgresql\"",
-        "mainstay vm ready db default",
-        "mainstay rule set web-apart must apart --vm web1 --vm \"web, two\"",
-        "mainstay rule set licences should on-hosts --vm db --host h1 --host h2",
-        "mainstay rule remove \"a/b\"",
-        "mainstay group set front --vm web1 --vm web2 --after backends --after dns",
-        "mainstay group set backends --vm db",
-        "mainstay group remove front",
-        "mainstay admission set proved --failures 2 --refuse",
-        "mainstay admission set host-failures --failures 1 --slot-cpu 500 --slot-memory 2048 --warn",
-        "mainstay admission set percentage --cpu 25 --memory 30",
-        "mainstay admission set failover-hosts --refuse",
-        "mainstay host failover h3 on",
-        "mainstay host failover h3 off",
-        "mainstay host confirm-down h1 --yes",
-        "mainstay host maintenance enter h1",
-        "mainstay host maintenance enter h1 --shutdown --force",
-        "mainstay host maintenance leave h1 --bring-back",
-        "mainstay suspend --for 2h",
-        "mainstay resume",
-    ];
-    let paths: Vec<_> = lines.map(ordered).into();
+    let paths: Vec<_> = ORDERS.map(ordered).into();
     expect![[r#"
         /v1/vms/web/priority?priority=highest
         /v1/vms/web/priority?priority=default
@@ -80,7 +81,7 @@ fn each_order_goes_to_its_path() {
         /v1/groups/front/remove
         /v1/admission?policy=proved&failures=2&refuse=true
         /v1/admission?policy=host-failures&failures=1&slot_cpu=500&slot_memory=2048&refuse=false
-        /v1/admission?policy=percentage&cpu=25&memory=30&refuse=false
+        /v1/admission?policy=percentage&cpu=25&memory=30
         /v1/admission?policy=failover-hosts&refuse=true
         /v1/hosts/h3/failover?keep=true
         /v1/hosts/h3/failover?keep=false
@@ -93,10 +94,12 @@ fn each_order_goes_to_its_path() {
 }
 
 #[test]
-fn whether_admission_control_refuses_stays_when_nothing_is_said() {
-    let mut canned = Canned::with_settings();
-    run(&mut canned, None, "mainstay admission set percentage --cpu 25 --memory 30");
-    assert_eq!(canned.orders, ["/v1/admission?policy=percentage&cpu=25&memory=30&refuse=true"]);
+fn the_agent_understands_each_order() {
+    for line in ORDERS {
+        let path = ordered(line);
+        let read = mainstay_agent::api::ApiRequest::parse("POST", &path);
+        assert!(read.is_ok(), "{line}: {path}: {read:?}");
+    }
 }
 
 #[test]
@@ -314,6 +317,26 @@ fn waiting_for_maintenance_shows_progress_until_the_host_is_empty() {
             stderr| warning: db1 could not migrate from h1 to h2: unsupported configuration: CPU features are missing
         "#]],
     );
+}
+
+#[test]
+fn waiting_goes_on_when_the_host_is_being_emptied_already() {
+    let already = || Canned {
+        refusal: Some("host-1 is in maintenance mode already, or on its way into it"),
+        status: emptying(1, &[("db1", Some(2))]).0,
+        later: std::iter::once(emptying(0, &[])).collect(),
+        ..Canned::healthy()
+    };
+    check(already(), "mainstay host maintenance enter h1 --wait", expect![[r#"
+        1 of 1 VM left: db1 (migrates to h2)
+        h1 (host-1) is empty, and in maintenance mode
+        stderr| note: h1 is in maintenance mode already, or on its way into it
+        stderr| Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.
+    "#]]);
+    check(already(), "mainstay host maintenance enter h1 --wait --shutdown", expect![[r#"
+        stderr| error: h1 is in maintenance mode already, or on its way into it
+        exit 1
+    "#]]);
 }
 
 #[test]

@@ -230,7 +230,7 @@ fn a_played_rehearsal_tells_what_becomes_of_each_vm() {
         h2 (host-2)  0           1          -
 
         4 VMs do not run well in the end.
-        It was not over after +600.0 s: this is how it stood then.
+        It was not over after 600.0 s: this is how it stood then.
         old takes no part: it is off
         Assumed: hosts have isolation addresses
         Times are expectations, not promises: they follow from the cluster's own time-outs and from typical times of libvirt and storage,
@@ -252,7 +252,8 @@ fn a_played_rehearsal_tells_what_becomes_of_each_vm() {
         thawed  h1    h1  2.0 s     is frozen for a while, then
                                     goes on
         up      h1    h1  -         stays up
-        web     h1    h2  64.2 s    runs again at +64.2 s"#]].assert_eq(narrow.split("\n\n").nth(1).expect("the VMs"));
+        web     h1    h2  64.2 s    runs again at +64.2 s"#]]
+    .assert_eq(narrow.split("\n\n").nth(1).expect("the VMs"));
 }
 
 #[test]
