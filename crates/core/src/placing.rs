@@ -56,7 +56,12 @@ pub(crate) enum Place {
     /// This host, when others are ready.
     Later(HostId, Arc<str>),
     /// None.
-    Nowhere(Refusals),
+    Nowhere {
+        /// Why, host by host.
+        refusals: Refusals,
+        /// The hosts that rules and devices leave to it are down: it can only wait for them.
+        orphaned: bool,
+    },
 }
 
 /// What the VMs that want a host get.
@@ -129,8 +134,17 @@ fn note_left_out(scene: &Scene, plan: &Plan, placed: &mut Placed) {
     for left in &plan.left_out {
         let Some(vm) = scene.vm(&left.vm) else { continue };
         let why = left.why.iter().map(|(host, why)| (host.clone().into(), why.to_string().into()));
-        placed.places.insert(vm, Place::Nowhere(why.collect()));
+        let place = Place::Nowhere { refusals: why.collect(), orphaned: is_orphaned(&left.why) };
+        placed.places.insert(vm, place);
     }
+}
+
+/// Whether it is tied to some hosts, and all of them are down.
+fn is_orphaned(why: &[(placement::Name, placement::Refusal)]) -> bool {
+    use placement::Refusal;
+    let tied = |why: &Refusal| matches!(why, Refusal::HostRule(_) | Refusal::Device(_));
+    let down = |why: &Refusal| matches!(why, Refusal::Unusable(_) | Refusal::Maintenance | Refusal::Failed);
+    why.iter().any(|(_, why)| tied(why)) && why.iter().all(|(_, why)| tied(why) || down(why))
 }
 
 /// Puts a plan into order: who goes now, and who waits for whom.
@@ -206,6 +220,9 @@ pub(crate) fn guest_shows(guest: Guest, wanted: crate::settings::ReadyWhen) -> b
         ReadyWhen::CommandSucceeds => guest == Guest::CommandSucceeded,
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// How long a rehearsal is good for before it is made again although something small changed.
 pub(crate) const REHEARSAL_PAUSE: Span = Span::from_secs(2);

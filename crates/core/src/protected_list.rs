@@ -452,9 +452,19 @@ impl OwnerList {
     }
 
     /// Entries on disk with why they wait.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&Entry, Option<&Refusals>)> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&Entry, Option<(&Refusals, Wait)>)> {
         self.slots.values().filter_map(|slot| {
-            Some((slot.durable.as_ref()?, slot.waits.as_ref().map(|waits| &waits.reasons)))
+            let kind = |waits: &slot::Waits| match (
+                waits.orphaned,
+                slot.others_told.is_some(),
+                slot.running_since,
+            ) {
+                (true, _, _) => Wait::Orphaned,
+                (false, true, _) => Wait::ForOthers,
+                (false, false, Some(_)) => Wait::ToMove,
+                (false, false, None) => Wait::ForHost,
+            };
+            Some((slot.durable.as_ref()?, slot.waits.as_ref().map(|waits| (&waits.reasons, kind(waits)))))
         })
     }
 
@@ -477,6 +487,19 @@ impl OwnerList {
         let suspension = self.suspension.as_ref().map(|suspended| suspended.deadline(now));
         self.slots.values().filter_map(due).chain(suspension).min()
     }
+}
+
+/// What a VM waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// A host that can take it.
+    ForHost,
+    /// One of the hosts that alone may run it, and that are down.
+    Orphaned,
+    /// Others, that start before it.
+    ForOthers,
+    /// It runs, and can't be moved away.
+    ToMove,
 }
 
 /// Whether it brings a VM back, or prepares for it.

@@ -6,6 +6,8 @@ use crate::election::Standing;
 use crate::host_liveness::HostState;
 use crate::ids::{Epoch, HostId};
 use crate::machine::Core;
+use crate::placing::Refusals;
+use crate::protected_list::Wait;
 use crate::register::{Claim, ClaimState, Desired, Entry, IsolationResponse, OrderKind};
 use crate::settings::Evacuation;
 use crate::time::Time;
@@ -159,9 +161,7 @@ fn datastore_view(core: &Core, datastore: &Datastore, now: Time) -> DatastoreVie
 
 fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
     let entries: Vec<(Entry, Option<String>)> = match &datastore.list {
-        Some(list) => {
-            list.entries().map(|(entry, waits)| (entry.clone(), waits.map(|waits| reasons(waits)))).collect()
-        }
+        Some(list) => list.entries().map(|(entry, waits)| (entry.clone(), waits.map(reasons))).collect(),
         None => {
             let look = datastore.look.as_ref().map(|look| look.list.entries.as_slice());
             look.unwrap_or_default().iter().map(|entry| (entry.clone(), None)).collect()
@@ -276,9 +276,15 @@ fn notes(
     notes
 }
 
-fn reasons(waits: &[(HostId, alloc::sync::Arc<str>)]) -> String {
+fn reasons((waits, kind): (&Refusals, Wait)) -> String {
     let each: Vec<String> = waits.iter().map(|(host, reason)| alloc::format!("{host}: {reason}")).collect();
-    alloc::format!("no host can take it ({})", each.join("; "))
+    let what = match kind {
+        Wait::ForHost => "no host can take it",
+        Wait::Orphaned => "orphaned, the hosts that alone may run it are down",
+        Wait::ForOthers => "waits for others",
+        Wait::ToMove => "can't be moved away",
+    };
+    alloc::format!("{what} ({})", each.join("; "))
 }
 
 fn vm_state(entry: &Entry, claim: Option<&ClaimState>, holder: Option<HostState>, own: bool) -> VmState {

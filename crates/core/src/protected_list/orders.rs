@@ -77,9 +77,9 @@ impl OwnerList {
         }
         let what = match (how, places.remove(&vm)) {
             (Some(Evacuation::Migrate), Some(Place::Go(to))) => OrderKind::Migrate(to),
-            (Some(Evacuation::Migrate), Some(Place::Nowhere(reasons))) => {
+            (Some(Evacuation::Migrate), Some(Place::Nowhere { refusals: reasons, orphaned })) => {
                 // On show; no alarm, since it runs.
-                slot.waits = Some(slot::Waits { reasons, tell_at: Time(u64::MAX), told: true });
+                slot.waits = Some(slot::Waits { reasons, tell_at: Time(u64::MAX), told: true, orphaned });
                 return;
             }
             (Some(Evacuation::ShutDown), _) if out.now >= slot.order_again => OrderKind::ShutDown,

@@ -48,6 +48,8 @@ pub(super) struct Waits {
     pub(super) reasons: Refusals,
     pub(super) tell_at: Time,
     pub(super) told: bool,
+    /// All hosts that may run it are down.
+    pub(super) orphaned: bool,
 }
 
 impl Slot {
@@ -161,8 +163,11 @@ impl Slot {
     /// The VM waits, for these reasons.
     pub(super) fn wait(&mut self, reasons: Refusals, vm: VmName, timing: &Timing, out: &mut Out<'_>) {
         let tell_at = out.now + timing.network_timeout();
-        let waits = self.waits.get_or_insert(Waits { reasons: Vec::new(), tell_at, told: false });
+        let waits =
+            self.waits.get_or_insert(Waits { reasons: Vec::new(), tell_at, told: false, orphaned: false });
         waits.reasons = reasons;
+        waits.orphaned = false;
+        self.others_told = None;
         if !waits.told && out.now >= waits.tell_at {
             waits.told = true;
             out.event(Event::VmWaitsForHost { vm, reasons: waits.reasons.clone() });
@@ -219,11 +224,19 @@ impl Slot {
                     self.others_told = Some(because.clone());
                 }
                 let tell_at = Time(u64::MAX);
-                self.waits = Some(Waits { reasons: alloc::vec![(host, because)], tell_at, told: false });
+                self.waits = Some(Waits {
+                    reasons: alloc::vec![(host, because)],
+                    tell_at,
+                    told: false,
+                    orphaned: false,
+                });
                 None
             }
-            Place::Nowhere(refusals) => {
+            Place::Nowhere { refusals, orphaned } => {
                 self.wait(refusals, name, timing, out);
+                if let Some(waits) = &mut self.waits {
+                    waits.orphaned = orphaned;
+                }
                 None
             }
         }
