@@ -236,7 +236,16 @@ fn described(vm: &VmView, names: &HostNames) -> String {
         Some(OrderKind::Migrate(to)) => format!("migrates to {}", names.short(to)),
         Some(OrderKind::ShutDown) => "is asked to shut down".to_owned(),
         Some(OrderKind::StartElsewhere) => "is to be started elsewhere".to_owned(),
-        None => vm.note.as_ref().map_or_else(|| "waits".to_owned(), |note| names.in_text(note)),
+        None => {
+            let note = vm.note.as_ref().map(|note| names.in_text(note));
+            // Without a grant it is on no protected list, and nobody will move it.
+            match (vm.token, note) {
+                (None, Some(note)) => format!("not protected, move or stop it yourself: {note}"),
+                (None, None) => "not protected, move or stop it yourself".to_owned(),
+                (Some(_), Some(note)) => note,
+                (Some(_), None) => "waits".to_owned(),
+            }
+        }
     };
     format!("{} ({what})", clean(&vm.name))
 }

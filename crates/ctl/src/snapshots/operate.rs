@@ -285,10 +285,12 @@ fn emptied() -> Canned {
         7,
         &[("db1", Some(2)), ("db2", Some(3)), ("db3", None), ("db4", None), ("db5", None), ("db6", None)],
     );
-    let mut waits = emptying(2, &[("db1", None)]);
+    let mut waits = emptying(3, &[("db1", None), ("scratch", None)]);
     if let Ok(status) = &mut waits.0 {
         status.view.vms[0].note =
             Some("no host can take it: host-2: 1,024 MiB free, 2,048 MiB needed".to_owned());
+        status.view.vms[1].token = None;
+        status.view.vms[1].note = Some("its first disk is on none of the cluster's datastores".to_owned());
     }
     waits.1 = vec![failed()];
     let lost: Later = (Err("the primary does not answer; try again in a few seconds"), Vec::new());
@@ -309,7 +311,7 @@ fn waiting_for_maintenance_shows_progress_until_the_host_is_empty() {
         expect![[r#"
             h3 has done /v1/hosts/h1/maintenance/enter?how=migrate&force=false
             7 of 7 VMs left: db1 (migrates to h2), db2 (migrates to h3), db3 (waits), db4 (waits), db5 (waits), 1 more and 1 that Mainstay does not protect: move or stop it yourself
-            2 of 7 VMs left: db1 (no host can take it: h2: 1,024 MiB free, 2,048 MiB needed) and 1 that Mainstay does not protect: move or stop it yourself
+            3 of 7 VMs left: db1 (no host can take it: h2: 1,024 MiB free, 2,048 MiB needed), scratch (not protected, move or stop it yourself: its first disk is on none of the cluster's datastores) and 1 that Mainstay does not protect: move or stop it yourself
             1 of 7 VMs left: db1 (migrates to h3)
             h1 (host-1) is empty, and in maintenance mode
             stderr| Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.
@@ -327,16 +329,24 @@ fn waiting_goes_on_when_the_host_is_being_emptied_already() {
         later: std::iter::once(emptying(0, &[])).collect(),
         ..Canned::healthy()
     };
-    check(already(), "mainstay host maintenance enter h1 --wait", expect![[r#"
+    check(
+        already(),
+        "mainstay host maintenance enter h1 --wait",
+        expect![[r#"
         1 of 1 VM left: db1 (migrates to h2)
         h1 (host-1) is empty, and in maintenance mode
         stderr| note: h1 is in maintenance mode already, or on its way into it
         stderr| Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.
-    "#]]);
-    check(already(), "mainstay host maintenance enter h1 --wait --shutdown", expect![[r#"
+    "#]],
+    );
+    check(
+        already(),
+        "mainstay host maintenance enter h1 --wait --shutdown",
+        expect![[r#"
         stderr| error: h1 is in maintenance mode already, or on its way into it
         exit 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -347,7 +357,7 @@ fn waiting_for_maintenance_as_json_is_one_line_each() {
         expect![[r#"
             {"message":"host-3 has done /v1/hosts/h1/maintenance/enter?how=migrate&force=false"}
             {"host":"host-1","left":7,"of":7,"vms":[{"name":"db1","order":{"migrate":"host-2"},"note":null},{"name":"db2","order":{"migrate":"host-3"},"note":null},{"name":"db3","order":null,"note":null},{"name":"db4","order":null,"note":null},{"name":"db5","order":null,"note":null},{"name":"db6","order":null,"note":null}]}
-            {"host":"host-1","left":2,"of":7,"vms":[{"name":"db1","order":null,"note":"no host can take it: host-2: 1,024 MiB free, 2,048 MiB needed"}]}
+            {"host":"host-1","left":3,"of":7,"vms":[{"name":"db1","order":null,"note":"no host can take it: host-2: 1,024 MiB free, 2,048 MiB needed"},{"name":"scratch","order":null,"note":"its first disk is on none of the cluster's datastores"}]}
             {"host":"host-1","left":1,"of":7,"vms":[{"name":"db1","order":{"migrate":"host-3"},"note":null}]}
             {"host":"host-1","left":0,"of":7,"vms":[]}
             stderr| Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.
