@@ -160,7 +160,7 @@ impl Election {
         }
     }
 
-    fn stand(&mut self, reason: &str, timing: &Timing, out: &mut Out<'_>) -> Turn {
+    pub(crate) fn stand(&mut self, reason: &str, timing: &Timing, out: &mut Out<'_>) -> Turn {
         let was_primary = self.is_primary();
         if was_primary {
             out.event(Event::SteppedDown { reason: Arc::from(reason) });

@@ -331,6 +331,10 @@ impl Core {
             .filter(|peer| peer.state == HostState::Connected && !maintenance.contains_key(&peer.host));
         let reached = members.filter_map(|peer| Some(peer.heartbeat.as_ref()?.datastores.len() as u32));
         let best_member = reached.max().unwrap_or(0);
+        if self.retires(best_member, out.now) {
+            let turn = self.election.stand("this host enters maintenance mode", &self.config.timing, out);
+            return self.on_turn(turn, out);
+        }
         let outsiders: Vec<HostId> = self
             .peers
             .values()
@@ -341,6 +345,18 @@ impl Core {
         let slow = self.config.datastores.len() > self.config.heartbeat_datastores.count as usize;
         let turn = self.election.on_tick(&rank, (best_member, slow), owned, &outsiders, &timing, out);
         self.on_turn(turn, out);
+    }
+
+    /// R79: a primary that enters maintenance hands over when that is on disk and somebody else is there.
+    fn retires(&self, best_member: u32, now: Time) -> bool {
+        let owned = |datastore: &&Datastore| datastore.ownership.epoch(now).is_some();
+        let mut lists =
+            self.datastores.values().filter(owned).filter_map(|datastore| datastore.list.as_ref());
+        self.election.is_primary()
+            && self.settings.maintenance.contains_key(&self.config.me)
+            && best_member > 0
+            && self.pending.is_empty()
+            && lists.all(|list| list.has_written(self.settings.revision))
     }
 
     /// Says once that the agent has begun, when the first datastore has told whether the host rebooted.

@@ -65,11 +65,11 @@ impl Core {
 
     pub(super) fn review(&mut self, out: &mut Out<'_>) {
         self.share_settings();
-        self.note_relevant(out.now);
         let due = self.due_for_review(out.now);
         if due.is_empty() {
             return;
         }
+        self.note_relevant(out.now);
         let (me, timing) = (self.config.me.clone(), self.config.timing);
         let anchored = self.isolation.is_anchored(&timing, out.now);
         let isolation_response = self.config.isolation_response;

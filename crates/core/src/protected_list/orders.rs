@@ -17,6 +17,11 @@ impl OwnerList {
         let holder = entry.holder.as_ref()?;
         let how = self.settings.maintenance.get(holder).copied();
         let slot = self.slots.get_mut(&vm)?;
+        // R79: the next primary moves what runs here.
+        let other = |room: &Candidate| room.unusable.is_none() && room.host != *side.me;
+        if holder == side.me && side.candidates.iter().any(other) {
+            return None;
+        }
         let reachable = side.states.get(holder) == Some(&HostState::Connected) || holder == side.me;
         if how != Some(Evacuation::Migrate) || entry.order.is_some() || now < slot.order_again || !reachable {
             return None;
