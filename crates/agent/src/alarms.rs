@@ -63,7 +63,12 @@ impl StandingAlarms {
     /// VM that a later owner placed, say).
     pub fn list(&self, view: &View) -> Vec<EventRecord> {
         let settled = |vm: &VmId| {
-            view.vms.iter().find(|known| known.vm == *vm).is_some_and(|known| known.state != VmState::Waiting)
+            let state = view.vms.iter().find(|known| known.vm == *vm).map(|known| known.state);
+            match state {
+                Some(VmState::Running | VmState::Starting | VmState::Frozen | VmState::Off) => true,
+                // Unknown: it is its failed host's yet, for want of another.
+                Some(VmState::Waiting | VmState::Unknown) | None => false,
+            }
         };
         let mut list: Vec<EventRecord> = self
             .standing

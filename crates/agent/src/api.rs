@@ -27,7 +27,7 @@ pub use socket::{ApiError, Listener, bind};
 use crate::config::Member;
 use crate::driver::{Looked, Question};
 use crate::journal::Journal;
-use crate::net::{BODY_BYTES_MAX, Net};
+use crate::net::Net;
 use crate::vms::Mounts;
 use forward::Envelope;
 use mainstay_api::{Done, EventPage, EventRecord, Local, Problem, Status};
@@ -123,16 +123,7 @@ impl Service {
             }
             Err(error) => Err(Refusal::new(400, format!("a forwarded request can't be read: {error}"))),
         };
-        let encoded = forward::encode_answer(&finish(answer));
-        if encoded.len() <= BODY_BYTES_MAX {
-            return encoded;
-        }
-        let (size, most) = (encoded.len() >> 10, BODY_BYTES_MAX >> 10);
-        let error = format!(
-            "the answer has {size} KiB, and agents send each other {most} KiB at most: ask on {0} itself, without a --host",
-            self.me.name
-        );
-        forward::encode_answer(&finish(Err(Refusal::new(507, error))))
+        forward::encode_fitting(&finish(answer), &self.me.name)
     }
 
     async fn answer(

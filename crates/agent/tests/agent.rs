@@ -278,6 +278,51 @@ fn two_hosts_elect_one_primary_that_answers_for_both_and_hands_over_when_it_stop
 }
 
 #[test]
+fn a_host_in_maintenance_is_emptied_by_migration_and_takes_no_start() {
+    let world = World::new(2);
+    let hosts: Vec<Host> =
+        (1..=2).map(|n| Host::start(world.config(n, &format!("s{n}"))).expect("it starts")).collect();
+    hosts[0].fake.reaches("qemu+ssh://h2/system", &hosts[1].fake);
+    hosts[1].fake.reaches("qemu+ssh://h1/system", &hosts[0].fake);
+    let uuid = hosts[0].fake.user_defines(&world.xml()).expect("defined");
+    hosts[0].fake.user_starts(uuid).expect("started");
+    hosts[0].wait_for_vm("protected", VmState::Running, true);
+    // libvirt asks on the host on which the VM is to be started.
+    let hook = |host: &Host| {
+        let xml = world.xml().into_bytes();
+        host.client.post_body::<Done>("/v1/hook?operation=prepare", xml)
+    };
+    let both =
+        |status: &Status| status.complete && status.view.hosts.iter().all(|host| host.capacity.is_some());
+    hosts[1].wait("both are known", both);
+    hook(&hosts[1]).expect("nothing speaks against it");
+
+    let done: Done = hosts[0].client.post("/v1/hosts/h1/maintenance/enter").expect("done");
+    assert!(done.message.starts_with("host-1 is being emptied"), "{}", done.message);
+    hosts[0].wait("empty", |status| {
+        status.complete
+            && status.view.hosts.iter().any(|host| matches!(host.maintenance, Some((_, 0))))
+            && status.view.vms.iter().any(|vm| vm.host.as_ref().is_some_and(|on| on.as_str() == "host-2"))
+    });
+    assert_eq!(hosts[0].fake.state_of(uuid), None);
+    assert_eq!(hosts[1].fake.state_of(uuid), Some(hv::DomainState::Running));
+    let refusal = hook(&hosts[0]).expect_err("in maintenance").to_string();
+    assert_eq!(refusal, "host-1 is in maintenance mode: it takes no VMs");
+
+    hosts[0].client.post::<Done>("/v1/hosts/h1/maintenance/leave?bring_back=true").expect("done");
+    hosts[0].wait("back", |status| {
+        status.complete
+            && status.view.vms.iter().any(|vm| vm.host.as_ref().is_some_and(|on| on.as_str() == "host-1"))
+    });
+    assert_eq!(hosts[0].fake.state_of(uuid), Some(hv::DomainState::Running));
+    let rehearsal: mainstay_api::Rehearsal = hosts[0].client.get_patiently("/v1/rehearsal").expect("plans");
+    let plan = rehearsal.rehearsed.hosts.iter().find(|plan| plan.host.as_str() == "host-1").expect("a plan");
+    let placed: Vec<(&str, &str)> = plan.placed.iter().map(|vm| (&*vm.name, vm.to.as_str())).collect();
+    assert_eq!(placed, [("web", "host-2")]);
+    assert_eq!(rehearsal.revision, 2, "the maintenance, and its end");
+}
+
+#[test]
 fn a_second_agent_on_this_host_or_with_this_hosts_id_elsewhere_is_refused() {
     let world = World::new(1);
     let _host = Host::start(world.config(1, "s1")).expect("it starts");

@@ -1,8 +1,8 @@
 //! Requests from agent to agent: a small JSON envelope each way.
 
 use super::Answer;
-use crate::net::Net;
-use mainstay_api::EventRecord;
+use crate::net::{BODY_BYTES_MAX, Net};
+use mainstay_api::{EventRecord, Problem};
 use mainstay_core::ids::HostId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,7 +41,20 @@ impl Envelope {
     }
 }
 
-pub(super) fn encode_answer(answer: &Answer) -> Vec<u8> {
+/// One that is too large for the transport becomes a refusal that says what to do.
+pub(super) fn encode_fitting(answer: &Answer, me: &str) -> Vec<u8> {
+    let encoded = encode_answer(answer);
+    if encoded.len() <= BODY_BYTES_MAX {
+        return encoded;
+    }
+    let (size, most) = (encoded.len() >> 10, BODY_BYTES_MAX >> 10);
+    let error = format!(
+        "the answer has {size} KiB, and agents send each other {most} KiB at most: ask on {me} itself, without --host"
+    );
+    encode_answer(&(507, serde_json::to_value(Problem { error }).unwrap_or_default()))
+}
+
+fn encode_answer(answer: &Answer) -> Vec<u8> {
     // A `Value` always serializes; an empty answer is refused by the asker.
     serde_json::to_vec(&Reply { status: answer.0, body: answer.1.clone() }).unwrap_or_default()
 }
