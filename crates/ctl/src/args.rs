@@ -173,7 +173,8 @@ impl ClusterCommand {
                 ),
             )
             | ClusterCommand::Vm(
-                VmCommand::Protect { ask, .. }
+                VmCommand::Show { ask, .. }
+                | VmCommand::Protect { ask, .. }
                 | VmCommand::Unprotect { ask, .. }
                 | VmCommand::Set(VmSetArgs { ask, .. })
                 | VmCommand::Priority(VmPriorityArgs { ask, .. })
@@ -258,6 +259,14 @@ pub enum VmCommand {
         /// Only VMs of this host (name or id; it need not be up)
         #[arg(id = "of", long = "host", value_name = "HOST")]
         host: Option<String>,
+    },
+    /// Show all that is known and set about a VM
+    Show {
+        /// Which agent to ask.
+        #[command(flatten)]
+        ask: AskArgs,
+        /// The VM, by name or UUID
+        name: String,
     },
     /// Protect a VM: it is restarted elsewhere when its host fails
     Protect {

@@ -6,7 +6,7 @@ use crate::events::Filter;
 use crate::exit::{Exit, Failure};
 use crate::style::Style;
 use crate::words::{HostNames, clean};
-use crate::{datastores, events, hosts, operate, orders, rehearsal, show, status, vms};
+use crate::{datastores, events, hosts, operate, orders, rehearsal, show, status, vm_details, vms};
 use mainstay_agent::api::IsolationOrder;
 use mainstay_api::{Done, EventPage, EventRecord};
 use mainstay_core::ids::HostId;
@@ -176,6 +176,17 @@ fn run_vm(command: &VmCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -
                 };
                 let table = vms::list(&chosen, &answer.view.settings, &names, &output.style);
                 output.table(chosen.is_empty(), &empty, table)?;
+            }
+            return Ok(Exit::Ok);
+        }
+        VmCommand::Show { name, .. } => {
+            let answer = agent.status()?;
+            let vm = vm_details::find(&answer.view, name)?;
+            if output.json {
+                output.json(&vms::json(&[vm], &answer.view.settings)[0])?;
+            } else {
+                let names = HostNames(answer.host_names.clone());
+                output.text(&vm_details::render(vm, &answer.view, &names, &output.style))?;
             }
             return Ok(Exit::Ok);
         }

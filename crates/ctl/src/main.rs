@@ -26,6 +26,7 @@ mod simulate;
 mod snapshots;
 mod status;
 mod style;
+mod vm_details;
 mod vms;
 mod words;
 

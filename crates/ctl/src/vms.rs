@@ -29,7 +29,8 @@ pub fn state_word(state: VmState) -> &'static str {
     }
 }
 
-fn tone(state: VmState) -> Tone {
+/// How much a state is to catch the eye.
+pub fn tone(state: VmState) -> Tone {
     match state {
         VmState::Running => Tone::Plain,
         VmState::Off => Tone::Faint,
@@ -54,7 +55,7 @@ pub fn seconds(span: Span) -> String {
 }
 
 /// What applies to the VM, and whether that is the VM's own.
-fn if_isolated(vm: &VmView) -> String {
+pub fn if_isolated(vm: &VmView) -> String {
     let words = response_words(vm.isolation_response, Some(vm.shutdown_timeout));
     let timeout_counts = vm.isolation_response == IsolationResponse::ShutDown;
     if vm.isolation_response_own || (timeout_counts && vm.shutdown_timeout_own) {
@@ -90,7 +91,7 @@ pub fn json<'a>(vms: &[&'a VmView], settings: &'a Settings) -> Vec<VmJson<'a>> {
 }
 
 /// The priority that counts, and whether it was set for this VM.
-fn priority(vm: &VmView, settings: &Settings) -> String {
+pub fn priority(vm: &VmView, settings: &Settings) -> String {
     let priority = settings.priority(vm.vm, vm.priority);
     let own = settings.vms.get(&vm.vm).is_some_and(|own| own.priority.is_some());
     if own { format!("{priority}, own") } else { priority.to_string() }
@@ -105,7 +106,7 @@ fn note(vm: &VmView, settings: &Settings, names: &HostNames) -> String {
 }
 
 /// `ready when its guest agent answers, 30 s later`
-fn ready_words(readiness: &Readiness) -> String {
+pub fn ready_words(readiness: &Readiness) -> String {
     let mut words = match (readiness.when, &readiness.command) {
         (ReadyWhen::Started, _) => "ready when started".to_owned(),
         (ReadyWhen::Running, _) => "ready when running".to_owned(),

@@ -90,6 +90,90 @@ fn vm_list_shows_orders_own_priorities_and_readiness() {
 }
 
 #[test]
+fn vm_show_has_all_that_is_known_and_set() {
+    check(
+        Canned::with_settings(),
+        "mainstay vm show web",
+        expect![[r#"
+        VM           web (00000000-0000-0000-0000-000000000001)
+        State        running
+        Host         h1 (host-1)
+        Protected    yes
+        Note         migrates to h2
+        Asked to     migrate to h2 (host-2)
+        Priority     high, own
+        Counts as    ready when started
+        Group        front, starts after backends
+        Rule         web-apart: should apart old, 00000000-0000-0000-0000-000000000063
+        If isolated  leave
+        Datastore    nfs1
+        Size         2 GiB, 2 vCPUs
+        Grant        7.1
+    "#]],
+    );
+    check(
+        Canned::with_settings(),
+        "mainstay vm show 00000000-0000-0000-0000-000000000002",
+        expect![[r#"
+        VM           db (00000000-0000-0000-0000-000000000002)
+        State        running
+        Host         h2 (host-2)
+        Protected    yes
+        Priority     medium
+        Counts as    ready when this succeeds in its guest: /usr/bin/systemctl is-active postgresql, 30 s later, waited for 900 s at most
+        Group        backends
+        Rule         licences: must on-hosts h1, h2
+        If isolated  leave
+        Datastore    nfs1
+        Size         2 GiB, 2 vCPUs
+        Grant        7.2
+    "#]],
+    );
+    check(
+        Canned::host_failed(),
+        "mainstay vm show big",
+        expect![[r#"
+        VM           big (00000000-0000-0000-0000-000000000004)
+        State        waiting
+        Host         -
+        Protected    no
+        Note         no host can take it: h2 has 39 GiB free, it needs 96 GiB
+        Priority     highest
+        Counts as    ready when started
+        If isolated  leave
+        Datastore    nfs1
+        Size         96 GiB, 2 vCPUs
+        Grant        7.4
+    "#]],
+    );
+    let json = run(&mut Canned::with_settings(), None, "mainstay vm show db --json");
+    let vm: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(vm["readiness"]["delay"], 30_000_000);
+}
+
+#[test]
+fn vm_show_of_none_and_of_two() {
+    check(
+        Canned::with_settings(),
+        "mainstay vm show nobody",
+        expect![[r#"
+            stderr| error: there is no VM of the name or UUID 'nobody': `mainstay vm list` shows all
+            exit 1
+        "#]],
+    );
+    let mut canned = Canned::with_settings();
+    canned.status_mut().view.vms[2].name = "web".into();
+    check(
+        canned,
+        "mainstay vm show web",
+        expect![[r#"
+        stderr| error: 2 VMs are called web: say which by its UUID, 00000000-0000-0000-0000-000000000001 or 00000000-0000-0000-0000-000000000003
+        exit 1
+    "#]],
+    );
+}
+
+#[test]
 fn rule_list() {
     check(
         Canned::with_settings(),
