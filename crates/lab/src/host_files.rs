@@ -8,7 +8,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::config::{LabConfig, Net};
+use crate::agent::find_binary;
+use crate::config::{DatastoreKind, LabConfig, Net};
 use crate::error::{At, Result};
 
 /// Directories that each host has for itself, as (name in the host's directory, place in the host).
@@ -31,6 +32,16 @@ namespaces = [ ]
 cgroup_controllers = [ ]
 stdio_handler = \"file\"
 ";
+
+/// libvirt's hook, as it is documented for users.
+const HOOK: &str = include_str!("../../../docs/libvirt-hook-qemu");
+
+/// The hook of the lab's hosts: there `mainstay` is not installed, but lies where it was built.
+fn hook_script(binary: &Path) -> String {
+    let dir = binary.parent().unwrap_or(Path::new("/")).display().to_string();
+    let (first, rest) = HOOK.split_once('\n').unwrap_or((HOOK, ""));
+    format!("{first}\nPATH='{}':$PATH\n{rest}", dir.replace('\'', r"'\''"))
+}
 
 fn libvirtd_conf(host: usize) -> String {
     // host_uuid: taken from the machine, all hosts' would be the same, and libvirt takes them for one host.
@@ -87,6 +98,10 @@ uri = \"qemu:///system\"
 [timing]
 preset = \"{}\"
 
+[migration]
+uri = \"qemu+tcp://{{host}}/system\"
+unsafe = {}
+
 [api]
 socket = \"/run/mainstay/agent.sock\"
 
@@ -97,6 +112,8 @@ log = \"{}/guard.log\"
 format = \"json\"
 ",
         config.timing,
+        // What libvirt takes for a local file system is one and the same directory for all hosts of a lab.
+        config.datastores.iter().any(|d| d.kind == DatastoreKind::Local),
         config.host_dir(host).display()
     );
     text
@@ -178,6 +195,13 @@ pub(crate) fn write_host(config: &LabConfig, host: usize, key: &str) -> Result<(
     write("init.sh", &init_script(config, host))?;
     write("etc-libvirt/qemu.conf", QEMU_CONF)?;
     write("etc-libvirt/libvirtd.conf", &libvirtd_conf(host))?;
+    if let Ok(binary) = find_binary(config) {
+        let path = dir.join("etc-libvirt/hooks/qemu.d");
+        fs::create_dir_all(&path).at("create", &path)?;
+        write("etc-libvirt/hooks/qemu.d/mainstay", &hook_script(&binary))?;
+        let path = path.join("mainstay");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).at("make executable", &path)?;
+    }
     write("etc-mainstay/agent.toml", &agent_toml(config, host))?;
     let path = dir.join("etc-mainstay/cluster.key");
     fs::write(&path, format!("{key}\n")).at("write", &path)?;
@@ -206,6 +230,15 @@ mod tests {
         assert_eq!(text.matches("[[peer]]").count(), 2);
         let (top, table) = (text.find("state_dir").unwrap(), text.find('[').unwrap());
         assert!(top < table, "state_dir must come before the first table");
+    }
+
+    #[test]
+    fn the_hook_finds_the_program_that_the_lab_runs() {
+        let script = hook_script(Path::new("/home/o'brien/target/mainstay"));
+        let mut lines = script.lines();
+        assert_eq!(lines.next(), Some("#!/bin/sh"));
+        assert_eq!(lines.next(), Some(r"PATH='/home/o'\''brien/target':$PATH"));
+        assert!(script.contains("mainstay hook \"$@\""), "{script}");
     }
 
     #[test]

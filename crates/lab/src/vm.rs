@@ -29,6 +29,27 @@ pub struct VmOptions {
     pub autostart: bool,
     /// Whether its disk is marked as shareable, which switches QEMU's image lock off.
     pub shareable: bool,
+    /// Its restart priority, in its metadata: `highest` to `lowest`, or `disabled`.
+    pub priority: Option<String>,
+    /// CPU that it must have of its host, in its metadata. The lab's guest hardly uses any.
+    pub cpu_mhz: Option<u64>,
+}
+
+impl VmOptions {
+    /// What is said to Mainstay in the VM's definition.
+    fn metadata(&self) -> String {
+        let priority = self.priority.as_ref().map_or(String::new(), |p| format!(" priority='{p}'"));
+        let cpu = self.cpu_mhz.map_or(String::new(), |mhz| format!(" cpu_mhz='{mhz}'"));
+        if priority.is_empty() && cpu.is_empty() {
+            return String::new();
+        }
+        format!(
+            "
+  <metadata>
+    <mainstay:vm xmlns:mainstay='https://mainstay/1'{priority}><mainstay:reservation{cpu}/></mainstay:vm>
+  </metadata>"
+        )
+    }
 }
 
 impl Default for VmOptions {
@@ -40,6 +61,8 @@ impl Default for VmOptions {
             start: true,
             autostart: false,
             shareable: false,
+            priority: None,
+            cpu_mhz: None,
         }
     }
 }
@@ -135,12 +158,13 @@ impl Lab {
     pub fn domain_xml(&self, vm: &str, options: &VmOptions) -> Result<String> {
         let disk = self.disk_path_in_host(vm)?;
         let (uuid, memory, disk) = (uuid_of(vm), options.memory_mib, disk.display());
+        let metadata = options.metadata();
         let shareable = if options.shareable { "<shareable/>" } else { "" };
         // error_policy stop: a guest whose datastore fails is paused, as people configure it, instead of seeing errors.
         Ok(format!(
             "<domain type='qemu'>
   <name>{vm}</name>
-  <uuid>{uuid}</uuid>
+  <uuid>{uuid}</uuid>{metadata}
   <memory unit='MiB'>{memory}</memory>
   <vcpu>1</vcpu>
   <os><type arch='x86_64' machine='pc'>hvm</type><boot dev='hd'/></os>
@@ -321,6 +345,15 @@ impl Lab {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metadata_holds_what_is_set_and_is_left_out_when_nothing_is() {
+        assert_eq!(VmOptions::default().metadata(), "");
+        let options = VmOptions { priority: Some("high".into()), cpu_mhz: Some(500), ..VmOptions::default() };
+        let text = options.metadata();
+        assert!(text.contains("xmlns:mainstay='https://mainstay/1' priority='high'"), "{text}");
+        assert!(text.contains("<mainstay:reservation cpu_mhz='500'/>"), "{text}");
+    }
 
     #[test]
     fn uuids_follow_from_names_and_are_well_formed() {

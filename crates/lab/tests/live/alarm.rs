@@ -23,6 +23,12 @@ pub enum Alarm {
     Storm,
     /// Any VM.
     WaitsForHost,
+    /// Of any datastore.
+    Suspended,
+    /// Not all VMs would come back after another failure.
+    Admission,
+    /// TEMPORARY
+    ActiveTwice,
 }
 
 impl Alarm {
@@ -33,7 +39,10 @@ impl Alarm {
             }
             (Alarm::Frozen(name), Event::VmFrozen { vm }) => *vm.name == **name,
             (Alarm::Storm, Event::StormSuspected { .. })
-            | (Alarm::WaitsForHost, Event::VmWaitsForHost { .. }) => true,
+            | (Alarm::WaitsForHost, Event::VmWaitsForHost { .. })
+            | (Alarm::Suspended, Event::ProtectionSuspended { .. })
+            | (Alarm::ActiveTwice, Event::VmActiveTwice { .. })
+            | (Alarm::Admission, Event::AdmissionNotMet { .. }) => true,
             (Alarm::Failed(h), Event::HostStateChanged { host, to: HostState::Failed, .. })
             | (
                 Alarm::AgentUnreachable(h),
@@ -56,9 +65,32 @@ impl Alarm {
                 | Alarm::Frozen(_)
                 | Alarm::GuardLost(_)
                 | Alarm::Storm
-                | Alarm::WaitsForHost,
+                | Alarm::WaitsForHost
+                | Alarm::Suspended
+                | Alarm::Admission
+                | Alarm::ActiveTwice,
                 _,
             ) => false,
+        }
+    }
+}
+
+impl Alarm {
+    /// While it stands, fewer hosts are there than usual.
+    pub fn takes_a_host_away(&self) -> bool {
+        match self {
+            Alarm::Failed(_) | Alarm::AgentUnreachable(_) | Alarm::Isolated(_) | Alarm::DatastoreLost(_) => {
+                true
+            }
+            Alarm::RegisterUnreadable(_)
+            | Alarm::NotProtectable(_)
+            | Alarm::Frozen(_)
+            | Alarm::GuardLost(_)
+            | Alarm::Storm
+            | Alarm::WaitsForHost
+            | Alarm::Suspended
+            | Alarm::ActiveTwice
+            | Alarm::Admission => false,
         }
     }
 }

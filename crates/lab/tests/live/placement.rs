@@ -1,0 +1,249 @@
+//! Where VMs come back and in which order: as the rehearsal has it, the highest priorities first and, if not all find room, only those.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use mainstay_api::Rehearsal;
+use mainstay_core::view::{VmState, VmView};
+use mainstay_core::{Event, HostPlan};
+use mainstay_lab::{DatastoreConfig, VmOptions};
+
+use crate::support::{Alarm, Boots, Cluster, Setup, alarms, calm, id};
+use crate::watch::Watch;
+
+/// The VMs of the order, in the waves in which they must come; and how their definitions are.
+const WAVES: [(&str, &[&str]); 4] =
+    [("highest", &["dns"]), ("high", &["db1", "db2"]), ("high", &["app"]), ("low", &["batch"])];
+
+/// VMs that want much CPU, in percent of a host's; on which host they begin.
+const BIG: [(&str, &str, u64, usize); 7] = [
+    ("c1", "highest", 19, 1),
+    ("c2", "high", 19, 1),
+    ("c3", "medium", 19, 1),
+    ("c4", "low", 19, 1),
+    ("c5", "lowest", 19, 1),
+    ("half", "lowest", 55, 2),
+    ("most", "lowest", 70, 3),
+];
+
+fn define(c: &Cluster, host: usize, vm: &str, priority: &str, cpu_mhz: Option<u64>) {
+    let options = VmOptions { priority: Some(priority.into()), cpu_mhz, ..VmOptions::default() };
+    c.lab.define_vm(host, vm, &options).expect("a VM");
+}
+
+/// What a host's processors have in all, as its libvirt says.
+fn cpu_mhz(c: &Cluster) -> u64 {
+    let info = c.host(1).virsh(&["nodeinfo"]).expect("nodeinfo");
+    let number = |name: &str| -> u64 {
+        let line = info.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name}: {info}"));
+        line.split_whitespace().find_map(|word| word.parse().ok()).expect("a number")
+    };
+    number("CPU(s):") * number("CPU frequency:")
+}
+
+/// The plan for a host's failure, as soon as it knows so many VMs of it.
+fn plan_for(c: &Cluster, host: usize, vms: usize) -> HostPlan {
+    c.wait_for("the rehearsal to know the VMs", || {
+        let rehearsal: Rehearsal = c.client(2).get("/v1/rehearsal").ok()?;
+        let plan = rehearsal.rehearsed.hosts.into_iter().find(|plan| plan.host == id(host))?;
+        (plan.placed.len() + plan.left_out.len() == vms).then_some(plan)
+    })
+}
+
+/// Asserts that each VM of the plan runs where the plan has it.
+fn assert_followed(c: &Cluster, plan: &HostPlan) {
+    for placed in &plan.placed {
+        let hosts = c.lab.hosts_running(&placed.name).expect("the runners");
+        assert_eq!(
+            hosts.into_iter().map(id).collect::<Vec<_>>(),
+            [placed.to.clone()],
+            "{placed:?}\n{}",
+            c.story()
+        );
+    }
+}
+
+fn booted(watch: &Watch, vms: &[&str], since: Instant) -> Option<Vec<Duration>> {
+    vms.iter().map(|vm| watch.booted(vm, since)).collect()
+}
+
+fn seconds(times: &[Duration]) -> (f64, f64) {
+    let of = |time: Option<&Duration>| time.map_or(0.0, Duration::as_secs_f64);
+    (of(times.iter().min()), of(times.iter().max()))
+}
+
+/// Each wave's guests tick only when those of the wave before do, and by the agents' events it is so too.
+fn assert_order(c: &Cluster, watch: &Watch, began: Instant) {
+    let mut before = 0.0;
+    let mut started_before = 0.0;
+    for (index, (_, vms)) in WAVES.iter().enumerate() {
+        let (first, last) = seconds(&booted(watch, vms, began).expect("they have booted"));
+        let started: Vec<f64> = vms
+            .iter()
+            .map(|name| {
+                let of_it = |e: &Event| matches!(e, Event::VmStarted { vm, .. } if *vm.name == **name);
+                c.when(of_it).unwrap_or_else(|| panic!("{name} was not started\n{}", c.story())).0
+            })
+            .collect();
+        eprintln!("figure: wave_{} first={first:.2} last={last:.2}", index + 1);
+        assert!(first > before, "wave {index} ticked before the one before it\n{}", c.story());
+        let first_started = started.iter().copied().fold(f64::MAX, f64::min);
+        assert!(first_started > started_before, "wave {index} started too early\n{}", c.story());
+        before = last;
+        started_before = started.iter().copied().fold(0.0, f64::max);
+    }
+}
+
+fn in_order(c: &mut Cluster) {
+    c.step("priorities, a group that waits, ready conditions", calm(), |c| {
+        for (priority, vms) in WAVES {
+            for vm in vms {
+                // `dns` has it from its metadata, the others from the command line.
+                let of_xml = if priority == "highest" { priority } else { "medium" };
+                define(c, 1, vm, of_xml, None);
+            }
+        }
+        define(c, 1, "spare", "disabled", None);
+        c.wait("all to be known", || {
+            c.status().is_some_and(|s| s.view.vms.iter().filter(|v| v.protected).count() >= 5)
+        });
+        for (priority, vms) in &WAVES[1..] {
+            for vm in *vms {
+                c.done(1, &["vm", "priority", vm, priority]);
+            }
+        }
+        for vm in WAVES.iter().flat_map(|(_, vms)| *vms) {
+            c.done(2, &["vm", "ready", vm, "running"]);
+        }
+        c.done(3, &["group", "set", "db", "--vm", "db1", "--vm", "db2"]);
+        c.done(3, &["group", "set", "app", "--vm", "app", "--after", "db"]);
+        let why = c.refused(3, &["group", "set", "db", "--vm", "db1", "--vm", "db2", "--after", "app"]);
+        assert!(why.contains("app") && why.contains("db"), "the circle is named: {why}");
+        let why = c.refused(1, &["vm", "priority", "app", "highest"]);
+        assert!(why.contains("app"), "a higher priority can't wait for a lower one: {why}");
+        eprintln!("  refused: {}", why.trim());
+    });
+
+    c.step(
+        "the host of them all fails: they come back in order, where the plan has them",
+        alarms(&[Alarm::Failed(1)]),
+        |c| {
+            let before = c.boots();
+            let plan = plan_for(c, 1, 5);
+            assert!(plan.left_out.is_empty(), "{plan:?}");
+            let wave = |name: &str| plan.placed.iter().find(|p| &*p.name == name).map(|p| p.wave);
+            for (index, (_, vms)) in WAVES.iter().enumerate() {
+                for vm in *vms {
+                    assert_eq!(wave(vm), Some(index as u32 + 1), "{vm}: {plan:?}");
+                }
+            }
+            eprintln!("{}", c.done(2, &["rehearse", "--host", "h1"]));
+            c.watched(|watch| {
+                let began = Instant::now();
+                c.power_off(1);
+                for (_, vms) in WAVES {
+                    c.wait("the wave", || booted(watch, vms, began).is_some());
+                }
+                assert_order(c, watch, began);
+                let all: Vec<&str> = WAVES.iter().flat_map(|(_, vms)| *vms).copied().collect();
+                watch.figure("in_order", began, 1, &all);
+            });
+            assert_followed(c, &plan);
+            c.settle(&["spare"]);
+            let moved = WAVES.iter().flat_map(|(_, vms)| *vms).map(ToString::to_string).collect();
+            c.assert_restarted_once(&before, &moved);
+            let given_up = |e: &Event| matches!(e, Event::OrderGivenUp { .. });
+            assert!(!c.seen(given_up), "{}", c.story());
+        },
+    );
+}
+
+/// Those VMs that run, and how often each has booted more than before.
+fn came_back(c: &Cluster, before: &Boots) -> BTreeMap<String, u32> {
+    let grew = |(vm, boots): (String, u32)| (boots > before[&vm]).then(|| (vm.clone(), boots - before[&vm]));
+    c.boots().into_iter().filter_map(grew).collect()
+}
+
+fn over_full(c: &mut Cluster) {
+    let perhaps = crate::support::returning(&[1]).perhaps(&[Alarm::Admission]);
+    c.step("it returns, and VMs come that do not all fit on two hosts", perhaps, |c| {
+        c.power_on(1);
+        c.settle(&["spare"]);
+        let mhz = cpu_mhz(c);
+        for (vm, priority, percent, host) in BIG {
+            define(c, host, vm, priority, Some(mhz * percent / 100));
+        }
+        c.settle(&["spare"]);
+        // Admission control only warns: it says who would not come back.
+        let said = c.wait_for("admission control to object", || {
+            Some(c.done(2, &["admission", "show"])).filter(|said| said.contains("c5"))
+        });
+        eprintln!("{said}");
+        let why = c.refused(2, &["host", "maintenance", "enter", "h1"]);
+        eprintln!("  refused: {}", why.trim());
+        assert!(why.contains("c5") && why.contains("MHz"), "{why}");
+    });
+
+    let expected = alarms(&[Alarm::Failed(1), Alarm::WaitsForHost]).perhaps(&[Alarm::Admission]);
+    c.step("it fails again: the highest come back, the others are named with what they lack", expected, |c| {
+        let before = c.boots();
+        let plan = plan_for(c, 1, 5);
+        let names = |vms: &[&str]| -> BTreeSet<String> { vms.iter().map(ToString::to_string).collect() };
+        let left: BTreeSet<String> = plan.left_out.iter().map(|vm| vm.name.to_string()).collect();
+        assert_eq!(left, names(&["c4", "c5"]), "{plan:?}");
+        c.watched(|watch| {
+            let began = Instant::now();
+            c.power_off(1);
+            c.wait("the highest", || booted(watch, &["c1", "c2", "c3"], began).is_some());
+            for vm in ["c4", "c5"] {
+                let view = c.wait_for("the others to wait", || {
+                    let waits = |v: &VmView| v.note.as_ref().is_some_and(|note| note.contains("no host can take it"));
+                    c.vm_view(vm).filter(waits)
+                });
+                assert!(matches!(view.state, VmState::Waiting | VmState::Unknown), "{view:?}");
+                let note = view.note.unwrap_or_default();
+                eprintln!("  {vm}: {note}");
+                assert!(note.contains("host-2") && note.contains("host-3") && note.contains("MHz"), "{note}");
+            }
+            let waits = |e: &Event| matches!(e, Event::VmWaitsForHost { vm, reasons } if &*vm.name == "c5" && reasons.len() >= 2);
+            c.wait("an alarm that names them", || c.seen(waits));
+            c.wait("it to stand", || {
+                let Some(status) = c.status() else { return false };
+                let stands = |wanted: &&str| status.alarms.iter().any(|a| a.text.starts_with(*wanted));
+                ["c4 waits", "c5 waits"].iter().all(stands)
+            });
+            watch.figure("over_full", began, 1, &["c1", "c2", "c3"]);
+        });
+        assert_followed(c, &plan);
+        // Ten beats of another VM: eight rounds of everything that agents do.
+        c.lab.wait_for_beats("half", 10, crate::support::LONG).expect("it beats");
+        let back: BTreeSet<String> = came_back(c, &before).into_keys().collect();
+        assert_eq!(back, names(&["c1", "c2", "c3"]), "{}", c.story());
+    });
+
+    c.step(
+        "it returns: the others run at once",
+        crate::support::returning(&[1]).perhaps(&[Alarm::Admission]),
+        |c| {
+            let before = c.boots();
+            c.watched(|watch| {
+                let began = Instant::now();
+                c.power_on(1);
+                c.settle(&["spare"]);
+                watch.figure("room_again", began, 1, &["c4", "c5"]);
+            });
+            let back: BTreeSet<String> = came_back(c, &before).into_keys().collect();
+            assert_eq!(back, ["c4", "c5"].map(String::from).into(), "{}", c.story());
+        },
+    );
+}
+
+#[test]
+fn three_hosts_come_back_in_order_and_the_highest_when_room_is_short() {
+    let datastores = vec![DatastoreConfig::local("ds1")];
+    let setup = Setup { vms: &[], timing: "swift", datastores, ..Setup::default() };
+    let Some(mut c) = Cluster::up(setup) else { return };
+    in_order(&mut c);
+    over_full(&mut c);
+    c.down();
+}
