@@ -117,6 +117,7 @@ fn raises(event: &Event) -> Option<Key> {
         Event::AdmissionNotMet { .. } => Some(Key::Admission),
         Event::VmNotVerified { vm, .. } => Some(Key::NotVerified(vm.id)),
         Event::AgentStarted { .. }
+        | Event::VmVerified { .. }
         | Event::ElectionStarted { .. }
         | Event::BecamePrimary { .. }
         | Event::FollowsPrimary { .. }
@@ -211,6 +212,7 @@ fn ends(event: &Event, key: &Key) -> bool {
             Event::VmStopped { .. }
             | Event::VmUnprotected { .. }
             | Event::VmGranted { .. }
+            | Event::VmVerified { .. }
             | Event::VmNotVerified { .. } => is_about(event, *id),
             // From here on this host hears no more of the VM.
             other => matches!(other, Event::SteppedDown { .. }),

@@ -139,6 +139,8 @@ pub struct Vms {
     next_pending: u64,
     /// When libvirt was last asked for everything, and answered: what was not known then did not exist.
     complete: Option<Time>,
+    /// What libvirt last said of this host, and how many domains ran when the core was last told.
+    host: Option<(hv::HostInfo, u32)>,
     /// Counts for the API.
     pub counters: Counters,
 }
@@ -167,6 +169,7 @@ impl Vms {
             pending: BTreeMap::new(),
             next_pending: 0,
             complete: None,
+            host: None,
             counters: Counters::default(),
         }
     }
@@ -224,6 +227,22 @@ impl Vms {
             VmNews::ReadAgain(uuid) => self.submit(Pending::Read(now), hv::Op::Read { uuid }, errands),
             VmNews::OffersAgain(round) => self.ask_offers_again(round, errands),
         }
+        self.recount(inputs);
+    }
+
+    /// libvirt tells of the host only now and then. Whether a host is empty, people wait for.
+    fn recount(&mut self, inputs: &mut Vec<Input>) {
+        let Some((info, told)) = &self.host else { return };
+        if self.running() != *told {
+            let info = info.clone();
+            inputs.push(Input::Capacity(self.capacity(info)));
+        }
+    }
+
+    /// How many domains are there, protected or not.
+    fn running(&self) -> u32 {
+        let running = |known: &&Known| !matches!(known.domain.state, DomainState::Stopped(_));
+        u32::try_from(self.known.values().filter(running).count()).unwrap_or(u32::MAX)
     }
 
     fn submit(&mut self, pending: Pending, operation: hv::Op, errands: &mut Vec<Errand>) {
@@ -241,7 +260,10 @@ impl Vms {
                 tracing::info!(why, "libvirt is lost");
                 inputs.push(Input::HypervisorLost);
             }
-            hv::Event::HostInfo(info) => inputs.push(Input::Capacity(self.capacity(&info))),
+            hv::Event::HostInfo(info) => {
+                let capacity = self.capacity(info);
+                inputs.push(Input::Capacity(capacity));
+            }
             hv::Event::Snapshot { as_of, domains, unanswered, strays, complete } => {
                 for silent in &unanswered {
                     tracing::debug!(vm = silent.name, why = silent.why, "libvirt does not tell about it");
@@ -317,17 +339,18 @@ impl Vms {
         }
     }
 
-    fn capacity(&self, info: &hv::HostInfo) -> Capacity {
-        let total = info.memory_bytes >> 20;
-        let running = |known: &&Known| !matches!(known.domain.state, DomainState::Stopped(_));
-        Capacity {
+    fn capacity(&mut self, info: hv::HostInfo) -> Capacity {
+        let (total, domains) = (info.memory_bytes >> 20, self.running());
+        let capacity = Capacity {
             memory_mib: total,
             memory_free_mib: observe::memory_available_mib()
                 .unwrap_or(info.memory_free_bytes >> 20)
                 .min(total),
             cpus: info.cpus,
-            domains: u32::try_from(self.known.values().filter(running).count()).unwrap_or(u32::MAX),
-        }
+            domains,
+        };
+        self.host = Some((info, domains));
+        capacity
     }
 }
 

@@ -402,6 +402,13 @@ pub enum Event {
         /// It is ended there and started elsewhere. Otherwise it is left running.
         again: bool,
     },
+    /// Its guest agent answers after all.
+    VmVerified {
+        /// The VM.
+        vm: VmName,
+        /// Where it runs.
+        host: HostId,
+    },
     /// A host is being emptied for maintenance.
     MaintenanceBegun {
         /// The host.
@@ -498,6 +505,7 @@ impl Event {
             | Event::TimingAgrees { .. }
             | Event::SettingsChanged { .. }
             | Event::VmWaitsForOthers { .. }
+            | Event::VmVerified { .. }
             | Event::MaintenanceBegun { .. }
             | Event::MaintenanceReached { .. }
             | Event::MaintenanceLeft { .. }
@@ -579,6 +587,7 @@ impl Event {
             | Event::VmWaitsForOthers { vm, .. }
             | Event::OrderGivenUp { vm }
             | Event::VmNotVerified { vm, .. }
+            | Event::VmVerified { vm, .. }
             | Event::VmOrdered { vm, .. }
             | Event::VmOrderFailed { vm, .. }
             | Event::VmCopyRemoved { vm, .. } => Some(vm),

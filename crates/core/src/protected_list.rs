@@ -360,7 +360,7 @@ impl OwnerList {
         if suspended && restarts(&verdict) {
             // R71.
             let reasons = alloc::vec![(side.me.clone(), "protection is suspended".into())];
-            return slot.wait(reasons, name, side.timing, out);
+            return slot.wait(reasons, Wait::Suspended, name, side.timing, out);
         }
         match verdict {
             // Frozen, or being stopped for isolation: it is there all the same.
@@ -373,7 +373,7 @@ impl OwnerList {
                         "protection was suspended and it was told not to freeze its VMs, so that they may run on; it can't be \
                          asked: when you have seen to it that it is down, say so (mainstay host confirm-down {holder})"
                     );
-                    slot.wait(alloc::vec![(holder, why.into())], name, side.timing, out);
+                    slot.wait(alloc::vec![(holder, why.into())], Wait::ForSight, name, side.timing, out);
                 }
             }
             Verdict::Runs => self.on_runs(vm, &entry, seen.as_ref(), places, side, name, out),
@@ -395,10 +395,10 @@ impl OwnerList {
                     let reason = alloc::format!("{cause}, and was not seen anywhere").into();
                     self.grant_anew(vm, reason, side, places, name, out);
                 } else {
-                    slot.wait(slot.unseen(side), name, side.timing, out);
+                    slot.wait(slot.unseen(side), Wait::ForSight, name, side.timing, out);
                 }
             }
-            Verdict::AwaitSight => slot.wait(slot.unseen(side), name, side.timing, out),
+            Verdict::AwaitSight => slot.wait(slot.unseen(side), Wait::ForSight, name, side.timing, out),
             Verdict::Intend => self.intend(vm, places, name, side.timing, out),
             Verdict::IntendTo(host) => {
                 slot.working.intent = Some(host);
@@ -454,17 +454,8 @@ impl OwnerList {
     /// Entries on disk with why they wait.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&Entry, Option<(&Refusals, Wait)>)> {
         self.slots.values().filter_map(|slot| {
-            let kind = |waits: &slot::Waits| match (
-                waits.orphaned,
-                slot.others_told.is_some(),
-                slot.running_since,
-            ) {
-                (true, _, _) => Wait::Orphaned,
-                (false, true, _) => Wait::ForOthers,
-                (false, false, Some(_)) => Wait::ToMove,
-                (false, false, None) => Wait::ForHost,
-            };
-            Some((slot.durable.as_ref()?, slot.waits.as_ref().map(|waits| (&waits.reasons, kind(waits)))))
+            let waits = slot.waits.as_ref().map(|waits| (&waits.reasons, waits.kind));
+            Some((slot.durable.as_ref()?, waits))
         })
     }
 
@@ -490,7 +481,7 @@ impl OwnerList {
 }
 
 /// What a VM waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Wait {
     /// A host that can take it.
     ForHost,
@@ -500,6 +491,10 @@ pub(crate) enum Wait {
     ForOthers,
     /// It runs, and can't be moved away.
     ToMove,
+    /// Until it is known that it runs nowhere.
+    ForSight,
+    /// The end of a suspension.
+    Suspended,
 }
 
 /// Whether it brings a VM back, or prepares for it.

@@ -249,11 +249,37 @@ pub struct HostOffers {
     pub cpu_mhz: u64,
 }
 
+/// So many of them, in words.
+pub(crate) fn counted(number: u32, what: &str) -> alloc::string::String {
+    let plural = if number == 1 { "" } else { "s" };
+    alloc::format!("{number} {what}{plural}")
+}
+
+/// A length of time that a person typed, as a person would say it.
+pub(crate) fn in_words(span: Span) -> alloc::string::String {
+    let seconds = span.0.div_ceil(1_000_000);
+    match seconds {
+        0..120 => alloc::format!("{seconds} s"),
+        120..7_200 => alloc::format!("{} min", seconds.div_ceil(60)),
+        _ => {
+            let minutes = seconds.div_ceil(60);
+            let rest = minutes % 60;
+            if rest == 0 {
+                alloc::format!("{} h", minutes / 60)
+            } else {
+                alloc::format!("{} h {rest} min", minutes / 60)
+            }
+        }
+    }
+}
+
 impl fmt::Display for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.policy {
-            Policy::Proved { failures } => write!(f, "proved for {failures} failed hosts")?,
-            Policy::HostFailures { tolerated, .. } => write!(f, "slots for {tolerated} failed hosts")?,
+            Policy::Proved { failures } => write!(f, "proved for {}", counted(*failures, "failed host"))?,
+            Policy::HostFailures { tolerated, .. } => {
+                write!(f, "slots for {}", counted(*tolerated, "failed host"))?;
+            }
             Policy::Percentage { cpu, memory } => {
                 write!(f, "{cpu} % of CPU and {memory} % of memory kept free")?;
             }

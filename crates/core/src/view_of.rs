@@ -160,8 +160,11 @@ fn datastore_view(core: &Core, datastore: &Datastore, now: Time) -> DatastoreVie
 }
 
 fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
-    let entries: Vec<(Entry, Option<String>)> = match &datastore.list {
-        Some(list) => list.entries().map(|(entry, waits)| (entry.clone(), waits.map(reasons))).collect(),
+    let entries: Vec<(Entry, Option<(String, Wait)>)> = match &datastore.list {
+        Some(list) => list
+            .entries()
+            .map(|(entry, waits)| (entry.clone(), waits.map(|waits| (reasons(waits), waits.1))))
+            .collect(),
         None => {
             let look = datastore.look.as_ref().map(|look| look.list.entries.as_slice());
             look.unwrap_or_default().iter().map(|entry| (entry.clone(), None)).collect()
@@ -188,6 +191,13 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
                 }
             });
             let state = vm_state(&entry, claim, holder_state, own);
+            // It does not run: a host is all that it wants.
+            let placeless = waits
+                .as_ref()
+                .is_some_and(|(_, kind)| matches!(kind, Wait::ForHost | Wait::Orphaned | Wait::ForOthers));
+            let gone = holder_state == Some(HostState::Failed) && placeless;
+            let state = if gone { VmState::Waiting } else { state };
+            let waits = waits.map(|(text, _)| text);
             let notes = notes(core, &entry, waits, state, claim, holder_state.unwrap_or_default());
             VmView {
                 vm: entry.vm,
@@ -283,6 +293,8 @@ fn reasons((waits, kind): (&Refusals, Wait)) -> String {
         Wait::Orphaned => "orphaned, the hosts that alone may run it are down",
         Wait::ForOthers => "waits for others",
         Wait::ToMove => "can't be moved away",
+        Wait::ForSight => "is not restarted yet",
+        Wait::Suspended => "is not restarted",
     };
     alloc::format!("{what} ({})", each.join("; "))
 }

@@ -63,6 +63,7 @@ fn names_host(event: &Event, wanted: &HostId) -> bool {
             host == wanted || matches!(order, OrderKind::Migrate(to) if to == wanted)
         }
         Event::VmNotVerified { host, .. }
+        | Event::VmVerified { host, .. }
         | Event::MaintenanceBegun { host, .. }
         | Event::MaintenanceReached { host }
         | Event::MaintenanceLeft { host } => host == wanted,

@@ -1,6 +1,7 @@
 //! The events in words.
 
 use super::*;
+use crate::settings::{counted, in_words};
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,8 +71,11 @@ impl fmt::Display for Event {
                 f,
                 "{vm} runs on {host}, but its guest agent does not answer, and did not on another host: look at its console"
             ),
+            Event::VmVerified { vm, host } => {
+                write!(f, "the guest agent of {vm} on {host} answers after all")
+            }
             Event::MaintenanceBegun { host, vms } => {
-                write!(f, "{host} is being emptied for maintenance: {vms} VMs run on it")
+                write!(f, "{host} is being emptied for maintenance: {} on it", counted(*vms, "VM"))
             }
             Event::MaintenanceReached { host } => write!(f, "{host} is empty: in maintenance mode"),
             Event::MaintenanceLeft { host } => {
@@ -89,7 +93,8 @@ impl fmt::Display for Event {
             },
             Event::ProtectionSuspended { datastore, left } => write!(
                 f,
-                "protection of the VMs of {datastore} is suspended for {left}: no restart, no isolation response, no freeze"
+                "protection of the VMs of {datastore} is suspended for {}: no restart, no isolation response, no freeze",
+                in_words(*left)
             ),
             Event::ProtectionResumed { datastore, reason } => {
                 write!(f, "protection of the VMs of {datastore} goes on: {reason}")

@@ -6,13 +6,18 @@ use super::*;
 use crate::ids::VmId;
 use crate::placing::{Scene, admission_control, shortened};
 use crate::register::VmSpec;
-use crate::settings::{Evacuation, Group, Policy, Rule, RuleKind, Strength};
+use crate::settings::{Evacuation, Group, Policy, Rule, RuleKind, Strength, counted, in_words};
 use crate::time::Span;
 use mainstay_placement as placement;
 use placement::{Change, PROOF_WORK, Proposal};
 
 /// A suspension may last so long at most: a forgotten one must end.
 const SUSPENSION_MAX: Span = Span::from_secs(7 * 24 * 3_600);
+
+/// "3 VMs are".
+fn moved(number: u32) -> String {
+    alloc::format!("{} {}", counted(number, "VM"), if number == 1 { "is" } else { "are" })
+}
 
 impl Core {
     /// Finds a VM on the datastores that this host owns.
@@ -263,7 +268,9 @@ impl Core {
         }
         let serves = |other: &&HostId| *other != host && !self.settings.maintenance.contains_key(*other);
         if !force && !self.peers.keys().chain([&self.config.me]).any(|other| serves(&other)) {
-            return Err(String::from("all other hosts are in maintenance mode already"));
+            return Err(String::from(
+                "no other host is there to take over: it is the only one, or all others are in maintenance mode (--force)",
+            ));
         }
         let mut warning = None;
         if how == Evacuation::Migrate {
@@ -283,9 +290,11 @@ impl Core {
         out.event(Event::MaintenanceBegun { host: host.clone(), vms });
         let mut answer = match how {
             Evacuation::Migrate => {
-                alloc::format!("{host} is being emptied: {vms} VMs are to be live-migrated")
+                alloc::format!("{host} is being emptied of {} by live migration", counted(vms, "VM"))
             }
-            Evacuation::ShutDown => alloc::format!("{host} is being emptied: {vms} VMs are to be shut down"),
+            Evacuation::ShutDown => {
+                alloc::format!("{host} is being emptied of {}, which are shut down", counted(vms, "VM"))
+            }
         };
         if let Some(warning) = warning {
             answer.push_str(&alloc::format!("; warning: {warning}"));
@@ -329,7 +338,7 @@ impl Core {
         }
         out.event(Event::MaintenanceLeft { host: host.clone() });
         let answer = if bring_back {
-            alloc::format!("{host} takes VMs again; {back} VMs are moved back to it")
+            alloc::format!("{host} takes VMs again; {} moved back to it", moved(back))
         } else {
             alloc::format!("{host} takes VMs again; nothing is moved back to it")
         };
@@ -341,7 +350,9 @@ impl Core {
     pub(super) fn suspend(&mut self, length: Span, out: &mut Out<'_>) -> Result<Asked, String> {
         if length == Span::ZERO || length > SUSPENSION_MAX {
             return Err(alloc::format!(
-                "protection can be suspended for up to {SUSPENSION_MAX}, not for {length}"
+                "protection can be suspended for up to {}, not for {}",
+                in_words(SUSPENSION_MAX),
+                in_words(length)
             ));
         }
         let mut any = false;
@@ -361,7 +372,8 @@ impl Core {
             ));
         }
         let answer = alloc::format!(
-            "protection is suspended for {length}; failovers in progress are completed first (see the status)"
+            "protection is suspended for {}; failovers in progress are completed first (see the status)",
+            in_words(length)
         );
         Ok(Asked::Later(Until::Suspension, answer))
     }

@@ -82,9 +82,10 @@ impl OwnerList {
         }
         let what = match (how, places.remove(&vm)) {
             (Some(Evacuation::Migrate), Some(Place::Go(to))) => OrderKind::Migrate(to),
-            (Some(Evacuation::Migrate), Some(Place::Nowhere { refusals: reasons, orphaned })) => {
+            (Some(Evacuation::Migrate), Some(Place::Nowhere { refusals: reasons, .. })) => {
                 // On show; no alarm, since it runs.
-                slot.waits = Some(slot::Waits { reasons, tell_at: Time(u64::MAX), told: true, orphaned });
+                slot.waits =
+                    Some(slot::Waits { reasons, tell_at: Time(u64::MAX), told: true, kind: Wait::ToMove });
                 return;
             }
             (Some(Evacuation::ShutDown), _) if out.now >= slot.order_again => OrderKind::ShutDown,

@@ -1,6 +1,7 @@
 //! One VM of the list: its entry on disk, the entry as it is to be, and what the owner remembers of it.
 
 use super::*;
+use crate::settings::in_words;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ pub(super) struct Slot {
     pub(super) progress: Option<Progress>,
     /// Its guest agent is waited for until then.
     pub(super) verify_by: Option<Time>,
+    /// It was told that its guest agent does not answer.
+    pub(super) mute: bool,
     /// What it waits for besides a host, as it was told.
     pub(super) others_told: Option<Arc<str>>,
     /// The last order that failed: not given again before then.
@@ -48,8 +51,8 @@ pub(super) struct Waits {
     pub(super) reasons: Refusals,
     pub(super) tell_at: Time,
     pub(super) told: bool,
-    /// All hosts that may run it are down.
-    pub(super) orphaned: bool,
+    /// For what.
+    pub(super) kind: Wait,
 }
 
 impl Slot {
@@ -75,6 +78,7 @@ impl Slot {
             failed_token: None,
             progress,
             verify_by: None,
+            mute: false,
             others_told: None,
             order_again: Time(0),
             bring_back: false,
@@ -161,12 +165,18 @@ impl Slot {
     }
 
     /// The VM waits, for these reasons.
-    pub(super) fn wait(&mut self, reasons: Refusals, vm: VmName, timing: &Timing, out: &mut Out<'_>) {
+    pub(super) fn wait(
+        &mut self,
+        reasons: Refusals,
+        kind: Wait,
+        vm: VmName,
+        timing: &Timing,
+        out: &mut Out<'_>,
+    ) {
         let tell_at = out.now + timing.network_timeout();
-        let waits =
-            self.waits.get_or_insert(Waits { reasons: Vec::new(), tell_at, told: false, orphaned: false });
+        let waits = self.waits.get_or_insert(Waits { reasons: Vec::new(), tell_at, told: false, kind });
         waits.reasons = reasons;
-        waits.orphaned = false;
+        waits.kind = kind;
         self.others_told = None;
         if !waits.told && out.now >= waits.tell_at {
             waits.told = true;
@@ -210,7 +220,7 @@ impl Slot {
         match places.remove(&name.id)? {
             // Of those that can take it, no other is left in this round.
             Place::Go(host) if self.tried.contains(&host) => {
-                self.wait(self.failures_told(out.now), name, timing, out);
+                self.wait(self.failures_told(out.now), Wait::ForHost, name, timing, out);
                 None
             }
             Place::Go(host) => {
@@ -228,15 +238,13 @@ impl Slot {
                     reasons: alloc::vec![(host, because)],
                     tell_at,
                     told: false,
-                    orphaned: false,
+                    kind: Wait::ForOthers,
                 });
                 None
             }
             Place::Nowhere { refusals, orphaned } => {
-                self.wait(refusals, name, timing, out);
-                if let Some(waits) = &mut self.waits {
-                    waits.orphaned = orphaned;
-                }
+                let kind = if orphaned { Wait::Orphaned } else { Wait::ForHost };
+                self.wait(refusals, kind, name, timing, out);
                 None
             }
         }
@@ -287,7 +295,7 @@ impl Slot {
         let left = self.next_try.since(now);
         let told = |host: &HostId| {
             let why = self.failures.get(host).map_or("it could not be started there", |why| why);
-            let text = alloc::format!("{why}; tried again in {left} at the latest");
+            let text = alloc::format!("{why}; tried again in {} at the latest", in_words(left));
             (host.clone(), Arc::from(text))
         };
         self.tried.iter().map(told).collect()

@@ -23,6 +23,9 @@ impl OwnerList {
             slot.working.has_agent = true;
             self.dirty = true;
         }
+        if claim.is_some_and(|claim| claim.guest != Guest::Silent) && core::mem::take(&mut slot.mute) {
+            out.event(Event::VmVerified { vm: name.clone(), host: host.clone() });
+        }
         if entry.attempts > 0 && !entry.verified && !self.verify(vm, entry, claim, side, &name, out) {
             return;
         }
@@ -81,6 +84,7 @@ impl OwnerList {
         let other = |room: &Candidate| room.unusable.is_none() && room.host != host;
         let again = entry.failed_on.is_empty() && side.candidates.iter().any(other);
         out.event(Event::VmNotVerified { vm: name.clone(), host, again });
+        slot.mute = !again;
         if again {
             self.give(vm, OrderKind::StartElsewhere);
         }

@@ -147,7 +147,7 @@ impl OwnerList {
         if !slot.is_due(side.candidates, out.now) {
             let told = slot.failures_told(out.now);
             let name = VmName { id: vm, name: entry.name.clone() };
-            slot.wait(told, name, side.timing, out);
+            slot.wait(told, Wait::ForHost, name, side.timing, out);
             return None;
         }
         Some(want)

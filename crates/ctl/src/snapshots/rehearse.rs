@@ -13,18 +13,18 @@ fn rehearse_shows_the_plan_for_each_host() {
         Canned::rehearsed(),
         "mainstay rehearse",
         expect![[r#"
-        IF IT FAILS  COME BACK  DO NOT  NOT RESTARTED  WHERE
-        h1 (host-1)  3          0       0              h2 1, h3 2
-        h2 (host-2)  1          1       1              h1 1
-        h3 (host-3)  0          0       0              -
+            IF IT FAILS  COME BACK  DO NOT  NOT RESTARTED  WHERE
+            h1 (host-1)  3          0       0              h2 1, h3 2
+            h2 (host-2)  1          1       1              h1 1
+            h3 (host-3)  0          0       0              -
 
-        If h2 fails, 1 VM does not come back:
-        VM   NOT ON  BECAUSE
-        big  h1      39,936 MiB free, 98,304 MiB needed
-             h3      kept free for failovers
+            If h2 fails, 1 VM does not come back:
+            VM   NOT ON  BECAUSE
+            big  h1      39,936 MiB free, 98,304 MiB needed
+                 h3      kept free for failovers
 
-        Admission control (proved for 1 failed hosts, refuses): if h2 fails, big does not come back
-    "#]],
+            Admission control (proved for 1 failed host, refuses): if h2 fails, big does not come back
+        "#]],
     );
 }
 
@@ -43,7 +43,7 @@ fn rehearse_on_a_narrow_terminal() {
         big  h1      39,936 MiB free, 98,304 MiB needed
              h3      kept free for failovers
 
-        Admission control (proved for 1 failed hosts, refuses): if h2 fails, big does not come back
+        Admission control (proved for 1 failed host, refuses): if h2 fails, big does not come back
     "#]]
     .assert_eq(&text);
 }

@@ -39,7 +39,7 @@ impl World {
                 self.queue.push(self.now + wait, Happening::Deliver { host, process, input });
             }
             Effect::Event(event) => self.on_event(host, event),
-            Effect::Reply { request, command, result } => self.on_reply(request, &command, result.is_ok()),
+            Effect::Reply { request, command, result } => self.on_reply(request, command, result),
         }
     }
 
@@ -181,6 +181,7 @@ impl World {
             | Event::VmOrderFailed { .. } => {}
             Event::VmWaitsForOthers { .. } => self.seen.saw("waited for others"),
             Event::OrderGivenUp { .. } => self.seen.saw("order given up"),
+            Event::VmVerified { .. } => {}
             Event::VmNotVerified { .. } => self.seen.saw("not verified"),
             Event::MaintenanceBegun { .. } => self.seen.saw("maintenance begun"),
             Event::MaintenanceReached { .. } => self.seen.saw("maintenance reached"),
