@@ -260,6 +260,19 @@ fn what_this_agent_destroyed_was_not_its_users_will() {
 }
 
 #[test]
+fn how_many_domains_run_is_told_when_it_changes() {
+    let mut bench = Bench::new();
+    let counted = |count: u32| move |input: &Input| matches!(input, Input::Capacity(c) if c.domains == count);
+    let uuid = bench.fake.user_defines(&xml("/var/lib/web.img", "")).expect("defined");
+    bench.fake.user_starts(uuid).expect("started");
+    // Long before libvirt is asked about the host again, and also for a VM that nobody protects.
+    bench.settle_until(counted(1));
+    bench.inputs.clear();
+    bench.fake.user_destroys(uuid);
+    bench.settle_until(counted(0));
+}
+
+#[test]
 fn a_hanging_libvirt_stops_nothing_and_leaves_outcomes_unknown() {
     let mut bench = Bench::new();
     let uuid = bench.fake.user_defines(&xml("/srv/ds1/web.img", "")).expect("defined");
