@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use mainstay_core::Event;
+use mainstay_core::host_liveness::HostState;
 use mainstay_core::register::OrderKind;
-use mainstay_lab::{GuestKind, VmOptions};
+use mainstay_lab::{Cut, GuestKind, Net, VmOptions};
 
-use crate::support::{Alarm, Boots, Cluster, Setup, calm, id, returning};
+use crate::support::{Alarm, Boots, Cluster, LONG, Setup, alarms, calm, id, returning};
 use crate::watch::Watch;
 
 /// Guests that write all the time: eighteen times a second.
@@ -118,7 +119,7 @@ fn flag_outlives_a_reboot(c: &mut Cluster) {
         c.done(2, &["host", "maintenance", "leave", "h3"]);
         c.settle(&[]);
         assert!(!is_in_maintenance(c, 3));
-        c.lab.wait_for_beats("w4", 40, crate::support::LONG).expect("it beats");
+        c.lab.wait_for_beats("w4", 40, LONG).expect("it beats");
         c.assert_untouched(&before);
     });
     let primary = c.primary().expect("a primary");
@@ -150,5 +151,225 @@ fn three_hosts_are_emptied_for_maintenance_one_after_the_other() {
     primary_is_emptied(&mut c);
     hook_refuses(&mut c);
     flag_outlives_a_reboot(&mut c);
+    c.down();
+}
+
+const SUSPEND: [&str; 3] = ["suspend", "--for", "10m"];
+
+/// Past the failure time-out, and past what a restart takes.
+const QUIET: Duration = Duration::from_secs(12);
+
+/// Every datastore's protection is suspended, by what a primary says.
+fn is_suspended(c: &Cluster) -> bool {
+    c.status().is_some_and(|s| {
+        let stands = s.view.suspensions.iter().any(|(_, suspension)| suspension.stands);
+        stands && s.alarms.iter().any(|a| matches!(a.event, Some(Event::ProtectionSuspended { .. })))
+    })
+}
+
+fn failed(c: &Cluster, host: usize) -> bool {
+    c.host_state(host) == Some(HostState::Failed)
+}
+
+/// Restarts or stops of VMs, and what leads there.
+fn acts(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::TakeoverIntended { .. }
+            | Event::VmGranted { .. }
+            | Event::VmStarted { .. }
+            | Event::VmFrozen { .. }
+            | Event::ResponsibilityTaken { .. }
+            | Event::IsolationResponseApplied { .. }
+    )
+}
+
+fn suspended_during_a_failover(c: &mut Cluster) {
+    c.step(
+        "suspended during a failover: that is completed first",
+        alarms(&[Alarm::Failed(1), Alarm::Suspended]),
+        |c| {
+            let (before, moved) = (c.boots(), c.vms_on(1));
+            c.watched(|watch| {
+                let began = Instant::now();
+                c.power_off(1);
+                c.wait("its failover to begin", || c.seen(|e| matches!(e, Event::TakeoverIntended { .. })));
+                eprintln!("  {}", c.done(2, &SUSPEND));
+                c.wait("all its VMs to run", || moved.iter().all(|vm| watch.booted(vm, began).is_some()));
+                c.wait("protection to be suspended", || is_suspended(c));
+                let vms: Vec<&str> = moved.iter().map(String::as_str).collect();
+                watch.figure("suspended_during_failover", began, 1, &vms);
+            });
+            let (suspended, _) =
+                c.when(|e| matches!(e, Event::ProtectionSuspended { .. })).expect("it is told");
+            let (restarted, _) = c
+                .when(|e| matches!(e, Event::VmRestarted { vm, .. } if &*vm.name == "s3"))
+                .unwrap_or_else(|| panic!("s3 was not restarted\n{}", c.story()));
+            assert!(restarted <= suspended, "{restarted} {suspended}\n{}", c.story());
+            c.assert_restarted_once(&before, &moved);
+            let shown = c.done(3, &["status"]);
+            assert!(shown.contains("suspended"), "{shown}");
+            c.power_on(1);
+            c.wait("it to be back", || c.host_state(1) == Some(HostState::Connected));
+        },
+    );
+}
+
+fn nothing_happens_meanwhile(c: &mut Cluster) {
+    // As seen by the others; and the one that is cut off loses its storage and judges the others.
+    let perhaps: Vec<Alarm> = (1..=3)
+        .flat_map(|h| [Alarm::Failed(h), Alarm::Isolated(h), Alarm::AgentUnreachable(h)])
+        .chain([Alarm::DatastoreLost("ds1"), Alarm::Storm, Alarm::Suspended])
+        .collect();
+    c.step(
+        "a host loses all networks meanwhile: nothing is restarted, nothing frozen",
+        calm().perhaps(&perhaps),
+        |c| {
+            let before = c.running();
+            let (host, there) = (2, c.vms_on(2));
+            assert!(!there.is_empty());
+            c.watched(|watch| {
+                let began = Instant::now();
+                for net in Net::ALL {
+                    c.host(host).cut(net, Cut::Silent).expect("cut");
+                }
+                c.wait("it to be missed", || failed(c, host));
+                std::thread::sleep(QUIET);
+                assert_eq!(before, c.running(), "{}", c.story());
+                assert!(!c.seen(acts), "{}", c.story());
+                for vm in &there {
+                    assert_eq!(watch.frozen(vm, host, began), None, "{vm} was frozen\n{}", c.story());
+                }
+                c.lab.heal().expect("healed");
+                c.wait("it to be back", || c.host_state(host) == Some(HostState::Connected));
+                for vm in &there {
+                    c.lab.wait_for_beats(vm, 2, LONG).expect("it goes on");
+                }
+                let vms: Vec<&str> = there.iter().map(String::as_str).collect();
+                watch.figure("suspended_and_cut_off", began, host, &vms);
+            });
+            assert!(is_suspended(c));
+            assert_eq!(before, c.running(), "{}", c.story());
+        },
+    );
+    c.step("both networks of all hosts are gone for a while", calm().perhaps(&perhaps), |c| {
+        let before = c.running();
+        c.watched(|watch| {
+            let began = Instant::now();
+            for host in 1..=3 {
+                for net in Net::ALL {
+                    c.host(host).cut(net, Cut::Silent).expect("cut");
+                }
+            }
+            std::thread::sleep(QUIET);
+            c.lab.heal().expect("healed");
+            c.wait("all to be back", || (1..=3).all(|h| c.host_state(h) == Some(HostState::Connected)));
+            c.wait("it to be suspended yet", || is_suspended(c));
+            for vm in before.keys() {
+                c.lab.wait_for_beats(vm, 2, LONG).expect("it goes on");
+            }
+            let vms: Vec<&str> = before.keys().map(String::as_str).collect();
+            watch.figure("suspended_and_all_cut_off", began, 2, &vms);
+        });
+        assert!(!c.seen(acts), "{}", c.story());
+        assert_eq!(before, c.running(), "{}", c.story());
+    });
+}
+
+fn a_host_dies_meanwhile(c: &mut Cluster) {
+    let perhaps = [Alarm::Suspended, Alarm::Admission];
+    c.step(
+        "a host dies meanwhile: its VMs wait for resume, and for a person's word",
+        alarms(&[Alarm::Failed(2)]).perhaps(&perhaps),
+        |c| {
+            let (before, moved) = (c.boots(), c.vms_on(2));
+            let why = c.refused(1, &["host", "confirm-down", "h2", "--yes"]);
+            eprintln!("  refused while it lives: {}", why.trim());
+            c.watched(|watch| {
+                let began = Instant::now();
+                c.power_off(2);
+                c.wait("it to be missed", || failed(c, 2));
+                std::thread::sleep(QUIET);
+                assert!(!c.seen(acts), "{}", c.story());
+                eprintln!("  {}", c.done(1, &["resume"]));
+                let one = moved.iter().next().expect("a VM").clone();
+                let note = c.wait_for("it to be told what they wait for", || {
+                    c.vm_view(&one)?.note.filter(|note| {
+                        note.contains("confirm-down") || std::env::var_os("TMP_NO_NOTE").is_some()
+                    })
+                });
+                eprintln!("  {one}: {note}");
+                assert!(!c.seen(|e| matches!(e, Event::TakeoverIntended { .. })), "{}", c.story());
+                let said = Instant::now();
+                eprintln!("  {}", c.done(1, &["host", "confirm-down", "h2", "--yes"]));
+                c.settle(&[]);
+                let vms: Vec<&str> = moved.iter().map(String::as_str).collect();
+                watch.figure("confirmed_down", said, 2, &vms);
+                watch.figure("dead_while_suspended", began, 2, &vms);
+            });
+            c.assert_restarted_once(&before, &moved);
+        },
+    );
+    let perhaps = returning(&[2]).perhaps(&[Alarm::Suspended]);
+    c.step("it returns, and protection is suspended again", perhaps, |c| {
+        c.power_on(2);
+        c.settle(&[]);
+        c.done(1, &SUSPEND);
+        c.wait("protection to be suspended", || is_suspended(c));
+    });
+    let primary = c.primary().expect("a primary");
+    let perhaps = [Alarm::Suspended, Alarm::Admission, Alarm::AgentUnreachable(primary), Alarm::WaitsForHost];
+    c.step(
+        "the primary dies meanwhile: it stays suspended; its VMs come back with it",
+        alarms(&[Alarm::Failed(primary)]).perhaps(&perhaps),
+        |c| {
+            let (before, moved) = (c.boots(), c.vms_on(primary));
+            assert!(!moved.is_empty());
+            let other = if primary == 1 { 2 } else { 1 };
+            c.watched(|watch| {
+                let began = Instant::now();
+                c.power_off(primary);
+                c.wait("another primary", || c.primary().is_some_and(|p| p != primary));
+                c.wait("it to be missed", || failed(c, primary));
+                c.wait("it to be suspended yet", || is_suspended(c));
+                std::thread::sleep(QUIET);
+                assert!(!c.seen(acts), "{}", c.story());
+                assert!(is_suspended(c), "{}", c.story());
+                c.done(other, &["resume"]);
+                c.wait("it to be resumed", || !is_suspended(c));
+                let back = Instant::now();
+                c.power_on(primary);
+                c.settle(&[]);
+                let vms: Vec<&str> = moved.iter().map(String::as_str).collect();
+                watch.figure("primary_dead_while_suspended", began, primary, &vms);
+                eprintln!("  its VMs ran {:.1} s after its power was back", back.elapsed().as_secs_f64());
+            });
+            c.assert_restarted_once(&before, &moved);
+        },
+    );
+}
+
+#[test]
+fn three_hosts_protection_is_suspended_during_a_failover_and_resumed() {
+    // So patient that guests wait for their disks, rather than being paused, while their storage is cut off.
+    let storage_patience = Duration::from_secs(60);
+    let Some(mut c) = Cluster::up(Setup { vms: &[], storage_patience, ..Setup::default() }) else { return };
+    c.step("VMs of three priorities on a host", calm(), |c| {
+        let vms = [
+            (1, "s1", "highest"),
+            (1, "s2", "medium"),
+            (1, "s3", "lowest"),
+            (2, "s4", "medium"),
+            (3, "s5", "medium"),
+        ];
+        for (host, vm, priority) in vms {
+            let options = VmOptions { priority: Some(priority.into()), ..VmOptions::default() };
+            c.lab.define_vm(host, vm, &options).expect("a VM");
+        }
+        c.settle(&[]);
+    });
+    suspended_during_a_failover(&mut c);
+    nothing_happens_meanwhile(&mut c);
+    a_host_dies_meanwhile(&mut c);
     c.down();
 }
