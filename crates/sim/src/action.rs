@@ -293,6 +293,11 @@ pub enum Action {
         /// Which VM.
         vm: String,
     },
+    /// The agent in a guest is removed: it answers no more, from the next question on.
+    GuestAgentRemove {
+        /// Of which VM.
+        vm: String,
+    },
     /// A person asks the primary for something.
     Command {
         /// What.

@@ -10,6 +10,8 @@ use mainstay_core::timing::{DRIFT_PPM, FREEZE_BOUND};
 use mainstay_core::{DatastoreName, HostId, Span, Timing};
 use std::sync::Arc;
 
+mod wishes;
+
 const SECOND: u64 = 1_000_000;
 
 /// A run to be.
@@ -65,6 +67,7 @@ pub fn plan(seed: u64, shape: &Shape) -> Plan {
             plan.draw(&mut dice, kind, at, lasts);
         }
     }
+    plan.draw_wishes(seed, calm);
     plan.schedule.sort_by_key(|(at, _)| *at);
     plan
 }

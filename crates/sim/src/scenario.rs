@@ -1,9 +1,11 @@
 //! Scenarios as data: a topology, actions at times, and what has to be seen. `docs/scenarios.md` describes the language.
 //!
-//! [`topology`] becomes a [`Setup`], [`steps`] become [`crate::Action`]s, [`expect`] says what is looked for.
+//! [`topology`] becomes a [`Setup`], [`steps`] (among them what people ask for, [`commands`]) become [`crate::Action`]s, [`expect`] says
+//! what is looked for.
 //!
 //! What it does not do: look at log text. Expectations are about who executes, about typed events, and about typed views.
 
+pub mod commands;
 pub mod expect;
 pub mod steps;
 pub mod topology;
@@ -12,6 +14,8 @@ use crate::node::{GuardFactory, NodeFactory};
 use crate::setup::Setup;
 use crate::world::World;
 use expect::{Expect, Watched};
+use mainstay_core::register::VmNeeds;
+use mainstay_core::settings::HostOffers;
 use mainstay_core::{DatastoreName, Guard, HostId};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -179,9 +183,10 @@ impl Scenario {
     fn unfold(&self, name: &str) -> Result<Unfolded, ScenarioError> {
         let setup = self.topology.setup(name)?;
         let no_paths = self.topology.no_paths(name, &setup)?;
+        let (offers, needs) = (self.topology.offers(), self.topology.needs());
         let steps = steps::unfold(name, &self.step, &setup)?;
         let expects = expect::unfold(name, &self.expect, &setup)?;
-        let unfolded = Unfolded { setup, no_paths, steps, expects };
+        let unfolded = Unfolded { setup, no_paths, offers, needs, steps, expects };
         if unfolded.expects.is_empty() {
             let what = Arc::from("it has no [[expect]]: say what has to be seen");
             return Err(ScenarioError::Unreadable { name: name.into(), what });
@@ -194,6 +199,8 @@ impl Scenario {
 struct Unfolded {
     setup: Setup,
     no_paths: Vec<(usize, usize)>,
+    offers: Vec<Option<HostOffers>>,
+    needs: Vec<VmNeeds>,
     steps: Vec<Step>,
     expects: Vec<Expect>,
 }
@@ -211,7 +218,7 @@ impl Unfolded {
                         self.setup.host(&HostId::new(text)).is_some()
                     }
                     "datastore" => self.setup.datastore(&DatastoreName::new(text)).is_some(),
-                    "vm" => self.setup.vm(text).is_some(),
+                    "vm" | "other" => self.setup.vm(text).is_some(),
                     _ => true,
                 };
                 if !known {
@@ -308,6 +315,14 @@ fn run_variant(
     world.guards_are(guard);
     for (store, host) in &unfolded.no_paths {
         world.no_path(*store, *host);
+    }
+    for (host, offers) in unfolded.offers.iter().enumerate() {
+        if let Some(offers) = offers {
+            world.offer(host, offers.clone());
+        }
+    }
+    for (vm, needs) in unfolded.needs.iter().enumerate() {
+        world.need(vm, needs.clone());
     }
     for step in &unfolded.steps {
         let at = if step.shifts { step.at + micros(shift) } else { step.at };

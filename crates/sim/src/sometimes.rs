@@ -9,7 +9,8 @@ pub struct Sometimes {
 }
 
 /// What a batch of some hundred seeds has to see.
-pub const REQUIRED: [&str; 41] = [
+pub const REQUIRED: [&str; 50] = [
+    "admission not met",
     "agent unreachable seen",
     "datastore lost",
     "failover of a primary",
@@ -25,20 +26,27 @@ pub const REQUIRED: [&str; 41] = [
     "isolation seen",
     "late write landed after its host had died",
     "lease ended while its host was paused",
+    "maintenance begun",
+    "maintenance reached",
     "migration adopted",
     "migration begun without image locks",
     "migration given up",
     "migration lost its source",
     "not protectable",
+    "order given",
+    "order given up",
     "ownership changed hands",
     "partition seen",
     "paused by an I/O error",
     "protected again by operator",
+    "protection resumed",
+    "protection suspended",
     "rebooted host noticed it",
     "register torn",
     "responsibility taken",
     "restart after a crash of QEMU",
     "restart took several attempts",
+    "shut down for maintenance",
     "shutdown timed out",
     "start failed",
     "start waited for an image lock",
@@ -49,6 +57,7 @@ pub const REQUIRED: [&str; 41] = [
     "two primaries at once",
     "unprotected by operator",
     "user started it elsewhere",
+    "waited for others",
     "went on after an I/O error",
     "write reported failed but landed",
 ];

@@ -13,6 +13,8 @@ pub fn stuck(world: &World) -> Vec<String> {
         let truth = world.checkers().user_word.truth(vm);
         let runs: Vec<usize> = world.executing(vm).collect();
         let problem = match (truth.wanted, runs.as_slice()) {
+            // A cluster without room for it, by this file's own arithmetic: it waits.
+            (Wanted::On, []) if !has_room(world, vm) => None,
             (Wanted::On, []) => Some(String::from("is to run, and does not")),
             (Wanted::Off | Wanted::Either, []) => None,
             (Wanted::On | Wanted::Either, [host]) => match truth.protection {
@@ -39,6 +41,13 @@ pub fn stuck(world: &World) -> Vec<String> {
         }
     }
     stuck
+}
+
+/// Whether some host that has power has the memory for a VM besides what runs there. In a healed world all hosts reach all datastores,
+/// and no rule stands.
+fn has_room(world: &World, vm: usize) -> bool {
+    let needed = world.setup().vms[vm].memory_mib;
+    (0..world.setup().hosts.len()).any(|host| world.powered(host) && world.memory_free(host) >= needed)
 }
 
 /// Whether each VM that does not run was tried on some host and could not be started there.

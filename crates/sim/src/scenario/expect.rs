@@ -70,6 +70,50 @@ pub enum That {
         /// Anywhere but here.
         not_on: Option<HostId>,
     },
+    /// At some instant, a primary says that the VM waits, or is in some way not as it should be, for a reason with these words.
+    VmWaits {
+        /// The VM.
+        vm: String,
+        /// Words of the reason.
+        because: String,
+    },
+    /// Throughout, no primary says so.
+    VmWaitsNever {
+        /// The VM.
+        vm: String,
+        /// Words of the reason.
+        because: String,
+    },
+    /// Both VMs are started in the window, and the first start of the one comes before that of the other.
+    VmStartsBefore {
+        /// The one.
+        vm: String,
+        /// The other.
+        other: String,
+        /// At least so many seconds before.
+        #[serde(default)]
+        by_seconds: f64,
+    },
+    /// Throughout, the VM is started nowhere. (That it is frozen and thawed, or migrates, is no start.)
+    VmNotStarted {
+        /// The VM.
+        vm: String,
+    },
+    /// At some instant, there is no VM on that host, not even a stopped process of one.
+    HostEmpty {
+        /// The host.
+        host: HostId,
+    },
+    /// A person who asked for that (by the word of the step) is answered: done, or refused, with these words.
+    Answered {
+        /// The word of the step.
+        ask: String,
+        /// Whether it is done; refused otherwise.
+        done: bool,
+        /// Words of the answer.
+        #[serde(default)]
+        says: String,
+    },
     /// Throughout, the VM does not execute on that host.
     VmNeverOn {
         /// The VM.
@@ -225,6 +269,9 @@ impl<'a> Watched<'a> {
             That::VmRuns { vm, on, not_on } => runs(world, vm).any(|host| {
                 on.as_ref().is_none_or(|on| on == host) && not_on.as_ref().is_none_or(|not_on| not_on != host)
             }),
+            That::VmWaits { vm, because } => is_noted(world, vm, because),
+            That::VmWaitsNever { vm, because } => !is_noted(world, vm, because),
+            That::HostEmpty { host } => world.setup().host(host).is_some_and(|host| world.is_empty(host)),
             That::VmNeverOn { vm, host } => runs(world, vm).all(|at| at != host),
             // A start and a stop between two looks are seen by the change.
             That::VmStaysOff { vm } => {
@@ -244,7 +291,11 @@ impl<'a> Watched<'a> {
                         .any(|store| store.datastore == *datastore && store.ownership_left.is_some())
             }),
             // Judged in the end, over everything that was told.
-            That::Event { .. } | That::NoEvent { .. } => true,
+            That::Event { .. }
+            | That::NoEvent { .. }
+            | That::VmStartsBefore { .. }
+            | That::VmNotStarted { .. }
+            | That::Answered { .. } => true,
         }
     }
 
@@ -256,11 +307,14 @@ impl<'a> Watched<'a> {
             | That::VmState { .. }
             | That::VmProtected { .. }
             | That::VmRuns { .. }
+            | That::VmWaits { .. }
+            | That::HostEmpty { .. }
             | That::Primaries { .. }
             | That::PrimaryIs { .. }
             | That::OwnerIs { .. } => (!self.met).then(|| format!("never, {}: {that:?}", self.window())),
             That::HostStateNever { .. }
             | That::VmNeverOn { .. }
+            | That::VmWaitsNever { .. }
             | That::VmStaysOff { .. }
             | That::VmUninterrupted { .. }
             | That::PrimariesNeverMore { .. } => self
@@ -271,12 +325,54 @@ impl<'a> Watched<'a> {
                 let met = count.map_or(told > 0, |count| told == count);
                 (!met).then(|| format!("told {told} times, {}: {that:?}", self.window()))
             }
+            That::VmNotStarted { vm } => self
+                .first_start(world, vm)
+                .map(|at| format!("started at {} s, {}: {that:?}", at as f64 / SECOND, self.window())),
+            That::VmStartsBefore { vm, other, by_seconds } => {
+                match (self.first_start(world, vm), self.first_start(world, other)) {
+                    (Some(one), Some(two)) if one + micros(*by_seconds) < two => None,
+                    (one, two) => {
+                        let told = |at: Option<u64>| {
+                            at.map_or(String::from("not"), |at| format!("at {} s", at as f64 / SECOND))
+                        };
+                        Some(format!(
+                            "{vm} started {}, {other} {}, {}: {that:?}",
+                            told(one),
+                            told(two),
+                            self.window()
+                        ))
+                    }
+                }
+            }
+            That::Answered { ask, done, says } => self.unanswered(world, ask, *done, says),
             That::NoEvent { kind, fields, by } => self.misspelt(world, kind, fields).or_else(|| {
                 self.told(world, by.as_ref()).find(|told| matches(told, kind, fields)).map(|told| {
                     format!("told at {} s: {}, against {that:?}", told.at as f64 / SECOND, told.event)
                 })
             }),
         }
+    }
+
+    /// When a VM was first started in the window.
+    fn first_start(&self, world: &World, vm: &str) -> Option<u64> {
+        let vm = world.setup().vm(vm)?;
+        let mut boots = world.boots().iter().filter(|boot| boot.vm == vm);
+        boots.find(|boot| boot.at >= self.expect.from && boot.at <= self.expect.to).map(|boot| boot.at)
+    }
+
+    fn unanswered(&self, world: &World, ask: &str, done: bool, says: &str) -> Option<String> {
+        let in_time = |at: u64| at >= self.expect.from && at <= self.expect.to;
+        let answers = world.answered().iter();
+        let answers: Vec<&Result<String, String>> = answers
+            .filter(|answer| in_time(answer.at) && crate::world::word_of(&answer.command) == ask)
+            .map(|answer| &answer.result)
+            .collect();
+        let as_wanted = |result: &&Result<String, String>| match result {
+            Ok(said) => done && said.contains(says),
+            Err(said) => !done && said.contains(says),
+        };
+        let met = answers.iter().any(|result| as_wanted(result));
+        (!met).then(|| format!("answered {answers:?}, {}: {:?}", self.window(), self.expect.that))
     }
 
     fn window(&self) -> String {
@@ -305,6 +401,13 @@ impl<'a> Watched<'a> {
 
 fn views(world: &World) -> impl Iterator<Item = View> + '_ {
     (0..world.setup().hosts.len()).filter_map(|host| world.view(host))
+}
+
+fn is_noted(world: &World, vm: &str, words: &str) -> bool {
+    views(world).filter(|view| view.role == Role::Primary).any(|view| {
+        let noted = |note: &String| note.contains(words);
+        view.vms.iter().any(|seen| *seen.name == *vm && seen.note.as_ref().is_some_and(noted))
+    })
 }
 
 fn sees_host(view: &View, host: &HostId, state: HostState) -> bool {

@@ -1,6 +1,7 @@
 //! What a scenario does: each `[[step]]` is one or more [`Action`]s at instants. The conveniences of the language (several
 //! hosts or VMs at once, repetition, a fault that ends by itself, partitions by groups) are unfolded here; the world knows none.
 
+use super::commands::{Ask, OF_SEVERAL};
 use super::topology::micros;
 use super::{ScenarioError, number};
 use crate::action::Action;
@@ -84,6 +85,9 @@ fn unfold_one(table: &Table, setup: &Setup, steps: &mut Vec<Step>) -> Result<(),
 /// A table for each host of `hosts` and each VM of `vms`, or just that one.
 pub(super) fn each_of(table: &Table, setup: &Setup) -> Result<Vec<Table>, String> {
     let mut found = vec![table.clone()];
+    if table.get("do").and_then(Value::as_str).is_some_and(|word| OF_SEVERAL.contains(&word)) {
+        return Ok(found);
+    }
     for (many, one) in [("hosts", "host"), ("vms", "vm")] {
         let Some(list) = table.get(many) else { continue };
         let names: Vec<String> = match list {
@@ -112,6 +116,10 @@ pub(super) fn each_of(table: &Table, setup: &Setup) -> Result<Vec<Table>, String
 
 fn read(table: &Table, setup: &Setup) -> Result<Vec<Action>, String> {
     let word = table.get("do").and_then(Value::as_str).ok_or("`do` is missing: what is done")?;
+    if super::commands::words().iter().any(|known| known == word) {
+        let ask = Ask::deserialize(Value::Table(table.clone())).map_err(plain)?;
+        return Ok(vec![Action::Command { command: ask.command(setup)? }]);
+    }
     if !COMPOSED.contains(&word) {
         return Action::deserialize(Value::Table(table.clone())).map(|action| vec![action]).map_err(plain);
     }
@@ -195,6 +203,9 @@ fn end_of(table: &Table) -> Result<Table, String> {
 /// All words that `do` may be, for the document's test.
 pub fn words() -> Vec<String> {
     let mut words = super::words_of(|probe| Action::deserialize(probe).map(drop), "do");
+    // Its words are those of `Ask`.
+    words.retain(|word| word != "command");
     words.extend(COMPOSED.map(String::from));
+    words.extend(super::commands::words());
     words
 }

@@ -3,7 +3,8 @@
 use super::ScenarioError;
 use crate::dice::Latency;
 use crate::setup::{BOOT, DISK, DatastoreSetup, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
-use mainstay_core::register::Priority;
+use mainstay_core::register::{Priority, VmNeeds};
+use mainstay_core::settings::HostOffers;
 use mainstay_core::{DatastoreName, HostId, Span, Timing};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ pub(super) fn micros(seconds: f64) -> u64 {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(
     untagged,
-    expecting = "a host is its id, such as \"host-1\", or { id, drift_ppm, agent_starts, timing, newer }"
+    expecting = "a host is its id, such as \"host-1\", or { id, drift_ppm, agent_starts, timing, newer, memory_mib, networks, machines }"
 )]
 pub enum ScenarioHost {
     /// All as usual.
@@ -43,6 +44,12 @@ pub struct MoreOfHost {
     /// It runs a newer release: the others can't read what it writes and says.
     #[serde(default)]
     pub newer: bool,
+    /// Its memory.
+    pub memory_mib: Option<u64>,
+    /// Its networks; with neither these nor `machines` nobody knows what it offers, and it is taken to have everything.
+    pub networks: Option<Vec<Arc<str>>>,
+    /// The machine types that its QEMU knows.
+    pub machines: Option<Vec<Arc<str>>>,
 }
 
 /// A datastore: its name alone, or more about it.
@@ -91,6 +98,13 @@ pub struct ScenarioVm {
     /// Its guest ignores that.
     #[serde(default)]
     pub ignores_shutdown: bool,
+    /// Its guest agent answers so many seconds after its start; it has none when left out.
+    pub agent_after: Option<f64>,
+    /// Networks that it needs.
+    #[serde(default)]
+    pub networks: Vec<Arc<str>>,
+    /// The machine type that it needs.
+    pub machine: Option<Arc<str>>,
 }
 
 fn half_a_gibibyte() -> u64 {
@@ -276,7 +290,7 @@ impl Topology {
             agent_starts: more.and_then(|more| more.agent_starts).map_or(10_000 * index as u64, micros),
             timing,
             newer: more.is_some_and(|more| more.newer),
-            memory_mib: crate::setup::HOST_MEMORY,
+            memory_mib: more.and_then(|more| more.memory_mib).unwrap_or(crate::setup::HOST_MEMORY),
         })
     }
 
@@ -332,10 +346,35 @@ impl Topology {
                 priority: priority.ok_or_else(|| unknown(format!("the priority of VM {}", vm.name)))?,
                 memory_mib: vm.memory_mib,
                 shutdown: (!vm.ignores_shutdown).then_some((vm.shutdown_takes * 1e6) as u64),
-                agent_after: None,
+                agent_after: vm.agent_after.map(micros),
             });
         }
         Ok(setup)
+    }
+
+    /// What the hosts offer besides room, where that is said.
+    pub fn offers(&self) -> Vec<Option<HostOffers>> {
+        let offers = |host: &ScenarioHost| match host {
+            ScenarioHost::Id(_) | ScenarioHost::More(MoreOfHost { networks: None, machines: None, .. }) => {
+                None
+            }
+            ScenarioHost::More(more) => Some(HostOffers {
+                networks: more.networks.clone().unwrap_or_default(),
+                machines: more.machines.clone().unwrap_or_default(),
+                ..HostOffers::default()
+            }),
+        };
+        self.hosts.iter().map(offers).collect()
+    }
+
+    /// What the VMs need besides room.
+    pub fn needs(&self) -> Vec<VmNeeds> {
+        let needs = |vm: &ScenarioVm| VmNeeds {
+            networks: vm.networks.clone(),
+            machine: vm.machine.clone(),
+            ..VmNeeds::default()
+        };
+        self.vm.iter().map(needs).collect()
     }
 
     /// Which hosts have no path to which datastores, as indices into the setup.

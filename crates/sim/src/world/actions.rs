@@ -5,10 +5,9 @@ use super::disk::Path;
 use super::hypervisor::{Libvirt, QemuState};
 use super::queue::Happening;
 use crate::action::{Action, HostRegister};
-use crate::checkers::user_word::Protection;
 use mainstay_core::register::{Desired, StopCause};
 use mainstay_core::view::Role;
-use mainstay_core::{Command, DatastoreName, HostId, Input, RegisterId};
+use mainstay_core::{Command, DatastoreName, HostId, RegisterId};
 
 impl World {
     /// Does it now. What makes no sense at this instant does nothing.
@@ -116,6 +115,11 @@ impl World {
             }
             Action::Protect { vm } => self.operator(vm, Command::Protect { vm: vm.clone() }),
             Action::Command { command } => self.command(command.clone()),
+            Action::GuestAgentRemove { vm } => {
+                if let Some(vm) = self.setup.vm(vm) {
+                    self.vms[vm].agent_removed = true;
+                }
+            }
             Action::Unprotect { vm } => self.operator(vm, Command::Unprotect { vm: vm.clone() }),
         }
     }
@@ -228,53 +232,6 @@ impl World {
                 && !entry.unprotected
                 && entry.holder.as_ref() == Some(&self.setup.hosts[host].id)
         })
-    }
-
-    /// The operator's request goes to the owner that has the VM, if there is one now.
-    fn operator(&mut self, name: &str, command: Command) {
-        let Some(vm) = self.setup.vm(name) else { return };
-        let Some((_, owner)) = self.checks.single_owner.owner(self.setup.vms[vm].datastore) else { return };
-        let Some(agent) = &self.hosts[owner].agent else { return };
-        let (request, process) = (self.next_key + 1, agent.process);
-        self.next_key = request;
-        self.requests.insert(request, vm);
-        let runs = self.executing(vm).next().is_some();
-        self.checks.user_word.set_protection(vm, Protection::Unanswered, runs);
-        let input = Input::Operator { request, command };
-        self.queue.push(self.now, Happening::Deliver { host: owner, process, input });
-    }
-
-    /// A person's request about the cluster: the primary gets it, if there is one now.
-    pub(super) fn command(&mut self, command: Command) {
-        let primary = (0..self.hosts.len())
-            .find(|host| self.view(*host).is_some_and(|view| view.role == Role::Primary));
-        let Some(host) = primary else { return };
-        let Some(agent) = &self.hosts[host].agent else { return };
-        let (request, process) = (self.next_key + 1, agent.process);
-        self.next_key = request;
-        let input = Input::Operator { request, command };
-        self.queue.push(self.now, Happening::Deliver { host, process, input });
-    }
-
-    /// The owner has answered.
-    pub(super) fn on_reply(&mut self, request: u64, command: &Command, done: bool) {
-        let Some(vm) = self.requests.remove(&request) else { return };
-        if !done {
-            return;
-        }
-        let protection = match command {
-            Command::Protect { .. } => {
-                self.seen.saw("protected again by operator");
-                Protection::Yes
-            }
-            Command::Unprotect { .. } => {
-                self.seen.saw("unprotected by operator");
-                Protection::No
-            }
-            _ => return,
-        };
-        let runs = self.executing(vm).next().is_some();
-        self.checks.user_word.set_protection(vm, protection, runs);
     }
 
     fn agent_kill(&mut self, host: usize) {

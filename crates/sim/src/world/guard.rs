@@ -128,7 +128,13 @@ impl World {
             Some(run) => run.guard.lease(store),
             None => state.kept.leases.get(store).copied(),
         };
+        let until = until.map(|until| until.max(self.held_until(host, store)));
         watched && until.is_some_and(|until| until <= state.clock.local(self.now))
+    }
+
+    /// Until when that host's guard was told not to freeze VMs of a datastore, as far as a heartbeat on disk tells of it.
+    fn held_until(&self, host: usize, store: &DatastoreName) -> Time {
+        self.hosts[host].kept.holds.get(store).copied().unwrap_or_default()
     }
 
     /// SIGKILL to the guard. The agent notices and starts another; without an agent, the system's service manager does.
@@ -326,7 +332,8 @@ impl World {
                 // An order that is overtaken by the end of the lease is not carried out any more.
                 let lapsed = |run: &GuardRun| {
                     let store = &self.setup.datastores[self.setup.vms[vm].datastore].name;
-                    run.guard.lease(store).is_none_or(|until| until <= self.hosts[host].clock.local(self.now))
+                    let now = self.hosts[host].clock.local(self.now);
+                    run.guard.lease(store).is_none_or(|until| until.max(self.held_until(host, store)) <= now)
                 };
                 if self.hosts[host].guard.as_ref().is_some_and(|run| run.process == process && !lapsed(run)) {
                     self.set_frozen(host, vm, false);

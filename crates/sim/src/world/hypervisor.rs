@@ -3,9 +3,9 @@
 //! The truth about execution is here and only here: a VM executes on a host from the instant its domain runs until its QEMU
 //! ends or its host loses power, whatever anybody believes.
 
-use super::World;
 use super::disk::Path;
 use super::queue::{DomainOp, DomainOpKind, Happening, Start};
+use super::{Boot, World};
 use mainstay_core::register::{StopCause, VmSpec};
 use mainstay_core::{Capacity, Domain, DomainState, Input, Time, Token, VmId, VmOutcome, XmlId};
 use std::sync::Arc;
@@ -92,6 +92,7 @@ impl World {
                 vcpus: 1,
                 priority: setup.priority,
                 guest_agent: setup.agent_after.is_some(),
+                needs: self.vms[vm].needs.clone(),
                 ..VmSpec::default()
             }),
             persistent: self.hosts[host].definitions.contains_key(&vm),
@@ -99,7 +100,7 @@ impl World {
         }
     }
 
-    fn capacity(&self, host: usize) -> Capacity {
+    pub(super) fn capacity(&self, host: usize) -> Capacity {
         let domains = &self.hosts[host].domains;
         let used: u64 = domains.keys().map(|vm| self.setup.vms[*vm].memory_mib).sum();
         let memory_mib = self.setup.hosts[host].memory_mib;
@@ -169,6 +170,9 @@ impl World {
         self.queue.push(self.now + 10_000_000, Happening::Resync { host, process });
         let capacity = self.capacity(host);
         self.feed(host, Input::Capacity(capacity));
+        if let Some(offers) = self.offers[host].clone() {
+            self.feed(host, Input::Offers(offers));
+        }
         if self.watches(host) && self.hosts[host].libvirt == Libvirt::Up {
             self.ask(host, None, None);
         }
@@ -200,11 +204,19 @@ impl World {
         self.trace.facts(&[self.now, 2, host as u64, vm as u64, state as u64]);
         self.say(host, |world| format!("  QEMU of {} is there, {state:?}", world.setup.vms[vm].name));
         if state == QemuState::Running {
-            self.vms[vm].booted = self.now;
+            self.guest_boots(host, vm);
             self.execute(host, vm);
         }
         self.domain_changed(host, vm, None);
         id
+    }
+
+    fn guest_boots(&mut self, host: usize, vm: usize) {
+        self.vms[vm].booted = self.now;
+        self.vms[vm].shut_down_for_maintenance = false;
+        if self.now > 0 {
+            self.boots.push(Boot { at: self.now, vm, host });
+        }
     }
 
     pub(super) fn execute(&mut self, host: usize, vm: usize) {
@@ -396,6 +408,7 @@ impl World {
             (DomainOpKind::Resume, None) => VmOutcome::Failed("there is no such domain".into()),
             (DomainOpKind::Shutdown, None) => VmOutcome::Failed("there is no such domain".into()),
             (DomainOpKind::Shutdown, Some(qemu)) => {
+                self.vms[vm].shut_down_for_maintenance |= self.asked.shuts_down(host);
                 if let Some(time) = self.setup.vms[vm].shutdown {
                     self.queue.push(self.now + time, Happening::GuestDown { host, vm, qemu: qemu.id });
                 }
@@ -410,6 +423,7 @@ impl World {
             (DomainOpKind::AskGuest, qemu) => {
                 let up = |after: u64| self.now >= self.vms[vm].booted + after;
                 let answers = qemu.is_some_and(|qemu| qemu.state == QemuState::Running && !qemu.frozen)
+                    && !self.vms[vm].agent_removed
                     && self.setup.vms[vm].agent_after.is_some_and(up);
                 if answers {
                     VmOutcome::Done
@@ -443,7 +457,7 @@ impl World {
             self.report(found);
         }
         self.hosts[host].domains.insert(vm, Qemu { state: QemuState::Running, ..qemu });
-        self.vms[vm].booted = self.now;
+        self.guest_boots(host, vm);
         if !qemu.frozen {
             self.execute(host, vm);
         }
@@ -484,6 +498,12 @@ impl World {
         if qemu.frozen || qemu.state != QemuState::Running {
             self.queue.push(self.now + 500_000, Happening::GuestDown { host, vm, qemu: id });
             return;
+        }
+        if self.vms[vm].shut_down_for_maintenance {
+            // A person wanted it off. (Or its host was isolated as well: then it comes back. What is on disk tells which.)
+            let up = self.hosts[host].libvirt == Libvirt::Up;
+            self.checks.user_word.on_intended_stop(self.now, vm, host, up, false);
+            self.seen.saw("shut down for maintenance");
         }
         self.end_qemu(host, vm, StopCause::UserShutdown);
     }

@@ -9,6 +9,7 @@ mod guard;
 mod hypervisor;
 mod migration;
 mod network;
+mod operators;
 mod pause;
 mod queue;
 
@@ -23,14 +24,18 @@ use crate::trace::Trace;
 use disk::{DiskOp, Store};
 use guard::{GuardRun, Kept};
 use hypervisor::{Libvirt, Lock, Qemu, QemuState};
-use mainstay_core::register::StopCause;
+use mainstay_core::register::{StopCause, VmNeeds};
+use mainstay_core::settings::HostOffers;
 use mainstay_core::{
     Config, Effect, Event, Guard, HeartbeatChoice, Incarnation, Input, RegisterId, RegisterValue, View,
 };
 use migration::Migration;
 use network::Network;
+use operators::Asked;
+pub use operators::{Answered, word_of};
 use queue::{DomainOp, Happening, Queue, Start};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// More steps of one agent within one virtual second than this: it spins.
 const STEPS_PER_SECOND_MAX: u64 = 20_000;
@@ -86,6 +91,23 @@ struct Vm {
     migrated_to: Option<usize>,
     /// When its guest began to boot.
     booted: u64,
+    /// Its guest agent has been removed: it answers no more.
+    agent_removed: bool,
+    /// Its guest was asked to shut down while its host was to be emptied that way.
+    shut_down_for_maintenance: bool,
+    /// What it needs besides room.
+    needs: Arc<VmNeeds>,
+}
+
+/// A VM's guest began to boot, other than at the beginning of the world.
+#[derive(Clone, Copy, Debug)]
+pub struct Boot {
+    /// When, in virtual microseconds.
+    pub at: u64,
+    /// Which VM (index into the setup's VMs).
+    pub vm: usize,
+    /// Where (index into the setup's hosts).
+    pub host: usize,
 }
 
 /// An event that a core told.
@@ -120,6 +142,9 @@ pub struct World {
     domain_ops: BTreeMap<u64, DomainOp>,
     migrations: BTreeMap<u64, Migration>,
     requests: BTreeMap<u64, usize>,
+    asked: Asked,
+    offers: Vec<Option<Arc<HostOffers>>>,
+    boots: Vec<Boot>,
     next_key: u64,
     disturbed: Vec<u64>,
     last_change: Vec<u64>,
@@ -167,6 +192,9 @@ impl World {
             domain_ops: BTreeMap::new(),
             migrations: BTreeMap::new(),
             requests: BTreeMap::new(),
+            asked: Asked::default(),
+            offers: vec![None; count],
+            boots: Vec::new(),
             next_key: 0,
             disturbed: vec![0; count],
             last_change: vec![0; setup.vms.len()],
@@ -409,6 +437,17 @@ impl World {
             let boot = self.hosts[host].boot;
             self.queue.push(self.now, Happening::AgentStart { host, boot });
         }
+        self.undo_commands();
+    }
+
+    /// What a host can give to VMs besides room; not known when nobody says it.
+    pub fn offer(&mut self, host: usize, offers: HostOffers) {
+        self.offers[host] = Some(Arc::new(offers));
+    }
+
+    /// What a VM needs besides room.
+    pub fn need(&mut self, vm: usize, needs: VmNeeds) {
+        self.vms[vm].needs = Arc::new(needs);
     }
 
     /// Virtual time.
@@ -434,6 +473,26 @@ impl World {
     /// All events so far.
     pub fn told(&self) -> &[Told] {
         &self.told
+    }
+
+    /// When guests began to boot, in order.
+    pub fn boots(&self) -> &[Boot] {
+        &self.boots
+    }
+
+    /// What people asked and were answered, in order.
+    pub fn answered(&self) -> &[Answered] {
+        &self.asked.answers
+    }
+
+    /// The memory of a host that no QEMU on it takes.
+    pub fn memory_free(&self, host: usize) -> u64 {
+        self.capacity(host).memory_free_mib
+    }
+
+    /// Whether any QEMU, of whatever state, is on that host.
+    pub fn is_empty(&self, host: usize) -> bool {
+        self.hosts[host].domains.is_empty()
     }
 
     /// What happened of interest.

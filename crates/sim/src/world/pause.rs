@@ -127,6 +127,7 @@ impl World {
             | Action::ClockDrift { .. }
             // These look for a VM that executes, or for an agent that answers.
             | Action::Command { .. }
+            | Action::GuestAgentRemove { .. }
             | Action::GuestReset { .. }
             | Action::GuestPowerOff { .. }
             | Action::QemuKill { .. }
