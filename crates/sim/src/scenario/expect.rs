@@ -371,7 +371,7 @@ impl<'a> Watched<'a> {
             Ok(said) => done && said.contains(says),
             Err(said) => !done && said.contains(says),
         };
-        let met = answers.iter().any(|result| as_wanted(result));
+        let met = answers.iter().any(as_wanted);
         (!met).then(|| format!("answered {answers:?}, {}: {:?}", self.window(), self.expect.that))
     }
 
