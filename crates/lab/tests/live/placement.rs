@@ -9,7 +9,7 @@ use mainstay_core::view::{VmState, VmView};
 use mainstay_core::{Event, HostPlan};
 use mainstay_lab::{DatastoreConfig, VmOptions};
 
-use crate::support::{Alarm, Boots, Cluster, Setup, alarms, calm, id, returning};
+use crate::support::{Alarm, Boots, Cluster, Expect, Setup, alarms, calm, id, returning};
 use crate::watch::Watch;
 
 /// The VMs of the order, in the waves in which they must come; and how their definitions are.
@@ -135,6 +135,11 @@ fn in_order(c: &mut Cluster) {
                 }
             }
             eprintln!("{}", c.done(2, &["rehearse", "--host", "h1"]));
+            let asked = Instant::now();
+            let played = c.done(2, &["rehearse", "--fail", "h1"]);
+            eprintln!("{played}\n  played in {:.1} s", asked.elapsed().as_secs_f64());
+            let all = WAVES.iter().flat_map(|(_, vms)| *vms);
+            assert!(all.into_iter().all(|vm| played.contains(vm)), "{played}");
             c.watched(|watch| {
                 let began = Instant::now();
                 c.power_off(1);
@@ -161,6 +166,11 @@ fn came_back(c: &Cluster, before: &Boots) -> BTreeMap<String, u32> {
     c.boots().into_iter().filter_map(grew).collect()
 }
 
+/// More VMs than room after a failure: that is said, sooner or later.
+fn crowded() -> Expect {
+    calm().perhaps(&[Alarm::Admission])
+}
+
 fn over_full(c: &mut Cluster) {
     let perhaps = returning(&[1]).perhaps(&[Alarm::Admission]);
     c.step("it returns, and VMs come that do not all fit on two hosts", perhaps, |c| {
@@ -179,6 +189,22 @@ fn over_full(c: &mut Cluster) {
         let why = c.refused(2, &["host", "maintenance", "enter", "h1"]);
         eprintln!("  refused: {}", why.trim());
         assert!(why.contains("c5") && why.contains("MHz"), "{why}");
+    });
+
+    c.step("admission control refuses: libvirt's hook keeps a VM from starting", crowded(), |c| {
+        let before = c.running();
+        c.done(3, &["admission", "set", "proved", "--failures", "1", "--refuse"]);
+        let options = VmOptions { cpu_mhz: Some(cpu_mhz(c) * 30 / 100), ..VmOptions::default() };
+        c.lab.create_disk("c6", &options).expect("a disk");
+        c.lab.define_existing(2, "c6", &options).expect("defined");
+        let output = c.host(2).virsh_output(&["start", "c6"]).expect("virsh runs");
+        eprintln!("  {}", output.stderr.trim());
+        assert!(!output.success && output.stderr.contains("c6"), "{output:?}\n{}", c.story());
+        c.done(3, &["admission", "set", "proved", "--failures", "1", "--warn"]);
+        c.host(2).virsh(&["undefine", "c6"]).expect("undefined");
+        let mut after = c.running();
+        after.remove("c6");
+        assert_eq!(before, after);
     });
 
     let expected = alarms(&[Alarm::Failed(1), Alarm::WaitsForHost]).perhaps(&[Alarm::Admission]);
@@ -218,12 +244,14 @@ fn over_full(c: &mut Cluster) {
         assert_eq!(back, names(&["c1", "c2", "c3"]), "{}", c.story());
     });
 
-    c.step("it returns: the others run at once", returning(&[1]).perhaps(&[Alarm::Admission]), |c| {
+    // Its libvirt is there a moment after its agent: it is said once more what they wait for.
+    let perhaps = returning(&[1]).perhaps(&[Alarm::Admission, Alarm::WaitsForHost]);
+    c.step("it returns: the others run at once", perhaps, |c| {
         let before = c.boots();
         c.watched(|watch| {
             let began = Instant::now();
             c.power_on(1);
-            c.settle(&["spare"]);
+            c.settle(&["spare", "c6"]);
             watch.figure("room_again", began, 1, &["c4", "c5"]);
         });
         let back: BTreeSet<String> = came_back(c, &before).into_keys().collect();
