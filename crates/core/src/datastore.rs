@@ -6,7 +6,7 @@
 
 mod epochs;
 mod evidence;
-mod reads;
+pub(crate) mod reads;
 mod writes;
 
 use crate::claims::{Claims, HostSide, Look};
@@ -90,6 +90,8 @@ pub(crate) struct Datastore {
     timeouts: BTreeMap<HostId, Span>,
     /// R72: until when the guard of a host may hold, as its last heartbeat here said.
     holds: BTreeMap<HostId, Time>,
+    /// R73: hosts of which a person said that they are down, until they write anything more.
+    presumed_down: BTreeSet<HostId>,
     /// R25: this host has promised not to contend before that.
     promised: Time,
     /// The epoch whose owner has said that it gave it up.
@@ -116,6 +118,8 @@ pub(crate) struct Datastore {
     resync_due: Time,
     look_due: Time,
     pub(crate) look: Option<Look>,
+    /// R72: until when a suspension stands by that version of the list, counted from the look that found it.
+    pub(crate) look_hold: Option<(ListStamp, Time)>,
     lists_hint: Option<ListStamp>,
     pub(crate) ownership: Ownership,
     own_write: Option<(OpId, Time)>,
@@ -185,6 +189,7 @@ impl Datastore {
             fast_since: None,
             timeouts: BTreeMap::new(),
             holds: BTreeMap::new(),
+            presumed_down: BTreeSet::new(),
             promised: Time(0),
             told_released: None,
             released: None,
@@ -211,6 +216,7 @@ impl Datastore {
             resync_due: now,
             look_due: now,
             look: None,
+            look_hold: None,
             lists_hint: None,
             ownership: Ownership::new(config.me.clone(), boot, incarnation, None),
             own_write: None,
@@ -403,7 +409,17 @@ impl Datastore {
 
     /// R72: until when that host's guard may not freeze VMs of this datastore.
     pub(crate) fn held_until(&self, host: &HostId) -> Option<Time> {
-        self.holds.get(host).copied()
+        let known = self.holds.get(host).copied();
+        // Of a host whose heartbeat was never read whole nobody knows whether it holds: as long as any hold may last.
+        let seen = self.heartbeats.get(host).and_then(Option::as_ref);
+        let unread = seen.is_some_and(|seen| seen.value.is_none()) && self.marks.contains_key(host);
+        let bound = self.list.as_ref().and_then(OwnerList::holds_end).filter(|_| unread && known.is_none());
+        known.or(bound).filter(|_| !self.presumed_down.contains(host))
+    }
+
+    /// A person has seen to it that the host is down (R73).
+    pub(crate) fn forget_hold(&mut self, host: &HostId) {
+        self.presumed_down.insert(host.clone());
     }
 
     pub(crate) fn heartbeat_age(&self, now: Time) -> Option<Span> {

@@ -9,7 +9,7 @@
 //!   at the protected list.
 //!
 //! - R72: during a suspension of protection the agent has the guard *hold*: nothing is frozen at the end of a lease. A hold
-//!   counts from when a heartbeat that says so is on disk: an owner that finds none there may rely on leases.
+//!   counts from when two heartbeats in a row that say so are on disk: an owner that finds none there may rely on leases.
 //!
 //! It does not: know libvirt, owners or claims; decide that a VM may run. It holds VMs back until the agent has looked.
 
@@ -38,7 +38,9 @@ struct Guarded {
     due: Time,
     /// No freezing until then, as the agent wants it.
     hold_wanted: Option<Time>,
-    /// And as it is on disk: this is what counts.
+    /// The hold that the last heartbeat on disk tells of.
+    hold_told: Option<Time>,
+    /// And as both slots of the register tell it: this is what counts.
     hold: Time,
     /// Nothing depends on this datastore: it is written to now and then.
     slow: bool,
@@ -88,6 +90,7 @@ impl Guard {
                 in_flight: None,
                 due: now,
                 hold_wanted: Some(hold).filter(|until| *until > now),
+                hold_told: None,
                 hold,
                 slow: false,
                 until,
@@ -204,9 +207,9 @@ impl Guard {
     fn on_written(&mut self, op: OpId, error: Option<Arc<str>>, now: Time, effects: &mut Vec<GuardEffect>) {
         let written = self.datastores.iter_mut().find_map(|(name, guarded)| {
             let writing = guarded.in_flight.take_if(|writing| writing.op == op)?;
-            if error.is_none() && writing.hold.is_some() && guarded.hold_wanted.is_some() {
-                guarded.take_hold(name, writing.hold.unwrap_or_default(), effects);
-            }
+            // One that failed may have landed all the same, and tell of none.
+            let told = if error.is_none() { writing.hold } else { None };
+            guarded.take_hold(name, told, effects);
             Some((name.clone(), writing.started))
         });
         let Some((datastore, started)) = written else { return };
@@ -278,14 +281,16 @@ impl Guard {
             GuardOrder::Hold { datastore, until } => {
                 if let Some(guarded) = self.datastores.get_mut(&datastore)
                     && until > now
-                    && guarded.hold_wanted.is_none_or(|wanted| until > wanted)
+                    && guarded.hold_wanted != Some(until)
                 {
-                    if guarded.hold_wanted.is_none() {
-                        // At once: it counts when it is on disk.
+                    // At once: a longer one counts when it is on disk. A shorter one counts now: what is on disk says more.
+                    if guarded.hold_wanted.is_none_or(|wanted| until < wanted) {
                         guarded.due = now;
                     }
                     guarded.hold_wanted = Some(until);
+                    guarded.hold = guarded.hold.min(until);
                 }
+                self.end_leases(now, effects);
             }
             GuardOrder::EndHold { datastore } => {
                 if let Some(guarded) = self.datastores.get_mut(&datastore) {
@@ -342,8 +347,18 @@ impl Guard {
 }
 
 impl Guarded {
-    /// R72: a heartbeat that tells of it is on disk.
-    fn take_hold(&mut self, name: &DatastoreName, until: Time, effects: &mut Vec<GuardEffect>) {
+    /// R72: a heartbeat that tells of it, or of none, is on disk. It counts when the one before tells of it too: then either slot
+    /// of the register may be damaged.
+    fn take_hold(&mut self, name: &DatastoreName, told: Option<Time>, effects: &mut Vec<GuardEffect>) {
+        let before = core::mem::replace(&mut self.hold_told, told);
+        let (Some(told), Some(before), Some(wanted)) = (told, before, self.hold_wanted) else {
+            if told.is_some() && before.is_none() {
+                // The second one at once.
+                self.due = Time(0);
+            }
+            return;
+        };
+        let until = told.min(before).min(wanted);
         if until > self.hold {
             self.hold = until;
             effects.push(GuardEffect::KeepHold { datastore: name.clone(), until });

@@ -155,7 +155,7 @@ impl GuardSide {
     pub(crate) fn hold(&mut self, datastore: &DatastoreName, until: Time, out: &mut Out<'_>) {
         let known = self.holds.get(datastore).map_or(Time(0), |(until, _)| *until);
         // The same hold, as it is worked out with each heartbeat, differs a little.
-        if self.connected && until > known + HOLD_STEP {
+        if self.connected && (until > known + HOLD_STEP || until + HOLD_STEP < known) {
             self.holds.insert(datastore.clone(), (until, out.now));
             let order = GuardOrder::Hold { datastore: datastore.clone(), until };
             out.effects.push(Effect::Guard(order));
@@ -168,6 +168,11 @@ impl GuardSide {
         if self.connected && (self.holds.remove(datastore).is_some() || first) {
             out.effects.push(Effect::Guard(GuardOrder::EndHold { datastore: datastore.clone() }));
         }
+    }
+
+    /// Whether the guard was told to hold.
+    pub(crate) fn holds(&self, datastore: &DatastoreName, now: Time) -> bool {
+        self.holds.get(datastore).is_some_and(|(until, _)| *until > now)
     }
 
     /// Since when the guard may hold.

@@ -90,8 +90,6 @@ pub struct Core {
     /// R75: hosts that can take VMs, with the datastores that they reach; and the settings when that was noted.
     relevant: BTreeSet<(HostId, Option<DatastoreName>)>,
     relevant_revision: u64,
-    /// Hosts of which a person said that they are down (R73).
-    pub(crate) confirmed_down: BTreeSet<HostId>,
     /// Hosts in maintenance of which it was told that they are empty.
     emptied: BTreeSet<HostId>,
     announced: bool,
@@ -137,7 +135,6 @@ impl Core {
             place_again: None,
             relevant: BTreeSet::new(),
             relevant_revision: 0,
-            confirmed_down: BTreeSet::new(),
             emptied: BTreeSet::new(),
             announced: false,
             stopping: false,
@@ -262,6 +259,12 @@ impl Core {
                 if over && self.guard.held_since(name).is_some_and(|since| look.started > since) {
                     self.guard.end_hold(name, out);
                 }
+                // Who hears no owner goes by what is on disk.
+                if let Some((_, until)) = datastore.look_hold.filter(|(_, until)| *until > out.now)
+                    && !self.guard.holds(name, out.now)
+                {
+                    self.guard.hold(name, until, out);
+                }
             }
             let leased = self.guard.lease(name, out.now).is_some();
             if let Some(vms) = datastore.watched(leased, out.now) {
@@ -384,10 +387,15 @@ impl Core {
             .filter(|peer| matches!(peer.state, HostState::Partitioned | HostState::Isolated))
             .map(|peer| peer.host.clone())
             .collect();
+        // R72: it may run on.
+        let held = |host: &HostId| {
+            let until = self.datastores.get(name).and_then(|datastore| datastore.held_until(host));
+            until.is_some_and(|until| now < until)
+        };
         let failed: Vec<HostId> = self
             .peers
             .values()
-            .filter(|peer| peer.state == HostState::Failed)
+            .filter(|peer| peer.state == HostState::Failed && !held(&peer.host))
             .map(|peer| peer.host.clone())
             .collect();
         let datastore = self.datastores.get_mut(name)?;

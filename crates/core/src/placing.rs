@@ -44,6 +44,8 @@ pub(crate) struct Want {
     pub(crate) first_try: Option<HostId>,
     /// It was left out before: it goes first among its equals.
     pub(crate) passed_over: bool,
+    /// Hosts that failed to start it in this round: one of these it gets only when its time has come.
+    pub(crate) tried: BTreeSet<HostId>,
     /// Its host has failed: its plan may be at hand.
     pub(crate) lost_on: Option<HostId>,
 }
@@ -108,25 +110,29 @@ pub(crate) fn place(
     now: Time,
 ) -> Placed {
     let mut placed = Placed::default();
-    let restarts: BTreeSet<VmId> =
-        wants.iter().filter(|want| want.kind != WantKind::Move).map(|want| want.vm).collect();
+    let (moves, restarts): (Vec<Want>, Vec<Want>) =
+        wants.iter().cloned().partition(|want| want.kind == WantKind::Move);
     if !restarts.is_empty() {
-        let picture = scene.with_wants(wants.iter().filter(|want| want.kind != WantKind::Move));
+        let picture = scene.with_wants(restarts.iter());
         let plan = standing
-            .follow(scene, &picture, wants)
+            .follow(scene, &picture, &restarts)
             .unwrap_or_else(|| placement::plan(&picture, &[], Purpose::Failover));
-        order(scene, &picture, &plan, wants, progress, began, now, &mut placed);
-        return placed;
+        order(scene, &picture, &plan, &restarts, progress, began, now, &mut placed);
     }
-    // Nothing is moved at leisure while something has to be restarted.
-    let picture = scene.with_wants(wants.iter());
-    let plan = placement::plan(&picture, &[], Purpose::Planned);
-    for Placement { vm, host } in &plan.placed {
-        if let Some(vm) = scene.vm(vm) {
-            placed.places.insert(vm, Place::Go(host.clone().into()));
+    // Nothing is moved at leisure while something is to be restarted that can be.
+    let busy = restarts.iter().any(|want| match placed.places.get(&want.vm) {
+        Some(Place::Go(host) | Place::Later(host, _)) => !want.tried.contains(host),
+        Some(Place::Nowhere { .. }) | None => false,
+    });
+    if !busy && !moves.is_empty() {
+        let plan = placement::plan(&scene.with_wants(moves.iter()), &[], Purpose::Planned);
+        for Placement { vm, host } in &plan.placed {
+            if let Some(vm) = scene.vm(vm) {
+                placed.places.insert(vm, Place::Go(host.clone().into()));
+            }
         }
+        note_left_out(scene, &plan, &mut placed);
     }
-    note_left_out(scene, &plan, &mut placed);
     placed
 }
 

@@ -11,6 +11,7 @@ mod verdicts;
 mod wants;
 mod wishes;
 
+use crate::datastore::reads::hold_end;
 use crate::event::{Event, VmName};
 use crate::failover::{HolderSeen, Verdict, decide};
 use crate::host_liveness::HostState;
@@ -21,7 +22,7 @@ use crate::register::{
     Claim, ClaimState, Desired, Entry, Guest, IsolationResponse, ListStamp, Order, OrderKind, PowerOnList,
     Priority, ProtectedList, StopCause, Suspension,
 };
-use crate::settings::{Evacuation, Settings};
+use crate::settings::{Evacuation, READY_TIMEOUT, Settings};
 use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -115,6 +116,8 @@ pub(crate) struct OwnerList {
     /// The revision on disk.
     settings_on_disk: Option<u64>,
     suspension: Option<Suspended>,
+    /// No hold that was given for a suspension of this list lasts longer (R72).
+    holds_end: Option<Time>,
     /// What of it is on disk: whether it stands.
     suspension_on_disk: Option<bool>,
     /// Numbers orders.
@@ -133,11 +136,13 @@ impl OwnerList {
         epoch: Epoch,
         former: Option<ProtectedList>,
         power_on: &BTreeMap<HostId, PowerOnSeen>,
+        timing: &Timing,
         now: Time,
     ) -> OwnerList {
         let mut entries: BTreeMap<VmId, Entry> = BTreeMap::new();
         let settings = former.as_ref().map(|list| list.settings.clone()).unwrap_or_default();
         let suspension = former.as_ref().and_then(|list| list.suspension);
+        let holds = former.as_ref().and_then(|list| list.holds).map(|left| hold_end(now, left, timing));
         for entry in former.into_iter().flat_map(|list| list.entries) {
             entries.insert(entry.vm, Entry { intent: None, ..entry });
         }
@@ -160,6 +165,7 @@ impl OwnerList {
             settings,
             settings_on_disk: None,
             suspension: suspension.map(|suspension| Suspended::found(suspension, now)),
+            holds_end: holds,
             suspension_on_disk: None,
             orders: 0,
             #[cfg(feature = "broken-rules")]
@@ -209,6 +215,7 @@ impl OwnerList {
             entries,
             settings: self.settings.clone(),
             suspension: self.suspension.as_mut().map(|suspended| suspended.write(now)),
+            holds: self.holds_end.map(|end| end.since(now)).filter(|left| *left > Span::ZERO),
         };
         self.writing = Some(list.clone());
         Some(list)
@@ -340,6 +347,9 @@ impl OwnerList {
             }
             Some(_) | None => verdict,
         };
+        // R72: what a silent host ran may run on; nobody sees it run.
+        let held = entry.holder.as_ref().is_some_and(|holder| side.held.contains(holder));
+        let verdict = if held && verdict == Verdict::Runs { Verdict::Keep } else { verdict };
         Some((entry, seen, verdict))
     }
 
@@ -350,7 +360,7 @@ impl OwnerList {
         slot.refresh_spec(seen.as_ref(), &self.settings, &mut self.dirty);
         let name = VmName { id: vm, name: entry.name.clone() };
         if !matches!(verdict, Verdict::Twice(_))
-            && let (Some(_), Some(host)) = (slot.twice.take(), &entry.holder)
+            && let (Some((_, _, true)), Some(host)) = (slot.twice.take(), &entry.holder)
         {
             out.event(Event::VmActiveOnce { vm: name.clone(), host: host.clone() });
         }
@@ -376,7 +386,7 @@ impl OwnerList {
                     slot.wait(alloc::vec![(holder, why.into())], Wait::ForSight, name, side.timing, out);
                 }
             }
-            Verdict::Runs => self.on_runs(vm, &entry, seen.as_ref(), places, side, name, out),
+            Verdict::Runs => self.on_runs(vm, &entry, seen.as_ref(), places, name, out),
             Verdict::SetOff(cause) => self.set_off(vm, cause, name, out),
             Verdict::Grant { same_host: _, reason } => {
                 self.grant_anew(vm, reason, side, places, name, out);
@@ -418,9 +428,13 @@ impl OwnerList {
             Verdict::Adopt(host) => {
                 self.tokens += 1;
                 slot.working.token = Token { epoch: self.epoch, number: self.tokens };
+                if slot.working.evacuated_from.as_ref() == Some(&host) {
+                    slot.working.evacuated_from = None;
+                }
                 slot.working.holder = Some(host);
                 slot.working.desired = Desired::On;
                 slot.working.order = None;
+                slot.refused.clear();
                 slot.working.failed_on.clear();
                 slot.progress = None;
                 slot.working.attempts = 0;
@@ -430,8 +444,14 @@ impl OwnerList {
                 self.dirty = true;
             }
             Verdict::Twice(other) => {
-                if slot.twice.as_ref() != Some(&other) {
-                    slot.twice = Some(other.clone());
+                // A live migration is shown on both ends for a moment.
+                let tell_at = out.now + side.timing.network_timeout();
+                let (seen, at, told) = slot.twice.get_or_insert((other.clone(), tell_at, false));
+                if *seen != other {
+                    (*seen, *at, *told) = (other.clone(), tell_at, false);
+                }
+                if !*told && out.now >= *at {
+                    *told = true;
                     let holder = entry.holder.clone().unwrap_or_else(|| side.me.clone());
                     out.event(Event::VmActiveTwice { vm: name, holder, other });
                 }
@@ -471,11 +491,17 @@ impl OwnerList {
             let claim = slot.durable_since + timing.claim_timeout();
             let claim = (slot.running_since.is_none() && claim > now).then_some(claim);
             let well = slot.running_since.filter(|_| entry.attempts > 0).map(|since| since + RAN_WELL);
+            let twice = slot.twice.as_ref().filter(|(_, _, told)| !told).map(|(_, at, _)| *at);
             let grace = slot.migrating_since.map(|(_, until)| until);
             let told = slot.waits.as_ref().filter(|waits| !waits.told).map(|waits| waits.tell_at);
-            [retry, verify, claim, well, grace, told].into_iter().flatten().filter(|at| *at > now).min()
+            [retry, verify, twice, claim, well, grace, told]
+                .into_iter()
+                .flatten()
+                .filter(|at| *at > now)
+                .min()
         };
-        let suspension = self.suspension.as_ref().map(|suspended| suspended.deadline(now));
+        let suspension =
+            self.suspension.as_ref().map(|suspended| suspended.deadline(now)).filter(|at| *at > now);
         self.slots.values().filter_map(due).chain(suspension).min()
     }
 }

@@ -132,10 +132,10 @@ pub struct Claim {
     pub spec: Option<VmSpec>,
     /// The host has asked the guest to shut down, for isolation, and may have thought better of it since: if the guest goes
     /// down all the same, that is not its user's word.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub asked_to_stop: bool,
     /// The host powers it off, for isolation: that it is destroyed is not its user's word.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub powering_off: bool,
     /// What its guest has shown in this run of it.
     #[serde(default, skip_serializing_if = "Guest::is_silent")]
@@ -447,6 +447,9 @@ pub struct ProtectedList {
     /// Protection is suspended, or is to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspension: Option<Suspension>,
+    /// Holds that were given for a suspension, also one that is over, may last so long from this write on (R72).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<Span>,
 }
 
 fn no_settings(settings: &Arc<Settings>) -> bool {
@@ -507,29 +510,32 @@ pub struct Entry {
     /// Whether it is to run.
     pub desired: Desired,
     /// The user took it out of protection: it is watched, never restarted.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub unprotected: bool,
     /// The host that may run it.
     pub holder: Option<HostId>,
     /// Names the grant to the holder (or the last one, when there is no holder).
     pub token: Token,
     /// The host that is to get it, written before the present holder's registers are read once more (section 7).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<HostId>,
     /// How often it was granted since it last ran well: drives back-off, survives a change of owner.
     pub attempts: u32,
     /// The host whose failure made it be moved, for as long as it has not been seen running since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_over_from: Option<HostId>,
     /// The owner has seen it running after the last grant of a restart.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub verified: bool,
     /// The host where there is room for it: the owner is responsible for restarting it when its isolated holder has
     /// released it. Only then may the holder apply the isolation response (I2).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub responsible: Option<HostId>,
     /// Its own isolation response; `None`: the cluster's default.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation_response: Option<IsolationResponse>,
     /// Its own time-out for shutting down; `None`: the cluster's default.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shutdown_timeout: Option<Span>,
     /// Hosts that failed to start it since it last ran well: tried last, and the reason of the wait between tries (R75).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -23,6 +23,9 @@ pub struct Settings {
     /// Hosts in maintenance mode, or on their way into it.
     #[serde(default)]
     pub maintenance: BTreeMap<HostId, Evacuation>,
+    /// Hosts to which is brought back what was moved away from them for maintenance.
+    #[serde(default)]
+    pub bring_back: BTreeSet<HostId>,
     /// Hosts that are kept empty for failovers.
     #[serde(default)]
     pub failover_hosts: BTreeSet<HostId>,
@@ -44,6 +47,26 @@ impl Settings {
     /// Whether these are newer than those.
     pub(crate) fn is_newer_than(&self, other: &Settings) -> bool {
         (self.revision, &self.by) > (other.revision, &other.by)
+    }
+
+    /// About how many bytes these take in each protected list: more than that in no case.
+    pub fn size(&self) -> usize {
+        let rule = |(name, rule): (&Arc<str>, &Rule)| {
+            120 + name.len() + 40 * rule.vms.len() + 140 * rule.hosts.len()
+        };
+        let group = |(name, group): (&Arc<str>, &Group)| {
+            60 + name.len()
+                + 40 * group.vms.len()
+                + group.waits_for.iter().map(|name| name.len() + 3).sum::<usize>()
+        };
+        let vm = |settings: &VmSettings| {
+            let command =
+                |readiness: &Readiness| readiness.command.as_ref().map_or(0, |command| command.len());
+            70 + settings.readiness.as_ref().map_or(0, |readiness| 120 + command(readiness))
+        };
+        600 + self.rules.iter().map(rule).sum::<usize>()
+            + self.groups.iter().map(group).sum::<usize>()
+            + self.vms.values().map(vm).sum::<usize>()
     }
 
     /// The restart priority of a VM: what was set here, else what its domain XML says.
@@ -120,10 +143,10 @@ pub struct Group {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VmSettings {
     /// Its restart priority; `None`: as its domain XML says.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// When those that wait for it may start; `None`: the default.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readiness: Option<Readiness>,
 }
 

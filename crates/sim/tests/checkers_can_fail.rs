@@ -128,6 +128,7 @@ impl Fake {
             entries: vec![entry],
             settings: Default::default(),
             suspension: None,
+            holds: None,
         };
         self.write(RegisterId::ProtectedList(Epoch(1)), RegisterValue::ProtectedList(list), effects);
     }

@@ -6,6 +6,9 @@ use super::*;
 /// A guest that was asked to shut down is asked again after so long.
 const ASK_AGAIN: Span = Span::from_secs(30);
 
+/// What could not be done at its time is tried again after so long.
+const LATER: Span = Span::from_secs(1);
+
 /// An order that was taken up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Obeyed {
@@ -19,14 +22,21 @@ pub(super) struct Obeyed {
 
 impl Slot {
     pub(super) fn order_at(&self) -> Option<Time> {
-        let order = self.order.as_ref().filter(|order| order.op.is_none() && self.stage == Stage::Settled)?;
+        let runs = self.stage == Stage::Settled && self.claim.state == ClaimState::Running;
+        let order = self.order.as_ref().filter(|order| order.op.is_none() && runs)?;
         order.again.into_iter().chain(order.give_up).min()
     }
 }
 
 impl Claims {
     pub(super) fn obey(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
+        self.obey_orders(look, host, out);
+        self.put_off_orders(out.now);
+    }
+
+    fn obey_orders(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
         let Some(look) = look.filter(|look| !look.changing) else { return };
+        self.forget_orders(look);
         let mine = look.list.entries.iter().filter(|entry| entry.holder.as_ref() == Some(&self.me));
         let ordered = mine.filter_map(|entry| Some((entry, entry.order.as_ref()?)));
         let mut end: Vec<VmId> = Vec::new();
@@ -55,7 +65,8 @@ impl Claims {
                     let give_up = Some(out.now + timeout);
                     slot.order = Some(Obeyed { number: order.number, op, again: None, give_up });
                 }
-                OrderKind::StartElsewhere if new => {
+                // It may have answered since.
+                OrderKind::StartElsewhere if new && slot.claim.guest == Guest::Silent => {
                     slot.order = Some(Obeyed { number: order.number, op: None, again: None, give_up: None });
                     end.push(vm);
                 }
@@ -78,6 +89,29 @@ impl Claims {
             let op = self.destroy(vm, out);
             let then = ClaimState::Stopped { cause: StopCause::NotVerified };
             self.set_stage(vm, Stage::Removing { op, then });
+        }
+    }
+
+    /// What is due and can't be done now (somebody is contending, say) is looked at again in a second.
+    fn put_off_orders(&mut self, now: Time) {
+        for order in self.slots.values_mut().filter_map(|slot| slot.order.as_mut()) {
+            for due in [&mut order.again, &mut order.give_up].into_iter().flatten() {
+                if *due <= now {
+                    *due = now + LATER;
+                }
+            }
+        }
+    }
+
+    /// What the owner no longer asks for.
+    fn forget_orders(&mut self, look: &Look) {
+        for (vm, slot) in &mut self.slots {
+            let Some(obeyed) = &mut slot.order else { continue };
+            let asked = look.list.entry(*vm).and_then(|entry| entry.order.as_ref());
+            if asked.is_none_or(|order| order.number != obeyed.number) {
+                obeyed.again = None;
+                obeyed.give_up = None;
+            }
         }
     }
 

@@ -214,7 +214,14 @@ impl Datastore {
             return;
         }
         let lists = self.power_on_lists(out.now);
-        self.list = Some(OwnerList::take_over(self.name.clone(), epoch, former, &lists, out.now));
+        self.list = Some(OwnerList::take_over(
+            self.name.clone(),
+            epoch,
+            former,
+            &lists,
+            &self.config.timing,
+            out.now,
+        ));
         self.review_wanted = true;
         self.write_list(out);
     }

@@ -3,6 +3,7 @@
 //! Every answer refreshes what was seen of each register, whatever the read was for; then the purpose has its turn.
 
 use super::*;
+use crate::timing::{DRIFT_PPM, FREEZE_BOUND, Timing};
 
 impl Datastore {
     pub(super) fn read(&mut self, purpose: Purpose, registers: Vec<RegisterId>, out: &mut Out<'_>) {
@@ -188,17 +189,16 @@ impl Datastore {
                 if let Some(timeout) = value.as_ref().and_then(|register| register.failure_timeout) {
                     self.timeouts.insert(host.clone(), timeout);
                 }
-                match value.as_ref().map(|register| register.hold) {
-                    // Clocks differ by less than a thousandth.
+                let seen = self.heartbeats.get(host).and_then(Option::as_ref);
+                let older = seen.is_some_and(|seen| is_older(seen, value.as_ref()));
+                let run = |register: &HeartbeatRegister| (register.incarnation, register.counter);
+                let changed = seen.is_none_or(|seen| seen.value.as_ref().map(run) != value.as_ref().map(run));
+                if changed {
+                    self.presumed_down.remove(host);
+                }
+                match value.as_ref().filter(|_| changed && !older).map(|register| register.hold) {
                     Some(Some(left)) => {
-                        let changed = self.heartbeats.get(host).and_then(Option::as_ref).is_none_or(|seen| {
-                            seen.value.as_ref().map(|seen| (seen.incarnation, seen.counter))
-                                != value.as_ref().map(|value| (value.incarnation, value.counter))
-                        });
-                        if changed {
-                            let until = now + left + Span(left.0 / 1_000) + self.config.timing.lease;
-                            self.holds.insert(host.clone(), until);
-                        }
+                        self.holds.insert(host.clone(), hold_end(now, left, &self.config.timing));
                     }
                     Some(None) => drop(self.holds.remove(host)),
                     None => {}
@@ -249,6 +249,9 @@ impl Datastore {
                 let changed = before.is_some_and(|(before, _)| before != mark);
                 let ever = changed || before.is_some_and(|(_, ever)| ever);
                 self.marks.insert(host.clone(), (mark, ever));
+                if changed {
+                    self.presumed_down.remove(host);
+                }
                 if let Some(slot) = self.heartbeats.get_mut(host) {
                     if changed {
                         *slot = None;
@@ -344,6 +347,12 @@ impl Datastore {
                     self.claims.dirty |=
                         list.entries.iter().any(|entry| entry.holder.as_ref() == Some(&self.me));
                 }
+                self.look_hold =
+                    match (list.suspension.filter(|suspension| suspension.stands), self.look_hold) {
+                        (Some(_), Some((stamp, until))) if stamp == list.stamp() => Some((stamp, until)),
+                        (Some(suspension), _) => Some((list.stamp(), read.started + suspension.left)),
+                        (None, _) => None,
+                    };
                 self.look = Some(Look { started: read.started, list, changing: contended });
                 self.claims.reconcile(self.look.as_ref(), &around.host, out);
             }
@@ -381,4 +390,10 @@ pub(super) fn file_of(id: &RegisterId) -> Arc<str> {
         RegisterId::ProtectedList(epoch) => alloc::format!("protectedlist (epoch {epoch})"),
     }
     .into()
+}
+
+/// R72: until when a guard may hold that had so much left when it wrote that, not after `now`. Clocks drift, and freezing takes time.
+pub(crate) fn hold_end(now: Time, left: Span, timing: &Timing) -> Time {
+    let drift = Span((left.0 / 1_000_000).saturating_add(1).saturating_mul(2 * DRIFT_PPM));
+    now + left + drift + timing.lease + FREEZE_BOUND
 }

@@ -150,15 +150,24 @@ fn a_hold_counts_when_a_heartbeat_that_tells_of_it_is_on_disk() {
     let effects = step(&mut guard, 1_000, hold.clone());
     assert_eq!(hold_of(&effects), Some(Span::from_secs(59)));
     let op = op_of(&effects);
+    // The first of the two; the second follows at once.
     let effects = step(&mut guard, 1_010, GuardInput::Written { op, error: None });
-    assert!(effects.contains(&GuardEffect::KeepHold { datastore: ds(), until: at(60_000) }));
+    let kept = GuardEffect::KeepHold { datastore: ds(), until: at(60_000) };
+    assert!(!effects.contains(&kept));
+    let op = op_of(&effects);
+    let effects = step(&mut guard, 1_020, GuardInput::Written { op, error: None });
+    assert!(effects.contains(&kept));
     assert!(!freezes(&step(&mut guard, 30_000, GuardInput::Tick)));
     assert!(guard.next_deadline() <= at(60_000));
     assert!(freezes(&step(&mut guard, 60_000, GuardInput::Tick)));
-    // Not on disk: leases count.
+    // Not on disk, or only one of them: leases count.
     let mut guard = watching();
-    step(&mut guard, 1_000, hold);
+    step(&mut guard, 1_000, hold.clone());
     assert!(freezes(&step(&mut guard, 3_000, GuardInput::Tick)));
+    let mut guard = watching();
+    let op = op_of(&step(&mut guard, 1_000, hold));
+    step(&mut guard, 1_010, GuardInput::Written { op, error: None });
+    assert!(freezes(&step(&mut guard, 4_000, GuardInput::Tick)));
 }
 
 #[test]
@@ -185,9 +194,10 @@ fn the_end_of_a_hold_freezes_what_has_no_lease_and_is_told_by_the_next_heartbeat
     let mut guard = watching();
     let hold = GuardInput::Order(GuardOrder::Hold { datastore: ds(), until: at(60_000) });
     let op = op_of(&step(&mut guard, 1_000, hold));
-    let effects = step(&mut guard, 1_010, GuardInput::Written { op, error: None });
+    let op = op_of(&step(&mut guard, 1_010, GuardInput::Written { op, error: None }));
+    let effects = step(&mut guard, 1_020, GuardInput::Written { op, error: None });
     assert!(effects.contains(&GuardEffect::KeepHold { datastore: ds(), until: at(60_000) }));
-    let effects = step(&mut guard, 2_000, GuardInput::Tick);
+    let effects = step(&mut guard, 2_010, GuardInput::Tick);
     let op = op_of(&effects);
     assert!(hold_of(&effects).is_some());
     step(&mut guard, 2_100, GuardInput::Written { op, error: Some("gone".into()) });

@@ -79,7 +79,9 @@ impl Core {
                     self.guard.hold(&owned.datastore, ack.echo + left, out);
                 }
                 Some(_) => {}
-                None => self.guard.end_hold(&owned.datastore, out),
+                // An owner that has not written its list yet does not know.
+                None if owned.list.is_some() => self.guard.end_hold(&owned.datastore, out),
+                None => {}
             }
             if datastore.promise(owned.epoch, out.now) {
                 let promise =

@@ -58,7 +58,7 @@ impl Core {
                     return Err(alloc::format!("there is no rule {name}"));
                 }
                 let answer = alloc::format!("rule {name} is removed");
-                Ok(self.change_settings(answer, out, |settings| drop(settings.rules.remove(name))))
+                self.change_settings(answer, out, |settings| drop(settings.rules.remove(name)))
             }
             Command::SetGroup { name, vms, waits_for } => self.set_group(name, vms, waits_for, out),
             Command::RemoveGroup { name } => self.remove_group(name, out),
@@ -126,6 +126,10 @@ impl Core {
                 }
                 Some(false) => self.pending.push(pending),
                 None => {
+                    if matches!(pending.until, Until::Settings(_)) {
+                        // R70: what was not acknowledged must not come back later.
+                        self.forget_own_settings();
+                    }
                     let (request, command) = (pending.request, pending.command);
                     let result = Err(String::from("the ownership was lost before it was on disk: ask again"));
                     out.effects.push(Effect::Reply { request, command, result });

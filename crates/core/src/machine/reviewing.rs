@@ -41,7 +41,8 @@ impl Core {
     }
 
     /// Datastores whose VMs are decided about now.
-    fn due_for_review(&self, now: Time) -> Vec<DatastoreName> {
+    fn due_for_review(&mut self, now: Time) -> Vec<DatastoreName> {
+        let placing = self.place_again.take_if(|at| *at <= now).is_some();
         let owned =
             |datastore: &&Datastore| datastore.ownership.epoch(now).is_some() && datastore.list.is_some();
         let due = |datastore: &&Datastore| {
@@ -52,7 +53,6 @@ impl Core {
                 list.and_then(|list| list.deadline(&self.config.timing, last)).is_some_and(|at| at <= now);
             datastore.review_wanted || overdue || (!held && last < datastore.hold_until)
         };
-        let placing = self.place_again.is_some_and(|at| at <= now);
         let any = placing || self.datastores.values().filter(owned).any(|datastore| due(&datastore));
         // Who waits may be let go by what happens to another, wherever that is homed.
         let waits = |datastore: &&Datastore| {
@@ -129,8 +129,7 @@ impl Core {
         let mut held = BTreeSet::new();
         for (host, state) in states.iter_mut().filter(|(_, state)| **state == HostState::Failed) {
             // R72: its guard was told not to freeze.
-            let holds = datastore.held_until(host).is_some_and(|until| now < until)
-                && !self.confirmed_down.contains(host);
+            let holds = datastore.held_until(host).is_some_and(|until| now < until);
             if holds {
                 held.insert(host.clone());
             }
@@ -236,10 +235,14 @@ impl Core {
                     starting: false,
                     wanted: false,
                     failed_on: Vec::new(),
+                    on: entry.desired == crate::register::Desired::On,
                 })),
                 (None, None) => {}
             }
         }
+        // Of two entries of one VM (R47) the last of these counts.
+        vms.sort_by_key(|vm| (vm.vm, !(vm.on && vm.host.is_some()), !vm.on));
+        vms.dedup_by_key(|vm| vm.vm);
         make_scene(&hosts, &vms, settings)
     }
 

@@ -14,6 +14,9 @@ use placement::{Change, PROOF_WORK, Proposal};
 /// A suspension may last so long at most: a forgotten one must end.
 const SUSPENSION_MAX: Span = Span::from_secs(7 * 24 * 3_600);
 
+/// Settings may take so many bytes of a protected list; the rest is for some 2,000 VMs.
+const SETTINGS_SIZE_MAX: usize = 200 * 1_024;
+
 /// "3 VMs are".
 fn moved(number: u32) -> String {
     alloc::format!("{} {}", counted(number, "VM"), if number == 1 { "is" } else { "are" })
@@ -40,21 +43,38 @@ impl Core {
         Err(alloc::format!("{host} is no host of this cluster"))
     }
 
+    /// The newest settings that are on a datastore, as far as this host has read them.
+    pub(super) fn forget_own_settings(&mut self) {
+        let read =
+            self.datastores.values().filter_map(|datastore| Some(&datastore.look.as_ref()?.list.settings));
+        let newest = read.fold(None, |newest: Option<&Arc<Settings>>, settings| match newest {
+            Some(newest) if !settings.is_newer_than(newest) => Some(newest),
+            Some(_) | None => Some(settings),
+        });
+        self.settings = newest.cloned().unwrap_or_default();
+    }
+
     /// Makes the change, for all datastores that this host owns.
     pub(super) fn change_settings(
         &mut self,
         answer: String,
         out: &mut Out<'_>,
         change: impl FnOnce(&mut Settings),
-    ) -> Asked {
+    ) -> Result<Asked, String> {
         let mut settings = Settings::clone(&self.settings);
         change(&mut settings);
-        settings.revision += 1;
+        settings.revision = settings.revision.saturating_add(1);
         settings.by = Some(self.config.me.clone());
+        if settings.size() > SETTINGS_SIZE_MAX && settings.size() > self.settings.size() {
+            return Err(String::from(
+                "the settings of the cluster would be too large for the protected lists: remove rules, groups or settings of VMs \
+                 that are not needed any more",
+            ));
+        }
         self.settings = Arc::new(settings);
         self.rehearsal_stale = true;
         out.event(Event::SettingsChanged { text: answer.as_str().into() });
-        Asked::Later(Until::Settings(self.settings.revision), answer)
+        Ok(Asked::Later(Until::Settings(self.settings.revision), answer))
     }
 
     /// The groups have to have an order after the change.
@@ -88,7 +108,7 @@ impl Core {
             after.vms.remove(&vm);
         }
         self.check_order(&after, out.now)?;
-        Ok(self.change_settings(answer(wanted), out, |settings| *settings = after))
+        self.change_settings(answer(wanted), out, |settings| *settings = after)
     }
 
     pub(super) fn set_rule(
@@ -118,7 +138,7 @@ impl Core {
         }
         let rule = Rule { strength, kind, vms, hosts: hosts.iter().cloned().collect() };
         let answer = alloc::format!("rule {name} is set; it counts for every placement from now on");
-        Ok(self.change_settings(answer, out, |settings| drop(settings.rules.insert(name.clone(), rule))))
+        self.change_settings(answer, out, |settings| drop(settings.rules.insert(name.clone(), rule)))
     }
 
     pub(super) fn set_group(
@@ -140,7 +160,7 @@ impl Core {
         after.groups.insert(name.clone(), group);
         self.check_order(&after, out.now)?;
         let answer = alloc::format!("group {name} is set");
-        Ok(self.change_settings(answer, out, |settings| *settings = after))
+        self.change_settings(answer, out, |settings| *settings = after)
     }
 
     pub(super) fn remove_group(&mut self, name: &Arc<str>, out: &mut Out<'_>) -> Result<Asked, String> {
@@ -152,7 +172,7 @@ impl Core {
             return Err(alloc::format!("group {other} waits for {name}: change or remove that first"));
         }
         let answer = alloc::format!("group {name} is removed");
-        Ok(self.change_settings(answer, out, |settings| drop(settings.groups.remove(name))))
+        self.change_settings(answer, out, |settings| drop(settings.groups.remove(name)))
     }
 
     pub(super) fn set_admission(
@@ -180,7 +200,7 @@ impl Core {
         }
         let answer = alloc::format!("admission control: {admission}");
         let admission = admission.clone();
-        Ok(self.change_settings(answer, out, |settings| settings.admission = admission))
+        self.change_settings(answer, out, |settings| settings.admission = admission)
     }
 
     pub(super) fn set_failover_host(
@@ -203,13 +223,13 @@ impl Core {
         } else {
             alloc::format!("{host} is a host like the others")
         };
-        Ok(self.change_settings(answer, out, |settings| {
+        self.change_settings(answer, out, |settings| {
             if keep {
                 settings.failover_hosts.insert(host.clone());
             } else {
                 settings.failover_hosts.remove(host);
             }
-        }))
+        })
     }
 
     /// What admission control says to a change. `Ok`: a warning, if there is one.
@@ -299,10 +319,17 @@ impl Core {
         if let Some(warning) = warning {
             answer.push_str(&alloc::format!("; warning: {warning}"));
         }
+        let suspended = |datastore: &Datastore| {
+            datastore.list.as_ref().is_some_and(crate::protected_list::OwnerList::is_suspended)
+        };
+        if self.datastores.values().any(suspended) {
+            answer.push_str("; protection is suspended: it begins when that is over");
+        }
         self.emptied.remove(host);
-        Ok(self.change_settings(answer, out, |settings| {
+        self.change_settings(answer, out, |settings| {
+            settings.bring_back.remove(host);
             settings.maintenance.insert(host.clone(), how);
-        }))
+        })
     }
 
     /// Why the VMs of a host can't all be moved away, if they can't.
@@ -331,9 +358,11 @@ impl Core {
             return Err(alloc::format!("{host} is not in maintenance mode"));
         }
         let mut back = 0;
-        if bring_back {
-            for datastore in self.datastores.values_mut() {
-                back += datastore.list.as_mut().map_or(0, |list| list.bring_back(host));
+        for datastore in self.datastores.values_mut() {
+            let Some(list) = &mut datastore.list else { continue };
+            back += list.evacuated_from(host);
+            if !bring_back {
+                list.forget_evacuation(host);
             }
         }
         out.event(Event::MaintenanceLeft { host: host.clone() });
@@ -342,9 +371,12 @@ impl Core {
         } else {
             alloc::format!("{host} takes VMs again; nothing is moved back to it")
         };
-        Ok(self.change_settings(answer, out, |settings| {
+        self.change_settings(answer, out, |settings| {
             settings.maintenance.remove(host);
-        }))
+            if bring_back {
+                settings.bring_back.insert(host.clone());
+            }
+        })
     }
 
     pub(super) fn suspend(&mut self, length: Span, out: &mut Out<'_>) -> Result<Asked, String> {
@@ -356,12 +388,13 @@ impl Core {
             ));
         }
         let mut any = false;
+        let timing = self.config.timing;
         for datastore in self.datastores.values_mut() {
             if datastore.ownership.epoch(out.now).is_some()
                 && let Some(list) = &mut datastore.list
             {
                 any = true;
-                list.suspend(length, out.now);
+                list.suspend(length, &timing, out.now);
                 datastore.review_wanted = true;
             }
         }
@@ -405,8 +438,9 @@ impl Core {
                 "{host} is {state}: only a host that shows no sign of life can be confirmed to be down"
             ));
         }
-        self.confirmed_down.insert(host.clone());
+        // What it wrote counts again as soon as it writes anything more.
         for datastore in self.datastores.values_mut() {
+            datastore.forget_hold(host);
             datastore.review_wanted = true;
         }
         Ok(Asked::Now(alloc::format!("{host} counts as down: its VMs are restarted elsewhere")))

@@ -44,6 +44,8 @@ pub(crate) struct VmScene<'a> {
     /// It is to come back after a failure.
     pub(crate) wanted: bool,
     pub(crate) failed_on: Vec<HostId>,
+    /// It is to run. Where two datastores have an entry of a VM whose disk was moved, that one counts.
+    pub(crate) on: bool,
 }
 
 /// A picture with what its names stand for.
@@ -200,6 +202,7 @@ pub(crate) fn started(
         starting: false,
         wanted: true,
         failed_on: Vec::new(),
+        on: true,
     };
     make_vm(&scene, settings)
 }

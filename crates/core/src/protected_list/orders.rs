@@ -1,5 +1,5 @@
-//! What the owner asks holders to do with running VMs (R74): move them off a host in maintenance, shut them down, or end one
-//! whose guest was not seen to come up.
+//! What the owner asks holders to do with running VMs (R74): move them off a host in maintenance, or back to it, shut them
+//! down, or end one whose guest was not seen to come up.
 
 use super::*;
 
@@ -7,6 +7,7 @@ use super::*;
 const ORDER_RETRY: Span = Span::from_secs(30);
 
 impl OwnerList {
+    /// A VM that runs on its holder, and is to run elsewhere.
     pub(super) fn wants_to_move(
         &mut self,
         vm: VmId,
@@ -16,35 +17,43 @@ impl OwnerList {
     ) -> Option<Want> {
         let holder = entry.holder.as_ref()?;
         let how = self.settings.maintenance.get(holder).copied();
+        let home = self.home_of(entry);
         let slot = self.slots.get_mut(&vm)?;
-        // R79: the next primary moves what runs here.
-        let other = |room: &Candidate| room.unusable.is_none() && room.host != *side.me;
-        if holder == side.me && side.candidates.iter().any(other) {
-            return None;
-        }
+        let mute = slot.is_mute(now);
         let reachable = side.states.get(holder) == Some(&HostState::Connected) || holder == side.me;
-        if how != Some(Evacuation::Migrate) || entry.order.is_some() || now < slot.order_again || !reachable {
+        if entry.order.is_some() || now < slot.order_again || !reachable {
             return None;
         }
-        Some(Want { vm, kind: WantKind::Move, first_try: None, passed_over: false, lost_on: None })
+        if mute {
+            // R76: tried last, so that it is chosen only when no other host can take the VM.
+            slot.avoid.insert(holder.clone());
+        } else if how == Some(Evacuation::Migrate) {
+            // R79: the next primary moves what runs here.
+            let other = |room: &Candidate| room.unusable.is_none() && room.host != *side.me;
+            if holder == side.me && side.candidates.iter().any(other) {
+                return None;
+            }
+        } else if how.is_some() || home.is_none() {
+            return None;
+        }
+        let first_try = home.filter(|_| how.is_none() && !mute);
+        let tried = BTreeSet::new();
+        Some(Want { vm, kind: WantKind::Move, first_try, passed_over: false, tried, lost_on: None })
     }
 
-    /// No more than some are on their way from one host at a time.
-    pub(super) fn limit_moves(&self, wants: &mut Vec<Want>) {
-        let mut moving: BTreeMap<HostId, usize> = BTreeMap::new();
-        for slot in self.slots.values() {
+    /// The host to which it is to be brought back after maintenance.
+    fn home_of(&self, entry: &Entry) -> Option<HostId> {
+        let home = entry.evacuated_from.as_ref().filter(|home| self.settings.bring_back.contains(*home))?;
+        (entry.holder.as_ref() != Some(home)).then(|| home.clone())
+    }
+
+    /// As many are on their way from that host as may be at a time.
+    fn is_moving_enough(&self, holder: &HostId) -> bool {
+        let moving = |slot: &&Slot| {
             let order = slot.working.order.as_ref().map(|order| &order.what);
-            if let (Some(OrderKind::Migrate(_)), Some(holder)) = (order, &slot.working.holder) {
-                *moving.entry(holder.clone()).or_default() += 1;
-            }
-        }
-        wants.retain(|want| {
-            let holder = self.slots.get(&want.vm).and_then(|slot| slot.working.holder.clone());
-            let (WantKind::Move, Some(holder)) = (want.kind, holder) else { return true };
-            let count = moving.entry(holder).or_default();
-            *count += 1;
-            *count <= MOVES_AT_ONCE
-        });
+            slot.working.holder.as_ref() == Some(holder) && matches!(order, Some(OrderKind::Migrate(_)))
+        };
+        self.slots.values().filter(moving).count() >= MOVES_AT_ONCE
     }
 
     /// What is to be ordered, and what has become of the last order, for a VM that runs on its holder.
@@ -57,44 +66,24 @@ impl OwnerList {
         name: VmName,
         out: &mut Out<'_>,
     ) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
         let Some(holder) = &entry.holder else { return };
         let how = self.settings.maintenance.get(holder).copied();
         if let Some(order) = &entry.order {
-            let failed = claim.and_then(|claim| claim.order_failed.as_ref());
-            let failed = failed.filter(|(number, _)| *number == order.number);
-            if let Some((_, reason)) = failed {
-                let (host, order, reason) = (holder.clone(), order.what.clone(), reason.clone());
-                if let OrderKind::Migrate(to) = &order {
-                    slot.avoid.insert(to.clone());
-                }
-                slot.order_again = out.now + ORDER_RETRY;
-                slot.failures.insert(host.clone(), reason.clone());
-                out.event(Event::VmOrderFailed { vm: name, host, order, reason });
-                slot.working.order = None;
-                self.dirty = true;
-            } else if how.is_none() && order.what == OrderKind::ShutDown {
-                // Maintenance is over before it was obeyed.
-                slot.working.order = None;
-                self.dirty = true;
-            }
-            return;
+            return self.follow_order(vm, order, how, holder, claim, name, out);
         }
+        let home = self.home_of(entry);
+        let enough = self.is_moving_enough(holder);
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
         let what = match (how, places.remove(&vm)) {
+            (Some(Evacuation::ShutDown), _) if out.now >= slot.order_again => OrderKind::ShutDown,
+            (_, Some(Place::Go(to))) if enough || to == *holder => return,
             (Some(Evacuation::Migrate), Some(Place::Go(to))) => OrderKind::Migrate(to),
+            (None, Some(Place::Go(to))) if home.as_ref() == Some(&to) => OrderKind::Migrate(to),
             (Some(Evacuation::Migrate), Some(Place::Nowhere { refusals: reasons, .. })) => {
                 // On show; no alarm, since it runs.
-                slot.waits =
-                    Some(slot::Waits { reasons, tell_at: Time(u64::MAX), told: true, kind: Wait::ToMove });
+                let tell_at = Time(u64::MAX);
+                slot.waits = Some(slot::Waits { reasons, tell_at, told: true, kind: Wait::ToMove });
                 return;
-            }
-            (Some(Evacuation::ShutDown), _) if out.now >= slot.order_again => OrderKind::ShutDown,
-            (None, _) if slot.bring_back => {
-                slot.bring_back = false;
-                match slot.working.evacuated_from.take().filter(|home| home != holder) {
-                    Some(home) => OrderKind::Migrate(home),
-                    None => return,
-                }
             }
             (Some(_) | None, _) => return,
         };
@@ -102,6 +91,41 @@ impl OwnerList {
             slot.working.evacuated_from = Some(holder.clone());
         }
         self.give(vm, what);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one review, passed on")]
+    fn follow_order(
+        &mut self,
+        vm: VmId,
+        order: &Order,
+        how: Option<Evacuation>,
+        holder: &HostId,
+        claim: Option<&Claim>,
+        name: VmName,
+        out: &mut Out<'_>,
+    ) {
+        let Some(slot) = self.slots.get_mut(&vm) else { return };
+        let failed = claim.and_then(|claim| claim.order_failed.as_ref());
+        let failed = failed.filter(|(number, _)| *number == order.number);
+        let answers = claim.is_some_and(|claim| claim.guest != Guest::Silent);
+        let void = match order.what {
+            // Maintenance is over, or another one, before it was obeyed.
+            OrderKind::ShutDown => how != Some(Evacuation::ShutDown),
+            OrderKind::StartElsewhere => answers,
+            OrderKind::Migrate(_) => false,
+        };
+        if let Some((_, reason)) = failed {
+            let (host, order, reason) = (holder.clone(), order.what.clone(), reason.clone());
+            if let OrderKind::Migrate(to) = &order {
+                slot.refused.insert(to.clone());
+            }
+            slot.order_again = out.now + ORDER_RETRY;
+            out.event(Event::VmOrderFailed { vm: name, host, order, reason });
+        } else if !void {
+            return;
+        }
+        slot.working.order = None;
+        self.dirty = true;
     }
 
     pub(super) fn give(&mut self, vm: VmId, what: OrderKind) {
@@ -115,25 +139,31 @@ impl OwnerList {
         }
     }
 
-    /// Moves back what was moved away from that host for maintenance.
-    pub(crate) fn bring_back(&mut self, host: &HostId) -> u32 {
-        let mut count = 0;
+    /// VMs that were moved away from that host for maintenance.
+    pub(crate) fn evacuated_from(&self, host: &HostId) -> u32 {
+        let away = |slot: &&Slot| {
+            let entry = &slot.working;
+            entry.evacuated_from.as_ref() == Some(host)
+                && entry.holder.is_some()
+                && entry.desired == Desired::On
+        };
+        self.slots.values().filter(away).count() as u32
+    }
+
+    /// Nothing is brought back to that host any more.
+    pub(crate) fn forget_evacuation(&mut self, host: &HostId) {
         for slot in self.slots.values_mut() {
             if slot.working.evacuated_from.as_ref() == Some(host) {
-                slot.bring_back = true;
-                count += 1;
+                slot.working.evacuated_from = None;
+                self.dirty = true;
             }
         }
-        count
     }
 
     /// VMs that the host holds or is to get.
     pub(crate) fn held_by(&self, host: &HostId) -> u32 {
-        let held = |slot: &&Slot| {
-            slot.working.holder.as_ref() == Some(host)
-                && slot.working.desired == Desired::On
-                && (slot.running_since.is_some() || slot.working.attempts > 0)
-        };
+        let held =
+            |slot: &&Slot| slot.working.holder.as_ref() == Some(host) && slot.working.desired == Desired::On;
         self.slots.values().filter(held).count() as u32
     }
 }

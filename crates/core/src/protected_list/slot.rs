@@ -19,12 +19,15 @@ pub(super) struct Slot {
     /// It is waited for since then, until then.
     pub(super) migrating_since: Option<(Time, Time)>,
     pub(super) waits: Option<Waits>,
-    pub(super) twice: Option<HostId>,
+    /// It is active on another host too: there, told when that has lasted until then, and whether it was.
+    pub(super) twice: Option<(HostId, Time, bool)>,
     /// Hosts that lost it lately: tried last, with those that failed to start it.
     pub(super) avoid: BTreeSet<HostId>,
     pub(super) reason: Arc<str>,
     /// Hosts that failed to start it in this round of tries.
     pub(super) tried: BTreeSet<HostId>,
+    /// Hosts to which it could not be migrated.
+    pub(super) refused: BTreeSet<HostId>,
     /// Why it could not be started, host by host.
     pub(super) failures: BTreeMap<HostId, Arc<str>>,
     /// A host that is alive and does not take it up is asked again after this.
@@ -41,8 +44,6 @@ pub(super) struct Slot {
     pub(super) others_told: Option<Arc<str>>,
     /// The last order that failed: not given again before then.
     pub(super) order_again: Time,
-    /// It is to go back to the host that it was moved away from.
-    pub(super) bring_back: bool,
 }
 
 /// Why a VM waits for a host. People are told when it has lasted: at the start of a whole cluster everybody waits a moment.
@@ -73,6 +74,7 @@ impl Slot {
             avoid: BTreeSet::new(),
             reason: "".into(),
             tried: BTreeSet::new(),
+            refused: BTreeSet::new(),
             failures: BTreeMap::new(),
             ask_again: Time(0),
             failed_token: None,
@@ -81,7 +83,6 @@ impl Slot {
             mute: false,
             others_told: None,
             order_again: Time(0),
-            bring_back: false,
         }
     }
 
@@ -255,6 +256,8 @@ impl Slot {
         let asked = (self.working.attempts as usize).min(DECLINED_DELAYS.len() - 1);
         self.ask_again = now + DECLINED_DELAYS[asked];
         self.working.attempts = self.working.attempts.saturating_add(1);
+        // R77: who waits for it waits from now on.
+        self.progress.get_or_insert_with(|| Progress::new(now)).ready_since = None;
         self.working.verified = false;
         self.working.order = None;
         self.verify_by = None;
@@ -288,6 +291,12 @@ impl Slot {
             self.tried.clear();
         }
         self.tried.is_empty() || self.is_untried(candidates)
+    }
+
+    /// R76: its guest agent should have answered by now, and this is its first try.
+    pub(super) fn is_mute(&self, now: Time) -> bool {
+        let due = self.verify_by.is_some_and(|by| now >= by);
+        due && !self.working.verified && self.working.failed_on.is_empty()
     }
 
     /// What is on show while it waits for its time.

@@ -34,7 +34,10 @@ impl Suspended {
 
 impl OwnerList {
     /// A person's wish.
-    pub(crate) fn suspend(&mut self, length: Span, now: Time) {
+    pub(crate) fn suspend(&mut self, length: Span, timing: &Timing, now: Time) {
+        // A host that goes by what it reads on disk counts from there: what was written up to so long ago.
+        let longest = length + REFRESH + REFRESH;
+        self.holds_end = self.holds_end.max(Some(hold_end(now, longest, timing)));
         let stands = self.is_suspended();
         self.suspension = Some(Suspended { until: now + length, stands, told: false, refresh_at: now });
         self.dirty = true;
@@ -47,6 +50,11 @@ impl OwnerList {
             let datastore = self.datastore.clone();
             out.event(Event::ProtectionResumed { datastore, reason: reason.into() });
         }
+    }
+
+    /// No hold lasts longer.
+    pub(crate) fn holds_end(&self) -> Option<Time> {
+        self.holds_end
     }
 
     /// Nothing is restarted.

@@ -10,7 +10,6 @@ impl OwnerList {
         entry: &Entry,
         seen: Option<&HolderSeen<'_>>,
         places: &mut Places,
-        side: &OwnerSide<'_>,
         name: VmName,
         out: &mut Out<'_>,
     ) {
@@ -26,8 +25,12 @@ impl OwnerList {
         if claim.is_some_and(|claim| claim.guest != Guest::Silent) && core::mem::take(&mut slot.mute) {
             out.event(Event::VmVerified { vm: name.clone(), host: host.clone() });
         }
-        if entry.attempts > 0 && !entry.verified && !self.verify(vm, entry, claim, side, &name, out) {
+        if self.is_suspended() {
+            // R71: nothing is ended or moved.
             return;
+        }
+        if entry.attempts > 0 && !entry.verified && !self.verify(vm, entry, claim, places, &name, out) {
+            return self.order(vm, entry, claim, places, name, out);
         }
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         slot.avoid.clear();
@@ -61,28 +64,35 @@ impl OwnerList {
     }
 
     /// R76: whether a restart is a success: where a guest agent has answered before, it has to answer again. When it does not in
-    /// time, one more host is tried; then the VM is left running, and people are told.
+    /// time, one more host is tried, if one can take the VM; otherwise the VM is left running, and people are told.
     fn verify(
         &mut self,
         vm: VmId,
         entry: &Entry,
         claim: Option<&Claim>,
-        side: &OwnerSide<'_>,
+        places: &mut Places,
         name: &VmName,
         out: &mut Out<'_>,
     ) -> bool {
         if !entry.has_agent || claim.is_some_and(|claim| claim.guest != Guest::Silent) {
             return true;
         }
-        let timeout = self.settings.readiness(vm).timeout;
+        // A short time-out for those that wait for it says nothing about how long a guest may boot.
+        let timeout = self.settings.readiness(vm).timeout.max(READY_TIMEOUT);
         let Some(slot) = self.slots.get_mut(&vm) else { return false };
         let by = *slot.verify_by.get_or_insert(out.now + timeout);
         if out.now < by || entry.order.is_some() {
             return false;
         }
         let Some(host) = entry.holder.clone() else { return false };
-        let other = |room: &Candidate| room.unusable.is_none() && room.host != host;
-        let again = entry.failed_on.is_empty() && side.candidates.iter().any(other);
+        let again = match places.remove(&vm) {
+            Some(Place::Go(to)) => to != host,
+            Some(Place::Nowhere { .. }) => false,
+            Some(Place::Later(..)) => return false,
+            // It is not asked for a second time.
+            None if slot.is_mute(out.now) => return false,
+            None => false,
+        };
         out.event(Event::VmNotVerified { vm: name.clone(), host, again });
         slot.mute = !again;
         if again {
@@ -102,6 +112,7 @@ impl OwnerList {
         slot.working.attempts = 0;
         slot.working.failed_on.clear();
         slot.working.order = None;
+        slot.working.evacuated_from = None;
         slot.working.failed_over_from = None;
         slot.running_since = None;
         slot.progress = None;

@@ -24,7 +24,6 @@ impl OwnerList {
                 wants.push(want);
             }
         }
-        self.limit_moves(&mut wants);
         wants
     }
 
@@ -96,7 +95,14 @@ impl OwnerList {
     ) -> Option<Want> {
         let slot = self.slots.get_mut(&vm)?;
         let passed_over = slot.waits.as_ref().is_some_and(|waits| waits.told);
-        let mut want = Want { vm, kind: WantKind::Restart, first_try: None, passed_over, lost_on: None };
+        let mut want = Want {
+            vm,
+            kind: WantKind::Restart,
+            first_try: None,
+            passed_over,
+            tried: slot.tried.clone(),
+            lost_on: None,
+        };
         let disabled = entry.spec.priority == Priority::Disabled;
         let former = entry.holder.clone();
         match verdict {
@@ -144,6 +150,10 @@ impl OwnerList {
             | Verdict::Adopt(_)
             | Verdict::Twice(_) => return None,
         }
+        if entry.attempts == 0 && entry.intent.is_none() {
+            // What is known of an earlier restart says nothing of this one.
+            slot.progress = None;
+        }
         if !slot.is_due(side.candidates, out.now) {
             let told = slot.failures_told(out.now);
             let name = VmName { id: vm, name: entry.name.clone() };
@@ -169,7 +179,12 @@ impl OwnerList {
             let released = claim.is_some_and(|claim| claim.state.is_released());
             let starting = claim.is_some_and(|claim| claim.state == ClaimState::Starting);
             let host = going.or(moving).or(entry.holder.as_ref().filter(|_| !released));
-            let failed_on: Vec<HostId> = slot.tried.union(&slot.avoid).cloned().collect();
+            let failed_on: Vec<HostId> = if slot.tried.is_empty() {
+                slot.avoid.union(&slot.refused).cloned().collect()
+            } else {
+                // In a round of tries only those of this round are behind the others.
+                slot.tried.iter().cloned().collect()
+            };
             VmScene {
                 vm: entry.vm,
                 name: &entry.name,
@@ -180,6 +195,7 @@ impl OwnerList {
                 starting,
                 wanted: host.is_some() && !entry.unprotected && entry.desired == Desired::On,
                 failed_on,
+                on: entry.desired == Desired::On,
             }
         };
         self.slots.values().map(scene).collect()

@@ -275,6 +275,7 @@ impl Dice {
                 entries: self.list(Dice::entry),
                 settings: Default::default(),
                 suspension: None,
+                holds: None,
             }),
         }
     }

@@ -63,6 +63,7 @@ fn list(folder: &Path, epoch: u64, owner: &str, entries: Vec<Entry>) {
         entries,
         settings: Settings { revision: 2 * (epoch.0 - 6), ..Settings::default() }.into(),
         suspension: (epoch.0 > 6).then_some(Suspension { left: Span::from_secs(7_200), stands: true }),
+        holds: None,
     };
     write(folder, &RegisterId::ProtectedList(epoch), RegisterValue::ProtectedList(value));
 }

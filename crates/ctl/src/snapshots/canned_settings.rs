@@ -36,6 +36,7 @@ fn settings() -> Settings {
         timeout: Span::from_secs(900),
     };
     Settings {
+        bring_back: BTreeSet::new(),
         revision: 12,
         by: Some(id(3)),
         maintenance: [(id(1), Evacuation::Migrate)].into(),

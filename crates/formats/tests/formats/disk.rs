@@ -55,6 +55,7 @@ fn list(epoch: u64, entries: usize) -> (RegisterId, RegisterValue) {
         entries,
         settings: Default::default(),
         suspension: None,
+        holds: None,
     };
     (RegisterId::ProtectedList(Epoch(epoch)), RegisterValue::ProtectedList(value))
 }

@@ -81,10 +81,10 @@ fn power_on_list() {
         RegisterId::PowerOn(host(1)),
         RegisterValue::PowerOn(value),
         expect![[r#"
-            {"mainstay":1,"kind":"power-on","cluster":"lab","host":"host-1","sequence":1042,"length":627,"body_crc32c":"59383151","crc32c":"1ca2c7af"}
+            {"mainstay":1,"kind":"power-on","cluster":"lab","host":"host-1","sequence":1042,"length":541,"body_crc32c":"85f4a85c","crc32c":"b0534b2a"}
             {"boot":"09090909-0909-0909-0909-090909090909","incarnation":5,"version":12,"isolated":false,"list_seen":{"epoch":3,"version":4},"complete":true,"claims":[
-            {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","token":{"epoch":3,"number":8},"state":"Running","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"asked_to_stop":false,"powering_off":false},
-            {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","token":{"epoch":3,"number":8},"state":{"Stopped":{"cause":"GuestShutdown"}},"spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"asked_to_stop":false,"powering_off":false}]}
+            {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","token":{"epoch":3,"number":8},"state":"Running","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"}},
+            {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","token":{"epoch":3,"number":8},"state":{"Stopped":{"cause":"GuestShutdown"}},"spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"}}]}
         "#]],
     );
 }
@@ -139,15 +139,16 @@ fn protected_list() {
         entries: vec![entry(1), entry(2)],
         settings: Default::default(),
         suspension: None,
+        holds: None,
     };
     shows(
         RegisterId::ProtectedList(Epoch(3)),
         RegisterValue::ProtectedList(value),
         expect![[r#"
-            {"mainstay":1,"kind":"protected-list","cluster":"lab","epoch":3,"sequence":1042,"length":753,"body_crc32c":"17fa5aaa","crc32c":"f7aa4fab"}
+            {"mainstay":1,"kind":"protected-list","cluster":"lab","epoch":3,"sequence":1042,"length":465,"body_crc32c":"7aaf84f2","crc32c":"26ada81e"}
             {"epoch":3,"version":4,"owner":"host-1","entries":[
-            {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","unprotected":false,"holder":"host-1","token":{"epoch":3,"number":1},"intent":null,"attempts":0,"failed_over_from":null,"verified":false,"responsible":null,"isolation_response":null,"shutdown_timeout":null},
-            {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","unprotected":false,"holder":"host-1","token":{"epoch":3,"number":2},"intent":null,"attempts":0,"failed_over_from":null,"verified":false,"responsible":null,"isolation_response":null,"shutdown_timeout":null}]}
+            {"vm":"01010101-0101-0101-0101-010101010101","name":"vm1","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","holder":"host-1","token":{"epoch":3,"number":1},"attempts":0},
+            {"vm":"02020202-0202-0202-0202-020202020202","name":"vm2","spec":{"xml":65261,"memory_mib":2048,"vcpus":2,"priority":"Medium"},"desired":"On","holder":"host-1","token":{"epoch":3,"number":2},"attempts":0}]}
         "#]],
     );
 }

@@ -204,6 +204,7 @@ fn protected_list() -> impl Strategy<Value = (RegisterId, RegisterValue)> {
             entries,
             settings: Default::default(),
             suspension: None,
+            holds: None,
         });
         (RegisterId::ProtectedList(epoch), value)
     })

@@ -95,6 +95,7 @@ pub fn registers() -> Vec<(RegisterId, RegisterValue)> {
             entries: vec![entry(1), entry(2)],
             settings: Default::default(),
             suspension: None,
+            holds: None,
         }),
     ];
     register::registers().into_iter().zip(values).collect()

@@ -10,17 +10,45 @@ const WRITES_MAX: u64 = 400;
 /// In virtual microseconds.
 const WINDOW: u64 = 10_000_000;
 
+/// More steps than this of one core within [`WINDOW`], only because it asked to be woken: a deadline lies in the past for good.
+const TICKS_MAX: u64 = 4_000;
+
 /// The checker.
 #[derive(Clone, Debug)]
 pub struct Calm {
     counts: Vec<BTreeMap<RegisterId, u64>>,
     window: u64,
+    ticks: Vec<u64>,
+    tick_window: u64,
 }
 
 impl Calm {
     /// Nothing was written.
     pub fn new(setup: &Setup) -> Calm {
-        Calm { counts: vec![BTreeMap::new(); setup.datastores.len()], window: 0 }
+        Calm {
+            counts: vec![BTreeMap::new(); setup.datastores.len()],
+            window: 0,
+            ticks: vec![0; setup.hosts.len()],
+            tick_window: 0,
+        }
+    }
+
+    /// A core was woken because it asked for that.
+    pub fn on_tick(&mut self, at: u64, host: usize, setup: &Setup) -> Option<Violation> {
+        if at / WINDOW != self.tick_window {
+            self.tick_window = at / WINDOW;
+            self.ticks.iter_mut().for_each(|count| *count = 0);
+        }
+        self.ticks[host] += 1;
+        (self.ticks[host] > TICKS_MAX).then(|| Violation {
+            checker: "calm",
+            what: format!(
+                "{} asked to be woken {} times within {} s",
+                setup.hosts[host].id,
+                self.ticks[host],
+                WINDOW / 1_000_000
+            ),
+        })
     }
 
     /// A register write landed.

@@ -247,6 +247,8 @@ impl World {
                     agent.process == process && agent.generation == generation && !agent.hung
                 });
                 if fresh {
+                    let found = self.checks.calm.on_tick(self.now, host, &self.setup);
+                    self.report(found);
                     self.feed(host, Input::Tick);
                 }
             }
