@@ -91,6 +91,7 @@ fn list(epoch: u64, version: u64, owner: &HostId) -> RegisterValue {
         entries: Vec::new(),
         settings: Default::default(),
         suspension: None,
+        holds: None,
     })
 }
 

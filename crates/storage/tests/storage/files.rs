@@ -20,6 +20,7 @@ fn list(epoch: u64, version: u64, owner: u32) -> RegisterValue {
         entries: Vec::new(),
         settings: Default::default(),
         suspension: None,
+        holds: None,
     })
 }
 
