@@ -57,7 +57,7 @@ fn grace(cause: StopCause, timing: &Timing) -> Span {
     if cause == StopCause::Migrated { Span::from_secs(10) } else { timing.failure_timeout }
 }
 
-/// From so many entries on, VMs that are off and that no host has are forgotten. The register holds about 3,000.
+/// From so many entries on, VMs that are off and that no host has are forgotten. The register holds that many (see `formats`' layout).
 const ENTRIES_KEPT: usize = 2_000;
 /// A power-on list as last read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use placement::{Change, PROOF_WORK, Proposal};
 const SUSPENSION_MAX: Span = Span::from_secs(7 * 24 * 3_600);
 
 /// Settings may take so many bytes of a protected list; the rest is for some 2,000 VMs.
-const SETTINGS_SIZE_MAX: usize = 200 * 1_024;
+const SETTINGS_SIZE_MAX: usize = 128 * 1_024;
 
 /// "3 VMs are".
 fn moved(number: u32) -> String {

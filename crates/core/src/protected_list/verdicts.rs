@@ -3,7 +3,6 @@
 use super::*;
 
 impl OwnerList {
-    #[expect(clippy::too_many_arguments, reason = "the parts of one review, passed on")]
     pub(super) fn on_runs(
         &mut self,
         vm: VmId,

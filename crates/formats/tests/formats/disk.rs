@@ -232,7 +232,7 @@ fn epochs_share_a_region_without_confusion() {
 
 #[test]
 fn a_value_must_fit_its_register() {
-    let big = list(1, 5000);
+    let big = list(1, 8000);
     let error = encode_slot(&cluster(), &big.0, 1, &big.1).map(|_| ());
     assert!(matches!(error, Err(EncodeError::TooBig { available: layout::LIST_SLOT, .. })), "{error:?}");
     let error = encode_slot(&cluster(), &RegisterId::ProtectedList(Epoch(2)), 1, &list(1, 0).1);
@@ -242,6 +242,47 @@ fn a_value_must_fit_its_register() {
     let long = RegisterId::Heartbeat(HostId::new(&"x".repeat(400)));
     let error = encode_slot(&cluster(), &long, 1, &heartbeat(1).1);
     assert!(matches!(error, Err(EncodeError::HeaderTooLong { .. })));
+}
+
+/// What an entry of an ordinary VM takes in the middle of a failover.
+fn entry_in_failover(number: u64) -> Entry {
+    let needs = VmNeeds {
+        networks: vec!["bridge br-vlan120".into()],
+        cpu_model: Some("Cascadelake-Server-noTSX".into()),
+        machine: Some("pc-q35-rhel9.4.0".into()),
+        ..VmNeeds::default()
+    };
+    let spec = VmSpec {
+        xml: XmlId(u64::MAX - number),
+        memory_mib: 16_384,
+        vcpus: 8,
+        priority: Priority::High,
+        overhead_mib: 384,
+        guest_agent: true,
+        needs: needs.into(),
+        ..VmSpec::default()
+    };
+    let RegisterValue::ProtectedList(list) = list(3, 1).1 else { unreachable!("a list") };
+    let mut entry = list.entries[0].clone();
+    entry.vm = VmId(u128::from(number).to_be_bytes());
+    entry.name = format!("customer-{number:04}-db").as_str().into();
+    entry.spec = spec;
+    entry.attempts = 1;
+    entry.has_agent = true;
+    entry.failed_over_from = Some(HostId::new("host-17"));
+    entry.intent = Some(HostId::new("host-23"));
+    entry
+}
+
+#[test]
+fn two_thousand_vms_in_a_failover_fit_beside_the_largest_settings() {
+    let entries: Vec<Entry> = (0..2_000).map(entry_in_failover).collect();
+    let RegisterValue::ProtectedList(empty) = list(3, 0).1 else { unreachable!("a list") };
+    let value = RegisterValue::ProtectedList(ProtectedList { entries, ..empty });
+    let bytes = encode_slot(&cluster(), &list(3, 0).0, 1, &value).expect("it fits");
+    // The core refuses settings that take more than 128 KiB.
+    let left = layout::LIST_SLOT - bytes.len();
+    assert!(left >= 128 * 1024, "{left} bytes are left, {} a VM", bytes.len() / 2_000);
 }
 
 #[test]
