@@ -27,8 +27,6 @@ pub enum Alarm {
     Suspended,
     /// Not all VMs would come back after another failure.
     Admission,
-    /// TEMPORARY
-    ActiveTwice,
 }
 
 impl Alarm {
@@ -41,7 +39,6 @@ impl Alarm {
             (Alarm::Storm, Event::StormSuspected { .. })
             | (Alarm::WaitsForHost, Event::VmWaitsForHost { .. })
             | (Alarm::Suspended, Event::ProtectionSuspended { .. })
-            | (Alarm::ActiveTwice, Event::VmActiveTwice { .. })
             | (Alarm::Admission, Event::AdmissionNotMet { .. }) => true,
             (Alarm::Failed(h), Event::HostStateChanged { host, to: HostState::Failed, .. })
             | (
@@ -67,8 +64,7 @@ impl Alarm {
                 | Alarm::Storm
                 | Alarm::WaitsForHost
                 | Alarm::Suspended
-                | Alarm::Admission
-                | Alarm::ActiveTwice,
+                | Alarm::Admission,
                 _,
             ) => false,
         }
@@ -89,7 +85,6 @@ impl Alarm {
             | Alarm::Storm
             | Alarm::WaitsForHost
             | Alarm::Suspended
-            | Alarm::ActiveTwice
             | Alarm::Admission => false,
         }
     }
