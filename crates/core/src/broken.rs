@@ -15,6 +15,8 @@ pub enum BrokenRule {
     NoReadBeforeConfirm,
     /// R50: an owner grants a whole lease by network, whatever is left of its own ownership.
     AckBeyondOwnership,
+    /// R72: an owner takes a silent host for dead although its guard was told not to freeze.
+    HoldsIgnored,
 }
 
 impl Core {

@@ -36,6 +36,14 @@ fn acknowledging_beyond_the_own_ownership_is_found() {
 }
 
 #[test]
+fn a_hold_that_is_ignored_is_found() {
+    let text =
+        include_str!("../scenarios/three_hosts_cut_off_in_suspension_is_not_restarted_when_resumed.toml");
+    let node = |config, now| broken(BrokenRule::HoldsIgnored, config, now);
+    a_scenario_finds("a hold that is ignored", text, node, Guard::new);
+}
+
+#[test]
 fn no_read_after_a_claim_is_found() {
     let text = include_str!("../scenarios/two_hosts_storage_returns_while_a_take_over_is_decided.toml");
     let node = |config, now| broken(BrokenRule::NoReadAfterClaim, config, now);

@@ -130,6 +130,8 @@ impl Core {
         for (host, state) in states.iter_mut().filter(|(_, state)| **state == HostState::Failed) {
             // R72: its guard was told not to freeze.
             let holds = datastore.held_until(host).is_some_and(|until| now < until);
+            #[cfg(feature = "broken-rules")]
+            let holds = holds && self.broken != Some(crate::BrokenRule::HoldsIgnored);
             if holds {
                 held.insert(host.clone());
             }
