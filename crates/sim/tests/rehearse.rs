@@ -284,7 +284,7 @@ fn priorities_and_protection_are_those_of_the_view() {
     }
     let rehearsed = played(&view, &[fail("host-2")]);
     let why = |name: &str| match &of(&rehearsed, name).outcome {
-        Outcome::StaysDown { why } => why.clone(),
+        Outcome::StaysDown { why, .. } => why.clone(),
         other => panic!("{name}: {other:?}"),
     };
     assert_eq!(why("vm-2-1"), "its restart priority is disabled");

@@ -133,7 +133,7 @@ fn outcome(outcome: &Outcome, names: &HostNames) -> (Tone, String) {
             let why = if why.is_empty() { "no other host is there".to_owned() } else { why.join("; ") };
             (Tone::Alarm, format!("waits, no host can take it: {why}"))
         }
-        Outcome::StaysDown { why } => (Tone::Warning, format!("stays down: {}", names.in_text(why))),
+        Outcome::StaysDown { why, .. } => (Tone::Warning, format!("stays down: {}", names.in_text(why))),
     }
 }
 

@@ -194,7 +194,12 @@ fn played() -> Rehearsed {
             vm("big", None, None, Outcome::Waits { reasons }),
             vm("cut", Some(1), None, Outcome::WithoutStorage { datastore: "nfs1".into() }),
             vm("ice", None, None, Outcome::StillFrozen),
-            vm("off", None, None, Outcome::StaysDown { why: "its restart priority is disabled".to_owned() }),
+            vm(
+                "off",
+                None,
+                None,
+                Outcome::StaysDown { why: "its restart priority is disabled".to_owned(), wished: true },
+            ),
             vm("thawed", Some(1), Some(2_000), Outcome::FrozenOnly),
             vm("up", Some(1), None, Outcome::StayedUp),
             vm("web", Some(2), Some(64_250), Outcome::Restarted { after: after(64_250) }),
@@ -229,7 +234,7 @@ fn a_played_rehearsal_tells_what_becomes_of_each_vm() {
         h1 (host-1)  7           3          failed at +4.0 s by h3
         h2 (host-2)  0           1          -
 
-        4 VMs do not run well in the end.
+        3 VMs do not run well in the end.
         It was not over after 600.0 s: this is how it stood then.
         old takes no part: it is off
         Assumed: hosts have isolation addresses

@@ -88,6 +88,8 @@ pub enum Outcome {
     StaysDown {
         /// Why.
         why: String,
+        /// As its user wishes.
+        wished: bool,
     },
 }
 
@@ -131,10 +133,8 @@ impl Rehearsed {
     pub fn not_well(&self) -> impl Iterator<Item = &VmOutcome> {
         self.vms.iter().filter(|vm| match &vm.outcome {
             Outcome::StayedUp | Outcome::Restarted { .. } | Outcome::FrozenOnly => false,
-            Outcome::WithoutStorage { .. }
-            | Outcome::StillFrozen
-            | Outcome::Waits { .. }
-            | Outcome::StaysDown { .. } => true,
+            Outcome::WithoutStorage { .. } | Outcome::StillFrozen | Outcome::Waits { .. } => true,
+            Outcome::StaysDown { wished, .. } => !wished,
         })
     }
 }
@@ -276,18 +276,20 @@ impl Scene<'_> {
             return Outcome::StillFrozen;
         }
         if let Some(why) = self.heard.off.get(&id) {
-            return Outcome::StaysDown { why: why.clone() };
+            return Outcome::StaysDown { why: why.clone(), wished: true };
         }
+        let mut wished = true;
         let why = if setup.priority == Priority::Disabled {
             String::from("its restart priority is disabled")
         } else if !self.cluster.expected[vm].protected {
             String::from("its user took it out of protection")
         } else {
+            wished = false;
             let belief = self.beliefs.get(&id).and_then(|belief| belief.note.clone());
             let belief = belief.unwrap_or_else(|| String::from("no host owns its datastore"));
             format!("it was not restarted: {belief}")
         };
-        Outcome::StaysDown { why }
+        Outcome::StaysDown { why, wished }
     }
 
     /// A fault has cut that host off from that datastore.
