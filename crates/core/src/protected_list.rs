@@ -10,6 +10,7 @@ mod suspension;
 mod verdicts;
 mod wants;
 mod wishes;
+mod writing;
 
 use crate::datastore::reads::hold_end;
 use crate::event::{Event, VmName};
@@ -200,83 +201,6 @@ impl OwnerList {
         self.dirty |= self.slots.len() != before;
     }
 
-    /// The list to be written next, if one is due and none is under way.
-    pub(crate) fn take_write(&mut self, me: &HostId, now: Time) -> Option<ProtectedList> {
-        if !self.dirty || self.writing.is_some() {
-            return None;
-        }
-        self.dirty = false;
-        self.version += 1;
-        let entries = self.slots.values().map(|slot| slot.working.clone()).collect();
-        let list = ProtectedList {
-            epoch: self.epoch,
-            version: self.version,
-            owner: me.clone(),
-            entries,
-            settings: self.settings.clone(),
-            suspension: self.suspension.as_mut().map(|suspended| suspended.write(now)),
-            holds: self.holds_end.map(|end| end.since(now)).filter(|left| *left > Span::ZERO),
-        };
-        self.writing = Some(list.clone());
-        Some(list)
-    }
-
-    /// The write failed: what is on disk is not known; the same contents go out again under a new version.
-    pub(crate) fn on_write_failed(&mut self) {
-        self.writing = None;
-        self.dirty = true;
-    }
-
-    /// The write is on disk. Returns the hosts that should look at it.
-    pub(crate) fn on_written(&mut self, out: &mut Out<'_>) -> BTreeSet<HostId> {
-        let mut concerned = BTreeSet::new();
-        let Some(list) = self.writing.take() else { return concerned };
-        let stamp = list.stamp();
-        self.on_disk = Some(stamp);
-        self.settings_on_disk = Some(list.settings.revision);
-        self.suspension_on_disk = list.suspension.map(|suspension| suspension.stands);
-        for entry in list.entries {
-            let Some(slot) = self.slots.get_mut(&entry.vm) else { continue };
-            if slot.durable.as_ref() == Some(&entry) {
-                continue;
-            }
-            let before = slot.durable.as_ref();
-            concerned.extend(before.and_then(|entry| entry.holder.clone()));
-            concerned.extend(entry.holder.clone());
-            let vm = VmName { id: entry.vm, name: entry.name.clone() };
-            let granted_anew = before.is_none_or(|before| before.token != entry.token);
-            let told = before.is_none() && slot.reason.is_empty();
-            if let (Some(host), true, true) = (&entry.holder, granted_anew && !told, entry.attempts > 0) {
-                out.event(Event::VmGranted {
-                    vm: vm.clone(),
-                    host: host.clone(),
-                    token: entry.token,
-                    attempt: entry.attempts,
-                    reason: slot.reason.clone(),
-                });
-            }
-            if let (Some(from), Some(to)) = (&entry.holder, &entry.intent) {
-                let (vm, from, to) = (vm.clone(), from.clone(), to.clone());
-                out.event(Event::TakeoverIntended { vm, from, to });
-            }
-            if granted_anew {
-                slot.announced = false;
-                if entry.attempts > 0 {
-                    slot.progress.get_or_insert_with(|| Progress::new(out.now)).ready_since = None;
-                }
-            }
-            if let (Some(order), Some(host)) = (&entry.order, &entry.holder)
-                && before.and_then(|before| before.order.as_ref()) != Some(order)
-            {
-                out.event(Event::VmOrdered { vm: vm.clone(), host: host.clone(), order: order.what.clone() });
-            }
-            slot.durable = Some(entry);
-            slot.durable_since = out.now;
-            slot.stamp = stamp;
-        }
-        concerned
-    }
-
     /// Decides about every VM whose entry is settled on disk. R40: only the owner calls this, within its ownership.
     /// `places` has a place for each VM that [`OwnerList::prepare`] has just said wants one.
     pub(crate) fn review(&mut self, side: &OwnerSide<'_>, places: &mut Places, out: &mut Out<'_>) {
@@ -462,13 +386,6 @@ impl OwnerList {
     /// Whether this owner is responsible for a VM of an isolated host.
     pub(crate) fn is_responsible(&self) -> bool {
         self.slots.values().any(|slot| slot.working.responsible.is_some())
-    }
-
-    /// Whether the entry is on disk as it is meant to be, and no write under way says anything else about it.
-    pub(crate) fn is_settled(&self, vm: VmId) -> bool {
-        let Some(slot) = self.slots.get(&vm) else { return true };
-        let written = self.writing.as_ref().and_then(|list| list.entry(vm));
-        slot.durable.as_ref() == Some(&slot.working) && written.is_none_or(|entry| *entry == slot.working)
     }
 
     /// Entries on disk with why they wait.
