@@ -35,9 +35,14 @@ use slot::Slot;
 use suspension::Suspended;
 
 /// R75: how long a VM waits that no host could start, after each round; after the last the same again and again. vSphere's
-/// times.
-const RETRY_DELAYS: [Span; 4] =
-    [Span::from_secs(120), Span::from_secs(360), Span::from_secs(840), Span::from_secs(1_800)];
+/// times: 2, 6, 14 and 30 minutes after the first round; each wait begins when the round before has failed.
+const RETRY_DELAYS: [Span; 5] = [
+    Span::from_secs(120),
+    Span::from_secs(240),
+    Span::from_secs(480),
+    Span::from_secs(960),
+    Span::from_secs(1_800),
+];
 
 /// Waits until a host that is alive and has not taken up a grant gets another one, or another host gets it.
 const DECLINED_DELAYS: [Span; 5] =

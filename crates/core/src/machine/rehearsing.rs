@@ -28,7 +28,9 @@ impl Core {
             self.rehearsal_stale = false;
             let scene = self.scene(out.now);
             let settings = self.settings.clone();
-            self.standing.rehearse(&scene, &settings, out.now);
+            let failing = self.states.iter().filter(|(_, state)| **state == HostState::Failed);
+            let failing = failing.map(|(host, _)| host.clone()).collect();
+            self.standing.rehearse(&scene, &settings, &failing, out.now);
         }
         self.tell_of_admission(out);
         self.tell_of_maintenance(out);

@@ -91,8 +91,15 @@ fn differences(before: &Picture, after: &Picture) -> Option<Vec<Change>> {
 }
 
 impl PlansAtHand {
-    /// Rehearses on this picture.
-    pub(crate) fn rehearse(&mut self, scene: &Scene, settings: &Settings, now: Time) {
+    /// Rehearses on this picture. `failing`: hosts that have failed. As long as their plans name all that is yet to come back
+    /// from them they stay as they are, so that a failover that takes its time ends as it began.
+    pub(crate) fn rehearse(
+        &mut self,
+        scene: &Scene,
+        settings: &Settings,
+        failing: &BTreeSet<HostId>,
+        now: Time,
+    ) {
         let picture = &scene.picture;
         let changes = self.kept.0.as_ref().and_then(|kept| differences(kept.picture(), picture));
         self.made = Some(now);
@@ -114,7 +121,16 @@ impl PlansAtHand {
             let named = placed.into_iter().filter_map(|one| Some((scene.vm(&one.vm)?, one.host.into())));
             Some((HostId::from(host.clone()), named.collect()))
         };
-        self.plans = picture.hosts.keys().filter_map(plan).collect();
+        let mut plans: BTreeMap<HostId, Vec<(VmId, HostId)>> =
+            picture.hosts.keys().filter_map(plan).collect();
+        for host in failing {
+            let (Some(new), Some(old)) = (plans.get_mut(host), self.plans.remove(host)) else { continue };
+            let named: BTreeSet<VmId> = old.iter().map(|(vm, _)| *vm).collect();
+            if new.iter().all(|(vm, _)| named.contains(vm)) {
+                *new = old;
+            }
+        }
+        self.plans = plans;
         let verdict = rehearsal.admit(&admission_control(settings, PROOF_WORK));
         self.objection = (!verdict.is_admitted()).then(|| shortened(&verdict.objections, verdict.more));
         self.kept = Kept(Some(rehearsal));

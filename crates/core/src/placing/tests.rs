@@ -57,7 +57,7 @@ fn wants(numbers: &[u8]) -> Vec<Want> {
 
 fn rehearsed(settings: &Settings) -> PlansAtHand {
     let mut standing = PlansAtHand::default();
-    standing.rehearse(&scene(&[], settings), settings, Time(1));
+    standing.rehearse(&scene(&[], settings), settings, &BTreeSet::new(), Time(1));
     standing
 }
 
@@ -110,9 +110,9 @@ fn the_next_rehearsal_is_the_same_as_one_made_anew() {
     let settings = Settings::default();
     let mut standing = rehearsed(&settings);
     let now = scene(&["h3"], &settings);
-    standing.rehearse(&now, &settings, Time(9));
+    standing.rehearse(&now, &settings, &BTreeSet::new(), Time(9));
     let mut anew = PlansAtHand::default();
-    anew.rehearse(&now, &settings, Time(9));
+    anew.rehearse(&now, &settings, &BTreeSet::new(), Time(9));
     assert_eq!(standing, anew);
     assert!(anew.plans[&HostId::new("h1")].iter().all(|(_, host)| *host == HostId::new("h2")));
 }
