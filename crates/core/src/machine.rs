@@ -5,6 +5,7 @@ mod judging;
 mod messages;
 mod operators;
 mod rehearsing;
+mod relevant;
 mod reviewing;
 mod setting;
 
@@ -34,6 +35,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use relevant::Relevant;
 use serde::{Deserialize, Serialize};
 
 /// A request that is answered when it is on disk.
@@ -87,9 +89,7 @@ pub struct Core {
     round: Option<Time>,
     /// When the order of starts may let somebody go.
     place_again: Option<Time>,
-    /// R75: hosts that can take VMs, with the datastores that they reach; and the settings when that was noted.
-    relevant: BTreeSet<(HostId, Option<DatastoreName>)>,
-    relevant_revision: u64,
+    relevant: Relevant,
     /// Hosts in maintenance of which it was told that they are empty.
     emptied: BTreeSet<HostId>,
     announced: bool,
@@ -133,8 +133,7 @@ impl Core {
             objecting: None,
             round: None,
             place_again: None,
-            relevant: BTreeSet::new(),
-            relevant_revision: 0,
+            relevant: Relevant::default(),
             emptied: BTreeSet::new(),
             announced: false,
             stopping: false,

@@ -97,7 +97,8 @@ impl Core {
             let began = *self.round.get_or_insert(out.now);
             placed = place(&scene, &wants, &progress, &self.standing, began, out.now);
         }
-        self.place_again = placed.look_again.filter(|at| *at > out.now);
+        let room = self.relevant.due();
+        self.place_again = placed.look_again.into_iter().chain(room).filter(|at| *at > out.now).min();
         for (name, sight) in &sights {
             let Some(datastore) = self.datastores.get_mut(name) else { continue };
             if let Some(list) = &mut datastore.list {
@@ -110,10 +111,15 @@ impl Core {
         self.rehearsal_stale = true;
     }
 
+    /// Whether some VM waits for a host.
+    pub(super) fn is_waiting(&self) -> bool {
+        let mut lists = self.datastores.values().filter_map(|datastore| datastore.list.as_ref());
+        lists.any(crate::protected_list::OwnerList::is_waiting)
+    }
+
     /// When nobody waits for anybody, what was noted for those that do is done with.
     fn end_round(&mut self, no_wants: bool) {
-        let mut lists = self.datastores.values_mut().filter_map(|datastore| datastore.list.as_mut());
-        if no_wants && !lists.any(|list| list.is_waiting()) {
+        if no_wants && !self.is_waiting() {
             self.round = None;
             for datastore in self.datastores.values_mut() {
                 if let Some(list) = &mut datastore.list {
@@ -246,31 +252,6 @@ impl Core {
         vms.sort_by_key(|vm| (vm.vm, !(vm.on && vm.host.is_some()), !vm.on));
         vms.dedup_by_key(|vm| vm.vm);
         make_scene(&hosts, &vms, settings)
-    }
-
-    /// R75: what makes another try worth while: a host that can take VMs, a datastore that it reaches, what it offers, other
-    /// settings.
-    fn note_relevant(&mut self, now: Time) {
-        let mut relevant: BTreeSet<(HostId, Option<DatastoreName>)> = BTreeSet::new();
-        let usable = self.peers.values().filter(|peer| peer.state == HostState::Connected);
-        for peer in usable {
-            let Some(heartbeat) = peer.heartbeat.as_ref().filter(|heartbeat| heartbeat.hypervisor_well)
-            else {
-                continue;
-            };
-            relevant.insert((peer.host.clone(), None));
-            relevant.extend(heartbeat.datastores.iter().map(|name| (peer.host.clone(), Some(name.clone()))));
-        }
-        let gained = !relevant.is_subset(&self.relevant) || self.relevant_revision != self.settings.revision;
-        self.relevant = relevant;
-        self.relevant_revision = self.settings.revision;
-        if gained {
-            for datastore in self.datastores.values_mut() {
-                if let Some(list) = &mut datastore.list {
-                    list.hurry(now);
-                }
-            }
-        }
     }
 
     /// R70: of all settings that were read, the newest count, and every list of this owner is to have them.

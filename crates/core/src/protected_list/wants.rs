@@ -244,6 +244,24 @@ impl OwnerList {
         }
     }
 
+    /// Where the VMs of this list run; and those that are to run and don't.
+    pub(crate) fn where_they_run(
+        &self,
+        settled: &mut BTreeSet<(VmId, HostId)>,
+        missing: &mut BTreeSet<VmId>,
+    ) {
+        for (vm, slot) in self.slots.iter().filter(|(_, slot)| slot.working.desired == Desired::On) {
+            match &slot.working.holder {
+                Some(host) if slot.running_since.is_some() => {
+                    settled.insert((*vm, host.clone()));
+                }
+                Some(_) | None => {
+                    missing.insert(*vm);
+                }
+            }
+        }
+    }
+
     /// Whether some VM waits for a host.
     pub(crate) fn is_waiting(&self) -> bool {
         self.slots.values().any(|slot| slot.waits.is_some())
