@@ -8,6 +8,7 @@
 
 mod build;
 mod classes;
+mod ranked;
 mod update;
 
 pub(crate) use classes::Class;
@@ -19,6 +20,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use classes::Classes;
+use ranked::Ranked;
 
 /// In place of a host's position: the VM is on no host.
 pub(crate) const NOWHERE: u32 = u32::MAX;
@@ -117,6 +119,14 @@ pub(crate) struct Index {
     device_kinds: BTreeMap<Name, u32>,
     /// All hosts in the order in which a VM without wishes prefers them before anything is placed.
     pub order: Vec<u32>,
+    /// For each place in the order the most CPU and the most memory that a host has free there or further on: where this does not suffice,
+    /// nobody needs to be looked at any more.
+    pub most_ahead: Vec<Resources>,
+    /// All hosts by their free CPU in MHz, and by their free memory in MiB.
+    pub by_cpu: Ranked,
+    pub by_memory: Ranked,
+    /// Hosts kept for failovers, ascending.
+    pub failover_hosts: Vec<u32>,
     /// What one MHz and one MiB are as a share of the cluster.
     weight: (u64, u64),
 }
@@ -145,6 +155,18 @@ impl Index {
         cpu.min(amount.memory_mib.saturating_mul(self.weight.1))
     }
 
+    /// What would be left of CPU and of memory, as shares of the cluster, on the first of each list. `None`: a list is at its end.
+    pub fn least_left(
+        &self,
+        demand: Resources,
+        by_cpu: &[(u64, u32)],
+        by_memory: &[(u64, u32)],
+    ) -> Option<(u64, u64)> {
+        let (cpu, memory) = (by_cpu.first()?.0, by_memory.first()?.0);
+        let cpu = cpu.saturating_sub(demand.cpu_mhz).saturating_mul(self.weight.0);
+        Some((cpu, memory.saturating_sub(demand.memory_mib).saturating_mul(self.weight.1)))
+    }
+
     /// How big a demand is: the larger share of both.
     pub fn size(&self, demand: Resources) -> u64 {
         let cpu = demand.cpu_mhz.saturating_mul(self.weight.0);
@@ -165,6 +187,42 @@ impl Index {
         let score = self.score(free);
         let host = &mut self.hosts[position as usize];
         (host.free, host.score) = (free, score);
+    }
+
+    /// Sorts all hosts in all orders.
+    fn put_in_order(&mut self) {
+        let hosts = || self.hosts.iter().zip(0u32..);
+        let by_cpu = Ranked::new(hosts().map(|(host, _)| host.free.cpu_mhz));
+        let by_memory = Ranked::new(hosts().map(|(host, _)| host.free.memory_mib));
+        let mut order: Vec<u32> = (0..self.hosts.len() as u32).collect();
+        order.sort_unstable_by_key(|host| self.order_key(*host));
+        self.failover_hosts = hosts().filter(|(host, _)| host.failover).map(|(_, at)| at).collect();
+        (self.order, self.by_cpu, self.by_memory) = (order, by_cpu, by_memory);
+        self.look_ahead();
+    }
+
+    /// Counts again what is free on a host, and puts it in its place in all orders.
+    fn reorder(&mut self, host: u32) {
+        let before = self.hosts[host as usize].free;
+        self.order.retain(|other| *other != host);
+        self.count_free(host);
+        let key = self.order_key(host);
+        let at = self.order.partition_point(|other| self.order_key(*other) < key);
+        self.order.insert(at, host);
+        let after = self.hosts[host as usize].free;
+        self.by_cpu.change(host, before.cpu_mhz, after.cpu_mhz);
+        self.by_memory.change(host, before.memory_mib, after.memory_mib);
+        self.look_ahead();
+    }
+
+    fn look_ahead(&mut self) {
+        let mut most = Resources::default();
+        self.most_ahead.clear();
+        for host in self.order.iter().rev() {
+            most = most.most_of(self.hosts[*host as usize].free);
+            self.most_ahead.push(most);
+        }
+        self.most_ahead.reverse();
     }
 
     fn order_key(&self, position: u32) -> (bool, u32, u64, u32) {

@@ -53,6 +53,12 @@ impl Resources {
         self.cpu_mhz >= demand.cpu_mhz && self.memory_mib >= demand.memory_mib
     }
 
+    /// The larger of each.
+    #[must_use]
+    pub(crate) fn most_of(self, other: Self) -> Self {
+        Self { cpu_mhz: self.cpu_mhz.max(other.cpu_mhz), memory_mib: self.memory_mib.max(other.memory_mib) }
+    }
+
     /// The smaller of each.
     #[must_use]
     pub fn min(self, other: Self) -> Self {

@@ -7,9 +7,10 @@
 mod exact;
 mod search;
 
+use crate::bits::HostSet;
 use crate::index::{Index, NOWHERE, RANKS};
 use crate::plan::How;
-use crate::room::{Key, Prefer, Purpose, Room};
+use crate::room::{Key, Purpose, Room};
 use crate::unit::{Unit, units};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -67,6 +68,18 @@ pub(crate) fn counts(units: &[Unit], hosts: &[u32]) -> Counts {
     counts
 }
 
+/// The hosts that could take a unit if it were the only one.
+pub(crate) struct Candidates {
+    pub hosts: HostSet,
+    pub count: u64,
+}
+
+impl Candidates {
+    fn new(hosts: HostSet) -> Self {
+        Self { count: hosts.count(), hosts }
+    }
+}
+
 /// Decides for the failure of these hosts (ascending). The room is left as it was.
 pub(crate) fn decide(
     index: &Index,
@@ -75,12 +88,23 @@ pub(crate) fn decide(
     failed: &[u32],
     outside: &[u32],
 ) -> Outcome {
-    let units = units(index, failed, outside);
+    decide_for(index, room, purpose, failed, outside, units(index, failed, outside))
+}
+
+/// The same where it is known who comes back: what [`units`] says.
+pub(crate) fn decide_for(
+    index: &Index,
+    room: &mut Room,
+    purpose: Purpose,
+    failed: &[u32],
+    outside: &[u32],
+    units: Vec<Unit>,
+) -> Outcome {
     room.begin(index, purpose, failed, outside);
     let mut hosts = vec![NOWHERE; units.len()];
     let mut keys = vec![None; units.len()];
     for (position, unit) in units.iter().enumerate() {
-        if let Some(key) = room.choose(index, unit, Prefer::Spread) {
+        if let Some(key) = room.choose(index, unit) {
             room.put(index, unit, key.host);
             (hosts[position], keys[position]) = (key.host, Some(key));
         }
@@ -88,9 +112,11 @@ pub(crate) fn decide(
     let mut how = How::Spread;
     if hosts.contains(&NOWHERE) {
         room.clear(index, &units);
-        let candidates = candidates(index, room, &units);
-        let short = |(host, candidates): (&u32, &Vec<u32>)| *host == NOWHERE && !candidates.is_empty();
-        if hosts.iter().zip(&candidates).any(short) {
+        // In an over-full cluster most of those left out are so for want of any host, and then packing changes nothing.
+        let mut left_out = units.iter().zip(&hosts).filter(|(_, host)| **host == NOWHERE);
+        if left_out.any(|(unit, _)| room.choose(index, unit).is_some()) {
+            let candidates: Vec<Candidates> =
+                units.iter().map(|unit| Candidates::new(room.all_for(index, unit))).collect();
             let (packed, exact) = search::pack(index, room, &units, &candidates, hosts);
             hosts = packed;
             how = if exact { How::PackedExactly } else { How::Packed };
@@ -100,10 +126,4 @@ pub(crate) fn decide(
     }
     room.end(index, outside);
     Outcome { units, hosts, keys, how }
-}
-
-/// For each unit the hosts that could take it if it were the only one.
-fn candidates(index: &Index, room: &mut Room, units: &[Unit]) -> Vec<Vec<u32>> {
-    let hosts = index.hosts.len() as u32;
-    units.iter().map(|unit| (0..hosts).filter(|host| room.fits(index, unit, *host)).collect()).collect()
 }

@@ -161,7 +161,7 @@ fn refusals(
             })
         } else {
             state(picture, &slot.name)
-                .or_else(|| (!room.is_open(index, host)).then_some(Refusal::KeptForFailover))
+                .or_else(|| (!room.is_open(host)).then_some(Refusal::KeptForFailover))
                 .or_else(|| bound(index, failing, unit, host))
                 .or_else(|| apart(index, room, unit, host))
                 .or_else(|| Refusal::of_room(room.free[host as usize], unit.demand))

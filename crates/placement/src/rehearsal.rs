@@ -13,7 +13,7 @@
 
 use crate::index::{Index, Touched};
 use crate::picture::{Change, Name, Picture};
-use crate::place::{Outcome, decide};
+use crate::place::{Outcome, decide, decide_for};
 use crate::plan::{Failing, How, Placement, Plan, describe};
 use crate::room::{Purpose, Room};
 use alloc::collections::BTreeSet;
@@ -196,8 +196,10 @@ impl Rehearsal {
         if mates.iter().any(|mate| self.index.waiting.contains(mate)) {
             return self.make_all();
         }
+        // Elsewhere those who come back are the same as before.
+        let others_come_back: BTreeSet<u32> = hosts.iter().copied().chain(mates.iter().map(at)).collect();
         let mut again = relevant;
-        again.extend(hosts.iter().chain(mates.iter().map(at).collect::<Vec<_>>().iter()));
+        again.extend(&others_come_back);
         again.extend(self.packed_that_could_use(&hosts));
         for (outcome, plan) in self.outcomes.iter().zip(0u32..) {
             if !again.contains(&plan) && hosts.iter().any(|host| self.alters(outcome, *host)) {
@@ -207,7 +209,12 @@ impl Rehearsal {
         again.retain(|plan| (*plan as usize) < self.outcomes.len());
         self.remade = again.len();
         for plan in again {
-            self.outcomes[plan as usize] = self.make(plan);
+            self.outcomes[plan as usize] = if others_come_back.contains(&plan) {
+                self.make(plan)
+            } else {
+                let units = core::mem::take(&mut self.outcomes[plan as usize].units);
+                decide_for(&self.index, &mut self.room, Purpose::Failover, &[plan], &[], units)
+            };
         }
     }
 
@@ -225,8 +232,11 @@ impl Rehearsal {
         let better = |position: usize| {
             let unit = &outcome.units[position];
             let chosen = outcome.keys.get(position).copied().flatten();
-            self.room.could_fit(&self.index, unit, host)
-                && chosen.is_none_or(|chosen| self.room.key_at_best(&self.index, unit, host) < chosen)
+            let better =
+                || chosen.is_none_or(|chosen| self.room.key_at_best(&self.index, unit, host) < chosen);
+            let fits = || self.room.could_fit(&self.index, unit, host);
+            // First what costs less to find out, and is mostly false.
+            (!unit.easy || better()) && fits() && (unit.easy || better())
         };
         outcome.uses(host) || outcome.how == How::Spread && (0..outcome.units.len()).any(better)
     }

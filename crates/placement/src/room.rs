@@ -1,6 +1,7 @@
 //! What is left on each host while a plan is being made, and whether a host can take a unit now.
 
-use crate::index::{Bond, Index, NOWHERE};
+use crate::bits::HostSet;
+use crate::index::{Bond, HostSlot, Index, NOWHERE};
 use crate::picture::Resources;
 use crate::unit::{Pin, Unit};
 use alloc::vec;
@@ -14,6 +15,14 @@ pub enum Purpose {
     Failover,
     /// A host is to be emptied, or a VM is to be started: hosts kept for failovers are left alone.
     Planned,
+}
+
+/// A unit that a host is sought for, and the hosts that could take it but for room and devices.
+#[derive(Clone, Copy)]
+struct Aim<'i> {
+    unit: &'i Unit,
+    /// For a plain unit the hosts of its class, of which the open ones could. For others [`Room::reach`] says which could.
+    class: Option<&'i HostSet>,
 }
 
 /// How good a host is for a unit; the smallest is chosen.
@@ -47,10 +56,11 @@ pub(crate) struct Room {
     pub used: Vec<u32>,
     placed_on: Vec<u32>,
     devices_taken: Vec<(u32, u32)>,
-    /// Hosts on which a VM is that the unit at hand must be apart from are marked with the present number.
-    barred: Vec<u64>,
-    bar: u64,
-    /// How many hosts were looked at: the measure of work.
+    /// Hosts that take VMs at all, for this purpose.
+    open: HostSet,
+    /// Hosts that could take the unit at hand but for room and devices: see [`Room::aim`].
+    reach: HostSet,
+    /// The measure of work while packing: how many hosts would have been looked at, were each looked at that could take the unit at hand.
     pub looks: u64,
 }
 
@@ -66,16 +76,20 @@ impl Room {
             used: Vec::new(),
             placed_on: vec![0; index.hosts.len()],
             devices_taken: Vec::new(),
-            barred: vec![0; index.hosts.len()],
-            bar: 0,
+            open: open(index, Purpose::Failover),
+            reach: HostSet::none(index.hosts.len()),
             looks: 0,
         }
     }
 
     /// Begins a plan: these hosts fail (ascending). What a former plan placed must have been taken back.
     pub fn begin(&mut self, index: &Index, purpose: Purpose, failed: &[u32], outside: &[u32]) {
+        if purpose != self.purpose {
+            self.open = open(index, purpose);
+        }
+        failed.iter().for_each(|host| self.open.remove(*host));
         self.purpose = purpose;
-        self.failed = failed.to_vec();
+        self.failed.extend_from_slice(failed);
         self.looks = 0;
         let lost = failed.iter().filter_map(|host| index.host(*host)).flat_map(|host| &host.residents);
         for vm in lost.chain(outside) {
@@ -85,22 +99,39 @@ impl Room {
 
     /// Ends a plan: everything is again as in the index.
     pub fn end(&mut self, index: &Index, outside: &[u32]) {
-        for host in core::mem::take(&mut self.used) {
-            self.reset_host(index, host);
-        }
-        let failed = core::mem::take(&mut self.failed);
-        let lost = failed.iter().filter_map(|host| index.host(*host)).flat_map(|host| &host.residents);
+        self.empty_used(index);
+        let lost = self.failed.iter().filter_map(|host| index.host(*host)).flat_map(|host| &host.residents);
         for vm in lost.chain(outside).chain(&index.waiting) {
             self.at[*vm as usize] = index.vms[*vm as usize].host;
         }
-        self.devices_taken.clear();
+        if self.purpose == Purpose::Failover {
+            self.failed
+                .iter()
+                .for_each(|host| self.open.set(*host, is_open(index, Purpose::Failover, *host)));
+        } else {
+            self.purpose = Purpose::Failover;
+            self.open = open(index, Purpose::Failover);
+        }
+        self.failed.clear();
     }
 
-    /// Takes over what the index now says of a host.
+    /// Takes over what the index now says of a host. Between plans only.
     pub fn reset_host(&mut self, index: &Index, host: u32) {
+        self.open.set(host, is_open(index, self.purpose, host));
+        self.reset_room(index, host);
+    }
+
+    fn reset_room(&mut self, index: &Index, host: u32) {
         let (position, slot) = (host as usize, &index.hosts[host as usize]);
         (self.free[position], self.score[position]) = (slot.free, slot.score);
         (self.starts[position], self.placed_on[position]) = (slot.starting, 0);
+    }
+
+    fn empty_used(&mut self, index: &Index) {
+        while let Some(host) = self.used.pop() {
+            self.reset_room(index, host);
+        }
+        self.devices_taken.clear();
     }
 
     /// Takes over what the index now says of a VM.
@@ -111,13 +142,10 @@ impl Room {
 
     /// Takes back all that this plan placed.
     pub fn clear(&mut self, index: &Index, units: &[Unit]) {
-        for host in core::mem::take(&mut self.used) {
-            self.reset_host(index, host);
-        }
+        self.empty_used(index);
         for vm in units.iter().flat_map(|unit| &unit.vms) {
             self.at[*vm as usize] = NOWHERE;
         }
-        self.devices_taken.clear();
     }
 
     pub fn put(&mut self, index: &Index, unit: &Unit, host: u32) {
@@ -159,21 +187,18 @@ impl Room {
     }
 
     /// The host takes VMs at all, for this purpose.
-    pub fn is_open(&self, index: &Index, host: u32) -> bool {
-        let slot = &index.hosts[host as usize];
-        slot.takes
-            && !(slot.failover && self.purpose == Purpose::Planned)
-            && self.failed.binary_search(&host).is_err()
+    pub fn is_open(&self, host: u32) -> bool {
+        self.open.has(host)
     }
 
     /// The host could take the unit if it were alone: all but room, devices in use and other VMs.
-    pub fn is_candidate(&self, index: &Index, unit: &Unit, host: u32) -> bool {
+    fn is_candidate(&self, index: &Index, unit: &Unit, host: u32) -> bool {
         let pinned = match unit.pin {
             Pin::Free => true,
             Pin::At(only) => only == host,
             Pin::Nowhere => false,
         };
-        pinned && self.is_open(index, host) && unit.vms.iter().all(|vm| index.class(*vm).hosts.has(host))
+        pinned && self.is_open(host) && unit.vms.iter().all(|vm| index.class(*vm).hosts.has(host))
     }
 
     /// The host can take the unit now, apart from the rules that keep VMs apart.
@@ -251,11 +276,13 @@ impl Room {
         self.has_room(index, unit, host)
     }
 
+    #[inline]
     fn wishes(&self, index: &Index, unit: &Unit, host: u32) -> u32 {
         let failover = u32::from(!index.hosts[host as usize].failover);
-        if unit.easy {
-            return 1 << 18 | failover;
-        }
+        if unit.easy { 1 << 18 | failover } else { self.wishes_of_rules(index, unit, host) | failover }
+    }
+
+    fn wishes_of_rules(&self, index: &Index, unit: &Unit, host: u32) -> u32 {
         let mut soft = 0u32;
         let (mut first_try, mut failed) = (false, false);
         for vm in &unit.vms {
@@ -272,7 +299,7 @@ impl Room {
         for (vm, bond) in Self::apart(index, unit, false) {
             soft += u32::from(bond.vms.iter().any(|other| *other != vm && self.at[*other as usize] == host));
         }
-        u32::from(!first_try) << 18 | u32::from(failed) << 17 | soft.min(0xffff) << 1 | failover
+        u32::from(!first_try) << 18 | u32::from(failed) << 17 | soft.min(0xffff) << 1
     }
 
     /// How many wishes are disappointed when the unit is on this host.
@@ -281,6 +308,7 @@ impl Room {
     }
 
     /// How good the host is for the unit.
+    #[inline]
     pub fn key(&self, index: &Index, unit: &Unit, host: u32, prefer: Prefer) -> Key {
         let position = host as usize;
         let wishes = self.wishes(index, unit, host);
@@ -306,49 +334,105 @@ impl Room {
         Key { wishes: key.wishes & !(0xffff << 1) | soft.min(0xffff) << 1, ..key }
     }
 
-    /// The best host for the unit now.
-    pub fn choose(&mut self, index: &Index, unit: &Unit, prefer: Prefer) -> Option<Key> {
-        if !unit.plain && !self.bar_hosts(index, unit) {
-            return None;
+    /// Finds the hosts that could take the unit but for room and devices. `None`: none could.
+    fn aim<'i>(&mut self, index: &'i Index, unit: &'i Unit) -> Option<Aim<'i>> {
+        if unit.plain
+            && let [vm] = *unit.vms
+        {
+            return Some(Aim { unit, class: Some(&index.class(vm).hosts) });
         }
-        if prefer == Prefer::Spread {
-            return self.choose_spread(index, unit);
+        self.reach.become_like(&self.open);
+        unit.vms.iter().for_each(|vm| self.reach.keep(&index.class(*vm).hosts));
+        match unit.pin {
+            Pin::Free => {}
+            Pin::At(only) => self.reach.keep_only(only),
+            Pin::Nowhere => return None,
         }
-        let mut best: Option<Key> = None;
-        for host in 0..index.hosts.len() as u32 {
-            self.looks += 1;
-            if !self.is_free_for(index, unit, host) {
-                continue;
+        for (vm, bond) in Self::apart(index, unit, true) {
+            for other in bond.vms.iter().filter(|other| **other != vm) {
+                self.reach.remove(self.at[*other as usize]);
             }
-            let key = self.key(index, unit, host, prefer);
-            if best.is_none_or(|best| key < best) {
-                best = Some(key);
+        }
+        Self::contradicts(index, unit).is_none().then_some(Aim { unit, class: None })
+    }
+
+    /// The host can take the unit now.
+    fn is_free_for(&self, index: &Index, aim: Aim<'_>, host: u32) -> bool {
+        self.free[host as usize].holds(aim.unit.demand)
+            && match aim.class {
+                Some(class) => class.has(host) && self.open.has(host),
+                None => self.reach.has(host) && self.has_devices(index, aim.unit, host),
             }
+    }
+
+    /// All hosts that can take the unit while nothing is placed.
+    pub fn all_for(&mut self, index: &Index, unit: &Unit) -> HostSet {
+        let Some(aim) = self.aim(index, unit) else { return HostSet::none(index.hosts.len()) };
+        let mut all = aim.class.unwrap_or(&self.reach).clone();
+        all.keep(&self.open);
+        index.by_cpu.keep_enough(unit.demand.cpu_mhz, &mut all);
+        index.by_memory.keep_enough(unit.demand.memory_mib, &mut all);
+        if !unit.plain {
+            let without: Vec<u32> = all.iter().filter(|host| !self.has_devices(index, unit, *host)).collect();
+            without.into_iter().for_each(|host| all.remove(host));
+        }
+        all
+    }
+
+    /// The host that fits tightest, of those that disappoint the fewest wishes; without looking at every host where there is one that
+    /// disappoints none.
+    ///
+    /// Safety argument: what is left on a host, as a share of the cluster, is the smaller of what is left of CPU and of memory. Hosts are
+    /// gone through by free CPU and by free memory at once, each ascending; a host not met yet has at least as much left of both
+    /// as those met last. As soon as the lesser of these two is more than the best has left, no other host can be better.
+    pub fn choose_tightest(&mut self, index: &Index, unit: &Unit) -> Option<Key> {
+        let aim = self.aim(index, unit)?;
+        let nothing_better = nothing_better(index, unit);
+        let kept = self.tightest_of(index, aim, index.failover_hosts.iter().copied());
+        // Of hosts that are equally welcome these come first.
+        if kept.is_some_and(|kept| kept.wishes >> 1 <= nothing_better) {
+            return kept;
+        }
+        let used = self.tightest_of(index, aim, self.used.iter().copied());
+        let mut best = kept.into_iter().chain(used).min();
+        let mut by_cpu = index.by_cpu.from(unit.demand.cpu_mhz).iter();
+        let mut by_memory = index.by_memory.from(unit.demand.memory_mib).iter();
+        let mut least = index.least_left(unit.demand, by_cpu.as_slice(), by_memory.as_slice());
+        while let Some((cpu, memory)) = least {
+            let tightest = |best: Key| best.wishes >> 1 <= nothing_better && best.room < cpu.min(memory);
+            if best.is_some_and(tightest) {
+                break;
+            }
+            let next = if cpu < memory { by_cpu.next() } else { by_memory.next() };
+            let Some((_, host)) = next else { break };
+            if self.placed_on[*host as usize] == 0 && self.is_free_for(index, aim, *host) {
+                let key = self.key(index, unit, *host, Prefer::BestFit);
+                best = Some(best.map_or(key, |best| best.min(key)));
+            }
+            least = index.least_left(unit.demand, by_cpu.as_slice(), by_memory.as_slice());
         }
         best
     }
 
-    /// There is room, and no must rule bars the host. Only right after the hosts were barred for this unit.
-    fn is_free_for(&self, index: &Index, unit: &Unit, host: u32) -> bool {
-        let barred = !unit.plain && self.barred[host as usize] == self.bar;
-        !barred && self.has_room(index, unit, host)
+    fn tightest_of(&self, index: &Index, aim: Aim<'_>, hosts: impl Iterator<Item = u32>) -> Option<Key> {
+        let free = hosts.filter(|host| self.is_free_for(index, aim, *host));
+        free.map(|host| self.key(index, aim.unit, host, Prefer::BestFit)).min()
     }
 
-    /// The same without looking at every host: of the unused ones, the first in the index' order that can take the unit and disappoints the
-    /// fewest wishes; and those that the plan uses.
-    fn choose_spread(&mut self, index: &Index, unit: &Unit) -> Option<Key> {
-        let first_try =
-            |vm: &u32| index.vms[*vm as usize].extra.as_ref().is_some_and(|extra| extra.first_try.is_some());
-        // Nothing can be better than this but for the failover hosts, and they come first in the order.
-        let nothing_better = if !unit.easy && unit.vms.iter().any(first_try) { 0 } else { 1 << 17 };
-        let mut looks = 0;
+    /// The best host for the unit now, without looking at every host: of the unused ones, the first in the index' order that can take the
+    /// unit and disappoints the fewest wishes; and those that the plan uses.
+    pub fn choose(&mut self, index: &Index, unit: &Unit) -> Option<Key> {
+        let aim = self.aim(index, unit)?;
+        // Failover hosts come first in the order.
+        let nothing_better = nothing_better(index, unit);
         let mut best: Option<Key> = None;
-        for host in index.order.iter().copied() {
-            looks += 1;
-            if self.placed_on[host as usize] > 0 || !self.is_free_for(index, unit, host) {
+        // An unused host has as much free as the index says.
+        let ahead = index.order.iter().zip(&index.most_ahead);
+        for (host, _) in ahead.take_while(|(_, most)| most.holds(unit.demand)) {
+            if self.placed_on[*host as usize] > 0 || !self.is_free_for(index, aim, *host) {
                 continue;
             }
-            let key = self.key(index, unit, host, Prefer::Spread);
+            let key = self.key(index, unit, *host, Prefer::Spread);
             if best.is_none_or(|best| key < best) {
                 best = Some(key);
             }
@@ -356,27 +440,32 @@ impl Room {
                 break;
             }
         }
-        self.looks += looks;
         for host in self.used.iter().copied().filter(|host| self.placed_on[*host as usize] > 0) {
             let key = self.key(index, unit, host, Prefer::Spread);
-            if best.is_none_or(|best| key < best) && self.is_free_for(index, unit, host) {
+            if best.is_none_or(|best| key < best) && self.is_free_for(index, aim, host) {
                 best = Some(key);
             }
         }
         best
     }
+}
 
-    /// Marks the hosts that must rules keep the unit off. False: no host will do.
-    fn bar_hosts(&mut self, index: &Index, unit: &Unit) -> bool {
-        self.bar += 1;
-        for (vm, bond) in Self::apart(index, unit, true) {
-            for other in bond.vms.iter().filter(|other| **other != vm) {
-                let at = self.at[*other as usize];
-                if let Some(mark) = self.barred.get_mut(at as usize) {
-                    *mark = self.bar;
-                }
-            }
-        }
-        Self::contradicts(index, unit).is_none()
-    }
+/// The fewest wishes that a host can disappoint, as in the key but without the bit of the failover hosts.
+fn nothing_better(index: &Index, unit: &Unit) -> u32 {
+    let first_try =
+        |vm: &u32| index.vms[*vm as usize].extra.as_ref().is_some_and(|extra| extra.first_try.is_some());
+    if !unit.easy && unit.vms.iter().any(first_try) { 0 } else { 1 << 17 }
+}
+
+/// The host takes VMs at all, for this purpose.
+fn is_open(index: &Index, purpose: Purpose, host: u32) -> bool {
+    let open = |slot: &HostSlot| slot.takes && !(slot.failover && purpose == Purpose::Planned);
+    index.host(host).is_some_and(open)
+}
+
+fn open(index: &Index, purpose: Purpose) -> HostSet {
+    let count = index.hosts.len();
+    let mut set = HostSet::none(count);
+    (0..count as u32).filter(|host| is_open(index, purpose, *host)).for_each(|host| set.put(host));
+    set
 }

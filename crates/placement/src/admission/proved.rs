@@ -166,7 +166,7 @@ fn bound(index: &Index, room: &Room, hosts: &[u32], n: usize) -> Result<(), Stri
         }
     }
     let slots = |host: u32| {
-        if !room.is_open(index, host) || !common.has(host) {
+        if !room.is_open(host) || !common.has(host) {
             return 0;
         }
         let free = index.hosts[host as usize].free;

@@ -1,6 +1,7 @@
 //! Building the index from a picture.
 
 use super::classes::counted;
+use super::ranked::Ranked;
 use super::{Bond, Bound, Classes, Extra, HostRule, HostSlot, Index, NOWHERE, OUTSIDE, Pack, VmSlot};
 use crate::bits::HostSet;
 use crate::picture::{Host, HostState, Name, Picture, Priority, RuleKind, Strength, Vm};
@@ -32,6 +33,10 @@ impl Index {
             bound: BTreeMap::new(),
             device_kinds: BTreeMap::new(),
             order: Vec::new(),
+            most_ahead: Vec::new(),
+            by_cpu: Ranked::default(),
+            by_memory: Ranked::default(),
+            failover_hosts: Vec::new(),
             weight: ((WHOLE / total.cpu_mhz.max(1)).max(1), (WHOLE / total.memory_mib.max(1)).max(1)),
         };
         for (name, host) in &picture.hosts {
@@ -50,9 +55,7 @@ impl Index {
         for position in 0..index.hosts.len() as u32 {
             index.count_free(position);
         }
-        let mut order: Vec<u32> = (0..index.hosts.len() as u32).collect();
-        order.sort_unstable_by_key(|position| index.order_key(*position));
-        index.order = order;
+        index.put_in_order();
         index
     }
 

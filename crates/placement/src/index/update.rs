@@ -106,12 +106,4 @@ impl Index {
             }
         }
     }
-
-    fn reorder(&mut self, host: u32) {
-        self.order.retain(|other| *other != host);
-        self.count_free(host);
-        let key = self.order_key(host);
-        let at = self.order.partition_point(|other| self.order_key(*other) < key);
-        self.order.insert(at, host);
-    }
 }

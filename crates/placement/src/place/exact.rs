@@ -6,9 +6,9 @@
 
 use super::search::Packing;
 use super::{Counts, counts};
+use crate::bits::HostSet;
 use crate::index::NOWHERE;
 use crate::picture::Resources;
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 /// Cases with more units or hosts than this are not tried: the bound of work would end them without an answer.
@@ -48,13 +48,22 @@ struct Ahead {
 
 /// Improves the packing if it can be. True: now nothing has better counts.
 pub(super) fn exact(packing: &mut Packing<'_>, live: &[usize]) -> bool {
-    let hosts: BTreeSet<u32> =
-        live.iter().flat_map(|unit| packing.candidates[*unit].iter().copied()).collect();
-    if live.len() > UNITS || hosts.len() > HOSTS {
+    if live.len() > UNITS {
         return false;
     }
-    let (complete, _) = go_through(packing, live, hosts.into_iter().collect(), LOOKS);
+    let hosts = candidates(packing, live);
+    if hosts.len() > HOSTS {
+        return false;
+    }
+    let (complete, _) = go_through(packing, live, hosts, LOOKS);
     complete
+}
+
+/// The hosts that any of these units could go to, ascending.
+fn candidates(packing: &Packing<'_>, units: &[usize]) -> Vec<u32> {
+    let mut all = HostSet::none(packing.index.hosts.len());
+    units.iter().for_each(|unit| all.add_all(&packing.candidates[*unit].hosts));
+    all.iter().collect()
 }
 
 /// Goes through all choices for these units (in the order of service) on these hosts, the other units staying where they are.
@@ -96,9 +105,8 @@ pub(super) fn repack_pairs(packing: &mut Packing<'_>, live: &[usize]) {
     while again {
         again = false;
         let out: Vec<usize> = live.iter().copied().filter(|unit| packing.hosts[*unit] == NOWHERE).collect();
-        let hosts: BTreeSet<u32> =
-            out.iter().flat_map(|unit| packing.candidates[*unit].iter().copied()).collect();
-        let hosts: Vec<u32> = hosts.into_iter().filter(|host| !packing.room.is_untouched(*host)).collect();
+        let mut hosts = candidates(packing, &out);
+        hosts.retain(|host| !packing.room.is_untouched(*host));
         'pairs: for (position, a) in hosts.iter().enumerate() {
             for b in &hosts[position + 1..] {
                 if packing.room.looks >= stop_at {
@@ -107,8 +115,8 @@ pub(super) fn repack_pairs(packing: &mut Packing<'_>, live: &[usize]) {
                 // Setting up a pair costs about as much as a look for each unit of the plan.
                 packing.room.looks += packing.units.len() as u64;
                 let goes = |unit: &&usize| {
-                    let candidates = &packing.candidates[**unit];
-                    candidates.binary_search(a).is_ok() || candidates.binary_search(b).is_ok()
+                    let candidates = &packing.candidates[**unit].hosts;
+                    candidates.has(*a) || candidates.has(*b)
                 };
                 let waiting = out.iter().filter(goes).take(PAIR_WAITING).copied();
                 let mut units: Vec<usize> =
@@ -129,7 +137,7 @@ fn likes(packing: &Packing<'_>, live: &[usize], hosts: &[u32]) -> Vec<Vec<u32>> 
     let alike = |a: u32, b: u32| {
         packing.room.free[a as usize] == packing.room.free[b as usize]
             && live.iter().all(|unit| {
-                let on = |host: u32| packing.candidates[*unit].binary_search(&host).is_ok();
+                let on = |host: u32| packing.candidates[*unit].hosts.has(host);
                 on(a) == on(b)
             })
             && packing.index.hosts[a as usize].devices.is_empty()

@@ -10,7 +10,7 @@
 //! The work is bounded by a count of looks at hosts, not by time, so that the result is the same on every machine.
 
 use super::exact::{exact, repack_pairs};
-use super::{Counts, counts};
+use super::{Candidates, Counts, counts};
 use crate::index::{Index, NOWHERE};
 use crate::room::{Prefer, Room};
 use crate::unit::Unit;
@@ -29,7 +29,7 @@ pub(super) struct Packing<'a> {
     pub index: &'a Index,
     pub room: &'a mut Room,
     pub units: &'a [Unit],
-    pub candidates: &'a [Vec<u32>],
+    pub candidates: &'a [Candidates],
     /// For each unit its host, or [`NOWHERE`].
     pub hosts: Vec<u32>,
     stop_at: u64,
@@ -40,12 +40,12 @@ pub(super) fn pack(
     index: &Index,
     room: &mut Room,
     units: &[Unit],
-    candidates: &[Vec<u32>],
+    candidates: &[Candidates],
     spread: Vec<u32>,
 ) -> (Vec<u32>, bool) {
     let mut packing =
         Packing { index, room, units, candidates, hosts: vec![NOWHERE; units.len()], stop_at: 0 };
-    let live: Vec<usize> = (0..units.len()).filter(|unit| !candidates[*unit].is_empty()).collect();
+    let live: Vec<usize> = (0..units.len()).filter(|unit| candidates[*unit].count > 0).collect();
     let mut best: Option<(Worth, Vec<u32>)> = None;
     let mut keep = |packing: &mut Packing<'_>| {
         packing.finish(&live);
@@ -81,10 +81,10 @@ pub(super) fn pack(
 }
 
 /// Orders to pack in. All keep to the ranks.
-fn orders(units: &[Unit], candidates: &[Vec<u32>], live: &[usize]) -> [Vec<usize>; 3] {
+fn orders(units: &[Unit], candidates: &[Candidates], live: &[usize]) -> [Vec<usize>; 3] {
     let (mut small, mut choosy) = (live.to_vec(), live.to_vec());
     small.sort_by_key(|unit| (units[*unit].rank, units[*unit].size));
-    choosy.sort_by_key(|unit| (units[*unit].rank, candidates[*unit].len()));
+    choosy.sort_by_key(|unit| (units[*unit].rank, candidates[*unit].count));
     [live.to_vec(), small, choosy]
 }
 
@@ -117,16 +117,12 @@ impl Packing<'_> {
 
     /// Places a unit where it fits best now. False: nowhere.
     fn place(&mut self, unit: usize, prefer: Prefer) -> bool {
-        let candidates = self.candidates;
-        let mut best = None;
-        for host in candidates[unit].iter().copied() {
-            if self.fits(unit, host) {
-                let key = self.room.key(self.index, &self.units[unit], host, prefer);
-                if best.is_none_or(|best| key < best) {
-                    best = Some(key);
-                }
-            }
-        }
+        // The bound of work counts as if each were looked at.
+        self.room.looks += self.candidates[unit].count;
+        let best = match prefer {
+            Prefer::BestFit => self.room.choose_tightest(self.index, &self.units[unit]),
+            Prefer::Spread => self.room.choose(self.index, &self.units[unit]),
+        };
         if let Some(key) = best {
             self.put(unit, key.host);
         }
@@ -152,6 +148,15 @@ impl Packing<'_> {
             return Vec::new();
         }
         self.placed().filter(|(_, at)| *at == host).map(|(unit, _)| unit).collect()
+    }
+
+    /// The hosts that could take a unit and on which this plan has placed something, ascending.
+    fn used_for(&self, unit: usize) -> Vec<u32> {
+        let used = self.room.used.iter().copied();
+        let could = |host: &u32| !self.room.is_untouched(*host) && self.candidates[unit].hosts.has(*host);
+        let mut hosts: Vec<u32> = used.filter(could).collect();
+        hosts.sort_unstable();
+        hosts
     }
 
     fn spent(&self) -> bool {
@@ -192,8 +197,7 @@ impl Packing<'_> {
 
     /// Moves one unit to another host, so that this one gets its place.
     fn move_one_for(&mut self, unit: usize) -> bool {
-        let candidates = self.candidates;
-        for host in candidates[unit].iter().copied() {
+        for host in self.used_for(unit) {
             for other in self.on(host) {
                 if self.spent() {
                     return false;
@@ -214,9 +218,9 @@ impl Packing<'_> {
 
     /// Puts out units of lower ranks: on the host where the least is lost.
     fn put_out_lower_for(&mut self, unit: usize) -> bool {
-        let (units, candidates) = (self.units, self.candidates);
+        let units = self.units;
         let mut best: Option<(Counts, Vec<usize>, u32)> = None;
-        for host in candidates[unit].iter().copied() {
+        for host in self.used_for(unit) {
             let mut lower = self.on(host);
             lower.retain(|other| units[*other].rank > units[unit].rank);
             if lower.is_empty() {
@@ -247,9 +251,9 @@ impl Packing<'_> {
 
     /// Puts out one bigger unit of the same rank, where more than one can come in for it.
     fn exchange_for(&mut self, unit: usize, live: &[usize]) -> bool {
-        let (units, candidates) = (self.units, self.candidates);
+        let units = self.units;
         let of = |unit: usize| (units[unit].rank, units[unit].vms.len());
-        for host in candidates[unit].iter().copied() {
+        for host in self.used_for(unit) {
             for other in self.on(host) {
                 if self.spent() {
                     return false;
@@ -302,12 +306,12 @@ impl Packing<'_> {
     }
 
     fn upgrade_one(&mut self, unit: usize) -> bool {
-        let (units, candidates) = (self.units, self.candidates);
+        let units = self.units;
         let smaller = |other: &usize| {
             let (a, b) = (&units[*other], &units[unit]);
             a.rank == b.rank && a.size < b.size && a.vms.len() <= b.vms.len()
         };
-        for host in candidates[unit].iter().copied() {
+        for host in self.used_for(unit) {
             for other in self.on(host).into_iter().filter(smaller) {
                 self.take(other);
                 if self.fits(unit, host) {
