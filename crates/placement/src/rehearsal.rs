@@ -16,6 +16,7 @@ use crate::picture::{Change, Name, Picture};
 use crate::place::{Outcome, decide, decide_for};
 use crate::plan::{Failing, How, Placement, Plan, describe};
 use crate::room::{Purpose, Room};
+use crate::unit::{Unit, unit_of_one};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -157,10 +158,36 @@ impl Rehearsal {
         decide(&self.index, &mut self.room, Purpose::Failover, &[host], &[])
     }
 
+    fn make_for(&mut self, host: u32, units: Vec<Unit>) -> Outcome {
+        decide_for(&self.index, &mut self.room, Purpose::Failover, &[host], &[], units)
+    }
+
     fn make_all(&mut self) {
         let hosts = 0..self.index.hosts.len() as u32;
         self.remade = hosts.len();
         self.outcomes = hosts.map(|host| self.make(host)).collect();
+    }
+
+    /// Makes all plans again after a VM began to wait, or ceased to. But on the hosts that were touched, the others who come back are
+    /// the same as before.
+    fn make_all_with(&mut self, vm: Option<u32>, touched: &[u32]) {
+        let alone = |vm: &u32| self.index.vms[*vm as usize].extra.as_ref().is_none_or(|e| e.pack.is_none());
+        let Some(vm) = vm.filter(alone) else { return self.make_all() };
+        let waits = self.index.waiting.contains(&vm).then(|| unit_of_one(&self.index, vm));
+        self.remade = self.outcomes.len();
+        for plan in 0..self.outcomes.len() as u32 {
+            self.outcomes[plan as usize] = if touched.contains(&plan) {
+                self.make(plan)
+            } else {
+                let mut units = core::mem::take(&mut self.outcomes[plan as usize].units);
+                units.retain(|unit| *unit.vms != [vm]);
+                if let Some(unit) = &waits {
+                    let before = |other: &Unit| other.served_before(unit, &self.index).is_lt();
+                    units.insert(units.partition_point(before), unit.clone());
+                }
+                self.make_for(plan, units)
+            };
+        }
     }
 
     /// The hosts that a VM is on before and after a change.
@@ -187,7 +214,7 @@ impl Rehearsal {
             }
             Touched::Some { hosts, waiting: true, vm, mates: _ } => {
                 self.refresh(&hosts, vm);
-                return self.make_all();
+                return self.make_all_with(vm, &hosts);
             }
             Touched::Some { hosts, vm, waiting: false, mates } => (hosts, vm, mates),
         };
@@ -213,7 +240,7 @@ impl Rehearsal {
                 self.make(plan)
             } else {
                 let units = core::mem::take(&mut self.outcomes[plan as usize].units);
-                decide_for(&self.index, &mut self.room, Purpose::Failover, &[plan], &[], units)
+                self.make_for(plan, units)
             };
         }
     }

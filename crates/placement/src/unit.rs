@@ -52,7 +52,7 @@ pub(crate) fn units(index: &Index, failed: &[u32], outside: &[u32]) -> Vec<Unit>
     for vm in all.filter(|vm| index.vms[*vm as usize].restarts) {
         match index.vms[vm as usize].extra.as_ref().and_then(|extra| extra.pack) {
             Some(pack) => packs.entry(pack).or_default().push(vm),
-            None => units.push(unit(index, vec![vm], Pin::Free)),
+            None => units.push(unit_of_one(index, vm)),
         }
     }
     for (pack, mut vms) in packs {
@@ -62,6 +62,11 @@ pub(crate) fn units(index: &Index, failed: &[u32], outside: &[u32]) -> Vec<Unit>
     }
     units.sort_unstable_by(|a, b| a.served_before(b, index));
     units
+}
+
+/// A VM that belongs to no pack.
+pub(crate) fn unit_of_one(index: &Index, vm: u32) -> Unit {
+    unit(index, vec![vm], Pin::Free)
 }
 
 /// A host is lost to its VMs when it is among those that fail.
