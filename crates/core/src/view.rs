@@ -138,7 +138,7 @@ pub struct VmView {
     pub protected: bool,
     /// Why not, or what is waited for.
     pub note: Option<String>,
-    /// Restart priority.
+    /// Restart priority: the one that was set, otherwise that of the domain XML.
     pub priority: Priority,
     /// Its grant.
     pub token: Option<Token>,

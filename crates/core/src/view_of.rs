@@ -208,7 +208,7 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
                 // What is on disk is what counts: the VM of a silent host is protected too.
                 protected: matches!(state, VmState::Running | VmState::Unknown) && !entry.unprotected && own,
                 note: (!notes.is_empty()).then(|| notes.join("; ")),
-                priority: entry.spec.priority,
+                priority: core.settings.priority(entry.vm, entry.spec.priority),
                 token: Some(entry.token),
                 memory_mib: entry.spec.memory_mib,
                 vcpus: entry.spec.vcpus,
