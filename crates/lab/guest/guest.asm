@@ -3,11 +3,12 @@
 ; It beats about five times a second, on its serial port and in a record on its own disk. It counts its boots,
 ; notices when another copy of itself writes the same disk, powers off when its power button is pressed, and
 ; obeys a command that is written into its disk from outside. It has no operating system: SeaBIOS does the I/O.
+; It may have a guest agent: on its second serial port it answers as qemu-ga does to the few questions that a cluster asks.
 ;
 ; The disk, in 512-byte sectors. What is written at run time stands alone in its 4 KiB block, so that whoever reads
 ; or writes it from outside may use direct I/O on any storage.
 ;
-;     0        this program's first sector; the VM's name and the length of a beat are patched into it
+;     0        this program's first sector; the VM's name, the length of a beat and the agent's times are patched into it
 ;     1..3     the rest of this program
 ;     16       the command sector: byte 0 is the command, 0 is none
 ;     24       the record (see `record` below)
@@ -28,6 +29,10 @@ RECORD_LBA      equ 24
 SPLIT_LBA       equ 32
 SPLIT_SLOTS     equ 16          ; a power of two
 BUFFER          equ 0x9000
+LINE            equ 0xa000          ; the question that is being read
+LINE_SIZE       equ 1024
+COM1            equ 0x3f8
+COM2            equ 0x2f8           ; where a guest agent listens
 BIOS_TICKS      equ 0x46c       ; 18.2 per second, back to 0 at midnight
 PM1_STATUS      equ 0x600       ; where SeaBIOS puts the ACPI registers, on pc as on q35
 PM1_ENABLE      equ 0x602
@@ -62,7 +67,11 @@ load_request:
         dq      1
 drive:  db      0x80
 
-        times   0x1b8-($-$$) db 0
+        times   0x1b0-($-$$) db 0
+agent_ticks:                            ; patched: ticks from boot until the guest agent answers; 0: there is none
+        dd      0
+command_ticks:                          ; patched: ticks from boot until commands that it runs succeed
+        dd      0
 beat_ticks:                             ; patched: how many timer ticks a beat lasts
         dd      4
         times   0x1c0-($-$$) db 0
@@ -74,9 +83,10 @@ name:                                   ; patched: the VM's name, padded with ze
 
 ; ------------------------------------------------------------------------------------------------- sectors 1..
 main:
-        mov     dx, 0x3fb               ; serial line: 8 bits, no parity
+        mov     dx, COM1 + 3            ; serial line: 8 bits, no parity
         mov     al, 3
         out     dx, al
+        call    open_agent
         mov     dx, PM1_ENABLE
         mov     ax, POWER_BUTTON
         out     dx, ax
@@ -91,6 +101,7 @@ main:
         rep     movsb
 .first_boot:
         mov     dword [record.beats], 0
+        mov     dword [record.answers], 0
         inc     dword [record.boots]
         mov     si, name
         mov     di, record.name
@@ -139,6 +150,7 @@ beat:
 .wait:
         hlt
         call    poll_power_button
+        call    poll_agent
         mov     eax, [BIOS_TICKS]
         sub     eax, ebx                ; at midnight this is huge: one short beat, no endless wait
         cmp     eax, [beat_ticks]
@@ -297,17 +309,217 @@ print:  lodsb
 print_char:
         push    dx
         push    ax
-        mov     dx, 0x3fd
+        mov     dx, [port]
+        add     dx, 5
 .busy:  in      al, dx
         test    al, 0x20
         jz      .busy
         pop     ax
-        mov     dx, 0x3f8
+        mov     dx, [port]
         out     dx, al
         pop     dx
         ret
 
+; ------------------------------------------------------------------------------------------------- guest agent
+; The second serial port, if we are to have an agent. Without one the port is never touched: it may not exist.
+open_agent:
+        mov     eax, [BIOS_TICKS]
+        mov     [last_tick], eax
+        cmp     dword [agent_ticks], 0
+        je      .none
+        mov     dx, COM2 + 3            ; 8 bits, no parity
+        mov     al, 3
+        out     dx, al
+        mov     dx, COM2 + 2            ; with queues, emptied now
+        mov     al, 0xc7
+        out     dx, al
+        mov     word [0x0b * 4], .woken ; what comes there ends our halt: IRQ 3
+        mov     word [0x0b * 4 + 2], 0
+        mov     dx, COM2 + 1
+        mov     al, 1
+        out     dx, al
+        mov     dx, COM2 + 4            ; ready to talk
+        mov     al, 0x0b
+        out     dx, al
+        in      al, 0x21
+        and     al, 0xf7
+        out     0x21, al
+.none:  ret
+.woken: push    ax
+        mov     al, 0x20
+        out     0x20, al
+        pop     ax
+        iret
+
+; Reads what has come, and answers each whole line. The rest of a line wakes us again when it comes.
+poll_agent:
+        cmp     dword [agent_ticks], 0
+        je      .none
+        pushad
+        mov     eax, [BIOS_TICKS]
+        mov     ecx, eax
+        sub     ecx, [last_tick]
+        jnc     .older
+        mov     ecx, 1                  ; at midnight they begin anew
+.older: add     [age], ecx
+        mov     [last_tick], eax
+.next:  mov     dx, COM2 + 5
+        in      al, dx
+        cmp     al, 0xff
+        je      .done                   ; no such port: we were started by somebody else
+        test    al, 1
+        jnz     .byte
+.done:  popad
+.none:  ret
+.byte:  mov     dx, COM2
+        in      al, dx
+        cmp     al, 0xff                ; a new question begins, whatever came before
+        je      .fresh
+        cmp     al, 10
+        je      .line
+        mov     bx, [line_end]
+        cmp     bx, LINE + LINE_SIZE - 1
+        jae     .next                   ; longer than any question that we know: the rest is dropped
+        mov     [bx], al
+        inc     word [line_end]
+        jmp     .next
+.line:  mov     bx, [line_end]
+        mov     byte [bx], 0
+        call    answer
+.fresh: mov     word [line_end], LINE
+        jmp     .next
+
+; Answers the question at LINE. While it is to be silent, the question is lost, as with a guest whose agent does not run.
+answer:
+        mov     eax, [age]
+        cmp     eax, [agent_ticks]
+        jb      .silent
+        cmp     byte [command], 'S'
+        je      .silent
+        inc     dword [record.answers]
+        mov     word [port], COM2
+        mov     di, LINE
+        mov     si, key.execute
+        call    find
+        jc      .unknown
+        mov     bx, questions
+.try:   mov     si, [bx]
+        call    begins
+        jnc     .known
+        add     bx, 4
+        cmp     bx, questions.end
+        jb      .try
+.unknown:
+        mov     si, reply.unknown
+        call    print
+        jmp     .said
+.known: call    [bx + 2]
+.said:  mov     word [port], COM1
+        cmp     dword [record.answers], 1
+        je      write_record            ; at once: whoever watches learns of the first answer before anything comes of it
+.silent:
+        ret
+
+answer_sync_delimited:
+        mov     al, 0xff
+        call    print_char
+answer_sync:
+        mov     si, reply.value
+        call    print
+        mov     di, LINE
+        mov     si, key.id
+        call    find
+        jc      .end
+        mov     si, di
+.digit: lodsb
+        cmp     al, '0'
+        jb      .end
+        cmp     al, '9'
+        ja      .end
+        call    print_char
+        jmp     .digit
+.end:   mov     si, reply.end
+        jmp     print
+
+answer_ping:
+        mov     si, reply.nothing
+        jmp     print
+
+answer_exec:
+        mov     si, reply.process
+        call    print
+        mov     word [port], COM1
+        mov     si, text.exec
+        jmp     report
+
+answer_exec_status:
+        mov     si, reply.failed
+        mov     eax, [age]
+        cmp     eax, [command_ticks]
+        jb      .say
+        mov     si, reply.succeeded
+.say:   jmp     print
+
+; Whether the text at DI begins with the one at SI: then DI is behind it. Otherwise carry, and DI is as it was.
+begins:
+        push    di
+.next:  lodsb
+        test    al, al
+        jz      .all
+        cmp     al, [di]
+        jne     .not
+        inc     di
+        jmp     .next
+.all:   pop     ax
+        clc
+        ret
+.not:   pop     di
+        stc
+        ret
+
+; Looks for the text at SI from DI on: then DI is behind it and the blanks that follow. Otherwise carry.
+find:   push    si
+        call    begins
+        pop     si
+        jnc     .blank
+        inc     di
+        cmp     byte [di - 1], 0
+        jne     find
+        stc
+        ret
+.skip:  inc     di
+.blank: cmp     byte [di], ' '
+        je      .skip
+        clc
+        ret
+
 ; -------------------------------------------------------------------------------------------------------- data
+key:
+.execute:       db '"execute":', 0
+.id:            db '"id":', 0
+.sync:          db '"guest-sync"', 0
+.delimited:     db '"guest-sync-delimited"', 0
+.ping:          db '"guest-ping"', 0
+.exec:          db '"guest-exec"', 0
+.exec_status:   db '"guest-exec-status"', 0
+
+questions:
+                dw key.sync, answer_sync
+                dw key.delimited, answer_sync_delimited
+                dw key.ping, answer_ping
+                dw key.exec, answer_exec
+                dw key.exec_status, answer_exec_status
+.end:
+
+reply:
+.value:         db '{"return": ', 0
+.end:           db '}', 10, 0
+.nothing:       db '{"return": {}}', 10, 0
+.process:       db '{"return": {"pid": 1}}', 10, 0
+.failed:        db '{"return": {"exited": true, "exitcode": 1}}', 10, 0
+.succeeded:     db '{"return": {"exited": true, "exitcode": 0}}', 10, 0
+.unknown:       db '{"error": {"class": "CommandNotFound", "desc": "The command has not been found"}}', 10, 0
+
 text:
 .boot:          db 'BOOT ', 0
 .beat:          db 'BEAT ', 0
@@ -318,9 +530,14 @@ text:
 .reset:         db 'RESET ', 0
 .panic:         db 'PANIC ', 0
 .io_error:      db 'IOERR ', 0
+.exec:          db 'EXEC ', 0
 command:        db 0
 
 align 4
+port:           dw COM1                 ; where text goes
+line_end:       dw LINE
+last_tick:      dd 0
+age:            dd 0                    ; ticks since this boot
 request:        db 16, 0
                 dw 1, BUFFER, 0
 .lba:           dq 0
@@ -336,6 +553,7 @@ record:
 .buttons:       dd 0                    ; presses of the power button that it saw
 .io_errors:     dd 0
 .name:          times 32 db 0
+.answers:       dd 0                    ; answers of the guest agent in this boot, as of the last beat or the first answer
 .end:
 
         times   512 * (1 + PROGRAM_SECTORS) - ($-$$) db 0   ; negative, hence an error, when the program is too long

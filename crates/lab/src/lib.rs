@@ -53,7 +53,7 @@ mod vm;
 pub use config::{DEFAULT_BASE, DatastoreConfig, DatastoreKind, LabConfig, Net};
 pub use error::{LabError, Result};
 pub use exec::Output;
-pub use guest::{GuestCommand, GuestKind, GuestRecord};
+pub use guest::{GuestAgent, GuestCommand, GuestKind, GuestRecord};
 pub use host::{Host, PowerOn};
 pub use lab::Lab;
 pub use preflight::Missing;

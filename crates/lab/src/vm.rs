@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::error::{At, LabError, Result};
-use crate::guest::{self, GuestCommand, GuestKind, GuestRecord};
+use crate::guest::{self, GuestAgent, GuestCommand, GuestKind, GuestRecord};
 use crate::lab::Lab;
 use crate::process;
 use crate::state::VmState;
@@ -33,7 +33,28 @@ pub struct VmOptions {
     pub priority: Option<String>,
     /// CPU that it must have of its host, in its metadata. The lab's guest hardly uses any.
     pub cpu_mhz: Option<u64>,
+    /// Its guest agent, with a channel to it; none by default.
+    pub guest_agent: Option<GuestAgent>,
 }
+
+/// A guest agent's channel, as people configure it.
+const CHANNEL: &str = "
+    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>";
+
+/// What QEMU makes of that channel: a second serial line instead of a port of a virtio device, for which the lab's guest has no
+/// driver. libvirt does not notice.
+const CHANNEL_IS_SERIAL: &str = "
+  <qemu:override xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+    <qemu:device alias='channel0'>
+      <qemu:frontend>
+        <qemu:property name='driver' type='string' value='isa-serial'/>
+        <qemu:property name='index' type='unsigned' value='1'/>
+        <qemu:property name='bus' type='remove'/>
+        <qemu:property name='nr' type='remove'/>
+        <qemu:property name='name' type='remove'/>
+      </qemu:frontend>
+    </qemu:device>
+  </qemu:override>";
 
 impl VmOptions {
     /// What is said to Mainstay in the VM's definition.
@@ -63,6 +84,7 @@ impl Default for VmOptions {
             shareable: false,
             priority: None,
             cpu_mhz: None,
+            guest_agent: None,
         }
     }
 }
@@ -147,7 +169,8 @@ impl Lab {
         fs::create_dir_all(&directory).at("create", &directory)?;
         let binary = self.config.dir.join("guest.bin");
         let program = fs::read(&binary).at("read", &binary)?;
-        guest::write_disk(&directory.join("disk.raw"), &program, vm, options.guest)?;
+        let image = directory.join("disk.raw");
+        guest::write_disk(&image, &program, vm, options.guest, options.guest_agent)?;
         self.registry.update(|s| {
             s.vms.insert(vm.into(), VmState { datastore });
             Ok(())
@@ -159,6 +182,8 @@ impl Lab {
         let disk = self.disk_path_in_host(vm)?;
         let (uuid, memory, disk) = (uuid_of(vm), options.memory_mib, disk.display());
         let metadata = options.metadata();
+        let (channel, serial_for_it) =
+            if options.guest_agent.is_some() { (CHANNEL, CHANNEL_IS_SERIAL) } else { ("", "") };
         let shareable = if options.shareable { "<shareable/>" } else { "" };
         // error_policy stop: a guest whose datastore fails is paused, as people configure it, instead of seeing errors.
         Ok(format!(
@@ -180,11 +205,11 @@ impl Lab {
       <target dev='vda' bus='virtio'/>{shareable}
     </disk>
     <controller type='usb' model='none'/>
-    <serial type='file'><source path='/var/log/libvirt/{vm}.serial' append='on'/></serial>
+    <serial type='file'><source path='/var/log/libvirt/{vm}.serial' append='on'/></serial>{channel}
     <watchdog model='ib700' action='reset'/>
     <panic model='isa'/>
     <memballoon model='none'/>
-  </devices>
+  </devices>{serial_for_it}
 </domain>
 "
         ))

@@ -7,7 +7,7 @@ use mainstay_api::Rehearsal;
 use mainstay_core::ids::HostId;
 use mainstay_core::view::{VmState, VmView};
 use mainstay_core::{Event, HostPlan};
-use mainstay_lab::{DatastoreConfig, VmOptions};
+use mainstay_lab::{DatastoreConfig, GuestAgent, VmOptions};
 
 use crate::support::{Alarm, Boots, Cluster, Expect, Setup, alarms, calm, id, returning};
 use crate::watch::Watch;
@@ -15,6 +15,17 @@ use crate::watch::Watch;
 /// The VMs of the order, in the waves in which they must come; and how their definitions are.
 const WAVES: [(&str, &[&str]); 4] =
     [("highest", &["dns"]), ("high", &["db1", "db2"]), ("high", &["app"]), ("low", &["batch"])];
+
+/// So long after its boot the agent of `dns`, for which all others wait, is silent.
+const SILENT: Duration = Duration::from_secs(4);
+
+/// So long after its boot the command that tells whether `db1` is ready fails.
+const NOT_READY: Duration = Duration::from_secs(3);
+
+const COMMAND: &str = "/usr/bin/db-is-ready --quiet";
+
+/// By so much a look may come later than what it sees: the machine is busy.
+const LATE: Duration = Duration::from_millis(500);
 
 /// VMs that want much CPU, in percent of a host's; on which host they begin.
 const BIG: [(&str, &str, u64, usize); 7] = [
@@ -28,7 +39,12 @@ const BIG: [(&str, &str, u64, usize); 7] = [
 ];
 
 fn define(c: &Cluster, host: usize, vm: &str, priority: &str, cpu_mhz: Option<u64>) {
-    let options = VmOptions { priority: Some(priority.into()), cpu_mhz, ..VmOptions::default() };
+    let guest_agent = match vm {
+        "dns" => Some(GuestAgent::answering_after(SILENT)),
+        "db1" => Some(GuestAgent { answers_after: Duration::ZERO, commands_succeed_after: NOT_READY }),
+        _ => None,
+    };
+    let options = VmOptions { priority: Some(priority.into()), cpu_mhz, guest_agent, ..VmOptions::default() };
     c.lab.define_vm(host, vm, &options).expect("a VM");
 }
 
@@ -91,6 +107,47 @@ fn assert_order(c: &Cluster, watch: &Watch, began: Instant) {
     }
 }
 
+/// `dns` counts as restarted, and the others start, only when its agent has answered; `app` starts only when the command in
+/// `db1` has succeeded.
+fn assert_guests_were_waited_for(c: &Cluster, watch: &Watch, began: Instant) {
+    let booted = |vm: &str| watch.booted(vm, began).expect("it has booted");
+    let answered = watch.agent_answered("dns", began).expect("its agent has answered");
+    let (second, third) = (booted("db1").min(booted("db2")), booted("app"));
+    eprintln!(
+        "figure: agent_waited_for dns={:.2} answered={:.2} wave_2={:.2} db1={:.2} app={:.2}",
+        booted("dns").as_secs_f64(),
+        answered.as_secs_f64(),
+        second.as_secs_f64(),
+        booted("db1").as_secs_f64(),
+        third.as_secs_f64()
+    );
+    let story = || c.story();
+    assert!(answered + LATE >= booted("dns") + SILENT, "dns answered before it could\n{}", story());
+    assert!(second > answered, "wave 2 did not wait for the agent of dns\n{}", story());
+    assert!(
+        third + LATE >= booted("db1") + NOT_READY,
+        "app did not wait for the command in db1\n{}",
+        story()
+    );
+
+    let when = |what: &dyn Fn(&Event) -> bool| c.when(what).unwrap_or_else(|| panic!("{}", c.story())).0;
+    let started = |name: &'static str| {
+        when(&move |e: &Event| matches!(e, Event::VmStarted { vm, .. } if &*vm.name == name))
+    };
+    let restarted = when(&|e: &Event| matches!(e, Event::VmRestarted { vm, .. } if &*vm.name == "dns"));
+    eprintln!("figure: agent_verified dns_started={:.2} dns_restarted={restarted:.2}", started("dns"));
+    assert!(restarted - started("dns") >= (SILENT - LATE).as_secs_f64(), "verified unheard\n{}", story());
+    assert!(restarted <= started("db1").min(started("db2")), "{}", story());
+
+    let boots = c.lab.guest_record("db1").expect("its record").boots;
+    let runs = format!("EXEC db1 {boots} ");
+    let host = c.lab.hosts_running("db1").expect("the runners")[0];
+    let log = c.lab.serial_log(host, "db1").expect("its serial line");
+    let tries = log.lines().filter(|line| line.starts_with(&runs)).count();
+    eprintln!("  the command in db1 was run {tries} times");
+    assert!(tries >= 1, "{log}");
+}
+
 fn in_order(c: &mut Cluster) {
     c.step("priorities, a group that waits, ready conditions", calm(), |c| {
         for (priority, vms) in WAVES {
@@ -110,7 +167,11 @@ fn in_order(c: &mut Cluster) {
             }
         }
         for vm in WAVES.iter().flat_map(|(_, vms)| *vms) {
-            c.done(2, &["vm", "ready", vm, "running"]);
+            match *vm {
+                "dns" => c.done(2, &["vm", "ready", vm, "agent"]),
+                "db1" => c.done(2, &["vm", "ready", vm, "command", "--command", COMMAND]),
+                _ => c.done(2, &["vm", "ready", vm, "running"]),
+            };
         }
         c.done(3, &["group", "set", "db", "--vm", "db1", "--vm", "db2"]);
         c.done(3, &["group", "set", "app", "--vm", "app", "--after", "db"]);
@@ -119,6 +180,10 @@ fn in_order(c: &mut Cluster) {
         let why = c.refused(1, &["vm", "priority", "app", "highest"]);
         assert!(why.contains("app"), "a higher priority can't wait for a lower one: {why}");
         eprintln!("  refused: {}", why.trim());
+        // Only of a guest whose agent has ever answered is an answer expected again.
+        for vm in ["dns", "db1"] {
+            c.wait("its agent to answer", || c.lab.guest_record(vm).is_ok_and(|r| r.agent_answers > 0));
+        }
     });
 
     c.step(
@@ -140,6 +205,9 @@ fn in_order(c: &mut Cluster) {
             eprintln!("{played}\n  played in {:.1} s", asked.elapsed().as_secs_f64());
             let all = WAVES.iter().flat_map(|(_, vms)| *vms);
             assert!(all.into_iter().all(|vm| played.contains(vm)), "{played}");
+            for waits in ["until its guest agent answers", "until the command in its guest succeeds"] {
+                assert!(played.contains(waits), "{waits}: {played}");
+            }
             c.watched(|watch| {
                 let began = Instant::now();
                 c.power_off(1);
@@ -147,6 +215,7 @@ fn in_order(c: &mut Cluster) {
                     c.wait("the wave", || booted(watch, vms, began).is_some());
                 }
                 assert_order(c, watch, began);
+                assert_guests_were_waited_for(c, watch, began);
                 let all: Vec<&str> = WAVES.iter().flat_map(|(_, vms)| *vms).copied().collect();
                 watch.figure("in_order", began, 1, &all);
             });

@@ -21,6 +21,8 @@ struct Look {
     runners: Vec<Runner>,
     boots: u32,
     progress: u64,
+    /// How often its guest's agent has answered in this boot.
+    agent_answers: u32,
 }
 
 /// What was seen of each VM: a look is kept when it differs from the one before.
@@ -76,8 +78,10 @@ impl Watch {
         let at = Instant::now();
         for vm in vms {
             let record = lab.guest_record(&vm);
-            let (boots, progress) = record.map_or((0, 0), |r| (r.boots, r.progress()));
-            let look = Look { runners: runners.remove(&vm).unwrap_or_default(), boots, progress };
+            let (boots, progress, agent_answers) =
+                record.map_or((0, 0, 0), |r| (r.boots, r.progress(), r.agent_answers));
+            let runners = runners.remove(&vm).unwrap_or_default();
+            let look = Look { runners, boots, progress, agent_answers };
             let mut history = self.history();
             let seen = history.entry(vm).or_default();
             if seen.last().is_none_or(|(_, before)| *before != look) {
@@ -109,12 +113,20 @@ impl Watch {
 
     /// When the guest had booted again.
     pub fn booted(&self, vm: &str, since: Instant) -> Option<Duration> {
-        let before = {
-            let history = self.history();
-            let seen = history.get(vm)?;
-            seen.iter().rev().find(|(at, _)| *at <= since).or(seen.first())?.1.boots
-        };
+        let before = self.boots_at(vm, since)?;
         self.first(vm, since, |look| look.boots > before)
+    }
+
+    /// When the guest had booted again and its agent had answered; the first answer is on its disk at once.
+    pub fn agent_answered(&self, vm: &str, since: Instant) -> Option<Duration> {
+        let before = self.boots_at(vm, since)?;
+        self.first(vm, since, |look| look.boots > before && look.agent_answers > 0)
+    }
+
+    fn boots_at(&self, vm: &str, at: Instant) -> Option<u32> {
+        let history = self.history();
+        let seen = history.get(vm)?;
+        Some(seen.iter().rev().find(|(seen_at, _)| *seen_at <= at).or(seen.first())?.1.boots)
     }
 
     /// The longest time for which two copies of one VM were able to execute.
