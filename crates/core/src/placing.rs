@@ -86,6 +86,18 @@ impl Progress {
     }
 }
 
+/// A restart that others may wait for.
+#[derive(Clone, Debug)]
+pub(crate) struct UnderWay {
+    pub(crate) progress: Progress,
+    /// The host that it was granted to.
+    pub(crate) host: HostId,
+    /// That host is starting it.
+    pub(crate) starting: bool,
+    /// No host is at it: it waits until one can be.
+    pub(crate) waits: bool,
+}
+
 /// What comes of a round of placing.
 #[derive(Debug, Default)]
 pub(crate) struct Placed {
@@ -100,11 +112,11 @@ const fn milliseconds(time: Time) -> u64 {
     time.0 / 1_000
 }
 
-/// Gives each want a place. `progress`: restarts under way. `began`: when this round of restarts began.
+/// Gives each want a place. `began`: when this round of restarts began.
 pub(crate) fn place(
     scene: &Scene,
     wants: &[Want],
-    progress: &BTreeMap<VmId, (Progress, HostId, bool)>,
+    under_way: &BTreeMap<VmId, UnderWay>,
     standing: &PlansAtHand,
     began: Time,
     now: Time,
@@ -117,7 +129,7 @@ pub(crate) fn place(
         let plan = standing
             .follow(scene, &picture, &restarts)
             .unwrap_or_else(|| placement::plan(&picture, &[], Purpose::Failover));
-        order(scene, &picture, &plan, &restarts, progress, began, now, &mut placed);
+        order(scene, &picture, &plan, &restarts, under_way, began, now, &mut placed);
     }
     // Nothing is moved at leisure while something is to be restarted that can be.
     let busy = restarts.iter().any(|want| match placed.places.get(&want.vm) {
@@ -153,6 +165,33 @@ fn is_orphaned(why: &[(placement::Name, placement::Refusal)]) -> bool {
     why.iter().any(|(_, why)| tied(why)) && why.iter().all(|(_, why)| tied(why) || down(why))
 }
 
+/// The plan as the order is to see it: with restarts under way, which hold up others too, and without those that no host is at or
+/// has yet to be asked for: they hold up their groups, as if they were left out, and nobody else.
+fn to_be_ordered(scene: &Scene, plan: &Plan, wants: &[Want], under_way: &BTreeMap<VmId, UnderWay>) -> Plan {
+    let mut hopeless: BTreeSet<VmId> = BTreeSet::new();
+    let mut placed = Vec::new();
+    let tried: BTreeMap<VmId, &BTreeSet<HostId>> = wants.iter().map(|want| (want.vm, &want.tried)).collect();
+    for one in &plan.placed {
+        let Some(vm) = scene.vm(&one.vm) else { continue };
+        if tried.get(&vm).is_some_and(|tried| tried.contains(&HostId::from(one.host.clone()))) {
+            hopeless.insert(vm);
+        } else {
+            placed.push(one.clone());
+        }
+    }
+    for (vm, one) in under_way.iter().filter(|(vm, _)| !tried.contains_key(vm)) {
+        if one.waits {
+            hopeless.insert(*vm);
+        } else if let Some(name) = scene.name(*vm) {
+            placed.push(Placement { vm: name.clone(), host: one.host.text() });
+        }
+    }
+    let mut left_out = plan.left_out.clone();
+    let names = hopeless.into_iter().filter_map(|vm| scene.name(vm).cloned());
+    left_out.extend(names.map(|vm| placement::LeftOut { vm, why: Vec::new() }));
+    Plan { failed: Vec::new(), placed, left_out, not_restarted: Vec::new(), how: How::Spread }
+}
+
 /// Puts a plan into order: who goes now, and who waits for whom.
 #[expect(clippy::too_many_arguments, reason = "the parts of one round, passed on")]
 fn order(
@@ -160,31 +199,20 @@ fn order(
     picture: &placement::Picture,
     plan: &Plan,
     wants: &[Want],
-    progress: &BTreeMap<VmId, (Progress, HostId, bool)>,
+    under_way: &BTreeMap<VmId, UnderWay>,
     began: Time,
     now: Time,
     placed: &mut Placed,
 ) {
     note_left_out(scene, plan, placed);
-    // Restarts under way hold up others too.
-    let planned: BTreeSet<VmId> = plan.placed.iter().filter_map(|one| scene.vm(&one.vm)).collect();
-    let under_way = progress.iter().filter(|(vm, _)| !planned.contains(*vm));
-    let under_way = under_way
-        .filter_map(|(vm, (_, host, _))| Some(Placement { vm: scene.name(*vm)?.clone(), host: host.text() }));
-    let all = Plan {
-        failed: Vec::new(),
-        placed: plan.placed.iter().cloned().chain(under_way).collect(),
-        left_out: plan.left_out.clone(),
-        not_restarted: Vec::new(),
-        how: How::Spread,
-    };
-    let known: BTreeMap<placement::Name, placement::Progress> = progress
+    let all = to_be_ordered(scene, plan, wants, under_way);
+    let known: BTreeMap<placement::Name, placement::Progress> = under_way
         .iter()
-        .filter_map(|(vm, (progress, _, starting))| {
+        .filter_map(|(vm, one)| {
             let known = placement::Progress {
-                first_start: Some(milliseconds(progress.first_start)),
-                starting: *starting,
-                ready_since: progress.ready_since.map(milliseconds),
+                first_start: Some(milliseconds(one.progress.first_start)),
+                starting: one.starting,
+                ready_since: one.progress.ready_since.map(milliseconds),
             };
             Some((scene.name(*vm)?.clone(), known))
         })

@@ -18,7 +18,7 @@ use crate::failover::{HolderSeen, Verdict, decide};
 use crate::host_liveness::HostState;
 use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
 use crate::out::Out;
-use crate::placing::{Place, Places, Progress, Refusals, VmScene, Want, WantKind, guest_shows};
+use crate::placing::{Place, Places, Progress, Refusals, UnderWay, VmScene, Want, WantKind, guest_shows};
 use crate::register::{
     Claim, ClaimState, Desired, Entry, Guest, IsolationResponse, ListStamp, Order, OrderKind, PowerOnList,
     Priority, ProtectedList, StopCause, Suspension,

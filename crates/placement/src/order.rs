@@ -2,7 +2,8 @@
 //!
 //! A VM starts when all of a higher priority in the same plan, and all in the groups that its own groups wait for, are *released*:
 //! ready, and the delay after that is over; or so long after their first start that the time-out is over. Higher ones that were left out
-//! hold nobody up. A VM of a group that was left out holds up those that wait for the group, until the time-out is over.
+//! hold nobody up. A VM of a group that was left out holds up those that wait for the group, until the time-out is over; these hold up
+//! nobody of a lower priority.
 //! On each host no more start at once than it allows.
 //!
 //! What this does not do: it has no clock and starts nothing. The caller says what has become of each VM and what time it is.
@@ -109,10 +110,10 @@ impl StartPlan {
         for vm in self.groups.values().flatten().filter(|vm| !self.step_of.contains_key(*vm)) {
             let Some(slot) = picture.vms.get(vm) else { continue };
             let runs = slot.host.as_ref().is_some_and(|host| plan.failed.binary_search(host).is_err());
-            if runs {
-                self.absent.insert(vm.clone(), Absent::Runs);
-            } else if left_out.contains(vm) {
+            if left_out.contains(vm) {
                 self.absent.insert(vm.clone(), Absent::LeftOut(slot.readiness));
+            } else if runs {
+                self.absent.insert(vm.clone(), Absent::Runs);
             }
         }
     }

@@ -88,14 +88,14 @@ impl Core {
         let mut placed = Placed::default();
         if !wants.is_empty() {
             let scene = self.scene(out.now);
-            let mut progress = BTreeMap::new();
+            let mut under_way = BTreeMap::new();
             for datastore in self.datastores.values() {
                 if let Some(list) = &datastore.list {
-                    progress.extend(list.progress(&datastore.power_on_lists(out.now)));
+                    under_way.extend(list.under_way(&datastore.power_on_lists(out.now)));
                 }
             }
             let began = *self.round.get_or_insert(out.now);
-            placed = place(&scene, &wants, &progress, &self.standing, began, out.now);
+            placed = place(&scene, &wants, &under_way, &self.standing, began, out.now);
         }
         let room = self.relevant.due();
         self.place_again = placed.look_again.into_iter().chain(room).filter(|at| *at > out.now).min();

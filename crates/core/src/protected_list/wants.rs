@@ -201,18 +201,17 @@ impl OwnerList {
         self.slots.values().map(scene).collect()
     }
 
-    /// Restarts under way: how far, where, and whether their host is starting them.
-    pub(crate) fn progress(
-        &self,
-        power_on: &BTreeMap<HostId, PowerOnSeen>,
-    ) -> Vec<(VmId, (Progress, HostId, bool))> {
-        let progress = |slot: &Slot| {
-            let (progress, holder) = (slot.progress.clone()?, slot.working.holder.clone()?);
-            let claim = power_on.get(&holder).and_then(|seen| claim_in(&seen.list, slot.working.vm));
+    /// Restarts that others may wait for.
+    pub(crate) fn under_way(&self, power_on: &BTreeMap<HostId, PowerOnSeen>) -> Vec<(VmId, UnderWay)> {
+        let under_way = |slot: &Slot| {
+            let (progress, host) = (slot.progress.clone()?, slot.working.holder.clone()?);
+            let claim = power_on.get(&host).and_then(|seen| claim_in(&seen.list, slot.working.vm));
             let starting = claim.is_some_and(|claim| claim.state == ClaimState::Starting);
-            Some((slot.working.vm, (progress, holder, starting)))
+            let kinds = [Wait::ForHost, Wait::Orphaned, Wait::ForSight];
+            let waits = slot.waits.as_ref().is_some_and(|waits| kinds.contains(&waits.kind));
+            Some((slot.working.vm, UnderWay { progress, host, starting, waits }))
         };
-        self.slots.values().filter_map(progress).collect()
+        self.slots.values().filter_map(under_way).collect()
     }
 
     /// Others no longer wait for these.

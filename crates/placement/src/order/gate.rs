@@ -2,7 +2,7 @@
 
 use super::{Absent, StartPlan, StartStep};
 use crate::picture::{Name, Priority, Readiness};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -168,7 +168,8 @@ impl<'a> Gate<'a> {
         match self.plan.absent.get(vm)? {
             Absent::Runs => None,
             Absent::LeftOut(readiness) => {
-                let until = self.began.saturating_add(readiness.timeout_ms);
+                let since = self.of(vm).first_start.unwrap_or(self.began);
+                let until = since.saturating_add(readiness.timeout_ms);
                 let over = until <= self.now;
                 Some((if over { Release::TimedOut } else { Release::Holds(Some(until)) }, *readiness))
             }
@@ -190,11 +191,35 @@ impl<'a> Gate<'a> {
         }
     }
 
-    /// Per priority, what holds up all below it.
+    /// Starts that wait for a group with a member that was left out, or for one of these.
+    fn stuck(&self) -> BTreeSet<&'a Name> {
+        let plan = self.plan;
+        let mut stuck = BTreeSet::new();
+        let missing = |vm: &Name| {
+            matches!(plan.absent.get(vm), Some(Absent::LeftOut(_)))
+                && matches!(self.release_of_member(vm), Some((Release::Holds(_), _)))
+        };
+        let mut grows = plan.absent.values().any(|absent| matches!(absent, Absent::LeftOut(_)));
+        while grows {
+            let known = stuck.len();
+            for step in plan.steps.iter().filter(|step| self.of(&step.vm).first_start.is_none()) {
+                let mut members = step.waits_for.iter().filter_map(|group| plan.groups.get(group)).flatten();
+                if members.any(|vm| stuck.contains(vm) || missing(vm)) {
+                    stuck.insert(&step.vm);
+                }
+            }
+            grows = stuck.len() > known;
+        }
+        stuck
+    }
+
+    /// Per priority, what holds up all below it. Not what waits for somebody who was left out: that may take minutes.
     fn higher_priorities(&mut self) -> Held<'a> {
         let mut held = Held::new();
+        let stuck = self.stuck();
         let lowest = self.plan.steps.iter().map(|step| step.priority).min();
-        for step in self.plan.steps.iter().filter(|step| Some(step.priority) != lowest) {
+        let higher = self.plan.steps.iter().filter(|step| Some(step.priority) != lowest);
+        for step in higher.filter(|step| !stuck.contains(&step.vm)) {
             let release = self.release(&step.vm, &step.readiness);
             if self.holds(&step.vm, release) {
                 held.entry(step.priority).or_insert((step, 0)).1 += 1;
