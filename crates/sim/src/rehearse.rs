@@ -43,6 +43,8 @@ pub use outcome::{HostOutcome, Judgement, LeftOut, Moment, Outcome, Rehearsed, V
 pub const GUEST_SHUTDOWN: Span = Span::from_secs(10);
 /// How long a guest takes from its start until its agent answers, where others wait for that.
 pub const GUEST_BOOT: Span = Span::from_secs(30);
+/// Within so long a guest that boots is asked once more, with time to answer: the core asks every five seconds.
+const GUESTS_ASKED: Span = Span::from_secs(8);
 /// A rehearsal that has not come to rest by then ends all the same.
 pub const BOUND: Span = Span::from_secs(600);
 /// The simulated cluster has to be as the view says within this.
@@ -303,8 +305,9 @@ fn settle(world: &mut World, cluster: &Cluster) -> Result<(), RehearseError> {
         world.schedule(world.now(), Action::Command { command: command.clone() });
     }
     until_settled(world, |world| unsettled(world, cluster, Stage::AsSet))?;
-    // Guests of a cluster at rest have booted long ago.
-    world.run_until(world.now().max(cluster.patience.0) + 10 * cluster.setup.timing.heartbeat.0);
+    // Guests of a cluster at rest have booted long ago, and have been asked since.
+    let booted = world.now().max(cluster.patience.0 + GUESTS_ASKED.0);
+    world.run_until(booted + 10 * cluster.setup.timing.heartbeat.0);
     not_violated(world, world.now())
 }
 
