@@ -10,6 +10,7 @@ mod follow;
 mod forward;
 mod hook;
 mod isolation;
+mod names;
 mod orders;
 mod query;
 mod rehearsal;
@@ -285,8 +286,8 @@ impl Service {
         let stopping = || Refusal::new(503, format!("the agent of {} is stopping: try again", self.me.name));
         self.questions.send(Question::Operate(command, answer)).await.map_err(|_| stopping())?;
         match tokio::time::timeout(patience, answered).await {
-            Ok(Ok(Ok(message))) => ok(Done { message }),
-            Ok(Ok(Err(reason))) => Err(Refusal::new(409, reason)),
+            Ok(Ok(Ok(message))) => ok(Done { message: self.with_names(&message) }),
+            Ok(Ok(Err(reason))) => Err(Refusal::new(409, self.with_names(&reason))),
             Ok(Err(_)) => Err(stopping()),
             Err(_) => Err(Refusal::new(
                 504,
@@ -296,6 +297,12 @@ impl Service {
                 ),
             )),
         }
+    }
+
+    /// A text of the core, with hosts as people know them.
+    fn with_names(&self, text: &str) -> String {
+        let hosts: Vec<_> = self.members().map(|member| (member.id.as_str(), &*member.name)).collect();
+        names::with_names(text, &hosts)
     }
 
     async fn pass_on(

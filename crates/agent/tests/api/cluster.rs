@@ -176,7 +176,8 @@ fn operate(me: &HostId, command: Command) -> Result<String, String> {
             "tight" => Ok(format!("{host} is nearly full, says {me}")),
             name => Err(format!("no room for {name} of {datastore} on {host}, says {me}")),
         },
-        other => Ok(format!("{other:?}, says {me}")),
+        // Not as ids, which would become names: a command must not come in with a name.
+        other => Ok(format!("{other:?}, says {me}").replace("host-", "id=")),
     }
 }
 

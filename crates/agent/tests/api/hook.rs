@@ -32,15 +32,15 @@ fn refusal(answer: Result<String, ClientError>) -> String {
 fn the_primary_decides_about_a_start_on_any_host() {
     let cluster = Cluster::start(Some(2));
     let on = |name| xml(ANY, name, "/srv/ds1/x.img");
-    for (n, host) in [(1, "host-1"), (2, "host-2")] {
+    for (n, host) in [(1, "h1"), (2, "h2")] {
         assert_eq!(ask(&cluster, n, "prepare", on("roomy")).expect("allowed"), "");
         assert_eq!(
             ask(&cluster, n, "prepare", on("tight")).expect("allowed"),
-            format!("{host} is nearly full, says host-2")
+            format!("{host} is nearly full, says h2")
         );
         assert_eq!(
             refusal(ask(&cluster, n, "prepare", on("huge"))),
-            format!("no room for huge of ds1 on {host}, says host-2")
+            format!("no room for huge of ds1 on {host}, says h2")
         );
     }
 }

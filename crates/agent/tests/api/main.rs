@@ -59,7 +59,7 @@ fn orders_go_to_the_primary_and_come_back_with_its_words() {
     let cluster = Cluster::start(Some(2));
     for n in 1..=2 {
         let done: Done = cluster.client(n).post("/v1/vms/web%201/protect").expect("done");
-        assert_eq!(done.message, "web 1 is protected, says host-2");
+        assert_eq!(done.message, "web 1 is protected, says h2");
         let refusal = cluster.client(n).post::<Done>("/v1/vms/web/unprotect").expect_err("refused");
         assert!(
             matches!(&refusal, ClientError::Refused { status: 409, error } if error == "there is no VM web"),
@@ -79,13 +79,13 @@ fn an_isolation_response_is_set_by_the_primary_and_what_is_not_named_stays() {
     let shut_down = Setting::To(IsolationResponse::ShutDown);
     for n in 1..=2 {
         let done = set(n, "web 1", shut_down, Setting::Keep).expect("done");
-        assert_eq!(done, format!("{web}: Some(\"shut down\"), None, says host-2"));
+        assert_eq!(done, format!("{web}: Some(\"shut down\"), None, says h2"));
         let done = set(n, "db", shut_down, Setting::Keep).expect("done");
-        assert_eq!(done, format!("{db}: Some(\"shut down\"), Some(\"60.000 s\"), says host-2"));
+        assert_eq!(done, format!("{db}: Some(\"shut down\"), Some(\"60.000 s\"), says h2"));
         let done = set(n, &db.to_string(), Setting::Keep, Setting::ClusterDefault).expect("done");
-        assert_eq!(done, format!("{db}: Some(\"power off\"), None, says host-2"));
+        assert_eq!(done, format!("{db}: Some(\"power off\"), None, says h2"));
         let done = set(n, "db", Setting::ClusterDefault, Setting::To(Span::from_secs(9))).expect("done");
-        assert_eq!(done, format!("{db}: None, Some(\"9.000 s\"), says host-2"));
+        assert_eq!(done, format!("{db}: None, Some(\"9.000 s\"), says h2"));
         let refusal = set(n, "twin", shut_down, Setting::Keep).expect_err("two of them").to_string();
         assert_eq!(refusal, "2 VMs are called twin: say which by its UUID");
         let refusal = set(n, "nobody", shut_down, Setting::Keep).expect_err("none").to_string();

@@ -262,11 +262,11 @@ fn hosts_are_meant_by_name_or_id_and_unknown_ones_are_refused() {
         for name in ["h1", "host-1"] {
             let target = format!("/v1/hosts/{name}/confirm-down");
             let done: Done = cluster.client(n).post(&target).expect("done");
-            assert_eq!(done.message, "ConfirmDown { host: host-1 }, says host-2");
+            assert_eq!(done.message, "ConfirmDown { host: id=1 }, says id=2");
         }
         let target = "/v1/rules/r?strength=must&kind=on-hosts&vms=a&hosts=h2,host-1";
         let done: Done = cluster.client(n).post(target).expect("done");
-        assert!(done.message.contains("hosts: [host-2, host-1]"), "{}", done.message);
+        assert!(done.message.contains("hosts: [id=2, id=1]"), "{}", done.message);
         let refusal = cluster.client(n).post::<Done>("/v1/hosts/h9/failover").expect_err("no such host");
         assert!(
             matches!(&refusal, ClientError::Refused { status: 404, error }
