@@ -100,8 +100,10 @@ struct Slot {
     stage: Stage,
     /// This host's last own operation on the VM was done then: what libvirt said before says nothing about it.
     acted: Time,
-    /// When its VM was seen to have stopped.
+    /// When its VM was seen to have stopped; for a claim without a grant, when that was on disk.
     stopped: Time,
+    /// That it has stopped is on disk.
+    stop_told: bool,
     /// When its VM was first seen running here.
     began: Time,
     /// The claim has been on disk in a running state: from then on the VM is bound to the lease.
@@ -140,6 +142,7 @@ impl Slot {
             stage,
             acted: Time(0),
             stopped: Time(0),
+            stop_told: false,
             began: Time(0),
             durable: false,
             frozen: false,
@@ -236,7 +239,9 @@ impl Claims {
                 powered_off = claim.powering_off.then_some(now + POWERED_OFF_BEFORE);
             }
             let durable = !claim.state.is_released();
-            slots.insert(claim.vm, Slot { durable, asked_to_stop, powered_off, ..Slot::new(claim, stage) });
+            let read =
+                Slot { durable, stop_told: !durable, asked_to_stop, powered_off, ..Slot::new(claim, stage) };
+            slots.insert(read.claim.vm, read);
         }
         Claims {
             datastore,
@@ -392,10 +397,13 @@ impl Claims {
         Some(name)
     }
 
-    /// When something is to be tried again: a removal, an order to the guard.
-    pub(crate) fn deadline(&self) -> Option<Time> {
+    /// When something is to be tried again: a removal, an order to the guard. `blind`: it is not known what runs here, and most is
+    /// taken up again only when it is.
+    pub(crate) fn deadline(&self, blind: bool) -> Option<Time> {
         let due = |slot: &Slot| match slot.stage {
-            Stage::RemovalDue { at, .. } | Stage::Guarding { ask_at: at, .. } => Some(at),
+            Stage::RemovalDue { at, .. } => Some(at),
+            Stage::Guarding { .. } | Stage::Stopping(_) if blind => None,
+            Stage::Guarding { ask_at, .. } => Some(ask_at),
             Stage::Stopping(Stopping { op, retry_at, power_off_at, ordered: true, .. }) => {
                 let retry = op.is_none().then_some(retry_at);
                 retry.into_iter().chain(power_off_at).min()

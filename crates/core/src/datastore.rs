@@ -447,7 +447,7 @@ impl Datastore {
     }
 
     /// When to tick next, for this datastore.
-    pub(crate) fn deadline(&self, now: Time) -> Time {
+    pub(crate) fn deadline(&self, blind: bool, now: Time) -> Time {
         if !self.open {
             let told = if self.lost_told { Time(u64::MAX) } else { self.begun + self.config.timing.lease };
             return if self.reads.is_empty() { self.open_due.min(told) } else { told };
@@ -497,7 +497,7 @@ impl Datastore {
         if self.claims.dirty && !self.claims_lost && self.power_on.in_flight.is_none() {
             at(self.power_on.retry);
         }
-        for time in [self.take_over_due, self.claims.deadline()].into_iter().flatten() {
+        for time in [self.take_over_due, self.claims.deadline(blind)].into_iter().flatten() {
             at(time);
         }
         if let Some(time) = self.list.as_ref().and_then(|list| list.deadline(&timing, now)) {

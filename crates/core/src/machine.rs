@@ -299,7 +299,7 @@ impl Core {
             }
         }
         for datastore in self.datastores.values() {
-            due = due.min(datastore.deadline(self.now));
+            due = due.min(datastore.deadline(self.vms.domains().is_none(), self.now));
         }
         let placing = self.place_again.into_iter().chain(self.rehearsal_deadline());
         let due = placing.fold(due, Time::min);

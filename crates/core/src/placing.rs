@@ -21,6 +21,9 @@ pub(crate) use scene::{HostScene, Scene, VmScene, admission_control, make_scene,
 use serde::{Deserialize, Serialize};
 pub(crate) use standing::{PlansAtHand, shortened};
 
+/// How the rule is called that keeps a VM away from hosts that it was tried on in this round.
+const TRIED: &str = "could not be started: ";
+
 /// Why a VM does not get a host, host by host.
 pub type Refusals = Vec<(HostId, Arc<str>)>;
 
@@ -44,8 +47,10 @@ pub(crate) struct Want {
     pub(crate) first_try: Option<HostId>,
     /// It was left out before: it goes first among its equals.
     pub(crate) passed_over: bool,
-    /// Hosts that failed to start it in this round: one of these it gets only when its time has come.
+    /// Hosts that failed to start it in this round: it gets none of these before the next one.
     pub(crate) tried: BTreeSet<HostId>,
+    /// Since when it has wanted a host.
+    pub(crate) since: Time,
     /// Its host has failed: its plan may be at hand.
     pub(crate) lost_on: Option<HostId>,
 }
@@ -89,13 +94,16 @@ impl Progress {
 /// A restart that others may wait for.
 #[derive(Clone, Debug)]
 pub(crate) struct UnderWay {
-    pub(crate) progress: Progress,
+    /// `None`: nothing has come of it yet.
+    pub(crate) progress: Option<Progress>,
     /// The host that it was granted to.
     pub(crate) host: HostId,
     /// That host is starting it.
     pub(crate) starting: bool,
     /// No host is at it: it waits until one can be.
     pub(crate) waits: bool,
+    /// It has wanted a host since then.
+    pub(crate) since: Option<Time>,
 }
 
 /// What comes of a round of placing.
@@ -133,7 +141,7 @@ pub(crate) fn place(
     }
     // Nothing is moved at leisure while something is to be restarted that can be.
     let busy = restarts.iter().any(|want| match placed.places.get(&want.vm) {
-        Some(Place::Go(host) | Place::Later(host, _)) => !want.tried.contains(host),
+        Some(Place::Go(_) | Place::Later(..)) => true,
         Some(Place::Nowhere { .. }) | None => false,
     });
     if !busy && !moves.is_empty() {
@@ -160,36 +168,58 @@ fn note_left_out(scene: &Scene, plan: &Plan, placed: &mut Placed) {
 /// Whether it is tied to some hosts, and all of them are down.
 fn is_orphaned(why: &[(placement::Name, placement::Refusal)]) -> bool {
     use placement::Refusal;
-    let tied = |why: &Refusal| matches!(why, Refusal::HostRule(_) | Refusal::Device(_));
+    let tied = |why: &Refusal| match why {
+        Refusal::HostRule(rule) => !rule.starts_with(TRIED),
+        why => matches!(why, Refusal::Device(_)),
+    };
     let down = |why: &Refusal| matches!(why, Refusal::Unusable(_) | Refusal::Maintenance | Refusal::Failed);
     why.iter().any(|(_, why)| tied(why)) && why.iter().all(|(_, why)| tied(why) || down(why))
 }
 
-/// The plan as the order is to see it: with restarts under way, which hold up others too, and without those that no host is at or
-/// has yet to be asked for: they hold up their groups, as if they were left out, and nobody else.
+/// The plan as the order is to see it: with restarts under way, which hold up others too, and without those that no host is at:
+/// they hold up their groups, as if they were left out, and nobody else.
 fn to_be_ordered(scene: &Scene, plan: &Plan, wants: &[Want], under_way: &BTreeMap<VmId, UnderWay>) -> Plan {
-    let mut hopeless: BTreeSet<VmId> = BTreeSet::new();
-    let mut placed = Vec::new();
-    let tried: BTreeMap<VmId, &BTreeSet<HostId>> = wants.iter().map(|want| (want.vm, &want.tried)).collect();
-    for one in &plan.placed {
-        let Some(vm) = scene.vm(&one.vm) else { continue };
-        if tried.get(&vm).is_some_and(|tried| tried.contains(&HostId::from(one.host.clone()))) {
-            hopeless.insert(vm);
-        } else {
-            placed.push(one.clone());
-        }
-    }
-    for (vm, one) in under_way.iter().filter(|(vm, _)| !tried.contains_key(vm)) {
-        if one.waits {
-            hopeless.insert(*vm);
-        } else if let Some(name) = scene.name(*vm) {
-            placed.push(Placement { vm: name.clone(), host: one.host.text() });
-        }
-    }
+    let wanted: BTreeSet<VmId> = wants.iter().map(|want| want.vm).collect();
+    let mut placed = plan.placed.clone();
     let mut left_out = plan.left_out.clone();
-    let names = hopeless.into_iter().filter_map(|vm| scene.name(vm).cloned());
-    left_out.extend(names.map(|vm| placement::LeftOut { vm, why: Vec::new() }));
+    for (vm, one) in under_way.iter().filter(|(vm, _)| !wanted.contains(vm)) {
+        let Some(name) = scene.name(*vm).cloned() else { continue };
+        if one.waits {
+            left_out.push(placement::LeftOut { vm: name, why: Vec::new() });
+        } else {
+            placed.push(Placement { vm: name, host: one.host.text() });
+        }
+    }
     Plan { failed: Vec::new(), placed, left_out, not_restarted: Vec::new(), how: How::Spread }
+}
+
+/// What has become of them; of those that were left out, since when they have been waited for.
+fn known(
+    scene: &Scene,
+    all: &Plan,
+    wants: &[Want],
+    under_way: &BTreeMap<VmId, UnderWay>,
+) -> BTreeMap<placement::Name, placement::Progress> {
+    let mut known = BTreeMap::new();
+    for (vm, one) in under_way {
+        if let (Some(name), Some(progress)) = (scene.name(*vm), &one.progress) {
+            let progress = placement::Progress {
+                first_start: Some(milliseconds(progress.first_start)),
+                starting: one.starting,
+                ready_since: progress.ready_since.map(milliseconds),
+            };
+            known.insert(name.clone(), progress);
+        }
+    }
+    let since: BTreeMap<VmId, Time> = wants.iter().map(|want| (want.vm, want.since)).collect();
+    for left in &all.left_out {
+        let Some(vm) = scene.vm(&left.vm) else { continue };
+        let waits = since.get(&vm).copied().or_else(|| under_way.get(&vm)?.since);
+        let progress =
+            placement::Progress { first_start: waits.map(milliseconds), ..placement::Progress::default() };
+        known.entry(left.vm.clone()).or_insert(progress);
+    }
+    known
 }
 
 /// Puts a plan into order: who goes now, and who waits for whom.
@@ -206,17 +236,7 @@ fn order(
 ) {
     note_left_out(scene, plan, placed);
     let all = to_be_ordered(scene, plan, wants, under_way);
-    let known: BTreeMap<placement::Name, placement::Progress> = under_way
-        .iter()
-        .filter_map(|(vm, one)| {
-            let known = placement::Progress {
-                first_start: Some(milliseconds(one.progress.first_start)),
-                starting: one.starting,
-                ready_since: one.progress.ready_since.map(milliseconds),
-            };
-            Some((scene.name(*vm)?.clone(), known))
-        })
-        .collect();
+    let known = known(scene, &all, wants, under_way);
     // Groups that can't be ordered were refused when they were set; what became wrong since holds nobody up.
     let next = StartPlan::new(picture, &all)
         .ok()

@@ -115,6 +115,7 @@ impl Claims {
                 };
                 slot.claim.state = ClaimState::Stopped { cause };
                 slot.stopped = out.now;
+                slot.stop_told = false;
                 self.dirty = true;
                 return;
             }
@@ -124,7 +125,9 @@ impl Claims {
                 self.dirty = true;
                 return;
             }
-            if slot.claim.token.is_none() && out.now.since(slot.stopped) < UNGRANTED_STOP_KEPT {
+            // The owner may not have granted it yet, but must learn why it stopped (I4).
+            let told = slot.stop_told && out.now.since(slot.stopped) >= UNGRANTED_STOP_KEPT;
+            if slot.claim.token.is_none() && !told {
                 return;
             }
             let processed = look.is_some()

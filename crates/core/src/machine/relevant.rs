@@ -43,8 +43,10 @@ impl Core {
         // A VM that is to come back has left no room: it wants it again.
         let mut left = self.relevant.settled.difference(&settled);
         let freed = left.any(|(vm, _)| !missing.contains(vm)) || self.relevant.freed;
-        let freed = freed && self.is_waiting();
-        let by_room = freed && now >= self.relevant.pause_until;
+        // A try that is under way may come to nothing: the room is kept in mind.
+        let mut lists = self.datastores.values().filter_map(|datastore| datastore.list.as_ref());
+        let freed = freed && lists.any(crate::protected_list::OwnerList::is_in_need);
+        let by_room = freed && self.is_waiting() && now >= self.relevant.pause_until;
         let pause_until = if by_room { now + ROOM_PAUSE } else { self.relevant.pause_until };
         self.relevant = Relevant { takers, revision, settled, freed: freed && !by_room, pause_until };
         if gained || by_room {
@@ -58,6 +60,12 @@ impl Core {
 
     fn takers(&self) -> BTreeSet<(HostId, Option<DatastoreName>)> {
         let mut takers = BTreeSet::new();
+        if self.vms.is_well() {
+            let connected = self.datastores.values().filter(|datastore| datastore.connected);
+            let me = || self.config.me.clone();
+            takers.insert((me(), None));
+            takers.extend(connected.map(|datastore| (me(), Some(datastore.name.clone()))));
+        }
         for peer in self.peers.values().filter(|peer| peer.state == HostState::Connected) {
             let Some(heartbeat) = peer.heartbeat.as_ref().filter(|heartbeat| heartbeat.hypervisor_well)
             else {

@@ -170,9 +170,13 @@ impl Core {
             let reaches = peer.state != HostState::Connected
                 || heartbeat.is_none_or(|heartbeat| heartbeat.datastores.contains(name));
             let unwritten = heartbeat.is_some_and(|heartbeat| heartbeat.unwritten.contains(name));
+            // It has written what this host has yet to read.
+            let read = power_on.get(&peer.host).map_or(0, |seen| seen.list.version);
+            let newer = |(written, version): &(DatastoreName, u64)| written == name && *version > read;
+            let unread = heartbeat.is_some_and(|heartbeat| heartbeat.power_on.iter().any(newer));
             let shows =
                 complete.contains(&peer.host) && heartbeat.is_none_or(|heartbeat| heartbeat.hypervisor_well);
-            !failed(&peer.host) && (unwritten || (reaches && !shows))
+            !failed(&peer.host) && (unwritten || unread || (reaches && !shows))
         };
         let others = self.peers.values().filter(dark).map(|peer| peer.host.clone());
         let blind = !self.vms.is_well() || datastore.is_unwritten(self.vms.domains());

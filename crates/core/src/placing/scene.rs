@@ -1,6 +1,6 @@
 //! The picture, and which name in it stands for which VM.
 
-use super::Want;
+use super::{TRIED, Want};
 use crate::ids::{DatastoreName, HostId, VmId};
 use crate::register::{Priority, VmSpec};
 use crate::settings::{HostOffers, Policy, Readiness, ReadyWhen, RuleKind, Settings, Strength};
@@ -78,6 +78,12 @@ impl Scene {
             vm.wanted = true;
             vm.first_try = want.first_try.as_ref().map(HostId::text);
             vm.passed_over = want.passed_over;
+            let hosts: Vec<Name> = want.tried.iter().map(HostId::text).collect();
+            if let Some(name) = self.names.get(&want.vm).filter(|_| !hosts.is_empty()) {
+                let kind = placement::RuleKind::NotOnHosts { vms: alloc::vec![name.clone()], hosts };
+                let rule = placement::Rule { strength: placement::Strength::Must, kind };
+                picture.rules.insert(alloc::format!("{TRIED}{name}").into(), rule);
+            }
         }
         picture
     }

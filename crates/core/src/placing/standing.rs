@@ -33,6 +33,8 @@ pub(crate) struct PlansAtHand {
     pub(crate) made: Option<Time>,
     /// Under which settings.
     revision: u64,
+    /// Hosts that had failed then.
+    failing: BTreeSet<HostId>,
     #[serde(skip)]
     kept: Kept,
 }
@@ -106,10 +108,12 @@ impl PlansAtHand {
         let picture = &scene.picture;
         let changes = self.kept.0.as_ref().and_then(|kept| differences(kept.picture(), picture));
         self.made = Some(now);
-        if changes.as_ref().is_some_and(Vec::is_empty) && self.revision == settings.revision {
+        let same = self.revision == settings.revision && self.failing == *failing;
+        if same && changes.as_ref().is_some_and(Vec::is_empty) {
             return;
         }
         self.revision = settings.revision;
+        self.failing.clone_from(failing);
         let mut rehearsal = match (self.kept.0.take(), changes) {
             (Some(mut kept), Some(changes)) => {
                 for change in changes {

@@ -50,6 +50,7 @@ fn wants(numbers: &[u8]) -> Vec<Want> {
         first_try: None,
         passed_over: false,
         tried: BTreeSet::new(),
+        since: Time(2),
         lost_on: Some("h1".into()),
     };
     numbers.iter().map(want).collect()

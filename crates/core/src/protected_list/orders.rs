@@ -38,7 +38,15 @@ impl OwnerList {
         }
         let first_try = home.filter(|_| how.is_none() && !mute);
         let tried = BTreeSet::new();
-        Some(Want { vm, kind: WantKind::Move, first_try, passed_over: false, tried, lost_on: None })
+        Some(Want {
+            vm,
+            kind: WantKind::Move,
+            first_try,
+            passed_over: false,
+            tried,
+            lost_on: None,
+            since: now,
+        })
     }
 
     /// The host to which it is to be brought back after maintenance.

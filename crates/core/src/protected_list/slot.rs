@@ -16,6 +16,8 @@ pub(super) struct Slot {
     pub(super) announced: bool,
     pub(super) running_since: Option<Time>,
     pub(super) next_try: Time,
+    /// It has wanted a host since then.
+    pub(super) wanted_since: Option<Time>,
     /// It is waited for since then, until then.
     pub(super) migrating_since: Option<(Time, Time)>,
     pub(super) waits: Option<Waits>,
@@ -68,6 +70,7 @@ impl Slot {
             announced: false,
             running_since: None,
             next_try: Time(0),
+            wanted_since: None,
             migrating_since: None,
             waits: None,
             twice: None,
@@ -219,11 +222,6 @@ impl Slot {
         out: &mut Out<'_>,
     ) -> Option<HostId> {
         match places.remove(&name.id)? {
-            // Of those that can take it, no other is left in this round.
-            Place::Go(host) if self.tried.contains(&host) => {
-                self.wait(self.failures_told(out.now), Wait::ForHost, name, timing, out);
-                None
-            }
             Place::Go(host) => {
                 self.waits = None;
                 self.others_told = None;
@@ -245,7 +243,10 @@ impl Slot {
             }
             Place::Nowhere { refusals, orphaned } => {
                 let kind = if orphaned { Wait::Orphaned } else { Wait::ForHost };
-                self.wait(refusals, kind, name, timing, out);
+                let mut why: BTreeMap<HostId, Arc<str>> = refusals.into_iter().collect();
+                // What a host has said counts, not that it is left out of this round.
+                why.extend(self.failures_told(out.now));
+                self.wait(why.into_iter().collect(), kind, name, timing, out);
                 None
             }
         }

@@ -17,6 +17,7 @@ impl OwnerList {
         let claim = seen.and_then(|seen| seen.claim);
         let since = *slot.running_since.get_or_insert(out.now);
         slot.waits = None;
+        slot.wanted_since = None;
         if claim.is_some_and(|claim| claim.guest != Guest::Silent) && !entry.has_agent {
             slot.working.has_agent = true;
             self.dirty = true;
@@ -115,6 +116,8 @@ impl OwnerList {
         slot.working.failed_over_from = None;
         slot.running_since = None;
         slot.progress = None;
+        slot.waits = None;
+        slot.wanted_since = None;
         slot.tried.clear();
         slot.failures.clear();
         self.dirty = true;

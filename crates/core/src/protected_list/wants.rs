@@ -100,8 +100,9 @@ impl OwnerList {
             kind: WantKind::Restart,
             first_try: None,
             passed_over,
-            tried: slot.tried.clone(),
+            tried: BTreeSet::new(),
             lost_on: None,
+            since: out.now,
         };
         let disabled = entry.spec.priority == Priority::Disabled;
         let former = entry.holder.clone();
@@ -160,6 +161,8 @@ impl OwnerList {
             slot.wait(told, Wait::ForHost, name, side.timing, out);
             return None;
         }
+        want.since = *slot.wanted_since.get_or_insert(out.now);
+        want.tried = slot.tried.clone();
         Some(want)
     }
 
@@ -204,12 +207,17 @@ impl OwnerList {
     /// Restarts that others may wait for.
     pub(crate) fn under_way(&self, power_on: &BTreeMap<HostId, PowerOnSeen>) -> Vec<(VmId, UnderWay)> {
         let under_way = |slot: &Slot| {
-            let (progress, host) = (slot.progress.clone()?, slot.working.holder.clone()?);
-            let claim = power_on.get(&host).and_then(|seen| claim_in(&seen.list, slot.working.vm));
-            let starting = claim.is_some_and(|claim| claim.state == ClaimState::Starting);
             let kinds = [Wait::ForHost, Wait::Orphaned, Wait::ForSight];
             let waits = slot.waits.as_ref().is_some_and(|waits| kinds.contains(&waits.kind));
-            Some((slot.working.vm, UnderWay { progress, host, starting, waits }))
+            let progress = slot.progress.clone();
+            if progress.is_none() && !waits {
+                return None;
+            }
+            let host = slot.working.holder.clone()?;
+            let claim = power_on.get(&host).and_then(|seen| claim_in(&seen.list, slot.working.vm));
+            let starting = claim.is_some_and(|claim| claim.state == ClaimState::Starting);
+            let since = slot.wanted_since;
+            Some((slot.working.vm, UnderWay { progress, host, starting, waits, since }))
         };
         self.slots.values().filter_map(under_way).collect()
     }
@@ -259,6 +267,11 @@ impl OwnerList {
                 }
             }
         }
+    }
+
+    /// Whether some VM waits for a host, or has been tried in vain and is being tried on another.
+    pub(crate) fn is_in_need(&self) -> bool {
+        self.slots.values().any(|slot| slot.waits.is_some() || !slot.tried.is_empty())
     }
 
     /// Whether some VM waits for a host.
