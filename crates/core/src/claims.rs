@@ -16,7 +16,7 @@ mod starts;
 use crate::effect::{Effect, VmAction};
 use crate::event::{Event, VmName};
 use crate::guard::{GuardOrder, ProcessState};
-use crate::ids::{DatastoreName, HostId, OpId, VmId};
+use crate::ids::{DatastoreName, HostId, OpId, Token, VmId};
 use crate::input::{Domain, DomainState, VmOutcome};
 use crate::leases::Lease;
 use crate::local_vms::Domains;
@@ -106,6 +106,8 @@ struct Slot {
     stop_told: bool,
     /// When its VM was first seen running here.
     began: Time,
+    /// Without a grant: the newest grant of the VM that may be older than its arrival here.
+    under: Option<Token>,
     /// The claim has been on disk in a running state: from then on the VM is bound to the lease.
     durable: bool,
     /// The guard has frozen it.
@@ -144,6 +146,7 @@ impl Slot {
             stopped: Time(0),
             stop_told: false,
             began: Time(0),
+            under: None,
             durable: false,
             frozen: false,
             thawing: None,

@@ -140,7 +140,7 @@ pub enum RehearseError {
     /// The cluster is in the middle of something.
     #[error(
         "{host} is {state} now, and a rehearsal begins with hosts that are connected (or failed): \
-         try again when it is connected; `mainstay explain {host}` says what is wrong with it"
+         try again when it is connected; `mainstay status` and `mainstay events` say what is wrong with it"
     )]
     HostInTrouble {
         /// Which.

@@ -31,8 +31,12 @@ impl Claims {
             .filter(|entry| entry.holder.as_ref() == Some(&self.me) && entry.intent.is_none())
             .map(|entry| entry.token);
         let held_token = held.and_then(|slot| slot.claim.token);
+        // A frozen copy without a grant: since it came here somebody was granted the VM anew, who runs it or has passed it on.
+        let stale = held.filter(|slot| slot.frozen && held_token.is_none()).and_then(|slot| slot.under);
+        let stale = stale.filter(|_| self.may_conclude(look, host));
         let taken = entry.filter(|entry| {
-            entry.holder.as_ref() != Some(&self.me) && held_token.is_some_and(|token| token < entry.token)
+            entry.holder.as_ref() != Some(&self.me)
+                && held_token.or(stale).is_some_and(|token| token < entry.token)
         });
         if let Some(entry) = taken {
             // Somebody was told to run it after this host: the later grant counts, this copy goes; also when the VM has been
@@ -66,6 +70,23 @@ impl Claims {
             order_failed: held.and_then(|slot| slot.claim.order_failed.clone()),
         };
         self.put(claim, began, out);
+        self.note_grant(domain.vm, look, host);
+    }
+
+    /// Whether a look may say what has become of a VM whose lease was over.
+    fn may_conclude(&self, look: Option<&Look>, host: &HostSide<'_>) -> bool {
+        let (Some(look), Some(lease)) = (look, host.lease) else { return false };
+        look.started >= lease.since && !look.changing
+    }
+
+    /// Notes under which grant a VM arrived that has none here. A look from before, or one in the term of the lease in which it
+    /// came: after that term it may have been granted anew.
+    fn note_grant(&mut self, vm: VmId, look: Option<&Look>, host: &HostSide<'_>) {
+        let (Some(slot), Some(look)) = (self.slots.get_mut(&vm), look) else { return };
+        let same_term = host.lease.is_some_and(|lease| slot.began >= lease.since) && !slot.frozen;
+        if slot.claim.token.is_none() && (same_term || look.started <= slot.began) {
+            slot.under = slot.under.max(look.list.entry(vm).map(|entry| entry.token));
+        }
     }
 
     /// R45: the target of a live migration is claimed before it can run, so that whoever loses sight of the source waits for it.

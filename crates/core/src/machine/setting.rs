@@ -242,8 +242,8 @@ impl Core {
         if after.objections.is_empty() {
             return Ok(None);
         }
-        let text = shortened(&after.objections, after.more);
-        if after.is_refused() { Err(String::from(&*text)) } else { Ok(Some(String::from(&*text))) }
+        let text = alloc::format!("admission control: {}", shortened(&after.objections, after.more));
+        if after.is_refused() { Err(text) } else { Ok(Some(text)) }
     }
 
     /// Protecting a VM. `Ok`: a warning, if there is one.
@@ -297,7 +297,9 @@ impl Core {
             let scene = self.scene(out.now);
             match self.admit(&scene, &Proposal::EnterMaintenance(host.text())) {
                 Ok(said) => warning = said,
-                Err(reason) if !force => return Err(reason),
+                Err(reason) if !force => {
+                    return Err(alloc::format!("{reason} (--force enters all the same)"));
+                }
                 Err(reason) => warning = Some(reason),
             }
             // Whatever the policy: what no other host can take can't be moved.

@@ -61,7 +61,7 @@ pub fn render(played: &Rehearsed, names: &HostNames, style: &Style) -> String {
         let words = format!("{} {do_not} not run well in the end.", number(lost, "VM"));
         text.push_str(&format!("{}\n", style.paint(Tone::Alarm, &words)));
     } else {
-        text.push_str("All VMs that take part run in the end.\n");
+        text.push_str("All VMs that are to come back run in the end.\n");
     }
     if !played.complete {
         let words =

@@ -149,7 +149,7 @@ fn faults_are_played_on_a_simulated_copy() {
         " h1 was connected, is failed (last evidence ",
         " web of h1 runs again on h2 ",
         "\ndb   h2    h2  -         stays up\n",
-        "\nAll VMs that take part run in the end.\nold takes no part: it is off\n",
+        "\nAll VMs that are to come back run in the end.\nold takes no part: it is off\n",
         "\nTimes are expectations, not promises: ",
     ] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
