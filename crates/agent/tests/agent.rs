@@ -298,7 +298,7 @@ fn a_host_in_maintenance_is_emptied_by_migration_and_takes_no_start() {
     hook(&hosts[1]).expect("nothing speaks against it");
 
     let done: Done = hosts[0].client.post("/v1/hosts/h1/maintenance/enter").expect("done");
-    assert!(done.message.starts_with("host-1 is being emptied"), "{}", done.message);
+    assert!(done.message.starts_with("h1 is being emptied"), "{}", done.message);
     hosts[0].wait("empty", |status| {
         status.complete
             && status.view.hosts.iter().any(|host| matches!(host.maintenance, Some((_, 0))))
@@ -307,7 +307,7 @@ fn a_host_in_maintenance_is_emptied_by_migration_and_takes_no_start() {
     assert_eq!(hosts[0].fake.state_of(uuid), None);
     assert_eq!(hosts[1].fake.state_of(uuid), Some(hv::DomainState::Running));
     let refusal = hook(&hosts[0]).expect_err("in maintenance").to_string();
-    assert_eq!(refusal, "host-1 is in maintenance mode: it takes no VMs");
+    assert_eq!(refusal, "h1 is in maintenance mode: it takes no VMs");
 
     hosts[0].client.post::<Done>("/v1/hosts/h1/maintenance/leave?bring_back=true").expect("done");
     hosts[0].wait("back", |status| {
