@@ -100,10 +100,8 @@ struct Slot {
     stage: Stage,
     /// This host's last own operation on the VM was done then: what libvirt said before says nothing about it.
     acted: Time,
-    /// When its VM was seen to have stopped; for a claim without a grant, when that was on disk.
-    stopped: Time,
-    /// That it has stopped is on disk.
-    stop_told: bool,
+    /// When it was on disk that its VM has stopped.
+    stop_told: Option<Time>,
     /// When its VM was first seen running here.
     began: Time,
     /// Without a grant: the newest grant of the VM that may be older than its arrival here.
@@ -143,8 +141,7 @@ impl Slot {
             claim,
             stage,
             acted: Time(0),
-            stopped: Time(0),
-            stop_told: false,
+            stop_told: None,
             began: Time(0),
             under: None,
             durable: false,
@@ -242,8 +239,8 @@ impl Claims {
                 powered_off = claim.powering_off.then_some(now + POWERED_OFF_BEFORE);
             }
             let durable = !claim.state.is_released();
-            let read =
-                Slot { durable, stop_told: !durable, asked_to_stop, powered_off, ..Slot::new(claim, stage) };
+            let stop_told = (!durable).then_some(Time(0));
+            let read = Slot { durable, stop_told, asked_to_stop, powered_off, ..Slot::new(claim, stage) };
             slots.insert(read.claim.vm, read);
         }
         Claims {

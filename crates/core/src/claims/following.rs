@@ -33,7 +33,8 @@ impl Claims {
         let held_token = held.and_then(|slot| slot.claim.token);
         // A frozen copy without a grant: since it came here somebody was granted the VM anew, who runs it or has passed it on.
         let stale = held.filter(|slot| slot.frozen && held_token.is_none()).and_then(|slot| slot.under);
-        let stale = stale.filter(|_| self.may_conclude(look, host));
+        let conclusive = look.zip(host.lease).is_some_and(|(look, lease)| look.is_conclusive(lease));
+        let stale = stale.filter(|_| conclusive);
         let taken = entry.filter(|entry| {
             entry.holder.as_ref() != Some(&self.me)
                 && held_token.or(stale).is_some_and(|token| token < entry.token)
@@ -71,12 +72,6 @@ impl Claims {
         };
         self.put(claim, began, out);
         self.note_grant(domain.vm, look, host);
-    }
-
-    /// Whether a look may say what has become of a VM whose lease was over.
-    fn may_conclude(&self, look: Option<&Look>, host: &HostSide<'_>) -> bool {
-        let (Some(look), Some(lease)) = (look, host.lease) else { return false };
-        look.started >= lease.since && !look.changing
     }
 
     /// Notes under which grant a VM arrived that has none here. A look from before, or one in the term of the lease in which it
@@ -135,8 +130,7 @@ impl Claims {
                     cause => cause,
                 };
                 slot.claim.state = ClaimState::Stopped { cause };
-                slot.stopped = out.now;
-                slot.stop_told = false;
+                slot.stop_told = None;
                 self.dirty = true;
                 return;
             }
@@ -147,7 +141,7 @@ impl Claims {
                 return;
             }
             // The owner may not have granted it yet, but must learn why it stopped (I4).
-            let told = slot.stop_told && out.now.since(slot.stopped) >= UNGRANTED_STOP_KEPT;
+            let told = slot.stop_told.is_some_and(|at| out.now.since(at) >= UNGRANTED_STOP_KEPT);
             if slot.claim.token.is_none() && !told {
                 return;
             }

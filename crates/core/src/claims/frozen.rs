@@ -11,6 +11,14 @@ const ORDER_RETRY: Span = Span::from_secs(1);
 /// How soon a VM that QEMU has paused again for an I/O error is told to go on again.
 const CONTINUE_RETRY: Span = Span::from_secs(5);
 
+impl Look {
+    /// Whether it may say what has become of a VM whose lease was over: it was started within the present term (R51), and nobody
+    /// is changing the owner.
+    pub(super) fn is_conclusive(&self, lease: Lease) -> bool {
+        self.started >= lease.since && !self.changing
+    }
+}
+
 impl Claims {
     /// The VMs that are bound to the lease: all that this host has claimed on disk and has not let go, and whatever else
     /// has a QEMU here (it is about to be claimed).
@@ -83,7 +91,7 @@ impl Claims {
     /// Whether the look may let a VM execute: started within the present term of the lease (R51), and conclusive. Otherwise
     /// another one is wanted.
     fn counts(&mut self, look: &Look, lease: Lease) -> bool {
-        let counts = look.started >= lease.since && !look.changing;
+        let counts = look.is_conclusive(lease);
         self.look_wanted |= !counts;
         counts
     }

@@ -41,9 +41,8 @@ impl Claims {
         for claim in claims {
             let Some(slot) = self.slots.get_mut(&claim.vm) else { continue };
             slot.durable |= !claim.state.is_released();
-            if !slot.stop_told && claim.state.is_released() && slot.claim == *claim {
-                slot.stop_told = true;
-                slot.stopped = now;
+            if slot.stop_told.is_none() && claim.state.is_released() && slot.claim == *claim {
+                slot.stop_told = Some(now);
             }
             if let Stage::Stopping(stopping @ Stopping { durable: None, .. }) = &mut slot.stage
                 && *claim == slot.claim

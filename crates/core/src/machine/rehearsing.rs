@@ -70,8 +70,7 @@ impl Core {
 
     /// How many VMs a host in maintenance has yet, with those that nobody protects.
     pub(crate) fn left_on(&self, host: &HostId) -> u32 {
-        let lists = self.datastores.values().filter_map(|datastore| datastore.list.as_ref());
-        let held = lists.map(|list| list.held_by(host)).sum::<u32>();
+        let held = self.lists().map(|list| list.held_by(host)).sum::<u32>();
         let capacity = if *host == self.config.me {
             Some(self.vms.capacity)
         } else {

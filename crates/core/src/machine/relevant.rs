@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::ids::VmId;
+use crate::protected_list::OwnerList;
 use crate::time::Span;
 
 /// Room that is left again and again, as where desktops come and go all day, hastens tries no more often than this.
@@ -37,15 +38,14 @@ impl Core {
         let gained = !takers.is_subset(&self.relevant.takers) || self.relevant.revision != revision;
         let mut settled = BTreeSet::new();
         let mut missing = BTreeSet::new();
-        for list in self.datastores.values().filter_map(|datastore| datastore.list.as_ref()) {
+        for list in self.lists() {
             list.where_they_run(&mut settled, &mut missing);
         }
         // A VM that is to come back has left no room: it wants it again.
         let mut left = self.relevant.settled.difference(&settled);
         let freed = left.any(|(vm, _)| !missing.contains(vm)) || self.relevant.freed;
         // A try that is under way may come to nothing: the room is kept in mind.
-        let mut lists = self.datastores.values().filter_map(|datastore| datastore.list.as_ref());
-        let freed = freed && lists.any(crate::protected_list::OwnerList::is_in_need);
+        let freed = freed && self.lists().any(OwnerList::is_in_need);
         let by_room = freed && self.is_waiting() && now >= self.relevant.pause_until;
         let pause_until = if by_room { now + ROOM_PAUSE } else { self.relevant.pause_until };
         self.relevant = Relevant { takers, revision, settled, freed: freed && !by_room, pause_until };

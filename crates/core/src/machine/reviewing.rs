@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::placing::{HostScene, Placed, Scene, VmScene, make_scene, place};
+use crate::protected_list::OwnerList;
 use alloc::sync::Arc;
 
 /// What the owner of a datastore sees of it in one review.
@@ -55,9 +56,8 @@ impl Core {
         };
         let any = placing || self.datastores.values().filter(owned).any(|datastore| due(&datastore));
         // Who waits may be let go by what happens to another, wherever that is homed.
-        let waits = |datastore: &&Datastore| {
-            any && datastore.list.as_ref().is_some_and(crate::protected_list::OwnerList::is_waiting)
-        };
+        let waits =
+            |datastore: &&Datastore| any && datastore.list.as_ref().is_some_and(OwnerList::is_waiting);
         let wanted =
             self.datastores.values().filter(owned).filter(|datastore| due(datastore) || waits(datastore));
         wanted.map(|datastore| datastore.name.clone()).collect()
@@ -111,10 +111,14 @@ impl Core {
         self.rehearsal_stale = true;
     }
 
+    /// The lists that this host decides about.
+    pub(super) fn lists(&self) -> impl Iterator<Item = &OwnerList> {
+        self.datastores.values().filter_map(|datastore| datastore.list.as_ref())
+    }
+
     /// Whether some VM waits for a host.
     pub(super) fn is_waiting(&self) -> bool {
-        let mut lists = self.datastores.values().filter_map(|datastore| datastore.list.as_ref());
-        lists.any(crate::protected_list::OwnerList::is_waiting)
+        self.lists().any(OwnerList::is_waiting)
     }
 
     /// When nobody waits for anybody, what was noted for those that do is done with.
