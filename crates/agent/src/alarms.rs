@@ -75,7 +75,7 @@ impl StandingAlarms {
             .iter()
             .filter(|(key, _)| match key {
                 Key::WaitsForHost(vm) => !settled(vm),
-                Key::Suspended(name) => view.suspensions.iter().any(|(suspended, _)| suspended == name),
+                Key::Suspended(name) => view.suspensions.iter().any(|it| it.datastore == *name),
                 // A primary that lost its ownership meanwhile tells no end of it.
                 Key::Admission => view.objection.is_some(),
                 Key::Host(_)

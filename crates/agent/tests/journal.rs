@@ -7,7 +7,7 @@ use mainstay_core::event::VmName;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::ids::{DatastoreName, HostId, Incarnation, VmId};
 use mainstay_core::register::{IsolationResponse, Priority, StopCause, Suspension};
-use mainstay_core::view::{Role, View, VmState, VmView};
+use mainstay_core::view::{Role, SuspensionView, View, VmState, VmView};
 use mainstay_core::{Event, Severity, Span, Time, Timing};
 use std::fs;
 use std::path::Path;
@@ -124,7 +124,7 @@ fn view(vm: VmId, state: VmState) -> View {
         isolated: false,
         guard: true,
         settings: Default::default(),
-        suspensions: vec![(DatastoreName::new("ds1"), suspension)],
+        suspensions: vec![SuspensionView { datastore: "ds1".into(), suspension, waits_for: None }],
         objection: Some("too full".into()),
     }
 }

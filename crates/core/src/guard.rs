@@ -255,6 +255,9 @@ impl Guard {
         effects.push(GuardEffect::Report(GuardReport::Hello { incarnation }));
         for (name, guarded) in &self.datastores {
             effects.push(GuardEffect::Report(guarded.report(name)));
+            if guarded.hold > Time(0) {
+                effects.push(GuardEffect::Report(guarded.report_hold(name)));
+            }
             for (vm, state) in &guarded.vms {
                 effects.push(GuardEffect::Report(GuardReport::Vm { vm: *vm, state: *state }));
             }
@@ -288,7 +291,9 @@ impl Guard {
                         guarded.due = now;
                     }
                     guarded.hold_wanted = Some(until);
-                    guarded.hold = guarded.hold.min(until);
+                    if until < guarded.hold {
+                        guarded.set_hold(&datastore, until, effects);
+                    }
                 }
                 self.end_leases(now, effects);
             }
@@ -360,21 +365,30 @@ impl Guarded {
         };
         let until = told.min(before).min(wanted);
         if until > self.hold {
-            self.hold = until;
-            effects.push(GuardEffect::KeepHold { datastore: name.clone(), until });
+            self.set_hold(name, until, effects);
         }
+    }
+
+    /// Kept for the next run of the guard, which must not hold for longer either; and the agent is told what counts.
+    fn set_hold(&mut self, name: &DatastoreName, until: Time, effects: &mut Vec<GuardEffect>) {
+        self.hold = until;
+        effects.push(GuardEffect::KeepHold { datastore: name.clone(), until });
+        effects.push(GuardEffect::Report(self.report_hold(name)));
     }
 
     /// Leases count again, from this moment on; and the next heartbeat says so.
     fn end_hold(&mut self, name: &DatastoreName, now: Time, effects: &mut Vec<GuardEffect>) {
         if self.hold_wanted.take().is_some() {
-            self.hold = Time(0);
             self.due = now;
-            effects.push(GuardEffect::KeepHold { datastore: name.clone(), until: Time(0) });
+            self.set_hold(name, Time(0), effects);
         }
     }
 
     fn report(&self, name: &DatastoreName) -> GuardReport {
         GuardReport::Lease { datastore: name.clone(), term: self.term, until: self.until }
+    }
+
+    fn report_hold(&self, name: &DatastoreName) -> GuardReport {
+        GuardReport::Hold { datastore: name.clone(), until: self.hold }
     }
 }

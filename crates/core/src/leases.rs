@@ -52,6 +52,8 @@ pub(crate) struct GuardSide {
     paced: BTreeMap<DatastoreName, bool>,
     /// Holds that the guard was told of (R72): until when, and when it was told.
     holds: BTreeMap<DatastoreName, (Time, Time)>,
+    /// The holds that count, as the guard says.
+    in_force: BTreeMap<DatastoreName, Time>,
     /// What the guard may still hold since before it was connected.
     old_holds: BTreeMap<DatastoreName, Time>,
     hello: Time,
@@ -67,6 +69,7 @@ impl GuardSide {
     pub(crate) fn on_lost(&mut self) {
         self.connected = false;
         self.leases.clear();
+        self.in_force.clear();
         self.vms.clear();
     }
 
@@ -97,6 +100,9 @@ impl GuardSide {
                 if self.vms.len() < watched + UNWATCHED_MAX || self.vms.contains_key(vm) {
                     self.vms.insert(*vm, *state);
                 }
+            }
+            GuardReport::Hold { datastore, until } => {
+                self.in_force.insert(datastore.clone(), *until);
             }
             GuardReport::Beat { .. } => {}
         }
@@ -173,6 +179,11 @@ impl GuardSide {
     /// Whether the guard was told to hold.
     pub(crate) fn holds(&self, datastore: &DatastoreName, now: Time) -> bool {
         self.holds.get(datastore).is_some_and(|(until, _)| *until > now)
+    }
+
+    /// For how long yet a hold counts there.
+    pub(crate) fn held(&self, datastore: &DatastoreName, now: Time) -> Option<Span> {
+        self.in_force.get(datastore).filter(|until| **until > now).map(|until| until.since(now))
     }
 
     /// Since when the guard may hold.

@@ -217,7 +217,11 @@ impl Core {
 
     fn on_guard(&mut self, report: GuardReport, out: &mut Out<'_>) {
         let foreign = |name: &DatastoreName| !self.datastores.contains_key(name);
-        if matches!(&report, GuardReport::Lease { datastore, .. } if foreign(datastore)) {
+        let of = match &report {
+            GuardReport::Lease { datastore, .. } | GuardReport::Hold { datastore, .. } => Some(datastore),
+            GuardReport::Hello { .. } | GuardReport::Beat { .. } | GuardReport::Vm { .. } => None,
+        };
+        if of.is_some_and(foreign) {
             return;
         }
         self.guard.on_report(&report, out.now);
@@ -234,6 +238,8 @@ impl Core {
                 }
             }
             GuardReport::Lease { .. } => {}
+            // Whoever suspends protection waits for it.
+            GuardReport::Hold { .. } => self.heartbeat_due = out.now,
         }
     }
 

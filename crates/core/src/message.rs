@@ -84,6 +84,9 @@ pub struct Heartbeat {
     /// Datastores where its power-on list does not say yet what it is to say: others can't see there what it runs (R45).
     #[serde(default)]
     pub unwritten: Vec<DatastoreName>,
+    /// Where the sender's guard holds, and for how long yet: protection is suspended there as far as that host goes (R72).
+    #[serde(default)]
+    pub held: Vec<(DatastoreName, Span)>,
 }
 
 /// The sender's word that, for a failure time-out from when it received the answer sent at `echo`, it will not contend for the

@@ -47,10 +47,24 @@ pub struct View {
     pub settings: Arc<Settings>,
     /// Protection is suspended, or is to be: per datastore.
     #[serde(default)]
-    pub suspensions: Vec<(DatastoreName, Suspension)>,
+    pub suspensions: Vec<SuspensionView>,
     /// What admission control has against the cluster as it is, on a primary.
     #[serde(default)]
     pub objection: Option<Arc<str>>,
+}
+
+/// Protection that is suspended, or is to be, on a datastore.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SuspensionView {
+    /// The datastore.
+    pub datastore: DatastoreName,
+    /// For how long yet, and whether it stands.
+    #[serde(flatten)]
+    pub suspension: Suspension,
+    /// Hosts that are not known to be down and would freeze VMs of this datastore yet, were they cut off now: the owner has not
+    /// heard from them that they go by the suspension. `None` where this host is not the owner.
+    #[serde(default)]
+    pub waits_for: Option<Vec<HostId>>,
 }
 
 /// A host's part in its partition.

@@ -6,15 +6,20 @@ use crate::election::Standing;
 use crate::host_liveness::HostState;
 use crate::ids::{Epoch, HostId};
 use crate::machine::Core;
+use crate::message::Heartbeat;
+use crate::peers::Peer;
 use crate::placing::Refusals;
 use crate::protected_list::Wait;
 use crate::register::{Claim, ClaimState, Desired, Entry, IsolationResponse, OrderKind};
 use crate::settings::Evacuation;
-use crate::time::Time;
-use crate::view::{DatastoreView, HostView, Role, View, VmState, VmView};
+use crate::time::{Span, Time};
+use crate::view::{DatastoreView, HostView, Role, SuspensionView, View, VmState, VmView};
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+
+/// The same end, as two hosts work it out: a hold is told anew when it changes by a second, and a heartbeat is as old.
+const HOLD_DEVIATION: Span = Span::from_secs(3);
 
 pub(crate) fn view_of(core: &Core, now: Time) -> View {
     let (role, reason) = match &core.election.standing {
@@ -72,11 +77,42 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
             .filter_map(|datastore| {
                 let own = datastore.list.as_ref().map(|list| list.suspension(now));
                 let read = datastore.look.as_ref().map(|look| look.list.suspension);
-                Some((datastore.name.clone(), own.or(read).flatten()?))
+                let suspension = own.or(read).flatten()?;
+                let waits_for = own.map(|_| would_freeze(core, datastore, suspension.left, now));
+                Some(SuspensionView { datastore: datastore.name.clone(), suspension, waits_for })
             })
             .collect(),
         objection: core.standing.objection.clone(),
     }
+}
+
+/// Hosts that do not go by the suspension of protection on that datastore, as far as its owner knows, or not for as long.
+fn would_freeze(core: &Core, datastore: &Datastore, left: Span, now: Time) -> Vec<HostId> {
+    let name = &datastore.name;
+    let held = |heartbeat: &Heartbeat| {
+        let mut holds = heartbeat.held.iter();
+        holds.any(|(held, length)| held == name && *length + HOLD_DEVIATION >= left)
+    };
+    let unaware = |peer: &&Peer| {
+        let heartbeat = peer.heartbeat.as_ref();
+        match peer.state {
+            HostState::Failed => false,
+            // Where it does not reach the datastore, nothing of it runs.
+            HostState::Connected => heartbeat.is_none_or(|it| it.datastores.contains(name) && !held(it)),
+            // What it said before it went silent counts: until its time a hold ends only by what the host hears.
+            HostState::Unknown
+            | HostState::AgentUnreachable
+            | HostState::Isolated
+            | HostState::Partitioned => !heartbeat.is_some_and(held),
+        }
+    };
+    let mut hosts: Vec<HostId> = core.peers.values().filter(unaware).map(|peer| peer.host.clone()).collect();
+    let own = core.guard.held(name, now).is_some_and(|length| length + HOLD_DEVIATION >= left);
+    if datastore.connected && !own {
+        hosts.push(core.config.me.clone());
+    }
+    hosts.sort();
+    hosts
 }
 
 /// A host knows of itself whether it is isolated.

@@ -6,7 +6,9 @@ use crate::events::Filter;
 use crate::exit::{Exit, Failure};
 use crate::style::Style;
 use crate::words::{HostNames, clean};
-use crate::{datastores, events, hosts, operate, orders, rehearsal, show, status, vm_details, vms};
+use crate::{
+    datastores, events, hosts, operate, orders, rehearsal, show, status, suspension, vm_details, vms,
+};
 use mainstay_agent::api::IsolationOrder;
 use mainstay_api::{Done, EventPage, EventRecord};
 use mainstay_core::ids::HostId;
@@ -133,7 +135,7 @@ pub fn run(
         ClusterCommand::Group(command) => operate::group(command, agent, output),
         ClusterCommand::Admission(command) => operate::admission(command, agent, output),
         ClusterCommand::Rehearse(args) => rehearsal::run(args, agent, output),
-        ClusterCommand::Suspend(args) => operate::order(&orders::suspend(args.length), agent, output),
+        ClusterCommand::Suspend(args) => suspension::suspend(args, agent, output),
         ClusterCommand::Resume { .. } => operate::order(orders::RESUME, agent, output),
         ClusterCommand::Datastore(DatastoreCommand::List { .. }) => {
             let answer = agent.status()?;

@@ -26,8 +26,10 @@ mod simulate;
 mod snapshots;
 mod status;
 mod style;
+mod suspension;
 mod vm_details;
 mod vms;
+mod waiting;
 mod words;
 
 use args::{Cli, ClusterCommand, Command, ReplayArgs};

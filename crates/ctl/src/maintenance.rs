@@ -1,12 +1,10 @@
 //! Waiting until a host in maintenance is empty, with progress. It only watches: whether anybody does changes nothing.
-//!
-//! The host may be the primary, and hands that role on first: for a while nobody answers, or not for the whole cluster. That
-//! is waited out, within bounds.
 
 use crate::ask::Agent;
 use crate::commands::{Output, identity};
 use crate::exit::{Exit, Failure};
 use crate::settings::number;
+use crate::waiting::Misses;
 use crate::words::{HostNames, clean};
 use mainstay_api::{EventRecord, Status};
 use mainstay_core::Event;
@@ -20,9 +18,6 @@ use std::time::Duration;
 
 /// How often the state is looked at.
 const LOOK: Duration = Duration::from_secs(2);
-
-/// So many looks in a row may fail: an election and a takeover of datastores take less, at every preset.
-const MISSES_MAX: u32 = 60;
 
 /// So many VMs are named in a line.
 const NAMED: usize = 5;
@@ -56,8 +51,6 @@ pub struct Watch {
     /// How many were left when a line was last shown, and whether something was being done about one of them.
     shown: Option<(u32, bool)>,
     gone: u32,
-    misses: u32,
-    miss_told: bool,
 }
 
 impl Watch {
@@ -73,8 +66,6 @@ impl Watch {
             of: 0,
             shown: None,
             gone: 0,
-            misses: 0,
-            miss_told: false,
         })
     }
 
@@ -93,34 +84,15 @@ impl Watch {
         output.message(
             "Waiting until it is empty. Ctrl-C ends the waiting only; the host goes on being emptied.",
         );
+        let mut misses = Misses::default();
         loop {
-            match agent.status() {
-                Ok(status) if status.complete => {
-                    if let Some(exit) = self.look(&status, agent, output)? {
-                        return Ok(exit);
-                    }
-                }
-                Ok(status) => {
-                    let note = status.note.clone().unwrap_or_else(|| "no primary answers".to_owned());
-                    self.miss(Failure::Refused(HostNames(status.host_names).in_text(&note)), output)?;
-                }
-                Err(failure) => self.miss(failure, output)?,
+            if let Some(status) = misses.look(LOOK, agent, output)?
+                && let Some(exit) = self.look(&status, agent, output)?
+            {
+                return Ok(exit);
             }
             agent.pause(LOOK);
         }
-    }
-
-    /// Nothing could be seen this time.
-    fn miss(&mut self, failure: Failure, output: &mut Output<'_>) -> Result<(), Failure> {
-        self.misses += 1;
-        if self.misses >= MISSES_MAX {
-            return Err(failure);
-        }
-        if !self.miss_told {
-            self.miss_told = true;
-            output.message(&format!("warning: {failure}; still waiting"));
-        }
-        Ok(())
     }
 
     fn look(
@@ -129,7 +101,6 @@ impl Watch {
         agent: &mut dyn Agent,
         output: &mut Output<'_>,
     ) -> Result<Option<Exit>, Failure> {
-        (self.misses, self.miss_told) = (0, false);
         let names = HostNames(status.host_names.clone());
         let Some(host) = status.view.hosts.iter().find(|host| host.host == self.host) else {
             return Err(names.resolve(self.host.as_str()).err().unwrap_or_else(|| ended(&names, &self.host)));

@@ -5,6 +5,7 @@ use crate::words::{HostNames, clean};
 use crate::{datastores, hosts, vms};
 use mainstay_api::Status;
 use mainstay_core::host_liveness::HostState;
+use mainstay_core::ids::HostId;
 use mainstay_core::view::View;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -57,7 +58,7 @@ pub fn render(status: &Status, now_us: u64, style: &Style) -> String {
         let words = format!("none on {}: no VM is started there until there is one", names.full(&view.host));
         line("Guard", &style.paint(Tone::Alarm, &words));
     }
-    for (stands, words) in suspensions(view, now_us, style) {
+    for (stands, words) in suspensions(view, &names, now_us, style) {
         let tone = if stands { Tone::Alarm } else { Tone::Warning };
         line("Suspended", &style.paint(tone, &words));
     }
@@ -87,25 +88,31 @@ pub fn render(status: &Status, now_us: u64, style: &Style) -> String {
 }
 
 /// Suspensions in words, one for all datastores that have the same, and whether it stands.
-fn suspensions(view: &View, now_us: u64, style: &Style) -> Vec<(bool, String)> {
-    let mut alike: BTreeMap<(Reverse<bool>, u64), Vec<String>> = BTreeMap::new();
-    for (datastore, suspension) in &view.suspensions {
-        let left = suspension.left.as_millis().div_ceil(1_000);
-        alike.entry((Reverse(suspension.stands), left)).or_default().push(clean(datastore.as_str()));
+fn suspensions(view: &View, names: &HostNames, now_us: u64, style: &Style) -> Vec<(bool, String)> {
+    let mut alike: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for it in &view.suspensions {
+        let left = it.suspension.left.as_millis().div_ceil(1_000);
+        let unaware = it.waits_for.clone().unwrap_or_default();
+        let key = (Reverse(it.suspension.stands), left, unaware);
+        alike.entry(key).or_default().push(clean(it.datastore.as_str()));
     }
-    let words = |((Reverse(stands), left), datastores): ((Reverse<bool>, u64), Vec<String>)| {
-        let what = if datastores.len() == view.datastores.len() {
-            "protection".to_owned()
-        } else {
-            format!("protection of VMs on {}", datastores.join(", "))
+    let words =
+        |((Reverse(stands), left, unaware), datastores): ((Reverse<bool>, u64, Vec<HostId>), Vec<String>)| {
+            let what = if datastores.len() == view.datastores.len() {
+                "protection".to_owned()
+            } else {
+                format!("protection of VMs on {}", datastores.join(", "))
+            };
+            let until = style.zone.show_to_seconds(now_us.saturating_add(left.saturating_mul(1_000_000)));
+            let words = if !stands {
+                format!("{what}, until {until}; waits for failovers in progress, which are completed first")
+            } else if unaware.is_empty() {
+                format!("{what}, until {until}: no restart, no isolation response, no freeze")
+            } else {
+                let hosts: Vec<_> = unaware.iter().map(|host| names.short(host)).collect();
+                format!("{what}, until {until}: no restart; {} would freeze VMs yet", hosts.join(", "))
+            };
+            (stands, words)
         };
-        let until = style.zone.show_to_seconds(now_us.saturating_add(left.saturating_mul(1_000_000)));
-        let words = if stands {
-            format!("{what}, until {until}: no restart, no isolation response, no freeze")
-        } else {
-            format!("{what}, until {until}; waits for failovers in progress, which are completed first")
-        };
-        (stands, words)
-    };
     alike.into_iter().map(words).collect()
 }

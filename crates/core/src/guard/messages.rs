@@ -161,6 +161,13 @@ pub enum GuardReport {
         /// Until when; in the past: it is over, and the VMs watched there are being frozen.
         until: Time,
     },
+    /// The hold that counts, as it is now (R72): the end of the lease freezes nothing until then.
+    Hold {
+        /// Where.
+        datastore: DatastoreName,
+        /// Until when; in the past: leases count.
+        until: Time,
+    },
     /// What a watched VM's process does.
     Vm {
         /// The VM.

@@ -232,6 +232,11 @@ impl Core {
                 .filter(|datastore| datastore.is_unwritten(self.vms.domains()))
                 .map(|datastore| datastore.name.clone())
                 .collect(),
+            held: self
+                .datastores
+                .keys()
+                .filter_map(|name| Some((name.clone(), self.guard.held(name, out.now)?)))
+                .collect(),
         };
         out.send(&primary, Body::Heartbeat(heartbeat));
     }

@@ -407,7 +407,7 @@ impl Core {
             ));
         }
         let answer = alloc::format!(
-            "protection is suspended for {}; failovers in progress are completed first (see the status)",
+            "protection is to be suspended for {}; failovers in progress are completed first",
             in_words(length)
         );
         Ok(Asked::Later(Until::Suspension, answer))

@@ -128,6 +128,7 @@ impl Dice {
                 }),
                 failure_timeout: self.some(|dice| Span(dice.number())),
                 unwritten: self.list(Dice::datastore),
+                held: self.list(|dice| (dice.datastore(), Span(dice.number()))),
             }),
             4 | 5 => Body::HeartbeatAck(HeartbeatAck {
                 echo: self.time(),
@@ -155,12 +156,13 @@ impl Dice {
 
     pub fn report(&mut self) -> GuardReport {
         let error = |dice: &mut Dice| dice.one_in(3).then(|| "no space left".into());
-        match self.below(6) {
+        match self.below(7) {
             0 => GuardReport::Hello { incarnation: self.incarnation() },
             1 | 2 => {
                 GuardReport::Beat { datastore: self.datastore(), started: self.time(), error: error(self) }
             }
             3 => GuardReport::Lease { datastore: self.datastore(), term: self.number(), until: self.time() },
+            4 => GuardReport::Hold { datastore: self.datastore(), until: self.time() },
             _ => GuardReport::Vm {
                 vm: self.vm(),
                 state: self.pick(&[ProcessState::Absent, ProcessState::Runs, ProcessState::Frozen]),

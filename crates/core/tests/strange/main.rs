@@ -280,6 +280,7 @@ fn a_huge_heartbeat_is_forgotten_with_the_next() {
             promises: Vec::new(),
             failure_timeout: None,
             unwritten: Vec::new(),
+            held: Vec::new(),
         });
         from_peer(message(8, sequence, body))
     };

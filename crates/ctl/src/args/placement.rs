@@ -362,6 +362,9 @@ pub struct SuspendArgs {
     /// For how long at most (such as 90s, 30m, 2h, 1d)
     #[arg(id = "length", long = "for", value_name = "TIME", value_parser = values::some_length)]
     pub length: Duration,
+    /// Do not wait until failovers in progress are completed and every host goes by it
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 /// A host that is to lose its storage, or one datastore.

@@ -9,6 +9,7 @@ use mainstay_core::settings::{
     VmSettings,
 };
 use mainstay_core::time::Span;
+use mainstay_core::view::SuspensionView;
 use mainstay_core::view::VmState;
 use mainstay_core::{HostPlan, LeftOutVm, PlacedVm, Rehearsed};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,7 +72,12 @@ impl Canned {
         view.vms[0].order = Some(OrderKind::Migrate(id(2)));
         view.vms[0].note = Some("migrates to host-2".to_owned());
         let suspension = |stands| Suspension { left: Span::from_secs(7_200), stands };
-        view.suspensions = vec![("nfs1".into(), suspension(true)), ("nfs2".into(), suspension(false))];
+        let one = |name: &str, stands, waits_for| SuspensionView {
+            datastore: name.into(),
+            suspension: suspension(stands),
+            waits_for,
+        };
+        view.suspensions = vec![one("nfs1", true, Some(vec![id(1), id(2)])), one("nfs2", false, None)];
         view.objection =
             Some("if host-2 fails, db does not come back: host-3: 1,024 MiB free, 2,048 MiB needed".into());
         canned
@@ -82,7 +88,12 @@ impl Canned {
         let mut canned = Canned::healthy();
         let suspension = Suspension { left: Span::from_millis(5_399_100), stands: true };
         let later = Suspension { left: Span::from_millis(5_399_700), stands: true };
-        canned.status_mut().view.suspensions = vec![("nfs1".into(), suspension), ("nfs2".into(), later)];
+        let one = |name: &str, suspension| SuspensionView {
+            datastore: name.into(),
+            suspension,
+            waits_for: Some(Vec::new()),
+        };
+        canned.status_mut().view.suspensions = vec![one("nfs1", suspension), one("nfs2", later)];
         canned
     }
 

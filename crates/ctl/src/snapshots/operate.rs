@@ -59,7 +59,7 @@ const ORDERS: [&str; 24] = [
     "mainstay host maintenance enter h1",
     "mainstay host maintenance enter h1 --shutdown --force",
     "mainstay host maintenance leave h1 --bring-back",
-    "mainstay suspend --for 2h",
+    "mainstay suspend --for 2h --no-wait",
     "mainstay resume",
 ];
 
@@ -396,5 +396,94 @@ fn waiting_ends_when_maintenance_is_ended_by_somebody_or_nobody_answers() {
             stderr| error: h2 follows no primary at present; an election is under way
             exit 1
         "#]],
+    );
+}
+
+/// Protection of a datastore of which `waits_for` would freeze VMs yet.
+fn suspended(stands: bool, waits_for: Option<&[u32]>) -> Later {
+    let mut canned = Canned::suspended();
+    for it in &mut canned.status_mut().view.suspensions {
+        it.suspension.stands = stands;
+        it.waits_for = waits_for.map(|hosts| hosts.iter().map(|host| id(*host)).collect());
+    }
+    (canned.status, Vec::new())
+}
+
+/// Seen after each look.
+fn suspending(worlds: &[Later]) -> Canned {
+    let mut canned = Canned { later: worlds[1..].iter().cloned().collect(), ..Canned::healthy() };
+    canned.status.clone_from(&worlds[0].0);
+    canned
+}
+
+#[test]
+fn suspend_returns_when_every_host_goes_by_it() {
+    let silent: Later = (Err("no primary answers"), Vec::new());
+    let worlds = [
+        suspended(false, None),
+        suspended(false, None),
+        silent,
+        suspended(true, None),
+        suspended(true, Some(&[1, 2])),
+        suspended(true, Some(&[2])),
+        suspended(true, Some(&[])),
+    ];
+    check(
+        suspending(&worlds),
+        "mainstay suspend --for 2h",
+        expect![[r#"
+        h3 has done /v1/suspend?seconds=7200
+        it stands: no restart, no isolation response, no freeze
+        stderr| Waiting until failovers in progress are completed. Ctrl-C ends the waiting only; it stays ordered.
+        stderr| warning: no primary answers; still waiting
+        stderr| Waiting until the owner of each datastore says so. Ctrl-C ends the waiting only; it stays ordered.
+        stderr| Waiting until h1, h2 will have taken it up. Ctrl-C ends the waiting only; it stays ordered.
+        stderr| Waiting until h2 will have taken it up. Ctrl-C ends the waiting only; it stays ordered.
+    "#]],
+    );
+    check(
+        suspending(&[suspended(true, Some(&[1])), suspended(true, Some(&[]))]),
+        "mainstay suspend --for 2h --json",
+        expect![[r#"
+            {
+              "message": "host-3 has done /v1/suspend?seconds=7200"
+            }
+            stderr| Waiting until h1 will have taken it up. Ctrl-C ends the waiting only; it stays ordered.
+        "#]],
+    );
+}
+
+#[test]
+fn suspend_names_hosts_that_cant_be_told_and_does_not_wait_for_them() {
+    let mut world = suspended(true, Some(&[2]));
+    if let Ok(status) = &mut world.0 {
+        status.view.hosts[1].state = mainstay_core::host_liveness::HostState::AgentUnreachable;
+    }
+    check(
+        suspending(&[world]),
+        "mainstay suspend --for 2h",
+        expect![[r#"
+        h3 has done /v1/suspend?seconds=7200
+        it stands: no restart, no isolation response, no freeze
+        stderr| warning: h2 can't be told: VMs there are frozen if the datastore is cut off from them
+    "#]],
+    );
+}
+
+#[test]
+fn suspend_that_is_resumed_meanwhile_says_so() {
+    let mut resumed = suspended(true, Some(&[]));
+    if let Ok(status) = &mut resumed.0 {
+        status.view.suspensions.clear();
+    }
+    check(
+        suspending(&[suspended(false, None), resumed]),
+        "mainstay suspend --for 2h",
+        expect![[r#"
+        h3 has done /v1/suspend?seconds=7200
+        stderr| Waiting until failovers in progress are completed. Ctrl-C ends the waiting only; it stays ordered.
+        stderr| error: protection is not suspended any more: somebody has resumed it, or the time is over (see `mainstay events`)
+        exit 1
+    "#]],
     );
 }

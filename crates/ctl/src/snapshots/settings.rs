@@ -11,7 +11,7 @@ fn status_shows_maintenance_failover_hosts_suspensions_and_the_objection() {
             Cluster   lab (c1)
             Primary   h3 (host-3): reaches 2 datastore(s) like h2, and has the larger id as text
             VMs       3 (2 running, 1 off), 2 protected
-            Suspended protection of VMs on nfs1, until 2026-02-03 16:15:00Z: no restart, no isolation response, no freeze
+            Suspended protection of VMs on nfs1, until 2026-02-03 16:15:00Z: no restart; h1, h2 would freeze VMs yet
             Suspended protection of VMs on nfs2, until 2026-02-03 16:15:00Z; waits for failovers in progress, which are completed first
             Admission if h2 fails, db does not come back: h3: 1,024 MiB free, 2,048 MiB needed
 

@@ -243,6 +243,8 @@ pub fn message() -> impl Strategy<Value = Message> {
             let sent = Time(sent);
             let failure_timeout = hypervisor_well.then_some(Span(sent.0));
             let unwritten = datastores.clone();
+            let held = power_on.iter().map(|(name, number)| (DatastoreName::clone(name), Span(*number)));
+            let held = held.collect();
             Body::Heartbeat(Heartbeat {
                 sent,
                 datastores,
@@ -252,6 +254,7 @@ pub fn message() -> impl Strategy<Value = Message> {
                 promises,
                 failure_timeout,
                 unwritten,
+                held,
             })
         },
     );

@@ -29,6 +29,7 @@ fn typical_heartbeat() -> Message {
                 .to_vec(),
             failure_timeout: Some(Span::from_millis(4_500)),
             unwritten: Vec::new(),
+            held: vec![("ds1".into(), Span::from_secs(3_600))],
         }),
     }
 }

@@ -124,6 +124,7 @@ pub fn messages() -> Vec<Message> {
             promises: vec![promise],
             failure_timeout: Some(Span::from_millis(4_500)),
             unwritten: Vec::new(),
+            held: vec![("ds1".into(), Span::from_secs(3_600))],
         }),
         Body::HeartbeatAck(HeartbeatAck {
             echo: Time(1_000_000),

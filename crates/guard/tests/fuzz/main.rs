@@ -109,7 +109,8 @@ fn write_the_corpus() {
     let reports = [
         GuardReport::Hello { incarnation: Incarnation(1) },
         GuardReport::Beat { datastore: datastore.clone(), started: Time(5), error: Some("full".into()) },
-        GuardReport::Lease { datastore, term: 1, until: Time(9) },
+        GuardReport::Lease { datastore: datastore.clone(), term: 1, until: Time(9) },
+        GuardReport::Hold { datastore, until: Time(11) },
         GuardReport::Vm { vm, state: ProcessState::Frozen },
     ];
     let hello = FromGuard::Hello { version: "0.1.0".into(), pid: 4711, settings };

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use mainstay_core::Event;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::register::OrderKind;
+use mainstay_core::view::SuspensionView;
 use mainstay_lab::{Cut, GuestKind, Net, VmOptions};
 
 use crate::support::{Alarm, Boots, Cluster, LONG, Setup, alarms, calm, id, returning};
@@ -162,9 +163,15 @@ const QUIET: Duration = Duration::from_secs(12);
 /// Every datastore's protection is suspended, by what a primary says.
 fn is_suspended(c: &Cluster) -> bool {
     c.status().is_some_and(|s| {
-        let stands = s.view.suspensions.iter().any(|(_, suspension)| suspension.stands);
+        let stands = s.view.suspensions.iter().any(|it| it.suspension.stands);
         stands && s.alarms.iter().any(|a| matches!(a.event, Some(Event::ProtectionSuspended { .. })))
     })
+}
+
+/// And every host goes by it: it is safe to cut one off.
+fn is_suspended_everywhere(c: &Cluster) -> bool {
+    let unaware = |it: &SuspensionView| it.waits_for.as_ref().is_none_or(|hosts| !hosts.is_empty());
+    is_suspended(c) && c.status().is_some_and(|s| !s.view.suspensions.iter().any(unaware))
 }
 
 fn failed(c: &Cluster, host: usize) -> bool {
@@ -196,7 +203,7 @@ fn suspended_during_a_failover(c: &mut Cluster) {
                 c.wait("its failover to begin", || c.seen(|e| matches!(e, Event::TakeoverIntended { .. })));
                 eprintln!("  {}", c.done(2, &SUSPEND));
                 c.wait("all its VMs to run", || moved.iter().all(|vm| watch.booted(vm, began).is_some()));
-                c.wait("protection to be suspended", || is_suspended(c));
+                c.wait("all to go by the suspension", || is_suspended_everywhere(c));
                 let vms: Vec<&str> = moved.iter().map(String::as_str).collect();
                 watch.figure("suspended_during_failover", began, 1, &vms);
             });
@@ -211,6 +218,7 @@ fn suspended_during_a_failover(c: &mut Cluster) {
             assert!(shown.contains("suspended"), "{shown}");
             c.power_on(1);
             c.wait("it to be back", || c.host_state(1) == Some(HostState::Connected));
+            c.wait("it to go by the suspension too", || is_suspended_everywhere(c));
         },
     );
 }
@@ -313,7 +321,7 @@ fn a_host_dies_meanwhile(c: &mut Cluster) {
         c.power_on(2);
         c.settle(&[]);
         c.done(1, &SUSPEND);
-        c.wait("protection to be suspended", || is_suspended(c));
+        c.wait("all to go by the suspension", || is_suspended_everywhere(c));
     });
     let primary = c.primary().expect("a primary");
     let perhaps = [Alarm::Suspended, Alarm::Admission, Alarm::AgentUnreachable(primary), Alarm::WaitsForHost];

@@ -245,8 +245,8 @@ fn patience(settings: &Settings) -> Span {
 
 /// What of the cluster as it is now is not played.
 fn assumptions(view: &View) -> Vec<String> {
-    let suspended = view.suspensions.iter().map(|(datastore, suspension)| {
-        let left = suspension.left;
+    let suspended = view.suspensions.iter().map(|it| {
+        let (datastore, left) = (&it.datastore, it.suspension.left);
         format!("protection is suspended on datastore {datastore} for {left} yet: played as if it were not")
     });
     suspended.collect()

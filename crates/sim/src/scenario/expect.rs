@@ -5,7 +5,7 @@ use super::{ScenarioError, number, steps};
 use crate::setup::Setup;
 use crate::world::{Told, World};
 use mainstay_core::host_liveness::HostState;
-use mainstay_core::view::{Role, VmState};
+use mainstay_core::view::{Role, SuspensionView, VmState};
 use mainstay_core::{DatastoreName, Event, HostId, View};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -130,6 +130,15 @@ pub enum That {
     VmUninterrupted {
         /// The VM.
         vm: String,
+    },
+    /// At some instant, an owner says that protection is suspended, and all hosts that may be up go by it.
+    SuspendedEverywhere {},
+    /// Throughout, no owner says so.
+    SuspendedEverywhereNever {},
+    /// At some instant, an owner says that protection is suspended, but that host does not go by it yet.
+    SuspensionWaitsFor {
+        /// The host.
+        host: HostId,
     },
     /// At some instant, so many hosts at least are primary at once.
     Primaries {
@@ -280,6 +289,10 @@ impl<'a> Watched<'a> {
             That::VmUninterrupted { vm } => {
                 runs(world, vm).count() == 1 && last_change(world, vm) <= self.expect.from
             }
+            That::SuspendedEverywhere {} => is_suspended_everywhere(world),
+            That::SuspendedEverywhereNever {} => !is_suspended_everywhere(world),
+            That::SuspensionWaitsFor { host } => suspensions(world)
+                .any(|it| it.suspension.stands && it.waits_for.is_some_and(|hosts| hosts.contains(host))),
             That::Primaries { at_least } => primaries(world).len() >= *at_least,
             That::PrimariesNeverMore { than } => primaries(world).len() <= *than,
             That::PrimaryIs { host } => primaries(world) == [host.clone()],
@@ -309,6 +322,8 @@ impl<'a> Watched<'a> {
             | That::VmRuns { .. }
             | That::VmWaits { .. }
             | That::HostEmpty { .. }
+            | That::SuspendedEverywhere {}
+            | That::SuspensionWaitsFor { .. }
             | That::Primaries { .. }
             | That::PrimaryIs { .. }
             | That::OwnerIs { .. } => (!self.met).then(|| format!("never, {}: {that:?}", self.window())),
@@ -316,6 +331,7 @@ impl<'a> Watched<'a> {
             | That::VmNeverOn { .. }
             | That::VmWaitsNever { .. }
             | That::VmStaysOff { .. }
+            | That::SuspendedEverywhereNever {}
             | That::VmUninterrupted { .. }
             | That::PrimariesNeverMore { .. } => self
                 .broken
@@ -401,6 +417,14 @@ impl<'a> Watched<'a> {
 
 fn views(world: &World) -> impl Iterator<Item = View> + '_ {
     (0..world.setup().hosts.len()).filter_map(|host| world.view(host))
+}
+
+fn suspensions(world: &World) -> impl Iterator<Item = SuspensionView> + '_ {
+    views(world).flat_map(|view| view.suspensions)
+}
+
+fn is_suspended_everywhere(world: &World) -> bool {
+    suspensions(world).any(|it| it.suspension.stands && it.waits_for.is_some_and(|hosts| hosts.is_empty()))
 }
 
 fn is_noted(world: &World, vm: &str, words: &str) -> bool {
