@@ -16,6 +16,7 @@ mod query;
 mod rehearsal;
 mod request;
 mod socket;
+mod vms;
 
 pub use admission::AdmissionOrder;
 pub use hook::HookOperation;
@@ -24,6 +25,7 @@ pub use orders::HostOrder;
 pub use query::encode_segment;
 pub use request::ApiRequest;
 pub use socket::{ApiError, Listener, bind};
+pub use vms::{find_vm, unknown_vm};
 
 use crate::config::Member;
 use crate::driver::{Looked, Question};
@@ -277,7 +279,13 @@ impl Service {
                 )
             });
         }
-        self.operate(command(&view)?, ORDER_PATIENCE).await
+        let command = command(&view)?;
+        let unknown = vms::unknown_in(&command, &view);
+        self.operate(command, ORDER_PATIENCE).await.map_err(|refusal| match unknown {
+            // The core refuses it too, but can't say which names there are.
+            Some(text) if refusal.status == 409 => Refusal::new(409, text),
+            Some(_) | None => refusal,
+        })
     }
 
     /// Has this host's core carry out a command, which it does as the primary only.

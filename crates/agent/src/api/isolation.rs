@@ -4,10 +4,10 @@
 
 use super::Refusal;
 use super::query::{encode_segment, value};
+use super::vms::find_vm;
 use crate::config::SHUTDOWN_TIMEOUT_MAX;
-use mainstay_core::ids::VmId;
 use mainstay_core::register::IsolationResponse;
-use mainstay_core::view::{View, VmView};
+use mainstay_core::view::View;
 use mainstay_core::{Command, Span};
 
 /// The word for "as the cluster's configuration says".
@@ -113,20 +113,7 @@ impl IsolationOrder {
     /// The command for the core, with what stays as `view` shows it. It names the VM by its UUID, so that what stays is that
     /// of the very VM that is changed.
     pub(super) fn command(self, view: &View) -> Result<Command, Refusal> {
-        let id = VmId::parse(&self.vm);
-        let is_meant = |vm: &&VmView| *vm.name == *self.vm || Some(vm.vm) == id;
-        let mut meant = view.vms.iter().filter(is_meant);
-        let vm = meant.next().ok_or_else(|| {
-            Refusal::new(409, format!("no VM called {} is known: start it once, then set it", self.vm))
-        })?;
-        let others = meant.count();
-        if others > 0 {
-            let all = others + 1;
-            return Err(Refusal::new(
-                409,
-                format!("{all} VMs are called {}: say which by its UUID", self.vm),
-            ));
-        }
+        let vm = find_vm(view, &self.vm).map_err(|reason| Refusal::new(409, reason))?;
         if let (None, Some(reason)) = (vm.token, &vm.note) {
             return Err(Refusal::new(409, format!("{} is not protected: {reason}", vm.name)));
         }

@@ -207,12 +207,21 @@ fn readiness(query: &str) -> Result<Option<Readiness>, Wrong> {
         }
         (Some(_), true) | (None, false) => {}
     }
-    Ok(Some(Readiness {
-        when,
-        command: command.map(Arc::from),
-        delay: Span::from_secs(delay.unwrap_or(0)),
-        timeout: timeout.map_or(READY_TIMEOUT, Span::from_secs),
-    }))
+    let delay = Span::from_secs(delay.unwrap_or(0));
+    let timeout = timeout.map_or(READY_TIMEOUT, Span::from_secs);
+    if delay >= timeout {
+        // Both count from the VM's start at the earliest: the order would be given up each time.
+        let seconds = |span: Span| span.as_millis() / 1_000;
+        return Err((
+            400,
+            format!(
+                "delay={} is never over within timeout={}, which counts from the VM's start and includes the delay: use a shorter delay or a longer timeout",
+                seconds(delay),
+                seconds(timeout)
+            ),
+        ));
+    }
+    Ok(Some(Readiness { when, command: command.map(Arc::from), delay, timeout }))
 }
 
 fn set_rule(name: Arc<str>, query: &str) -> Result<HostOrder, Wrong> {

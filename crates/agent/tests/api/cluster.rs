@@ -165,7 +165,15 @@ async fn scripted_core(n: u32, primary: Option<u32>, mut asked: mpsc::Receiver<Q
 fn operate(me: &HostId, command: Command) -> Result<String, String> {
     match command {
         Command::Protect { vm } => Ok(format!("{vm} is protected, says {me}")),
-        Command::Unprotect { vm } => Err(format!("there is no VM {vm}")),
+        Command::Unprotect { vm } if vm == "web 1" => Err(format!("{vm} stays protected")),
+        Command::Unprotect { vm } | Command::SetPriority { vm, .. } | Command::SetReadiness { vm, .. } => {
+            Err(unknown_to_core(&vm))
+        }
+        Command::SetRule { vms, .. } | Command::SetGroup { vms, .. }
+            if vms.iter().any(|vm| vm == "nobody") =>
+        {
+            Err(unknown_to_core("nobody"))
+        }
         Command::SetIsolation { vm, response, shutdown_timeout } => {
             let response = response.map(|response| response.to_string());
             let timeout = shutdown_timeout.map(|timeout| timeout.to_string());
@@ -179,6 +187,10 @@ fn operate(me: &HostId, command: Command) -> Result<String, String> {
         // Not as ids, which would become names: a command must not come in with a name.
         other => Ok(format!("{other:?}, says {me}").replace("host-", "id=")),
     }
+}
+
+fn unknown_to_core(vm: &str) -> String {
+    format!("no VM called {vm} is known on a datastore that host-2 owns")
 }
 
 fn view(me: &HostId, n: u32, primary: Option<u32>) -> View {

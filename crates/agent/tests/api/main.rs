@@ -15,6 +15,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What everybody is told who names a VM that there isn't.
+const ALL_VMS: &str = "`mainstay vm list` shows all; a VM is known once it has been started";
+
 fn lost(datastore: &str) -> Event {
     Event::DatastoreLost { datastore: DatastoreName::new(datastore), reason: "stale".into() }
 }
@@ -60,11 +63,39 @@ fn orders_go_to_the_primary_and_come_back_with_its_words() {
     for n in 1..=2 {
         let done: Done = cluster.client(n).post("/v1/vms/web%201/protect").expect("done");
         assert_eq!(done.message, "web 1 is protected, says h2");
-        let refusal = cluster.client(n).post::<Done>("/v1/vms/web/unprotect").expect_err("refused");
+        let refusal = cluster.client(n).post::<Done>("/v1/vms/web%201/unprotect").expect_err("refused");
         assert!(
-            matches!(&refusal, ClientError::Refused { status: 409, error } if error == "there is no VM web"),
+            matches!(&refusal, ClientError::Refused { status: 409, error } if error == "web 1 stays protected"),
             "{refusal:?}"
         );
+    }
+}
+
+#[test]
+fn an_unknown_vm_is_told_in_the_same_words_by_every_order_and_near_names_are_suggested() {
+    let cluster = Cluster::start(Some(2));
+    for n in 1..=2 {
+        let refused = |target: &str| match cluster.client(n).post::<Done>(target) {
+            Err(ClientError::Refused { status: 409, error }) => error,
+            other => panic!("{target}: {other:?}"),
+        };
+        for target in [
+            "/v1/vms/nobody/unprotect",
+            "/v1/vms/nobody/isolation?response=leave",
+            "/v1/vms/nobody/priority?priority=lowest",
+            "/v1/vms/nobody/ready?when=default",
+            "/v1/rules/r?strength=must&kind=apart&vms=db,nobody",
+            "/v1/groups/g?vms=db,nobody",
+        ] {
+            assert_eq!(refused(target), format!("no VM called nobody is known: {ALL_VMS}"));
+        }
+        assert_eq!(
+            refused("/v1/vms/wbe%201/unprotect"),
+            format!("no VM called wbe 1 is known: did you mean web 1? {ALL_VMS}")
+        );
+        // Known to the core before any view shows it.
+        let done: Done = cluster.client(n).post("/v1/vms/newborn/protect").expect("done");
+        assert_eq!(done.message, "newborn is protected, says h2");
     }
 }
 
@@ -87,9 +118,11 @@ fn an_isolation_response_is_set_by_the_primary_and_what_is_not_named_stays() {
         let done = set(n, "db", Setting::ClusterDefault, Setting::To(Span::from_secs(9))).expect("done");
         assert_eq!(done, format!("{db}: None, Some(\"9.000 s\"), says h2"));
         let refusal = set(n, "twin", shut_down, Setting::Keep).expect_err("two of them").to_string();
-        assert_eq!(refusal, "2 VMs are called twin: say which by its UUID");
+        let twins = [VmId([3; 16]), VmId([4; 16])];
+        let expected = format!("2 VMs are called twin: say which by its UUID, {} or {}", twins[0], twins[1]);
+        assert_eq!(refusal, expected);
         let refusal = set(n, "nobody", shut_down, Setting::Keep).expect_err("none").to_string();
-        assert_eq!(refusal, "no VM called nobody is known: start it once, then set it");
+        assert_eq!(refusal, format!("no VM called nobody is known: {ALL_VMS}"));
     }
 }
 

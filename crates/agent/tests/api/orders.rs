@@ -83,6 +83,10 @@ fn ready_conditions_are_read() {
         ready("when=agent&timeout=120"),
         of(ReadyWhen::AgentAnswers, None, Span::ZERO, Span::from_secs(120))
     );
+    assert_eq!(
+        ready("when=started&delay=599"),
+        of(ReadyWhen::Started, None, Span::from_secs(599), READY_TIMEOUT)
+    );
     let line = "/usr/bin/pg_isready -h localhost";
     assert_eq!(
         ready(&format!("when=command&command={}", encode_segment(line))),
@@ -98,6 +102,8 @@ fn ready_conditions_are_read() {
         ("when=agent&command=x", "with when=command only"),
         ("when=default&delay=1", "leave them out"),
         ("when=agent&delay=-1", "use a whole number from 0 to 86400"),
+        ("when=agent&delay=700&timeout=600", "delay=700 is never over within timeout=600, which counts from"),
+        ("when=running&delay=600", "use a shorter delay or a longer timeout"),
         ("when=agent&timeout=0", "use a whole number from 1 to 86400"),
         ("when=agent&timeouts=9", "there is no parameter \"timeouts\" here: when, command, delay, timeout"),
         ("when=agent&when=agent", "when is given twice"),
