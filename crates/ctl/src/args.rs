@@ -6,6 +6,7 @@
 mod placement;
 mod simulating;
 mod values;
+mod wrong;
 
 use crate::clock::Zone;
 use crate::exit::EXIT_CODES_HELP;
@@ -25,6 +26,7 @@ pub use placement::{
     RuleSetArgs, StrengthArg, SuspendArgs, VmPriorityArgs, VmReadyArgs,
 };
 pub use simulating::{Moment, ReplayArgs, SimCommand, SimRunArgs, SimSoakArgs};
+pub use wrong::parse_or_exit;
 
 /// Keeps virtual machines running when the host under them fails, on plain KVM/libvirt hosts that share storage.
 #[derive(Debug, Parser)]
@@ -136,18 +138,18 @@ pub enum ClusterCommand {
     /// Datastores, and what is on them
     #[command(subcommand)]
     Datastore(DatastoreCommand),
-    /// Rules about where VMs may run
+    /// Rules about where VMs may run: affinity, anti-affinity, VMs and hosts
     #[command(subcommand)]
     Rule(RuleCommand),
-    /// Groups of VMs that start after others
+    /// Restart order: groups of VMs that start after other groups
     #[command(subcommand)]
     Group(GroupCommand),
-    /// Whether enough is kept for failures
+    /// Admission control: whether enough capacity is kept for failures
     #[command(subcommand)]
     Admission(AdmissionCommand),
     /// Show what would become of the VMs if a host failed: the standing plan for each, or faults played on a simulated copy
     Rehearse(RehearseArgs),
-    /// Suspend protection for planned work: no restart, no isolation response, no freeze
+    /// Suspend protection for planned work: no restart, no isolation response, no freeze (vSphere: host monitoring off)
     Suspend(SuspendArgs),
     /// End a suspension of protection
     Resume {
@@ -236,18 +238,22 @@ pub struct StatusArgs {
 /// `mainstay host ...`
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
-    /// List the hosts, with the primary's judgement and what they have to offer
+    /// List the hosts: state as the primary judges it, role, capacity
     List {
         /// Which agent to ask.
         #[command(flatten)]
         ask: AskArgs,
     },
-    /// Keep a host empty for failovers, or not any more
+    /// Dedicate a host to failovers, or not any more: VMs are put on it only when another host has failed
+    ///
+    /// VMs that run there already are left there.
     Failover(FailoverArgs),
-    /// Empty a host for work on it, and let it take VMs again
+    /// Maintenance mode: empty a host for work on it, and let it take VMs again
     #[command(subcommand)]
     Maintenance(MaintenanceCommand),
-    /// Say that a host is certainly without power, so that its VMs may be restarted elsewhere
+    /// Say that a silent host is certainly without power, so that its VMs may be restarted elsewhere
+    ///
+    /// Make sure of it first: if the host is not down, its VMs then run twice, and two copies that write to one disk destroy it.
     ConfirmDown(ConfirmDownArgs),
 }
 
@@ -266,6 +272,7 @@ pub enum VmCommand {
         #[command(flatten)]
         ask: AskArgs,
         /// The VM, by name or UUID
+        #[arg(value_name = "VM")]
         name: String,
     },
     /// Protect a VM: it is restarted elsewhere when its host fails
@@ -274,6 +281,7 @@ pub enum VmCommand {
         #[command(flatten)]
         ask: AskArgs,
         /// The VM, by name or UUID
+        #[arg(value_name = "VM")]
         name: String,
     },
     /// Take a VM out of protection: it is watched, but never restarted
@@ -282,13 +290,14 @@ pub enum VmCommand {
         #[command(flatten)]
         ask: AskArgs,
         /// The VM, by name or UUID
+        #[arg(value_name = "VM")]
         name: String,
     },
-    /// Set what is done with a VM when its host is isolated
+    /// Set a VM's isolation response: what is done with it when its host is isolated
     Set(VmSetArgs),
-    /// Set when a VM is restarted among the others
+    /// Set a VM's restart priority
     Priority(VmPriorityArgs),
-    /// Set when the VMs that wait for a VM (by their group) may start
+    /// Set when a VM counts as ready: VMs of a lower priority, and groups that wait for its group, start after that
     Ready(VmReadyArgs),
 }
 
@@ -300,6 +309,7 @@ pub struct VmSetArgs {
     #[command(flatten)]
     pub ask: AskArgs,
     /// The VM, by name or UUID
+    #[arg(value_name = "VM")]
     pub name: String,
     /// What an isolated host does with it: leave, shutdown, power-off, or default (as the cluster's configuration says)
     #[arg(long, value_name = "RESPONSE", value_parser = Setting::parse_response)]
@@ -337,7 +347,7 @@ pub struct EventsArgs {
     /// Only events of the last ... (such as 90s, 10m, 2h, 1d)
     #[arg(long, value_name = "AGE", value_parser = values::age)]
     pub since: Option<Duration>,
-    /// Only events about this VM (name or UUID)
+    /// Only events about this VM (name or UUID); the VM need not exist any more
     #[arg(long, value_name = "VM")]
     pub vm: Option<String>,
     /// Only events that this host reported or that are about it (name or id)

@@ -1,8 +1,7 @@
 //! The commands that ask an agent. Stdout and stderr are parameters, so that tests see whole outputs.
 
-use crate::args::{ClusterCommand, DatastoreCommand, EventsArgs, HostCommand, OnOff, VmCommand};
+use crate::args::{ClusterCommand, DatastoreCommand, HostCommand, OnOff, VmCommand};
 use crate::ask::Agent;
-use crate::events::Filter;
 use crate::exit::{Exit, Failure};
 use crate::style::Style;
 use crate::words::{HostNames, clean};
@@ -10,21 +9,9 @@ use crate::{
     datastores, events, hosts, operate, orders, rehearsal, show, status, suspension, vm_details, vms,
 };
 use mainstay_agent::api::IsolationOrder;
-use mainstay_api::{Done, EventPage, EventRecord};
-use mainstay_core::ids::HostId;
+use mainstay_api::Done;
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::io::Write;
-use std::time::Duration;
-
-/// How many past events are shown before following, when nobody says how many.
-const SHOWN_BEFORE_FOLLOWING: usize = 10;
-
-/// How many events are shown when nobody says how many.
-const DEFAULT_LIMIT: usize = 200;
-
-/// Following begins this long before the newest known event: another host's clock may be behind, and its event late.
-pub(crate) const LATE_US: u64 = 5_000_000;
 
 /// Where output goes, and how it looks.
 pub struct Output<'a> {
@@ -158,7 +145,7 @@ pub fn run(
             }
             Ok(Exit::Ok)
         }
-        ClusterCommand::Events(args) => run_events(args, agent, output),
+        ClusterCommand::Events(args) => events::run(args, agent, output),
     }
 }
 
@@ -183,7 +170,7 @@ fn run_vm(command: &VmCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -
         }
         VmCommand::Show { name, .. } => {
             let answer = agent.status()?;
-            let vm = vm_details::find(&answer.view, name)?;
+            let vm = vm_details::find(&answer, name)?;
             if output.json {
                 output.json(&vms::json(&[vm], &answer.view.settings)[0])?;
             } else {
@@ -205,83 +192,4 @@ fn run_vm(command: &VmCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -
         VmCommand::Ready(args) => return operate::order(&orders::ready(args)?, agent, output),
     };
     output.done(&done, clean(&done.message))
-}
-
-fn run_events(args: &EventsArgs, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    let names = match agent.status() {
-        Ok(answer) => HostNames(answer.host_names),
-        Err(failure @ Failure::NoAgent { .. }) => return Err(failure),
-        // Events are what one looks at when something is wrong: ids will do where names can't be had.
-        Err(failure) => {
-            output.message(&format!("warning: host names are not known: {failure}"));
-            HostNames::default()
-        }
-    };
-    let host = match &args.host {
-        Some(host) if names.0.is_empty() => Some(host.as_str().into()),
-        Some(host) => Some(names.resolve(host)?),
-        None => None,
-    };
-    let filter = Filter {
-        not_before_us: args.since.map_or(0, |age| not_before_us(age, output.now_us)),
-        vm: args.vm.clone(),
-        host,
-        severity: args.severity.into(),
-    };
-    let show_missing = |page: &EventPage, output: &mut Output<'_>| {
-        for (host, reason) in &page.missing {
-            output.message(&events::missing_line(host, reason, &names));
-        }
-    };
-    let page = agent.events(0)?;
-    let known: BTreeSet<_> = page.events.iter().map(identity).collect();
-    let newest = page.events.last().map_or(0, |record| record.at_unix_us);
-    let page = select(page, &filter, shown_at_most(args));
-    show_missing(&page, output);
-    if output.json && !args.follow {
-        output.json(&page)?;
-        return Ok(Exit::Ok);
-    }
-    let print = |record: &EventRecord, output: &mut Output<'_>| {
-        let line = if output.json {
-            serde_json::to_string(record).map_err(std::io::Error::from)? + "\n"
-        } else {
-            events::line(record, &names, &output.style)
-        };
-        output.text(&line)
-    };
-    for record in &page.events {
-        print(record, output)?;
-    }
-    if args.follow {
-        agent.follow(newest.saturating_sub(LATE_US), &mut |record| {
-            let wanted = filter.admits(&record) && !known.contains(&identity(&record));
-            if wanted { print(&record, output) } else { Ok(()) }
-        })?;
-    }
-    Ok(Exit::Ok)
-}
-
-/// What tells an event from all others.
-pub(crate) fn identity(record: &EventRecord) -> (HostId, u64, u64) {
-    (record.host.clone(), record.sequence, record.at_unix_us)
-}
-
-fn shown_at_most(args: &EventsArgs) -> usize {
-    args.limit.unwrap_or(if args.follow && args.since.is_none() {
-        SHOWN_BEFORE_FOLLOWING
-    } else {
-        DEFAULT_LIMIT
-    })
-}
-
-/// The newest of the wanted events.
-fn select(page: EventPage, filter: &Filter, limit: usize) -> EventPage {
-    let mut events: Vec<_> = page.events.into_iter().filter(|record| filter.admits(record)).collect();
-    events.drain(..events.len().saturating_sub(limit));
-    EventPage { events, missing: page.missing }
-}
-
-fn not_before_us(age: Duration, now_us: u64) -> u64 {
-    now_us.saturating_sub(u64::try_from(age.as_micros()).unwrap_or(u64::MAX))
 }

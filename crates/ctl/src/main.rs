@@ -34,7 +34,6 @@ mod words;
 
 use args::{Cli, ClusterCommand, Command, ReplayArgs};
 use ask::Route;
-use clap::Parser;
 use clock::Zone;
 use commands::Output;
 use exit::{Exit, Failure};
@@ -46,7 +45,7 @@ use style::Style;
 
 fn main() -> ExitCode {
     // Ends the process on wrong usage (2) and after --help and --version (0).
-    let cli = Cli::parse();
+    let cli = args::parse_or_exit();
     match dispatch(&cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {

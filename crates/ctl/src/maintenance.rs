@@ -1,7 +1,8 @@
 //! Waiting until a host in maintenance is empty, with progress. It only watches: whether anybody does changes nothing.
 
 use crate::ask::Agent;
-use crate::commands::{Output, identity};
+use crate::commands::Output;
+use crate::events::{self, identity};
 use crate::exit::{Exit, Failure};
 use crate::settings::number;
 use crate::waiting::Misses;
@@ -62,7 +63,7 @@ impl Watch {
         Ok(Watch {
             host,
             seen: page.events.iter().map(identity).collect(),
-            after_us: newest.saturating_sub(crate::commands::LATE_US),
+            after_us: newest.saturating_sub(events::LATE_US),
             of: 0,
             shown: None,
             gone: 0,

@@ -58,6 +58,12 @@ pub fn ready(args: &VmReadyArgs) -> Result<String, Failure> {
     }
     let delay = args.delay.unwrap_or_default().as_secs();
     let timeout = args.timeout.unwrap_or(READY_TIMEOUT).as_secs();
+    if delay >= timeout {
+        return Err(Failure::Usage(format!(
+            "a delay of {delay} s is never over within a time-out of {timeout} s, which counts from the VM's start and includes the \
+             delay: give a shorter --delay or a longer --timeout"
+        )));
+    }
     target.push_str(&format!("&delay={delay}&timeout={timeout}"));
     Ok(target)
 }

@@ -6,6 +6,7 @@ mod canned_settings;
 mod datastore_show;
 mod events;
 mod json;
+mod not_found;
 mod operate;
 mod rehearse;
 mod replay;
@@ -414,9 +415,9 @@ fn vm_protect_that_is_refused() {
         Canned::healthy(),
         "mainstay vm protect nobody",
         expect![[r#"
-        stderr| error: no VM named 'nobody' is known; start it first, then it can be protected
-        exit 1
-    "#]],
+            stderr| error: no VM called nobody is known: `mainstay vm list` shows all; a VM is known once it has been started
+            exit 1
+        "#]],
     );
 }
 

@@ -5,31 +5,25 @@ use crate::orders::{kind_word, strength_word};
 use crate::style::Style;
 use crate::vms::{if_isolated, priority, ready_words, state_word, tone};
 use crate::words::{HostNames, clean, memory};
-use mainstay_core::ids::VmId;
+use mainstay_agent::api::{find_vm, unknown_vm};
+use mainstay_api::Status;
 use mainstay_core::register::OrderKind;
 use mainstay_core::view::{View, VmView};
 
 /// The VM of that name or UUID.
-pub fn find<'a>(view: &'a View, wanted: &str) -> Result<&'a VmView, Failure> {
-    let id = VmId::parse(wanted);
-    let found: Vec<_> = view.vms.iter().filter(|vm| Some(vm.vm) == id || *vm.name == *wanted).collect();
-    match found.as_slice() {
-        // A cluster may have thousands: they are not all named here.
-        [] => Err(Failure::Refused(format!(
-            "there is no VM of the name or UUID '{}': `mainstay vm list` shows all",
-            clean(wanted)
-        ))),
-        [vm] => Ok(vm),
-        [..] => {
-            let ids: Vec<_> = found.iter().map(|vm| vm.vm.to_string()).collect();
-            Err(Failure::Refused(format!(
-                "{} VMs are called {}: say which by its UUID, {}",
-                ids.len(),
-                clean(wanted),
-                ids.join(" or ")
-            )))
-        }
-    }
+pub fn find<'a>(status: &'a Status, wanted: &str) -> Result<&'a VmView, Failure> {
+    find_vm(&status.view, wanted).map_err(|text| not_found(status, text))
+}
+
+/// The failure to tell when no VM has that name or UUID.
+pub fn unknown(status: &Status, wanted: &str) -> Option<Failure> {
+    unknown_vm(&status.view, wanted).map(|text| not_found(status, text))
+}
+
+/// A host that answers for itself alone may not know a VM that there is.
+fn not_found(status: &Status, text: String) -> Failure {
+    let note = status.note.as_ref().map(|note| HostNames(status.host_names.clone()).in_text(note));
+    Failure::Refused(note.map_or(text.clone(), |note| format!("{text} ({note})")))
 }
 
 /// The text, one thing a line.

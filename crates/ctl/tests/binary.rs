@@ -110,6 +110,7 @@ fn wrong_usage_exits_with_2() {
         "vm priority web urgent",
         "rule set r must apart --vm web",
         "suspend --for forever",
+        "admission set nonsense",
         "completions tcl",
         "agent",
         "sim run",
@@ -128,6 +129,17 @@ fn wrong_usage_exits_with_2() {
 }
 
 #[test]
+fn a_word_that_is_no_policy_is_answered_with_those_that_there_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = run(folder.path(), "admission set nonsense");
+    assert_eq!(output.status.code(), Some(2));
+    for policy in ["proved", "host-failures", "percentage", "failover-hosts"] {
+        let line = format!("\n         {policy} ");
+        assert!(text(&output.stderr).contains(&line), "{policy}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn help_names_the_exit_codes() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = run(folder.path(), "help");
@@ -140,14 +152,14 @@ fn help_names_the_exit_codes() {
 #[test]
 fn what_the_agent_refuses_exits_with_1_and_its_words() {
     let folder = tempfile::tempdir().expect("a folder");
-    let problem = r#"{"error":"no VM named 'a/b' is known; start it first"}"#;
+    let problem = r#"{"error":"no VM called a/b is known: `mainstay vm list` shows all"}"#;
     let agent = canned_agent(
         &folder.path().join("agent.sock"),
         vec![(404, problem.to_owned()), (500, "oops".to_owned())],
     );
     let output = run(folder.path(), "vm protect a/b");
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output.stderr), "error: no VM named 'a/b' is known; start it first\n");
+    assert_eq!(text(&output.stderr), "error: no VM called a/b is known: `mainstay vm list` shows all\n");
     let output = run(folder.path(), "status");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("HTTP status 500"), "{}", text(&output.stderr));

@@ -30,23 +30,24 @@ pub struct VmPriorityArgs {
     #[command(flatten)]
     pub ask: AskArgs,
     /// The VM, by name or UUID
+    #[arg(value_name = "VM")]
     pub name: String,
-    /// When it is restarted among the others, and whether it is
+    /// VMs of a higher one are restarted first, and get the room when there is not enough for all
     pub priority: PriorityArg,
 }
 
 /// The condition of `mainstay vm ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ReadyArg {
-    /// A host has taken up its start.
+    /// A host has taken up its start (vSphere: resources allocated).
     Started,
-    /// Its hypervisor says that it runs.
+    /// Its hypervisor says that it runs (vSphere: powered on).
     Running,
-    /// Its guest agent answers.
+    /// Its guest agent answers (vSphere: guest heartbeats).
     Agent,
-    /// A command in its guest succeeds.
+    /// A command in its guest succeeds (vSphere: application heartbeats).
     Command,
-    /// Started, without delay.
+    /// Nothing of its own: started, without delay.
     Default,
 }
 
@@ -57,17 +58,18 @@ pub struct VmReadyArgs {
     #[command(flatten)]
     pub ask: AskArgs,
     /// The VM, by name or UUID
+    #[arg(value_name = "VM")]
     pub name: String,
-    /// When the VMs that wait for it (by their group) may start
+    /// What has to be so, after a restart of the VM, before VMs of a lower priority and groups that wait for its group start
     #[arg(value_name = "WHEN")]
     pub when: ReadyArg,
     /// With WHEN command: what is run in its guest by the guest agent, words separated by blanks; exit code 0 is success
     #[arg(long, value_name = "COMMAND", required_if_eq("when", "command"))]
     pub command: Option<String>,
-    /// So long after the condition is met (such as 30s) [default: 0s]
+    /// It counts as ready only so long after that (such as 30s); shorter than --timeout [default: 0s]
     #[arg(long, value_name = "TIME", value_parser = values::length)]
     pub delay: Option<Duration>,
-    /// The others wait no longer than this for it [default: 10m]
+    /// The others wait no longer than this for it, counted from its start, --delay included [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = values::some_length)]
     pub timeout: Option<Duration>,
 }
@@ -88,9 +90,9 @@ pub enum RuleKindArg {
     OnHosts,
     /// The VMs run on none of these hosts.
     NotOnHosts,
-    /// No two of the VMs run on one host.
+    /// No two of the VMs run on one host (anti-affinity).
     Apart,
-    /// All of the VMs run on one host.
+    /// All of the VMs run on one host (affinity).
     Together,
 }
 
@@ -130,7 +132,7 @@ pub enum RuleCommand {
 pub struct RuleSetArgs {
     /// Its name
     pub name: String,
-    /// Whether it binds
+    /// How much it binds
     pub strength: StrengthArg,
     /// What it says of its VMs
     pub kind: RuleKindArg,
@@ -182,21 +184,21 @@ pub struct GroupSetArgs {
 /// `mainstay admission ...`
 #[derive(Debug, Subcommand)]
 pub enum AdmissionCommand {
-    /// Show by what it is decided whether enough is kept for failures, and what is objected to now
+    /// Show the policy, and what it objects to now
     Show {
         /// Which agent to ask.
         #[command(flatten)]
         ask: AskArgs,
     },
-    /// Set by what it is decided, and whether what does not pass is refused
-    #[command(subcommand)]
+    /// Choose the policy, and whether what does not pass is refused or done with a warning
+    #[command(subcommand, subcommand_value_name = "POLICY", subcommand_help_heading = "Policies")]
     Set(PolicyCommand),
 }
 
 /// `mainstay admission set ...`
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// A real plan must exist for each choice of N failed hosts (the default, with 1)
+    /// A real restart plan must exist for each choice of N failed hosts (a new cluster has this, with 1)
     Proved {
         /// How many hosts may fail
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -220,7 +222,7 @@ pub enum PolicyCommand {
         #[command(flatten)]
         strict: StrictArgs,
     },
-    /// So many percent of the cluster's CPU and memory must not be reserved
+    /// These percentages of the cluster's CPU and memory must stay unreserved
     Percentage {
         /// Percent of the CPU
         #[arg(long, value_name = "P", value_parser = clap::value_parser!(u8).range(0..=100))]
@@ -232,7 +234,7 @@ pub enum PolicyCommand {
         #[command(flatten)]
         strict: StrictArgs,
     },
-    /// The failover hosts (see `mainstay host failover`) must be kept empty
+    /// The dedicated failover hosts (see `mainstay host failover`) must be kept empty
     FailoverHosts {
         /// Warn or refuse.
         #[command(flatten)]
@@ -258,7 +260,7 @@ pub struct StrictArgs {
     /// Which agent to ask.
     #[command(flatten)]
     pub ask: AskArgs,
-    /// Refuse what does not pass
+    /// Refuse what does not pass; neither this nor --warn: that stays as it is
     #[arg(long, conflicts_with = "warn")]
     pub refuse: bool,
     /// Do it, with a warning
@@ -386,7 +388,7 @@ pub struct RehearseArgs {
     /// Play on a simulated copy of the cluster: this host loses its power; give it once for each
     #[arg(long, value_name = "HOST")]
     pub fail: Vec<String>,
-    /// Play: this host loses all its networks; give it once for each
+    /// Play: this host loses the management networks, its storage goes on; give it once for each
     #[arg(long, value_name = "HOST")]
     pub isolate: Vec<String>,
     /// Play: this host loses all its datastores, or that one; give it once for each

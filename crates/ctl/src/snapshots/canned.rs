@@ -2,7 +2,7 @@
 
 use crate::ask::Agent;
 use crate::exit::Failure;
-use mainstay_agent::api::{IsolationOrder, Setting};
+use mainstay_agent::api::{IsolationOrder, Setting, unknown_vm};
 use mainstay_api::{Done, EventPage, EventRecord, Rehearsal, Status};
 use mainstay_core::election::PrimaryReason;
 use mainstay_core::host_liveness::HostState;
@@ -64,9 +64,10 @@ impl Agent for Canned {
         match (vm, protect) {
             ("web", true) => Ok(Done { message: "web is protected".to_owned() }),
             ("web", false) => Ok(Done { message: "web is no longer protected".to_owned() }),
-            (other, _) => Err(Failure::Refused(format!(
-                "no VM named '{other}' is known; start it first, then it can be protected"
-            ))),
+            (other, _) => {
+                let view = &self.status.as_ref().map_err(|text| Failure::Refused((*text).to_owned()))?.view;
+                Err(Failure::Refused(unknown_vm(view, other).expect("a VM that there isn't")))
+            }
         }
     }
 

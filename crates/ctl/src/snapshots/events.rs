@@ -25,8 +25,9 @@ fn events_are_filtered() {
         Canned::host_failed(),
         "mainstay events --vm web --severity warning",
         expect![[r#"
-        stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
-    "#]],
+            stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
+            stderr| No events of VM web, of severity warning or alarm.
+        "#]],
     );
     check(
         Canned::host_failed(),
@@ -48,8 +49,9 @@ fn events_are_filtered() {
         Canned::host_failed(),
         "mainstay events --since 1m",
         expect![[r#"
-        stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
-    "#]],
+            stderr| warning: events of h1 (host-1) are missing: no answer within 2 s
+            stderr| No events since 2026-02-03 14:14:00.000Z.
+        "#]],
     );
 }
 

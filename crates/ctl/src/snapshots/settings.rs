@@ -157,7 +157,7 @@ fn vm_show_of_none_and_of_two() {
         Canned::with_settings(),
         "mainstay vm show nobody",
         expect![[r#"
-            stderr| error: there is no VM of the name or UUID 'nobody': `mainstay vm list` shows all
+            stderr| error: no VM called nobody is known: `mainstay vm list` shows all; a VM is known once it has been started
             exit 1
         "#]],
     );
