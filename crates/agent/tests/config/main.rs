@@ -1,5 +1,8 @@
 //! Each thing that can be wrong in a configuration is refused with file, line, reason and remedy.
 
+mod migration;
+mod networks_and_isolation;
+
 use mainstay_agent::config::{AgentConfig, IsolationResponse, LogFormat, LogLevel};
 use mainstay_core::{Span, Timing};
 use std::fs;
@@ -247,212 +250,6 @@ fn each_bad_thing_is_refused_with_its_line() {
 }
 
 #[test]
-fn several_addresses_of_which_the_allowed_ones_are_used() {
-    let fixture = Fixture::new();
-    let text = fixture
-        .text
-        .replace(
-            "address = \"10.77.0.1:7780\"",
-            "addresses = [\"10.77.0.1:7780\", \"192.0.2.1:7780\", \"[fd00::1]:7780\"]",
-        )
-        .replace(
-            "[[datastore]]",
-            "[network]\nallow_networks = [\"10.77.0.0/24\", \"fd00::/16\"]\n[[datastore]]",
-        );
-    let config = AgentConfig::parse(Path::new("agent.toml"), &text).expect("a good file");
-    let written: Vec<String> = config.me.addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(written, ["10.77.0.1:7780", "[fd00::1]:7780"]);
-    assert_eq!(config.peers[0].addresses.len(), 1);
-}
-
-#[test]
-fn isolation_by_the_names_of_today_and_of_old() {
-    let fixture = Fixture::new();
-    let today = "[network]\nallow_networks = [\"10.77.0.0/24\"]\n[isolation]\naddresses = [\"10.77.0.254\", \"10.77.0.253\"]\n\
-                 use_default_gateway = false\nresponse = \"power_off\"\nshutdown_timeout = 60\n";
-    let of_old = "[das]\nallowNetwork0 = \"10.77.0.0/24\"\nisolationaddress1 = \"10.77.0.253\"\n\
-                  isolationAddress0 = \"10.77.0.254\"\n\"das.useDefaultIsolationAddress\" = \"False\"\n\
-                  isolationResponse = \"powerOff\"\nisolationShutdownTimeout = \"60\"\n";
-    for section in [today, of_old] {
-        let text = format!("{}{section}", fixture.text);
-        let config = AgentConfig::parse(Path::new("agent.toml"), &text).expect(section);
-        assert_eq!(config.isolation.response, IsolationResponse::PowerOff, "{section}");
-        assert_eq!(config.isolation.shutdown_timeout, Duration::from_secs(60), "{section}");
-        let core = config.core(mainstay_core::ids::BootId([0; 16]), mainstay_core::ids::Incarnation(1));
-        let names: Vec<&str> = core.isolation_addresses.iter().map(|name| &**name).collect();
-        assert_eq!(names, ["10.77.0.254", "10.77.0.253"], "{section}");
-    }
-}
-
-#[test]
-fn each_bad_thing_of_networks_and_isolation_is_refused_with_its_line() {
-    let fixture = Fixture::new();
-    let eleven = |item: &str| format!("[{}]", [item; 11].join(", "));
-    let address = "address = \"10.77.0.2:7780\"";
-    let end = "[timing]";
-    let table: Vec<(&str, String, &str)> = vec![
-        (
-            address,
-            String::new(),
-            "line 11: host host-2 has no address: write address = \"IP:PORT\", or addresses = [\"IP:PORT\", ...] with one per management network",
-        ),
-        (
-            address,
-            "addresses = []".into(),
-            "line 11: host host-2 has no address: write address = \"IP:PORT\", or addresses = [\"IP:PORT\", ...] with one per management network",
-        ),
-        (
-            address,
-            format!("{address}\naddresses = [\"10.78.0.2:7780\"]"),
-            "line 14: host host-2 has both address and addresses: keep one of the two; addresses holds several",
-        ),
-        (
-            address,
-            format!("addresses = {}", eleven("\"10.78.0.2:7780\"")),
-            "line 13: 11 addresses of one host are too many: name at most 10",
-        ),
-        (
-            address,
-            "addresses = [\"10.78.0.2:7780\",\n\"10.77.0.1:7780\"]".into(),
-            "line 14: address 10.77.0.1:7780 is used twice: give each host an address of its own",
-        ),
-        (
-            end,
-            "[network]\nallow_networks = [\"10.77.0.1/32\", \"10.78.0.0/16\"]\n[timing]".into(),
-            "line 13: host host-2 has no address in the allowed networks (10.77.0.1/32, 10.78.0.0/16): give it an address there, or add its network to allow_networks",
-        ),
-        (
-            end,
-            "[network]\nallow_networks = [\"10.77.0.0/24\",\n\"Management Network\"]\n[timing]".into(),
-            "line 19: \"Management Network\" is not a network: write address and prefix length, for example 10.77.0.0/24 (networks have no names here)",
-        ),
-        (
-            end,
-            "[das]\nallowNetwork0 = \"10.77.0.0/33\"\n[timing]".into(),
-            "line 18: \"10.77.0.0/33\" is not a network: write address and prefix length, for example 10.77.0.0/24 (networks have no names here)",
-        ),
-        (
-            end,
-            format!("[network]\nallow_networks = {}\n[timing]", eleven("\"10.77.0.0/24\"")),
-            "line 18: 11 allowed networks are too many: name at most 10",
-        ),
-        (
-            end,
-            "[isolation]\naddresses = [\"gateway\"]\n[timing]".into(),
-            "line 18: isolation address \"gateway\" is not an IP address: write for example 10.77.0.254 (no host names: they would need a name server after a failure)",
-        ),
-        (
-            end,
-            "[isolation]\naddresses = [\"10.77.0.1\"]\n[timing]".into(),
-            "line 18: isolation address 10.77.0.1 is this host's own, which answers also when the host is isolated: write the address of another machine that is always there, such as a router or the storage",
-        ),
-        (
-            end,
-            "[isolation]\naddresses = [\"fe80::1\"]\n[timing]".into(),
-            "line 18: isolation address fe80::1 can't be pinged: write the address of one machine that is always there, such as a router or the storage",
-        ),
-        (
-            end,
-            "[isolation]\naddresses = [\"10.77.0.9\", \"10.77.0.9\"]\n[timing]".into(),
-            "line 18: isolation address 10.77.0.9 is given twice: name each address once",
-        ),
-        (
-            end,
-            format!("[isolation]\naddresses = {}\n[timing]", eleven("\"10.77.0.9\"")),
-            "line 18: 11 isolation addresses are too many: name at most 10",
-        ),
-        (
-            end,
-            "[isolation]\naddresses = []\n[das]\nisolationAddress3 = \"10.77.0.9\"\n[timing]".into(),
-            "line 20: [das] isolationAddressN is the name of old for [isolation] addresses, and both are given: keep one of the two",
-        ),
-        (
-            end,
-            "[isolation]\nresponse = \"reset\"\n[timing]".into(),
-            "line 18: there is no isolation response \"reset\": use leave, shutdown or power_off",
-        ),
-        (
-            end,
-            "[isolation]\nshutdown_timeout = 0\n[timing]".into(),
-            "line 18: a shutdown_timeout of 0 s is not possible: use 1 to 86400 seconds; for powering off at once, response = \"power_off\"",
-        ),
-        (
-            end,
-            "[das]\nisolationShutdownTimeout = \"5 min\"\n[timing]".into(),
-            "line 18: [das] isolationShutdownTimeout can't be \"5 min\": write a whole number",
-        ),
-        (
-            end,
-            "[das]\nuseDefaultIsolationAddress = 1\n[timing]".into(),
-            "line 18: [das] useDefaultIsolationAddress can't be 1: write true or false",
-        ),
-        (
-            end,
-            "[das]\nisolationAddress10 = \"10.77.0.9\"\n[timing]".into(),
-            "line 18: there is no option isolationAddress10 of old here: use allowNetwork0 to 9, isolationAddress0 to 9, useDefaultIsolationAddress, isolationResponse, isolationShutdownTimeout or heartbeatDsPerHost, or remove it",
-        ),
-        (
-            end,
-            "[das]\nisolationResponse = \"none\"\n\"das.isolationresponse\" = \"powerOff\"\n[timing]".into(),
-            "line 18: [das] isolationResponse is given twice: keep one of the two",
-        ),
-    ];
-    for (from, to, expected) in table {
-        assert_eq!(fixture.refusal(from, &to), format!("agent.toml, {expected}"), "{to}");
-    }
-}
-
-#[test]
-fn migrations_go_to_names_or_addresses_as_configured() {
-    let fixture = Fixture::new();
-    let parse = |more: &str| {
-        let text = format!("{}{more}", fixture.text);
-        AgentConfig::parse(Path::new("agent.toml"), &text).expect("a good configuration")
-    };
-    let config = parse("");
-    let (how, peer) = (&config.migration, &config.peers[0]);
-    assert_eq!(how.uri(peer), "qemu+ssh://h2/system");
-    assert_eq!(how.data_uri(peer).as_deref(), Some("tcp://10.77.0.2"));
-    assert_eq!((how.allow_unsafe, how.timeout), (false, Duration::from_secs(3_600)));
-    let config = parse(
-        "[migration]\nuri = \"qemu+tcp://{address}/system\"\ndata_uri = \"\"\nunsafe = true\ntimeout_s = 60\n",
-    );
-    let how = &config.migration;
-    let mut peer = config.peers[0].clone();
-    assert_eq!(how.uri(&peer), "qemu+tcp://10.77.0.2/system");
-    assert_eq!(how.data_uri(&peer), None);
-    assert_eq!((how.allow_unsafe, how.timeout), (true, Duration::from_secs(60)));
-    peer.addresses = vec!["[fd00::2]:7780".parse().expect("an address")];
-    assert_eq!(how.uri(&peer), "qemu+tcp://[fd00::2]/system");
-}
-
-#[test]
-fn each_bad_thing_of_migrations_is_refused_with_its_line() {
-    let fixture = Fixture::new();
-    let reached = |what: &str, uri: &str, example: &str| {
-        format!(
-            "line 18: migration {what} \"{uri}\" does not say how each host is reached: write a URI with {{host}} (its name) or {{address}} (its first address) in it, such as {example}"
-        )
-    };
-    for (line, expected) in [
-        (
-            "uri = \"qemu+ssh://h2/system\"",
-            reached("uri", "qemu+ssh://h2/system", "qemu+ssh://{host}/system"),
-        ),
-        ("uri = \"{host}\"", reached("uri", "{host}", "qemu+ssh://{host}/system")),
-        (
-            "uri = \"qemu+ssh://{host}/{name}\"",
-            reached("uri", "qemu+ssh://{host}/{name}", "qemu+ssh://{host}/system"),
-        ),
-        ("data_uri = \"tcp://10.77.0.9\"", reached("data_uri", "tcp://10.77.0.9", "tcp://{address}")),
-        ("timeout_s = 5", "line 18: timeout_s = 5 is not usable: write 10 to 86400 seconds".into()),
-    ] {
-        let refusal = fixture.refusal("[timing]\n", &format!("[migration]\n{line}\n[timing]\n"));
-        assert_eq!(refusal, format!("agent.toml, {expected}"));
-    }
-}
-
-#[test]
 fn no_datastore_is_refused() {
     let fixture = Fixture::new();
     let section = format!("[[datastore]]\nname = \"ds1\"\npath = \"{}/ds1\"\n", fixture.root());
@@ -500,7 +297,7 @@ fn a_file_that_is_not_there_is_refused() {
 #[test]
 fn the_example_is_a_good_configuration() {
     let fixture = Fixture::new();
-    let text = include_str!("../../../docs/agent.example.toml")
+    let text = include_str!("../../../../docs/agent.example.toml")
         .replace("/etc/mainstay/cluster.key", &format!("{}/key", fixture.root()))
         .replace("/srv/ds1", &format!("{}/ds1", fixture.root()));
     AgentConfig::parse(Path::new("agent.example.toml"), &text).expect("a good example");
