@@ -1,4 +1,7 @@
-//! A cluster under test: bringing it up, asking it, and what must be so after every step.
+//! A cluster under test: bringing it up, asking it, and doing things to it, step by step.
+
+mod after_each_step;
+mod settling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,10 +14,10 @@ pub use crate::alarm::{Alarm, Expect, alarms, calm, returning};
 use crate::disk_watch::DiskWatch;
 use mainstay_agent::client::{Client, ClientError};
 use mainstay_api::{EventRecord, Local, Status};
+use mainstay_core::Event;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::ids::HostId;
-use mainstay_core::view::{HostView, Role, VmState, VmView};
-use mainstay_core::{Event, Severity};
+use mainstay_core::view::{HostView, VmView};
 use mainstay_lab::{DatastoreConfig, Host, Lab, LabConfig, Output, PowerOn, VmOptions};
 
 /// Patience with a busy machine. Nothing is expected to take as long.
@@ -231,6 +234,12 @@ impl Cluster {
         self.events().iter().filter_map(|e| e.event.as_ref()).any(fits)
     }
 
+    /// When, in this step, an event first came, in seconds since it began, and who told it.
+    pub fn when(&self, fits: impl Fn(&Event) -> bool) -> Option<(f64, HostId)> {
+        let first = self.events().into_iter().find(|e| e.event.as_ref().is_some_and(&fits))?;
+        Some((first.at_unix_us.saturating_sub(self.step_began_unix_us) as f64 / 1e6, first.host))
+    }
+
     /// The step's events as text.
     pub fn story(&self) -> String {
         let began = self.step_began_unix_us;
@@ -277,96 +286,7 @@ impl Cluster {
         assert!(!self.seen(touches_a_vm), "somebody meant to touch a VM\n{}", self.story());
     }
 
-    // ---------------------------------------------------------------------------------------------- calming
-
-    /// Waits until the cluster is well again: one primary, every host that is on is connected to it, no alarm stands
-    /// but those of hosts that are off, every VM runs exactly once where the primary says, protected, and beats. VMs in
-    /// `down` are those that are to stay down.
-    pub fn settle(&self, down: &[&str]) {
-        let mut missing = String::new();
-        let settled = self.lab.wait_until("the cluster to be well", LONG, || match self.unsettled(down) {
-            None => true,
-            Some(what) => {
-                missing = what;
-                // Each look asks all agents: often enough.
-                std::thread::sleep(Duration::from_millis(80));
-                false
-            }
-        });
-        if let Err(e) = settled {
-            panic!("{missing}: {e}\n{}", self.story());
-        }
-        let mut vms = self.lab.vms().expect("the lab's VMs");
-        vms.retain(|vm| !down.contains(&vm.as_str()));
-        // All at once: each beat takes a fifth of a second.
-        let progress = |vm: &String| self.lab.guest_record(vm).map_or(0, |r| r.progress());
-        let before: Vec<u64> = vms.iter().map(progress).collect();
-        self.wait("every VM to beat", || {
-            vms.iter().zip(&before).all(|(vm, before)| progress(vm) >= before + 2)
-        });
-        for vm in down {
-            assert!(self.lab.hosts_running(vm).expect("the runners").is_empty(), "{vm} is to stay down");
-        }
-    }
-
-    /// What is not as [`Cluster::settle`] wants it.
-    fn unsettled(&self, down: &[&str]) -> Option<String> {
-        let status = self.status();
-        let Some(status) = status else { return Some("no primary's view".into()) };
-        for host in self.lab.hosts() {
-            let on = host.is_on().expect("the lab's state");
-            let view = status.view.hosts.iter().find(|h| h.host == id(host.number()));
-            let state = view.map(|h| h.state);
-            if on && state != Some(HostState::Connected) {
-                return Some(format!("{} is {state:?}", host.name()));
-            }
-            if on && view.is_none_or(|h| h.datastores.len() != self.lab.config().datastores.len()) {
-                return Some(format!("{} lacks a datastore", host.name()));
-            }
-            let role = self.local(host.number()).map(|l| l.view.role);
-            let expected =
-                if status.view.host == id(host.number()) { Role::Primary } else { Role::Secondary };
-            if on && role != Some(expected) {
-                return Some(format!("{} is {role:?}, not {expected:?}", host.name()));
-            }
-        }
-        let is_fine = |alarm: &EventRecord| match &alarm.event {
-            Some(Event::HostStateChanged { host, .. }) => self
-                .lab
-                .hosts()
-                .iter()
-                .any(|h| h.id() == host.as_str() && !h.is_on().expect("the lab's state")),
-            // It foretells what another failure would mean. Whether it may be raised is the step's business.
-            Some(Event::AdmissionNotMet { .. }) => true,
-            Some(_) | None => false,
-        };
-        if let Some(alarm) = status.alarms.iter().find(|a| !is_fine(a)) {
-            return Some(format!("an alarm stands: {}", alarm.text));
-        }
-        let mut vms = self.lab.vms().expect("the lab's VMs");
-        vms.retain(|vm| !down.contains(&vm.as_str()));
-        vms.into_iter().find_map(|vm| {
-            let hosts: Vec<HostId> =
-                self.lab.hosts_running(&vm).expect("the runners").into_iter().map(id).collect();
-            let seen = status.view.vms.iter().find(|v| *v.name == *vm);
-            let well = seen.is_some_and(|v| {
-                v.protected && v.state == VmState::Running && v.host.as_slice() == hosts.as_slice()
-            });
-            (!well).then(|| format!("{vm} runs on {hosts:?} and is seen as {seen:?}"))
-        })
-    }
-
-    /// Waits until libvirt of each host that is on knows just the VMs that run there: nothing stale is left.
-    pub fn wait_for_definitions(&self, down: &[&str]) {
-        for host in self.lab.hosts().iter().filter(|h| h.is_on().expect("the lab's state")) {
-            let expected = self.vms_on(host.number());
-            self.wait(&format!("no stale definition to be left on {}", host.name()), || {
-                let listed = host.virsh(&["list", "--all", "--name"]).unwrap_or_default();
-                let listed = listed.lines().map(str::trim).filter(|l| !l.is_empty() && !down.contains(l));
-                listed.map(str::to_string).collect::<BTreeSet<String>>() == expected
-            });
-        }
-    }
+    // -------------------------------------------------------------------------------------- what is done to it
 
     /// Power loss.
     pub fn power_off(&self, host: usize) {
@@ -406,61 +326,10 @@ impl Cluster {
         output.stderr
     }
 
-    /// When, in this step, an event first came, in seconds since it began, and who told it.
-    pub fn when(&self, fits: impl Fn(&Event) -> bool) -> Option<(f64, HostId)> {
-        let first = self.events().into_iter().find(|e| e.event.as_ref().is_some_and(&fits))?;
-        Some((first.at_unix_us.saturating_sub(self.step_began_unix_us) as f64 / 1e6, first.host))
-    }
-
     /// `mainstay vm set`, on a host that is there.
     pub fn set(&self, vm: &str, options: &[&str]) {
         let args: Vec<&str> = ["vm", "set", vm].into_iter().chain(options.iter().copied()).collect();
         self.done(3, &args);
-    }
-
-    // ---------------------------------------------------------------------------- what must hold after a step
-
-    fn check(&mut self, step: &str, expect: &Expect) {
-        let story = self.story();
-        let splits = self.lab.splits().expect("the disks");
-        assert_eq!((splits.on_disk, splits.in_logs), (0, 0), "{step}: two copies ran at once\n{story}");
-        for vm in self.lab.vms().expect("the lab's VMs") {
-            let runners = self.lab.runners(&vm).expect("the runners");
-            assert!(runners.len() <= 1, "{step}: {vm} runs twice: {runners:?}\n{story}");
-        }
-        let raised: Vec<EventRecord> =
-            self.events().into_iter().filter(|e| e.severity == Severity::Alarm).collect();
-        let is = |wanted: &Alarm, record: &EventRecord| {
-            record.event.as_ref().is_some_and(|e| wanted.is(&record.host, e))
-        };
-        let stall = self.disk.stalled_since(self.step_began);
-        if let Some(took) = stall {
-            eprintln!("  the disk under the lab stalled for {:.1} s in this step", took.as_secs_f64());
-        }
-        for record in &raised {
-            let is_noise = stall.is_some() && matches!(record.event, Some(Event::DatastoreLost { .. }));
-            // While a host is away, the next failure may well be one too many.
-            let is_noise = is_noise
-                || expect.must.iter().chain(&expect.may).any(Alarm::takes_a_host_away)
-                    && matches!(record.event, Some(Event::AdmissionNotMet { .. }));
-            let expected = is_noise || expect.must.iter().chain(&expect.may).any(|wanted| is(wanted, record));
-            assert!(expected, "{step}: not expected: {}\n{story}", record.text);
-        }
-        for wanted in &expect.must {
-            assert!(raised.iter().any(|r| is(wanted, r)), "{step}: no alarm {wanted:?}\n{story}");
-        }
-        for host in self.lab.hosts() {
-            for path in logs(&host) {
-                let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
-                let read = self.read.insert(path.clone(), text.len()).unwrap_or(0);
-                let new = text.get(read..).unwrap_or_default();
-                let locked = new.lines().find(|l| l.contains("Failed to get \"write\" lock"));
-                assert_eq!(locked, None, "{step}: {}\n{story}", path.display());
-                if path == host.agent_log() {
-                    check_agent_log(step, &host, new, &raised);
-                }
-            }
-        }
     }
 }
 
@@ -478,28 +347,4 @@ pub fn touches_a_vm(event: &Event) -> bool {
             | Event::VmFrozen { .. }
             | Event::IsolationResponseApplied { .. }
     )
-}
-
-/// All that an agent, libvirt and QEMU say on a host.
-fn logs(host: &Host<'_>) -> Vec<PathBuf> {
-    let mut found = vec![host.agent_log()];
-    for folder in [host.dir().join("log"), host.dir().join("log/qemu")] {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
-        found.extend(entries.filter(|p| p.extension().is_some_and(|e| e == "log")));
-    }
-    found
-}
-
-/// Every line is one of the log's own, and what is an ERROR is one of the step's alarms.
-fn check_agent_log(step: &str, host: &Host<'_>, text: &str, alarms: &[EventRecord]) {
-    for line in text.lines() {
-        let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {
-            panic!("{step}: not a log line of the agent of {}: {line}", host.name());
-        };
-        if line["level"] == "ERROR" {
-            let known =
-                |a: &EventRecord| a.host.as_str() == host.id() && line["fields"]["sequence"] == a.sequence;
-            assert!(alarms.iter().any(known), "{step}: an ERROR of {} that is no alarm: {line}", host.name());
-        }
-    }
 }

@@ -1,0 +1,81 @@
+//! What must hold after every step: nothing ran twice, no alarm came that the step does not expect, and none that it does
+//! expect stayed away, nobody ran into an image lock, and no log has an ERROR of its own.
+
+use std::fs;
+use std::path::PathBuf;
+
+use mainstay_api::EventRecord;
+use mainstay_core::{Event, Severity};
+use mainstay_lab::Host;
+
+use super::Cluster;
+use crate::alarm::{Alarm, Expect};
+
+impl Cluster {
+    pub(super) fn check(&mut self, step: &str, expect: &Expect) {
+        let story = self.story();
+        let splits = self.lab.splits().expect("the disks");
+        assert_eq!((splits.on_disk, splits.in_logs), (0, 0), "{step}: two copies ran at once\n{story}");
+        for vm in self.lab.vms().expect("the lab's VMs") {
+            let runners = self.lab.runners(&vm).expect("the runners");
+            assert!(runners.len() <= 1, "{step}: {vm} runs twice: {runners:?}\n{story}");
+        }
+        let raised: Vec<EventRecord> =
+            self.events().into_iter().filter(|e| e.severity == Severity::Alarm).collect();
+        let is = |wanted: &Alarm, record: &EventRecord| {
+            record.event.as_ref().is_some_and(|e| wanted.is(&record.host, e))
+        };
+        let stall = self.disk.stalled_since(self.step_began);
+        if let Some(took) = stall {
+            eprintln!("  the disk under the lab stalled for {:.1} s in this step", took.as_secs_f64());
+        }
+        for record in &raised {
+            let is_noise = stall.is_some() && matches!(record.event, Some(Event::DatastoreLost { .. }));
+            // While a host is away, the next failure may well be one too many.
+            let is_noise = is_noise
+                || expect.must.iter().chain(&expect.may).any(Alarm::takes_a_host_away)
+                    && matches!(record.event, Some(Event::AdmissionNotMet { .. }));
+            let expected = is_noise || expect.must.iter().chain(&expect.may).any(|wanted| is(wanted, record));
+            assert!(expected, "{step}: not expected: {}\n{story}", record.text);
+        }
+        for wanted in &expect.must {
+            assert!(raised.iter().any(|r| is(wanted, r)), "{step}: no alarm {wanted:?}\n{story}");
+        }
+        for host in self.lab.hosts() {
+            for path in logs(&host) {
+                let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
+                let read = self.read.insert(path.clone(), text.len()).unwrap_or(0);
+                let new = text.get(read..).unwrap_or_default();
+                let locked = new.lines().find(|l| l.contains("Failed to get \"write\" lock"));
+                assert_eq!(locked, None, "{step}: {}\n{story}", path.display());
+                if path == host.agent_log() {
+                    check_agent_log(step, &host, new, &raised);
+                }
+            }
+        }
+    }
+}
+
+/// All that an agent, libvirt and QEMU say on a host.
+fn logs(host: &Host<'_>) -> Vec<PathBuf> {
+    let mut found = vec![host.agent_log()];
+    for folder in [host.dir().join("log"), host.dir().join("log/qemu")] {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+        found.extend(entries.filter(|p| p.extension().is_some_and(|e| e == "log")));
+    }
+    found
+}
+
+/// Every line is one of the log's own, and what is an ERROR is one of the step's alarms.
+fn check_agent_log(step: &str, host: &Host<'_>, text: &str, alarms: &[EventRecord]) {
+    for line in text.lines() {
+        let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {
+            panic!("{step}: not a log line of the agent of {}: {line}", host.name());
+        };
+        if line["level"] == "ERROR" {
+            let known =
+                |a: &EventRecord| a.host.as_str() == host.id() && line["fields"]["sequence"] == a.sequence;
+            assert!(alarms.iter().any(known), "{step}: an ERROR of {} that is no alarm: {line}", host.name());
+        }
+    }
+}
