@@ -144,6 +144,7 @@ fn raises(event: &Event) -> Option<Key> {
         | Event::MessageUnreadable { .. }
         | Event::VmThawed { .. }
         | Event::VmContinued { .. }
+        | Event::HostConfirmedDown { .. }
         | Event::HostNotIsolated
         | Event::ResponsibilityTaken { .. }
         | Event::ResponsibilityDropped { .. }

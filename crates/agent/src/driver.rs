@@ -41,7 +41,6 @@ pub trait Outside {
 }
 
 /// What the driver's queue holds.
-#[expect(clippy::large_enum_variant, reason = "nearly all are inputs, and they go on as they are")]
 pub enum Request<News> {
     /// For the core, as it is.
     Input(Input),

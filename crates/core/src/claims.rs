@@ -20,6 +20,7 @@ use crate::ids::{DatastoreName, HostId, OpId, Token, VmId};
 use crate::input::{Domain, DomainState, VmOutcome};
 use crate::leases::Lease;
 use crate::local_vms::Domains;
+use crate::message::Halt;
 use crate::out::Out;
 use crate::register::{
     Claim, ClaimState, Desired, Entry, Guest, IsolationResponse, OrderKind, Priority, ProtectedList,

@@ -468,4 +468,9 @@ pub enum Event {
     },
     /// They would again.
     AdmissionMet,
+    /// A person has said that this host is down (R73): its VMs are restarted without waiting for what it may hold.
+    HostConfirmedDown {
+        /// The host.
+        host: HostId,
+    },
 }

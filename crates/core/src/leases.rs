@@ -156,7 +156,6 @@ impl GuardSide {
         }
     }
 
-    /// Shows the guard that the agent is well.
     /// R72: nothing of that datastore is to be frozen until then.
     pub(crate) fn hold(&mut self, datastore: &DatastoreName, until: Time, out: &mut Out<'_>) {
         let known = self.holds.get(datastore).map_or(Time(0), |(until, _)| *until);
@@ -192,6 +191,7 @@ impl GuardSide {
         self.holds.get(datastore).map(|(_, since)| *since).or(old)
     }
 
+    /// Shows the guard that the agent is well.
     pub(crate) fn show_life(&mut self, incarnation: Incarnation, timing: &Timing, out: &mut Out<'_>) {
         if self.connected && out.now >= self.alive_due {
             self.alive_due = out.now + timing.heartbeat;

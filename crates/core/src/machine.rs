@@ -23,7 +23,7 @@ use crate::input::{Command, DiskOutcome, Input};
 use crate::isolation::Isolation;
 use crate::leases::GuardSide;
 use crate::local_vms::LocalVms;
-use crate::message::{Body, Heartbeat, HeartbeatAck, Message, OwnedDatastore, Promise, Rank};
+use crate::message::{Body, HALTED_MAX, Heartbeat, HeartbeatAck, Message, OwnedDatastore, Promise, Rank};
 use crate::out::{Counters, Out};
 use crate::peers::{DiskEvidence, Peer};
 use crate::placing::PlansAtHand;

@@ -1,9 +1,10 @@
 //! What agents say to each other, as datagrams: may be lost, doubled, late or out of order, and nothing here relies on
 //! more. All of it is liveness and hints; what counts is on disk (DESIGN section 7).
 
-use crate::ids::{DatastoreName, Epoch, HostId, Incarnation};
+use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, VmId};
 use crate::register::ListStamp;
 use crate::time::{Span, Time};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +44,7 @@ pub enum Body {
         owned: u32,
     },
     /// Secondary to primary, each heartbeat, and at once when something changed.
-    Heartbeat(Heartbeat),
+    Heartbeat(Box<Heartbeat>),
     /// The primary's answer to each heartbeat.
     HeartbeatAck(HeartbeatAck),
     /// From an owner, when it has written a protected list: whoever is named there should look.
@@ -85,8 +86,25 @@ pub struct Heartbeat {
     #[serde(default)]
     pub unwritten: Vec<DatastoreName>,
     /// Where the sender's guard holds, and for how long yet: protection is suspended there as far as that host goes (R72).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<(DatastoreName, Span)>,
+    /// VMs of the sender that do not execute although they are claimed as running: for people to see. The first
+    /// [`HALTED_MAX`] of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub halted: Vec<(VmId, Halt)>,
+}
+
+/// So many of [`Heartbeat::halted`] are told: 64 hosts that have lost their storage must not flood the primary.
+pub const HALTED_MAX: usize = 100;
+
+/// Why a VM does not execute although its host has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Halt {
+    /// The guard has frozen it; the host could not write so, or has not been able to look since.
+    Frozen,
+    /// QEMU has paused it: its disk failed.
+    IoError,
 }
 
 /// The sender's word that, for a failure time-out from when it received the answer sent at `echo`, it will not contend for the

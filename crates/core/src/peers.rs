@@ -14,11 +14,18 @@ use serde::{Deserialize, Serialize};
 /// How many former runs of a peer's agent are remembered, to drop messages of theirs that come late.
 const FORMER_RUNS: usize = 8;
 
+/// A run that was taken for a former one is the present one when so many messages of it come, each newer than the one before,
+/// and none of the other. Fewer may be what the network held back of a dead run; should it have held back as many, the live run
+/// wins in the same way.
+const GOES_ON: u32 = 3;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Peer {
     pub(crate) host: HostId,
     incarnation: Option<Incarnation>,
     former: Vec<Incarnation>,
+    /// A former run that is heard although nothing comes from the present one: its last sequence, and how often it was heard.
+    revenant: Option<(Incarnation, u64, u32)>,
     sequence: u64,
     /// When its last network heartbeat arrived here (or an answer, when it is the primary).
     pub(crate) last_network: Option<Time>,
@@ -58,6 +65,7 @@ impl Peer {
             host,
             incarnation: None,
             former: Vec::new(),
+            revenant: None,
             sequence: 0,
             last_network: None,
             heartbeat: None,
@@ -76,11 +84,16 @@ impl Peer {
         if self.incarnation == Some(message.incarnation) {
             let newer = message.sequence > self.sequence;
             self.sequence = self.sequence.max(message.sequence);
+            self.revenant = None;
             return newer;
         }
-        if self.former.contains(&message.incarnation) {
-            return false;
+        if let Some(index) = self.former.iter().position(|run| *run == message.incarnation) {
+            if !self.goes_on(message) {
+                return false;
+            }
+            self.former.remove(index);
         }
+        self.revenant = None;
         if let Some(previous) = self.incarnation.replace(message.incarnation) {
             self.former.push(previous);
             if self.former.len() > FORMER_RUNS {
@@ -89,6 +102,21 @@ impl Peer {
         }
         self.sequence = message.sequence;
         true
+    }
+
+    /// Whether a run that was taken for a former one is the present one after all: a late datagram of a dead run had come first.
+    fn goes_on(&mut self, message: &Message) -> bool {
+        let heard = match self.revenant {
+            Some((run, sequence, heard)) if run == message.incarnation => {
+                if message.sequence <= sequence {
+                    return false;
+                }
+                heard + 1
+            }
+            Some(_) | None => 1,
+        };
+        self.revenant = Some((message.incarnation, message.sequence, heard));
+        heard >= GOES_ON
     }
 
     /// The run of its agent that was last heard.
@@ -180,5 +208,39 @@ impl Peer {
                 agent_well: disk.agent_well,
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Body;
+
+    fn heard(peer: &mut Peer, run: u64, sequence: u64) -> bool {
+        peer.admits(&Message { incarnation: Incarnation(run), sequence, body: Body::SteppingDown })
+    }
+
+    #[test]
+    fn a_late_datagram_of_a_dead_run_is_dropped() {
+        let mut peer = Peer::new(HostId::new("host-2"), Time(0));
+        assert!(heard(&mut peer, 1, 5));
+        assert!(heard(&mut peer, 2, 1));
+        for sequence in 6..30 {
+            assert!(!heard(&mut peer, 1, sequence));
+            assert!(heard(&mut peer, 2, sequence));
+        }
+        assert_eq!(peer.incarnation(), Some(Incarnation(2)));
+    }
+
+    #[test]
+    fn a_run_that_goes_on_is_the_present_one_although_a_dead_one_was_heard_after_it() {
+        let mut peer = Peer::new(HostId::new("host-2"), Time(0));
+        assert!(heard(&mut peer, 2, 1));
+        // This host had been restarted, and so had not known of that run.
+        assert!(heard(&mut peer, 1, 90));
+        let taken: Vec<bool> = [2, 2, 3, 3, 4, 5].into_iter().map(|at| heard(&mut peer, 2, at)).collect();
+        assert_eq!(taken, [false, false, false, false, true, true], "doubled ones do not count");
+        assert_eq!(peer.incarnation(), Some(Incarnation(2)));
+        assert!(!heard(&mut peer, 1, 91));
     }
 }

@@ -254,6 +254,8 @@ pub enum StopCause {
     Withdrawn,
     /// Nobody can say (it went away while agent and libvirt were both down).
     Unknown,
+    /// It was asked to shut down for maintenance of its host (R74). Its owner knows and tells so; a claim never says so.
+    Maintenance,
 }
 
 impl StopCause {
@@ -264,7 +266,8 @@ impl StopCause {
             | StopCause::UserShutdown
             | StopCause::UserDestroyed
             | StopCause::Saved
-            | StopCause::MovedAway => true,
+            | StopCause::MovedAway
+            | StopCause::Maintenance => true,
             StopCause::Migrated
             | StopCause::Crashed
             | StopCause::HostFailed
@@ -291,6 +294,7 @@ impl fmt::Display for StopCause {
             StopCause::NotVerified => "its guest agent did not answer after the restart",
             StopCause::Withdrawn => "the host gave the grant back",
             StopCause::Unknown => "it vanished while nobody watched",
+            StopCause::Maintenance => "it was shut down for maintenance of its host",
         })
     }
 }

@@ -4,9 +4,9 @@ use crate::claims::Look;
 use crate::datastore::Datastore;
 use crate::election::Standing;
 use crate::host_liveness::HostState;
-use crate::ids::{Epoch, HostId};
+use crate::ids::{Epoch, HostId, VmId};
 use crate::machine::Core;
-use crate::message::Heartbeat;
+use crate::message::{Halt, Heartbeat};
 use crate::peers::Peer;
 use crate::placing::Refusals;
 use crate::protected_list::Wait;
@@ -210,6 +210,7 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
     // A host whose VMs are frozen for want of a datastore can't write that there: of its own claims it knows more.
     let own_claims = datastore.claims.snapshot();
     let own = datastore.list.is_some();
+    let halts = halts(core, datastore, now);
     entries
         .into_iter()
         .map(|(entry, waits)| {
@@ -226,7 +227,11 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
                     core.peers.get(holder).map(|peer| peer.state).unwrap_or_default()
                 }
             });
-            let state = vm_state(&entry, claim, holder_state, own);
+            let halted = halts.get(&entry.vm).filter(|halted| entry.holder.as_ref() == Some(&halted.host));
+            let state = match (vm_state(&entry, claim, holder_state, own), halted) {
+                (VmState::Running, Some(Halted { why: Halt::Frozen, .. })) => VmState::Frozen,
+                (state, _) => state,
+            };
             // It does not run: a host is all that it wants.
             let placeless = waits
                 .as_ref()
@@ -234,7 +239,7 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
             let gone = holder_state == Some(HostState::Failed) && placeless;
             let state = if gone { VmState::Waiting } else { state };
             let waits = waits.map(|(text, _)| text);
-            let notes = notes(core, &entry, waits, state, claim, holder_state.unwrap_or_default());
+            let notes = notes(core, &entry, waits, state, claim, halted, holder_state.unwrap_or_default());
             VmView {
                 vm: entry.vm,
                 name: entry.name.clone(),
@@ -258,6 +263,27 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
         .collect()
 }
 
+/// A VM that does not execute although its host has it.
+struct Halted {
+    host: HostId,
+    why: Halt,
+    /// The host hears an owner: what it misses is the datastore.
+    leased: bool,
+}
+
+/// What hosts, as far as they are heard, say not to execute.
+fn halts(core: &Core, datastore: &Datastore, now: Time) -> BTreeMap<VmId, Halted> {
+    let leased = core.guard.lease(&datastore.name, now).is_some();
+    let of = |host: &HostId, why, leased| Halted { host: host.clone(), why, leased };
+    let own = datastore.claims.halted(core.vms.domains());
+    let mut halts: BTreeMap<_, _> = own.map(|(vm, why)| (vm, of(&core.config.me, why, leased))).collect();
+    for peer in core.peers.values().filter(|peer| peer.state == HostState::Connected) {
+        let told = peer.heartbeat.iter().flat_map(|heartbeat| &heartbeat.halted);
+        halts.extend(told.map(|(vm, why)| (*vm, of(&peer.host, *why, true))));
+    }
+    halts
+}
+
 /// The claim under the entry's grant.
 fn claim_of<'a>(claims: &'a [Claim], entry: &Entry) -> Option<&'a Claim> {
     let index = claims.binary_search_by_key(&entry.vm, |claim| claim.vm).ok()?;
@@ -275,13 +301,25 @@ fn notes(
     waits: Option<String>,
     state: VmState,
     claim: Option<&ClaimState>,
+    halted: Option<&Halted>,
     holder: HostState,
 ) -> Vec<String> {
     let mut notes = Vec::new();
-    match claim {
-        Some(ClaimState::Frozen) if state == VmState::Frozen => {
+    match (state, halted) {
+        (VmState::Running, Some(Halted { why: Halt::IoError, .. })) => {
+            notes.push(String::from(
+                "paused by QEMU, for its disk failed: it goes on when its datastore is back",
+            ));
+        }
+        (VmState::Frozen, Some(Halted { leased: true, .. })) => {
+            notes.push(String::from("frozen: its host can't read its datastore yet"));
+        }
+        (VmState::Frozen, _) => {
             notes.push(String::from("frozen: neither its datastore nor its owner can be reached"));
         }
+        (VmState::Running | VmState::Starting | VmState::Unknown | VmState::Waiting | VmState::Off, _) => {}
+    }
+    match claim {
         Some(ClaimState::Stopping) if state == VmState::Running => {
             notes.push(alloc::format!("its host is isolated, isolation response: {}", response(core, entry)));
         }

@@ -169,6 +169,7 @@ fn names_host(event: &Event, wanted: &HostId) -> bool {
     match event {
         Event::FollowsPrimary { primary: host }
         | Event::HostStateChanged { host, .. }
+        | Event::HostConfirmedDown { host }
         | Event::VmProtected { host, .. }
         | Event::VmStopped { host, .. }
         | Event::TakeoverCancelled { host, .. }

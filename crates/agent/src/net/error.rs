@@ -78,7 +78,7 @@ pub enum NetError {
     )]
     NoRuntime,
     /// No such peer.
-    #[error("host {peer} is not a peer of this agent: check the host id with `mainstay hosts`")]
+    #[error("host {peer} is not a peer of this agent: check the host id with `mainstay host list`")]
     UnknownPeer {
         /// The host id.
         peer: String,

@@ -30,6 +30,22 @@ impl Claims {
         claimed.chain(present).collect::<BTreeSet<VmId>>().into_iter().collect()
     }
 
+    /// VMs that are claimed as running here and do not execute.
+    pub(crate) fn halted<'a>(
+        &'a self,
+        domains: Option<&'a Domains>,
+    ) -> impl Iterator<Item = (VmId, Halt)> + 'a {
+        self.slots.values().filter(|slot| !slot.claim.state.is_released()).filter_map(move |slot| {
+            let vm = slot.claim.vm;
+            let failed =
+                || domains.and_then(|domains| domains.get(vm).0).is_some_and(|domain| domain.io_error);
+            match slot.frozen {
+                true => Some((vm, Halt::Frozen)),
+                false => failed().then_some((vm, Halt::IoError)),
+            }
+        })
+    }
+
     /// Whether there is nothing of this datastore's on this host.
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty() && self.present.is_empty()

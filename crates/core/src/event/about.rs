@@ -9,8 +9,8 @@ impl Event {
             Event::HostStateChanged { to, .. } => match to {
                 HostState::Connected => Severity::Info,
                 HostState::Unknown => Severity::Info,
-                HostState::Partitioned | HostState::Isolated => Severity::Warning,
-                HostState::AgentUnreachable | HostState::Failed => Severity::Alarm,
+                HostState::Partitioned => Severity::Warning,
+                HostState::Isolated | HostState::AgentUnreachable | HostState::Failed => Severity::Alarm,
             },
             Event::AgentStarted { .. }
             | Event::ElectionStarted { .. }
@@ -73,6 +73,7 @@ impl Event {
             | Event::MessageUnreadable { .. }
             | Event::OrderGivenUp { .. }
             | Event::VmOrderFailed { .. }
+            | Event::HostConfirmedDown { .. }
             | Event::HypervisorLost => Severity::Warning,
             Event::DatastoreLost { .. }
             | Event::RegisterUnreadable { .. }
@@ -141,6 +142,7 @@ impl Event {
             | Event::GuardLost
             | Event::MessageUnreadable { .. }
             | Event::HostIsolated
+            | Event::HostConfirmedDown { .. }
             | Event::HostNotIsolated
             | Event::StormSuspected { .. }
             | Event::StormOver

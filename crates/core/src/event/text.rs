@@ -153,6 +153,9 @@ impl fmt::Display for Event {
                 "{host} has a failure time-out of {theirs}, this host one of {ours}: give all hosts the same [timing]; until then the longer one counts"
             ),
             Event::TimingAgrees { host } => write!(f, "{host} has the same times as this host again"),
+            Event::HostConfirmedDown { host } => {
+                write!(f, "a person has confirmed that {host} is down: its VMs are restarted elsewhere")
+            }
             Event::HostIsolated => {
                 f.write_str("this host is isolated: it reaches no other host and no isolation address")
             }

@@ -26,7 +26,7 @@ impl Core {
                 self.election.on_announce(from, (they_own, theirs), (owned, rank), out)
             }
             Body::Heartbeat(heartbeat) => {
-                self.on_heartbeat(from, run, heartbeat, out);
+                self.on_heartbeat(from, run, *heartbeat, out);
                 Turn::None
             }
             Body::HeartbeatAck(ack) => {
@@ -213,9 +213,14 @@ impl Core {
         if out.now >= self.heartbeat_due {
             self.heartbeat_due = out.now + self.config.timing.heartbeat;
         }
+        let heartbeat = self.heartbeat(out.now);
+        out.send(&primary, Body::Heartbeat(heartbeat.into()));
+    }
+
+    fn heartbeat(&self, now: Time) -> Heartbeat {
         let connected = self.datastores.values().filter(|datastore| datastore.connected);
-        let heartbeat = Heartbeat {
-            sent: out.now,
+        Heartbeat {
+            sent: now,
             datastores: connected.map(|datastore| datastore.name.clone()).collect(),
             power_on: self
                 .datastores
@@ -235,9 +240,14 @@ impl Core {
             held: self
                 .datastores
                 .keys()
-                .filter_map(|name| Some((name.clone(), self.guard.held(name, out.now)?)))
+                .filter_map(|name| Some((name.clone(), self.guard.held(name, now)?)))
                 .collect(),
-        };
-        out.send(&primary, Body::Heartbeat(heartbeat));
+            halted: self
+                .datastores
+                .values()
+                .flat_map(|datastore| datastore.claims.halted(self.vms.domains()))
+                .take(HALTED_MAX)
+                .collect(),
+        }
     }
 }

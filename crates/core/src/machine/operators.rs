@@ -68,7 +68,7 @@ impl Core {
             Command::LeaveMaintenance { host, bring_back } => self.leave_maintenance(host, *bring_back, out),
             Command::Suspend { length } => self.suspend(*length, out),
             Command::Resume => self.resume(out),
-            Command::ConfirmDown { host } => self.confirm_down(host),
+            Command::ConfirmDown { host } => self.confirm_down(host, out),
             Command::AdmitStart { host, vm, name, spec, datastore } => {
                 let warning = self.admit_start(host, *vm, name, spec, datastore, out.now)?;
                 Ok(Asked::Now(warning.unwrap_or_default()))

@@ -431,7 +431,7 @@ impl Core {
     }
 
     /// R73: a person says that a host is down.
-    pub(super) fn confirm_down(&mut self, host: &HostId) -> Result<Asked, String> {
+    pub(super) fn confirm_down(&mut self, host: &HostId, out: &mut Out<'_>) -> Result<Asked, String> {
         self.check_host(host)?;
         let state = self.peers.get(host).map(|peer| peer.state);
         if state != Some(HostState::Failed) {
@@ -445,6 +445,7 @@ impl Core {
             datastore.forget_hold(host);
             datastore.review_wanted = true;
         }
+        out.event(Event::HostConfirmedDown { host: host.clone() });
         Ok(Asked::Now(alloc::format!("{host} counts as down: its VMs are restarted elsewhere")))
     }
 }

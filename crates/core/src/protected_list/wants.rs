@@ -68,7 +68,8 @@ impl OwnerList {
                     | StopCause::HostFailed
                     | StopCause::Isolation
                     | StopCause::Withdrawn
-                    | StopCause::Unknown => false,
+                    | StopCause::Unknown
+                    | StopCause::Maintenance => false,
                 };
                 counts.then(|| alloc::format!("{cause}").into())
             }

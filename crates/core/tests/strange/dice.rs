@@ -115,7 +115,7 @@ impl Dice {
         match self.below(9) {
             0 => Body::Elect { rank: self.rank() },
             1 => Body::Announce { rank: self.rank(), owned: self.number() as u32 },
-            2 | 3 => Body::Heartbeat(Heartbeat {
+            2 | 3 => Body::Heartbeat(Box::new(Heartbeat {
                 sent: self.time(),
                 datastores: self.list(Dice::datastore),
                 power_on: self.list(|dice| (dice.datastore(), dice.number())),
@@ -128,8 +128,9 @@ impl Dice {
                 }),
                 failure_timeout: self.some(|dice| Span(dice.number())),
                 unwritten: self.list(Dice::datastore),
+                halted: self.list(|dice| (dice.vm(), dice.pick(&[Halt::Frozen, Halt::IoError]))),
                 held: self.list(|dice| (dice.datastore(), Span(dice.number()))),
-            }),
+            })),
             4 | 5 => Body::HeartbeatAck(HeartbeatAck {
                 echo: self.time(),
                 // The run of the core that is asked, as a rule: others are not believed.

@@ -271,7 +271,7 @@ fn a_huge_heartbeat_is_forgotten_with_the_next() {
     let beat = |datastores: Vec<DatastoreName>, sequence: u64| {
         let capacity = message::Capacity::default();
         let power_on = datastores.iter().map(|name| (name.clone(), u64::MAX)).collect();
-        let body = Body::Heartbeat(Heartbeat {
+        let body = Body::Heartbeat(Box::new(Heartbeat {
             sent: Time(1),
             datastores,
             power_on,
@@ -281,7 +281,8 @@ fn a_huge_heartbeat_is_forgotten_with_the_next() {
             failure_timeout: None,
             unwritten: Vec::new(),
             held: Vec::new(),
-        });
+            halted: Vec::new(),
+        }));
         from_peer(message(8, sequence, body))
     };
     shell.give(beat(Vec::new(), 1), &mut dice);

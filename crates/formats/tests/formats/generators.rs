@@ -50,6 +50,7 @@ fn stamp() -> impl Strategy<Value = ListStamp> {
 fn cause() -> impl Strategy<Value = StopCause> {
     prop::sample::select(vec![
         StopCause::GuestShutdown,
+        StopCause::Maintenance,
         StopCause::UserShutdown,
         StopCause::UserDestroyed,
         StopCause::Saved,
@@ -245,7 +246,8 @@ pub fn message() -> impl Strategy<Value = Message> {
             let unwritten = datastores.clone();
             let held = power_on.iter().map(|(name, number)| (DatastoreName::clone(name), Span(*number)));
             let held = held.collect();
-            Body::Heartbeat(Heartbeat {
+            let halted = vec![(VmId([6; 16]), Halt::Frozen)];
+            Body::Heartbeat(Box::new(Heartbeat {
                 sent,
                 datastores,
                 power_on,
@@ -255,7 +257,8 @@ pub fn message() -> impl Strategy<Value = Message> {
                 failure_timeout,
                 unwritten,
                 held,
-            })
+                halted,
+            }))
         },
     );
     let owned =

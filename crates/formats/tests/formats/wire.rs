@@ -18,7 +18,7 @@ fn typical_heartbeat() -> Message {
     Message {
         incarnation: Incarnation(u64::MAX / 3),
         sequence: 86_400,
-        body: Body::Heartbeat(Heartbeat {
+        body: Body::Heartbeat(Box::new(Heartbeat {
             sent: Time(86_400_000_000),
             datastores: names.to_vec(),
             power_on: names.iter().map(|name| (name.clone(), 1_234)).collect(),
@@ -29,8 +29,9 @@ fn typical_heartbeat() -> Message {
                 .to_vec(),
             failure_timeout: Some(Span::from_millis(4_500)),
             unwritten: Vec::new(),
-            held: vec![("ds1".into(), Span::from_secs(3_600))],
-        }),
+            halted: Vec::new(),
+            held: Vec::new(),
+        })),
     }
 }
 

@@ -115,7 +115,7 @@ pub fn messages() -> Vec<Message> {
         hold: None,
     };
     let bodies = [
-        Body::Heartbeat(Heartbeat {
+        Body::Heartbeat(Box::new(Heartbeat {
             sent: Time(86_400_000_000),
             datastores: vec![datastore.clone()],
             power_on: vec![(datastore.clone(), 1_234)],
@@ -124,8 +124,9 @@ pub fn messages() -> Vec<Message> {
             promises: vec![promise],
             failure_timeout: Some(Span::from_millis(4_500)),
             unwritten: Vec::new(),
+            halted: vec![(VmId([7; 16]), Halt::IoError)],
             held: vec![("ds1".into(), Span::from_secs(3_600))],
-        }),
+        })),
         Body::HeartbeatAck(HeartbeatAck {
             echo: Time(1_000_000),
             run: Incarnation(4),

@@ -15,7 +15,7 @@ pub enum Alarm {
     /// Of that file.
     RegisterUnreadable(&'static str),
     NotProtectable(&'static str),
-    /// By that host's own view.
+    /// By that host's own view, or another's.
     Isolated(usize),
     Frozen(&'static str),
     /// On that host.
@@ -41,6 +41,7 @@ impl Alarm {
             | (Alarm::Suspended, Event::ProtectionSuspended { .. })
             | (Alarm::Admission, Event::AdmissionNotMet { .. }) => true,
             (Alarm::Failed(h), Event::HostStateChanged { host, to: HostState::Failed, .. })
+            | (Alarm::Isolated(h), Event::HostStateChanged { host, to: HostState::Isolated, .. })
             | (
                 Alarm::AgentUnreachable(h),
                 Event::HostStateChanged { host, to: HostState::AgentUnreachable, .. },

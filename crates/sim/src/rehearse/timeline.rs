@@ -18,6 +18,7 @@ pub(super) fn matters(event: &Event) -> bool {
     let ends_or_decides = matches!(
         event,
         Event::HostStateChanged { .. }
+            | Event::HostConfirmedDown { .. }
             | Event::HostNotIsolated
             | Event::BecamePrimary { .. }
             | Event::OwnershipAcquired { .. }
@@ -113,7 +114,9 @@ fn of_fault(setup: &Setup, fault: &RehearsedFault) -> Line {
     };
     let what = match fault {
         RehearsedFault::Fail(host) => format!("{host} loses its power; {}", running()),
-        RehearsedFault::Isolate(host) => format!("{host} is cut off from all networks; {}", running()),
+        RehearsedFault::Isolate(host) => {
+            format!("{host} is cut off from all management networks; {}", running())
+        }
         RehearsedFault::CutStorage(host, Some(name)) => {
             format!("{host} loses its path to datastore {name}; {}", running())
         }

@@ -169,6 +169,7 @@ impl World {
             | Event::VmWaitsForStorage { .. }
             | Event::VmStarted { .. }
             | Event::GuardFound { .. }
+            | Event::HostConfirmedDown { .. }
             | Event::HostNotIsolated
             | Event::ResponsibilityDropped { .. }
             | Event::MessageUnreadable { .. }
