@@ -7,6 +7,7 @@ mod operators;
 mod rehearsing;
 mod relevant;
 mod reviewing;
+mod rules;
 mod setting;
 
 use crate::claims::{HostSide, IsolationNow};

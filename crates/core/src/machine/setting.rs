@@ -6,7 +6,7 @@ use super::*;
 use crate::ids::VmId;
 use crate::placing::{Scene, admission_control, shortened};
 use crate::register::VmSpec;
-use crate::settings::{Evacuation, Group, Policy, Rule, RuleKind, Strength, counted, in_words};
+use crate::settings::{Evacuation, Group, Policy, counted, in_words};
 use crate::time::Span;
 use mainstay_placement as placement;
 use placement::{Change, PROOF_WORK, Proposal};
@@ -32,11 +32,11 @@ impl Core {
         })
     }
 
-    fn find_vms(&self, wanted: &[String], now: Time) -> Result<BTreeSet<VmId>, String> {
+    pub(super) fn find_vms(&self, wanted: &[String], now: Time) -> Result<BTreeSet<VmId>, String> {
         wanted.iter().map(|name| self.find_vm(name, now)).collect()
     }
 
-    fn check_host(&self, host: &HostId) -> Result<(), String> {
+    pub(super) fn check_host(&self, host: &HostId) -> Result<(), String> {
         if *host == self.config.me || self.peers.contains_key(host) {
             return Ok(());
         }
@@ -109,36 +109,6 @@ impl Core {
         }
         self.check_order(&after, out.now)?;
         self.change_settings(answer(wanted), out, |settings| *settings = after)
-    }
-
-    pub(super) fn set_rule(
-        &mut self,
-        name: &Arc<str>,
-        strength: Strength,
-        kind: RuleKind,
-        vms: &[String],
-        hosts: &[HostId],
-        out: &mut Out<'_>,
-    ) -> Result<Asked, String> {
-        let vms = self.find_vms(vms, out.now)?;
-        for host in hosts {
-            self.check_host(host)?;
-        }
-        match kind {
-            RuleKind::OnHosts | RuleKind::NotOnHosts if hosts.is_empty() => {
-                return Err(String::from("a rule of this kind needs at least one host"));
-            }
-            RuleKind::Apart | RuleKind::Together if vms.len() < 2 => {
-                return Err(String::from("a rule of this kind needs at least two VMs"));
-            }
-            RuleKind::OnHosts | RuleKind::NotOnHosts if vms.is_empty() => {
-                return Err(String::from("a rule needs at least one VM"));
-            }
-            RuleKind::OnHosts | RuleKind::NotOnHosts | RuleKind::Apart | RuleKind::Together => {}
-        }
-        let rule = Rule { strength, kind, vms, hosts: hosts.iter().cloned().collect() };
-        let answer = alloc::format!("rule {name} is set; it counts for every placement from now on");
-        self.change_settings(answer, out, |settings| drop(settings.rules.insert(name.clone(), rule)))
     }
 
     pub(super) fn set_group(
