@@ -15,7 +15,8 @@ pub enum Exit {
     Usage,
     /// No agent could be reached.
     NoAgent,
-    /// `status --check`: the cluster answered, and something in it is not as it should be.
+    /// The cluster answered, and something in it is not as it should be (`status --check`), or not every host and datastore
+    /// goes by what was ordered (`suspend`).
     Degraded,
 }
 
@@ -45,7 +46,8 @@ Exit codes:
   1  the request was refused, or it failed
   2  the command line is wrong
   3  no agent can be reached
-  4  only `mainstay status --check`: the cluster answered, but an alarm stands, a host is not connected, or there is no primary or no guard
+  4  `mainstay status --check`: the cluster answered, but an alarm stands, a host is not connected, or there is no primary or no guard;
+     `mainstay suspend`: protection is suspended, but not every host and datastore goes by it: pull no cable there
 
 Data goes to stdout, messages go to stderr.";
 

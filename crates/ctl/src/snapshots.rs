@@ -11,6 +11,7 @@ mod operate;
 mod rehearse;
 mod replay;
 mod settings;
+mod suspend;
 
 use crate::args::{Cli, ClusterCommand, Command};
 use crate::ask::Agent;

@@ -144,7 +144,9 @@ fn help_names_the_exit_codes() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = run(folder.path(), "help");
     assert_eq!(output.status.code(), Some(0));
-    for code in ["0  done", "1  the request", "2  the command line", "3  no agent", "4  only"] {
+    for code in
+        ["0  done", "1  the request", "2  the command line", "3  no agent", "4  `mainstay status --check`"]
+    {
         assert!(text(&output.stdout).contains(code), "{}", text(&output.stdout));
     }
 }
