@@ -121,6 +121,8 @@ pub(crate) struct Datastore {
     pub(crate) look: Option<Look>,
     /// R72: until when a suspension stands by that version of the list, counted from the look that found it.
     pub(crate) look_hold: Option<(ListStamp, Time)>,
+    /// When an owner last acknowledged a heartbeat.
+    pub(crate) acknowledged: Time,
     lists_hint: Option<ListStamp>,
     pub(crate) ownership: Ownership,
     own_write: Option<(OpId, Time)>,
@@ -218,6 +220,7 @@ impl Datastore {
             look_due: now,
             look: None,
             look_hold: None,
+            acknowledged: Time(0),
             lists_hint: None,
             ownership: Ownership::new(config.me.clone(), boot, incarnation, None),
             own_write: None,

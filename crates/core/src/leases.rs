@@ -14,10 +14,10 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// How many VMs may be reported that are not (yet) to be watched.
 /// A hold is told anew when it lasts so much longer.
 const HOLD_STEP: Span = Span::from_secs(1);
 
+/// How many VMs may be reported that are not (yet) to be watched.
 const UNWATCHED_MAX: usize = 64;
 
 /// A lease, as the guard reported it.
@@ -175,9 +175,9 @@ impl GuardSide {
         }
     }
 
-    /// Whether the guard was told to hold.
-    pub(crate) fn holds(&self, datastore: &DatastoreName, now: Time) -> bool {
-        self.holds.get(datastore).is_some_and(|(until, _)| *until > now)
+    /// Until when the guard was told to hold.
+    pub(crate) fn ordered_hold(&self, datastore: &DatastoreName) -> Option<Time> {
+        self.holds.get(datastore).map(|(until, _)| *until)
     }
 
     /// For how long yet a hold counts there.

@@ -266,8 +266,10 @@ impl Core {
                     self.guard.end_hold(name, out);
                 }
                 // Who hears no owner goes by what is on disk.
+                let told = self.guard.ordered_hold(name).filter(|until| *until > out.now);
+                let unheard = out.now.since(datastore.acknowledged) >= self.config.timing.lease;
                 if let Some((_, until)) = datastore.look_hold.filter(|(_, until)| *until > out.now)
-                    && !self.guard.holds(name, out.now)
+                    && told.is_none_or(|told| unheard && until > told)
                 {
                     self.guard.hold(name, until, out);
                 }

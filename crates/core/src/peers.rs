@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     pub(crate) last_network: Option<Time>,
     /// Its last network heartbeat.
     pub(crate) heartbeat: Option<Heartbeat>,
+    /// When that arrived.
+    pub(crate) heartbeat_at: Time,
     ping_in_flight: bool,
     ping_due: Time,
     pub(crate) ping_answered: Option<Time>,
@@ -69,6 +71,7 @@ impl Peer {
             sequence: 0,
             last_network: None,
             heartbeat: None,
+            heartbeat_at: now,
             ping_in_flight: false,
             ping_due: now,
             ping_answered: None,
@@ -124,8 +127,9 @@ impl Peer {
         self.incarnation
     }
 
-    pub(crate) fn on_heartbeat(&mut self, heartbeat: Heartbeat) {
+    pub(crate) fn on_heartbeat(&mut self, heartbeat: Heartbeat, now: Time) {
         self.heartbeat = Some(heartbeat);
+        self.heartbeat_at = now;
     }
 
     /// Any message is a sign of life.

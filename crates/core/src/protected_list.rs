@@ -125,7 +125,9 @@ pub(crate) struct OwnerList {
     /// No hold that was given for a suspension of this list lasts longer (R72).
     holds_end: Option<Time>,
     /// What of it is on disk: whether it stands.
-    suspension_on_disk: Option<bool>,
+    suspension_on_disk: Option<(bool, Time)>,
+    /// The same, of the list that is being written.
+    writing_suspension: Option<(bool, Time)>,
     /// Numbers orders.
     orders: u64,
     #[cfg(feature = "broken-rules")]
@@ -173,6 +175,7 @@ impl OwnerList {
             suspension: suspension.map(|suspension| Suspended::found(suspension, now)),
             holds_end: holds,
             suspension_on_disk: None,
+            writing_suspension: None,
             orders: 0,
             #[cfg(feature = "broken-rules")]
             broken: None,

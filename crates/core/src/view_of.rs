@@ -6,7 +6,7 @@ use crate::election::Standing;
 use crate::host_liveness::HostState;
 use crate::ids::{Epoch, HostId, VmId};
 use crate::machine::Core;
-use crate::message::{Halt, Heartbeat};
+use crate::message::Halt;
 use crate::peers::Peer;
 use crate::placing::Refusals;
 use crate::protected_list::Wait;
@@ -14,7 +14,7 @@ use crate::register::{Claim, ClaimState, Desired, Entry, IsolationResponse, Orde
 use crate::settings::Evacuation;
 use crate::time::{Span, Time};
 use crate::view::{DatastoreView, HostView, Role, SuspensionView, View, VmState, VmView};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -89,26 +89,35 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
 /// Hosts that do not go by the suspension of protection on that datastore, as far as its owner knows, or not for as long.
 fn would_freeze(core: &Core, datastore: &Datastore, left: Span, now: Time) -> Vec<HostId> {
     let name = &datastore.name;
-    let held = |heartbeat: &Heartbeat| {
-        let mut holds = heartbeat.held.iter();
-        holds.any(|(held, length)| held == name && *length + HOLD_DEVIATION >= left)
-    };
+    let wanted = now + left;
+    let holders: BTreeSet<&HostId> = datastore
+        .list
+        .iter()
+        .flat_map(|list| list.entries().filter_map(|(entry, _)| entry.holder.as_ref()))
+        .collect();
     let unaware = |peer: &&Peer| {
         let heartbeat = peer.heartbeat.as_ref();
-        match peer.state {
+        // What it said before it went silent counts: until its time a hold ends only by what the host hears.
+        let held = heartbeat.is_some_and(|heartbeat| {
+            let mut holds = heartbeat.held.iter();
+            holds.any(|(of, left)| of == name && peer.heartbeat_at + *left + HOLD_DEVIATION >= wanted)
+        });
+        let concerned = match peer.state {
             HostState::Failed => false,
-            // Where it does not reach the datastore, nothing of it runs.
-            HostState::Connected => heartbeat.is_none_or(|it| it.datastores.contains(name) && !held(it)),
-            // What it said before it went silent counts: until its time a hold ends only by what the host hears.
+            // Where it neither reaches the datastore nor has a VM of it, nothing can be frozen.
+            HostState::Connected => {
+                holders.contains(&peer.host) || heartbeat.is_none_or(|it| it.datastores.contains(name))
+            }
             HostState::Unknown
             | HostState::AgentUnreachable
             | HostState::Isolated
-            | HostState::Partitioned => !heartbeat.is_some_and(held),
-        }
+            | HostState::Partitioned => true,
+        };
+        concerned && !held
     };
     let mut hosts: Vec<HostId> = core.peers.values().filter(unaware).map(|peer| peer.host.clone()).collect();
-    let own = core.guard.held(name, now).is_some_and(|length| length + HOLD_DEVIATION >= left);
-    if datastore.connected && !own {
+    let own = core.guard.held(name, now).is_some_and(|length| now + length + HOLD_DEVIATION >= wanted);
+    if (datastore.connected || holders.contains(&core.config.me)) && !own {
         hosts.push(core.config.me.clone());
     }
     hosts.sort();
@@ -227,7 +236,7 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
                     core.peers.get(holder).map(|peer| peer.state).unwrap_or_default()
                 }
             });
-            let halted = halts.get(&entry.vm).filter(|halted| entry.holder.as_ref() == Some(&halted.host));
+            let halted = entry.holder.clone().and_then(|holder| halts.get(&(entry.vm, holder)));
             let state = match (vm_state(&entry, claim, holder_state, own), halted) {
                 (VmState::Running, Some(Halted { why: Halt::Frozen, .. })) => VmState::Frozen,
                 (state, _) => state,
@@ -263,23 +272,23 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
         .collect()
 }
 
-/// A VM that does not execute although its host has it.
+/// Why a VM does not execute although its host has it.
 struct Halted {
-    host: HostId,
     why: Halt,
     /// The host hears an owner: what it misses is the datastore.
     leased: bool,
 }
 
 /// What hosts, as far as they are heard, say not to execute.
-fn halts(core: &Core, datastore: &Datastore, now: Time) -> BTreeMap<VmId, Halted> {
+fn halts(core: &Core, datastore: &Datastore, now: Time) -> BTreeMap<(VmId, HostId), Halted> {
     let leased = core.guard.lease(&datastore.name, now).is_some();
-    let of = |host: &HostId, why, leased| Halted { host: host.clone(), why, leased };
     let own = datastore.claims.halted(core.vms.domains());
-    let mut halts: BTreeMap<_, _> = own.map(|(vm, why)| (vm, of(&core.config.me, why, leased))).collect();
+    let own = own.map(|(vm, why)| ((vm, core.config.me.clone()), Halted { why, leased }));
+    let mut halts: BTreeMap<_, _> = own.collect();
+    let leased = datastore.present_owner().is_some();
     for peer in core.peers.values().filter(|peer| peer.state == HostState::Connected) {
         let told = peer.heartbeat.iter().flat_map(|heartbeat| &heartbeat.halted);
-        halts.extend(told.map(|(vm, why)| (*vm, of(&peer.host, *why, true))));
+        halts.extend(told.map(|(vm, why)| ((*vm, peer.host.clone()), Halted { why: *why, leased })));
     }
     halts
 }

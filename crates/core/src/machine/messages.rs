@@ -70,6 +70,7 @@ impl Core {
             if !ours {
                 continue;
             }
+            datastore.acknowledged = out.now;
             self.guard.pass(&owned.datastore, ack.echo + owned.lease.min(self.config.timing.lease), out);
             // R72: counted from the start of the request; an old answer says nothing, and what counts is on disk.
             match owned.hold {
@@ -127,7 +128,7 @@ impl Core {
             let free = |heartbeat: &Heartbeat| heartbeat.capacity.memory_free_mib / REHEARSAL_STEP;
             let before = peer.heartbeat.as_ref().map(free);
             self.rehearsal_stale |= before != Some(free(&heartbeat));
-            peer.on_heartbeat(heartbeat);
+            peer.on_heartbeat(heartbeat, out.now);
         }
         let lease = self.config.timing.lease;
         let owned = self.datastores.values().filter_map(|datastore| {

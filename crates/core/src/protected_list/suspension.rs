@@ -27,6 +27,11 @@ impl Suspended {
         Suspension { left: self.until.since(now), stands: self.stands }
     }
 
+    /// What it says, once it is written: whether it stands, and until when.
+    pub(super) fn on_disk(&self) -> (bool, Time) {
+        (self.stands, self.until)
+    }
+
     pub(super) fn deadline(&self, now: Time) -> Time {
         if self.refresh_at > now { self.until.min(self.refresh_at) } else { self.until }
     }
@@ -71,12 +76,14 @@ impl OwnerList {
     /// How long hosts are not to freeze VMs: only when it is on disk, for the next owner to know (R72).
     pub(crate) fn hold(&self, now: Time) -> Option<Span> {
         let suspended = self.suspension.as_ref().filter(|suspended| suspended.stands)?;
-        (self.suspension_on_disk == Some(true)).then(|| suspended.until.since(now))
+        // No longer than the next owner would read: a longer one counts when it is on disk.
+        let (_, until) = self.suspension_on_disk.filter(|(stands, _)| *stands)?;
+        Some(suspended.until.min(until).since(now)).filter(|left| *left > Span::ZERO)
     }
 
     /// What is asked of suspension is on disk.
     pub(crate) fn is_suspension_written(&self) -> bool {
-        self.suspension.as_ref().map(|suspended| suspended.stands) == self.suspension_on_disk
+        self.suspension.as_ref().map(Suspended::on_disk) == self.suspension_on_disk
     }
 
     pub(super) fn tick_suspension(&mut self, side: &OwnerSide<'_>, out: &mut Out<'_>) {
@@ -85,12 +92,14 @@ impl OwnerList {
             return self.resume("its time is over", out);
         }
         let stands = suspended.stands || !self.is_failing_over(side);
+        // Before it is on disk nobody goes by it.
+        let counts = self.is_suspension_written();
         let Some(suspended) = &mut self.suspension else { return };
         if stands && !suspended.stands {
             suspended.stands = true;
             self.dirty = true;
         }
-        if suspended.stands && !suspended.told {
+        if suspended.stands && counts && !suspended.told {
             suspended.told = true;
             let (datastore, left) = (self.datastore.clone(), suspended.until.since(out.now));
             out.event(Event::ProtectionSuspended { datastore, left });

@@ -103,7 +103,8 @@ impl OwnerList {
 
     pub(super) fn set_off(&mut self, vm: VmId, cause: StopCause, name: VmName, out: &mut Out<'_>) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let ordered = slot.working.order.as_ref().is_some_and(|order| order.what == OrderKind::ShutDown);
+        let order = slot.durable.as_ref().and_then(|entry| entry.order.as_ref());
+        let ordered = order.is_some_and(|order| order.what == OrderKind::ShutDown);
         // Libvirt can't tell one from the other.
         let obeyed = ordered && matches!(cause, StopCause::GuestShutdown | StopCause::UserShutdown);
         let cause = if obeyed { StopCause::Maintenance } else { cause };

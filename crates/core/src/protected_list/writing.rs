@@ -20,6 +20,7 @@ impl OwnerList {
             suspension: self.suspension.as_mut().map(|suspended| suspended.write(now)),
             holds: self.holds_end.map(|end| end.since(now)).filter(|left| *left > Span::ZERO),
         };
+        self.writing_suspension = self.suspension.as_ref().map(Suspended::on_disk);
         self.writing = Some(list.clone());
         Some(list)
     }
@@ -37,7 +38,7 @@ impl OwnerList {
         let stamp = list.stamp();
         self.on_disk = Some(stamp);
         self.settings_on_disk = Some(list.settings.revision);
-        self.suspension_on_disk = list.suspension.map(|suspension| suspension.stands);
+        self.suspension_on_disk = self.writing_suspension;
         for entry in list.entries {
             let Some(slot) = self.slots.get_mut(&entry.vm) else { continue };
             if slot.durable.as_ref() == Some(&entry) {

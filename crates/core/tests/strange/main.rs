@@ -62,6 +62,25 @@ fn is_ignored(core: &Core, now: Time, input: Input) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether the late message of a former run does no more than a tick would, and is forgotten with the next one of the present run.
+fn is_forgotten(core: &Core, now: Time, late: Message, next: Message) -> Result<(), String> {
+    let (mut told, mut ticked) = (core.clone(), core.clone());
+    let (mut effects, mut tick_effects) = (Vec::new(), Vec::new());
+    for (core, input, effects) in
+        [(&mut told, from_peer(late), &mut effects), (&mut ticked, Input::Tick, &mut tick_effects)]
+    {
+        core.step(now, input, effects);
+        core.step(now, from_peer(next.clone()), effects);
+    }
+    if effects != tick_effects {
+        return Err(format!("effects {effects:?}, of a tick {tick_effects:?}"));
+    }
+    if told != ticked {
+        return Err("the core is another one than after a tick".to_owned());
+    }
+    Ok(())
+}
+
 /// What no message may lead to while the disks say nothing of the kind.
 fn assert_harmless(effects: &[Effect], now: Time) {
     for effect in effects {
@@ -179,7 +198,8 @@ fn messages_of_former_runs_and_of_strangers_change_nothing() {
             shell.run_until(shell.now + Span(50_000), &mut dice);
             for former in 1..run {
                 let late = message(9_000 + former, dice.number(), dice.body());
-                let result = is_ignored(&shell.core, shell.now, from_peer(late.clone()));
+                let next = message(9_000 + run, 2, dice.body());
+                let result = is_forgotten(&shell.core, shell.now, late.clone(), next);
                 assert_eq!(result, Ok(()), "seed {seed}, run {run}: {late:?}");
             }
             for stranger in ["host-1", "host-99", ""] {

@@ -423,8 +423,12 @@ fn suspensions(world: &World) -> impl Iterator<Item = SuspensionView> + '_ {
     views(world).flat_map(|view| view.suspensions)
 }
 
+/// On each datastore, by the word of an owner.
 fn is_suspended_everywhere(world: &World) -> bool {
-    suspensions(world).any(|it| it.suspension.stands && it.waits_for.is_some_and(|hosts| hosts.is_empty()))
+    world.setup().datastores.iter().all(|store| {
+        let here = |it: &SuspensionView| it.datastore == store.name && it.suspension.stands;
+        suspensions(world).any(|it| here(&it) && it.waits_for.is_some_and(|hosts| hosts.is_empty()))
+    })
 }
 
 fn is_noted(world: &World, vm: &str, words: &str) -> bool {
