@@ -1,4 +1,4 @@
-//! The life of a connection: let in, served, ended; and the requests on its streams.
+//! The life of a connection: let in, served, ended; and the requests on its bi-directional streams.
 //!
 //! A body on a stream is preceded by its length. Why: a sender that gives up half-way ends its stream in good order, and
 //! half a request must not be taken for a whole one. A stream without a single byte only asks whether somebody is there, and is
@@ -22,10 +22,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::counters::{Complaint, Refusal, Tally};
 use super::link::Link;
-use super::paths;
 use super::transport::Timing;
 use super::verify::PeerNames;
 use super::{BODY_BYTES_MAX, NetError, NetEvent};
+use super::{large, paths};
 
 /// Handshakes of others that may be under way at once.
 pub(super) const HALF_OPEN_MAX: usize = 32;
@@ -61,7 +61,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Passes an event on, or drops it: a slow reader must not stop the network.
-    fn emit(&self, event: NetEvent, address: SocketAddr) -> Result<(), ()> {
+    pub(super) fn emit(&self, event: NetEvent, address: SocketAddr) -> Result<(), ()> {
         self.events.try_send(event).map_err(|error| {
             self.tally.count(|c| c.events_dropped += 1);
             if matches!(error, TrySendError::Full(_)) {
@@ -150,6 +150,13 @@ pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>, connection: Conn
                 }
                 Err(end) => break end,
             },
+            stream = connection.accept_uni() => match stream {
+                Ok(stream) => {
+                    let task = large::receive(Arc::clone(&shared), link.id.clone(), address, stream);
+                    shared.runtime.spawn(task);
+                }
+                Err(end) => break end,
+            },
         }
     };
     link.forget(&connection);
@@ -192,7 +199,7 @@ async fn answer(
     mut receive: RecvStream,
 ) {
     // Where the whole stream failed, there is nobody to tell.
-    let body = match read_body(&mut receive).await {
+    let body = match read_body(&mut receive, BODY_BYTES_MAX).await {
         Ok(body) => body,
         Err(BodyError::Empty) => {
             let _ = send.finish();
@@ -289,7 +296,7 @@ async fn exchange(connection: &Connection, link: &Link, body: &[u8]) -> Result<V
     let (mut send, mut receive) = connection.open_bi().await.map_err(|e| lost(e.to_string()))?;
     // A peer that refuses stops the stream while we write; why, its reset tells when we read.
     let written = write_body(&mut send, body).await;
-    read_body(&mut receive).await.map_err(|error| match error {
+    read_body(&mut receive, BODY_BYTES_MAX).await.map_err(|error| match error {
         BodyError::Reset(CODE_BUSY) => refused(link, "it is too busy"),
         BodyError::Reset(CODE_NO_ANSWER) => refused(link, "it has no answer"),
         BodyError::Reset(CODE_TOO_LARGE) => refused(link, "the request or the answer is too large"),
@@ -304,14 +311,14 @@ fn refused(link: &Link, why: &'static str) -> NetError {
 }
 
 /// Why a body could not be read.
-enum BodyError {
+pub(super) enum BodyError {
     Reset(VarInt),
     Empty,
     Incomplete,
     Lost(String),
 }
 
-async fn write_body(send: &mut SendStream, body: &[u8]) -> Result<(), String> {
+pub(super) async fn write_body(send: &mut SendStream, body: &[u8]) -> Result<(), String> {
     let length = u32::try_from(body.len()).map_err(|e| e.to_string())?;
     let write = async {
         send.write_all(&length.to_be_bytes()).await?;
@@ -321,8 +328,8 @@ async fn write_body(send: &mut SendStream, body: &[u8]) -> Result<(), String> {
     send.finish().map_err(|e| e.to_string())
 }
 
-async fn read_body(receive: &mut RecvStream) -> Result<Vec<u8>, BodyError> {
-    let read = receive.read_to_end(BODY_BYTES_MAX + LENGTH_BYTES).await;
+pub(super) async fn read_body(receive: &mut RecvStream, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+    let read = receive.read_to_end(bytes_max + LENGTH_BYTES).await;
     let mut bytes = read.map_err(|error| match error {
         ReadToEndError::Read(ReadError::Reset(code)) => BodyError::Reset(code),
         ReadToEndError::Read(error) => BodyError::Lost(error.to_string()),

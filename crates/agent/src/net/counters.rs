@@ -45,17 +45,26 @@ pub struct Counters {
     pub datagrams_sent: u64,
     /// Datagrams received and passed on.
     pub datagrams_received: u64,
-    /// Bytes in `datagrams_sent`.
+    /// Messages too large for a datagram that were sent on a stream and that the peer confirmed.
+    pub large_sent: u64,
+    /// Messages too large for a datagram that came in on a stream and were passed on.
+    pub large_received: u64,
+    /// Messages too large for a datagram that were dropped here: no stream was to be had, the time was up, or the
+    /// connection ended.
+    pub large_dropped: u64,
+    /// Messages too large for a datagram that came in incomplete, too slowly or above the limit.
+    pub large_incomplete: u64,
+    /// Bytes in `datagrams_sent` and `large_sent`.
     pub bytes_sent: u64,
-    /// Bytes in `datagrams_received`.
+    /// Bytes in `datagrams_received` and `large_received`.
     pub bytes_received: u64,
-    /// Datagrams refused because they do not fit into a packet.
-    pub datagrams_oversize: u64,
-    /// Datagrams dropped, oldest first, while their peer was being dialled.
-    pub datagrams_dropped: u64,
-    /// Datagrams for a host that is no peer.
-    pub datagrams_unaddressed: u64,
-    /// Datagrams and requests received and dropped because the agent did not take them out in time.
+    /// Messages refused because they are too large even for a stream.
+    pub messages_oversize: u64,
+    /// Messages dropped, oldest first, while their peer was being dialled.
+    pub messages_dropped: u64,
+    /// Messages for a host that is no peer.
+    pub messages_unaddressed: u64,
+    /// Messages and requests received and dropped because the agent did not take them out in time.
     pub events_dropped: u64,
     /// Requests made.
     pub requests_sent: u64,
@@ -113,8 +122,10 @@ pub(super) enum Complaint {
     Refused(Refusal),
     /// A packet is not ours.
     Garbage,
-    /// A message does not fit.
+    /// A message is above the limit.
     Oversize,
+    /// A message that is too large for a datagram was not delivered.
+    Undelivered,
     /// The agent does not take out events fast enough.
     Overflow,
 }
@@ -146,8 +157,10 @@ impl Complaint {
                 "its handshake failed; something else may be using this port"
             }
             Self::Garbage => "sends packets that are none of ours; something else may be using this port",
-            Self::Oversize => {
-                "a message for it is too large for one packet and was dropped; please report this"
+            Self::Oversize => "a message for it is above the limit and was dropped; please report this",
+            Self::Undelivered => {
+                "a large message for it was dropped; upgrade its agent if that is older than this one, else check the \
+                 management network for loss and that host for load"
             }
             Self::Overflow => "its messages are dropped because this agent is too busy to read them",
         }

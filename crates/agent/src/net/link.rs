@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::{self, Shared};
-use super::counters::{Complaint, lock};
+use super::counters::lock;
+use super::{DATAGRAM_BYTES_MAX, large};
 
 /// Messages that wait for a connection. Protocol messages are only worth something while fresh: the newest few suffice.
 const WAITING_MAX: usize = 4;
@@ -77,40 +78,41 @@ impl Link {
     }
 
     /// Sends on the newest live connection, or keeps the message and dials.
-    pub(super) fn send(self: &Arc<Self>, shared: &Arc<Shared>, datagram: Vec<u8>) {
+    pub(super) fn send(self: &Arc<Self>, shared: &Arc<Shared>, message: Vec<u8>) {
         let mut state = lock(&self.state);
-        let datagram = match state.newest_live() {
-            Some(connection) => match self.send_on(shared, connection, datagram) {
+        let message = match state.newest_live() {
+            Some(connection) => match self.send_on(shared, connection, message) {
                 Some(unsent) => unsent,
                 None => return,
             },
-            None => datagram,
+            None => message,
         };
         if state.waiting.len() >= WAITING_MAX {
             state.waiting.pop_front();
-            shared.tally.count(|c| c.datagrams_dropped += 1);
+            shared.tally.count(|c| c.messages_dropped += 1);
         }
-        state.waiting.push_back(datagram);
+        state.waiting.push_back(message);
         self.dial_if_idle(shared, &mut state);
     }
 
-    /// Gives the datagram back when the connection ended just now.
-    fn send_on(&self, shared: &Shared, connection: &Connection, datagram: Vec<u8>) -> Option<Vec<u8>> {
-        let size = datagram.len();
-        match connection.send_datagram(datagram.clone().into()) {
+    /// Gives the message back when the connection ended just now.
+    fn send_on(&self, shared: &Arc<Shared>, connection: &Connection, message: Vec<u8>) -> Option<Vec<u8>> {
+        let size = message.len();
+        if size > DATAGRAM_BYTES_MAX {
+            return large::send(shared, &self.id, connection, message);
+        }
+        match connection.send_datagram(message.clone().into()) {
             Ok(()) => shared.tally.count(|c| {
                 c.datagrams_sent += 1;
                 c.bytes_sent += size as u64;
             }),
-            Err(SendDatagramError::ConnectionLost(_)) => return Some(datagram),
+            Err(SendDatagramError::ConnectionLost(_)) => return Some(message),
+            // A path or a peer with packets smaller than ours.
             Err(
                 SendDatagramError::TooLarge
                 | SendDatagramError::UnsupportedByPeer
                 | SendDatagramError::Disabled,
-            ) => {
-                shared.tally.count(|c| c.datagrams_oversize += 1);
-                shared.tally.complain(self.address, Complaint::Oversize, &self.id);
-            }
+            ) => return large::send(shared, &self.id, connection, message),
         }
         None
     }
@@ -127,8 +129,8 @@ impl Link {
         if std::mem::take(&mut state.told_lost) {
             tracing::info!(peer = self.id, own = ?self.own_address(), address = %self.address, "path works again");
         }
-        while let Some(datagram) = state.waiting.pop_front() {
-            let _lost_with_the_connection = self.send_on(shared, &connection, datagram);
+        while let Some(message) = state.waiting.pop_front() {
+            let _lost_with_the_connection = self.send_on(shared, &connection, message);
         }
         state.connections.push(connection.clone());
         if state.connections.len() > CONNECTIONS_MAX {

@@ -1,9 +1,10 @@
 //! The transport between agents: QUIC over UDP, with mutual TLS that is derived from the cluster's key.
 //!
-//! What: protocol messages (heartbeats, elections, orders) travel as unreliable QUIC *datagrams*; forwarded API requests
-//! travel on bi-directional *streams*. [`Net::send`] never blocks and never reports: a lost message is the core's
+//! What: protocol messages (heartbeats, elections, orders) travel as unreliable QUIC *datagrams*, those that do not fit
+//! into one on a one-way *stream* each (`large`); forwarded API requests travel on bi-directional
+//! *streams*. [`Net::send`] never blocks and never reports: a lost message is the core's
 //! everyday life. Connections are dialled lazily, by whoever has something to say; both directions may exist at once.
-//! With several management networks each datagram travels on all paths (`paths`), so that losing a network loses nothing;
+//! With several management networks each message travels on all paths (`paths`), so that losing a network loses nothing;
 //! the receiver drops the doubles. A request travels on one path, which has just been seen to work.
 //!
 //! Why QUIC: one port, authenticated and encrypted messages without a hand-made protocol, and a stream for the bulk that
@@ -27,6 +28,7 @@ mod counters;
 mod error;
 mod gateway;
 mod identity;
+mod large;
 mod link;
 mod paths;
 mod socket;
@@ -52,9 +54,14 @@ use identity::Identity;
 use link::Link;
 use socket::WatchedSocket;
 
-/// Largest datagram that [`Net::send`] takes. QUIC promises 1200-byte packets on every path; this is what is left of one
-/// after headers and the authentication tag, rounded down. Messages of the protocol are about 300 bytes.
+/// Largest message that travels as a datagram. QUIC promises 1200-byte packets on every path; this is what is left of one
+/// after headers and the authentication tag, rounded down. Most messages of the protocol are about 300 bytes.
 pub const DATAGRAM_BYTES_MAX: usize = 1150;
+
+/// Largest message that [`Net::send`] takes. A heartbeat has up to 100 VMs that do not execute (5 KiB), and up to
+/// half a KiB for each datastore when names have 64 bytes: this is enough for a hundred of them. It is small, because
+/// eight per connection may be under way (`large`).
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// Largest body of a request or a reply. Enough for a whole-cluster view; small enough for an agent of 20 MB.
 pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -112,7 +119,7 @@ impl fmt::Debug for NetConfig {
 /// What arrives from other agents.
 #[derive(Debug)]
 pub enum NetEvent {
-    /// A protocol message. It may be lost, repeated, late or out of order.
+    /// A protocol message, by datagram or by stream. It may be lost, repeated, late or out of order.
     Datagram {
         /// Host id of the sender, proven by its certificate.
         from: String,
@@ -218,22 +225,28 @@ impl Net {
     }
 
     /// Sends one protocol message on all paths to that host, best effort. It never blocks: where there is no live
-    /// connection it dials, and keeps the newest few messages meanwhile. Messages above [`DATAGRAM_BYTES_MAX`] are dropped, counted and logged.
-    pub fn send(&self, to: &str, datagram: Vec<u8>) {
+    /// connection it dials, and keeps the newest few messages meanwhile. One above [`DATAGRAM_BYTES_MAX`]
+    /// travels on a stream, no more reliably than the others; one above [`MESSAGE_BYTES_MAX`] is dropped, counted and
+    /// logged.
+    pub fn send(&self, to: &str, message: Vec<u8>) {
         let shared = &self.owner.shared;
         let Some(links) = shared.links.get(to) else {
-            shared.tally.count(|c| c.datagrams_unaddressed += 1);
+            shared.tally.count(|c| c.messages_unaddressed += 1);
             return;
         };
-        if datagram.len() > DATAGRAM_BYTES_MAX {
-            shared.tally.count(|c| c.datagrams_oversize += 1);
+        if message.len() > MESSAGE_BYTES_MAX {
+            shared.tally.count(|c| c.messages_oversize += 1);
             if let Some(link) = links.first() {
-                shared.tally.complain(link.address, Complaint::Oversize, to);
+                shared.tally.complain(
+                    link.address,
+                    Complaint::Oversize,
+                    &format!("{to}: {} bytes", message.len()),
+                );
             }
             return;
         }
         for link in links {
-            link.send(shared, datagram.clone());
+            link.send(shared, message.clone());
         }
     }
 

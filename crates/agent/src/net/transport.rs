@@ -11,7 +11,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 
 use super::identity::{Identity, crypto};
 use super::socket::WatchedSocket;
-use super::{DATAGRAM_BYTES_MAX, DIAL_HEARTBEATS, NetError, SILENT_HEARTBEATS};
+use super::{DATAGRAM_BYTES_MAX, DIAL_HEARTBEATS, NetError, SILENT_HEARTBEATS, large};
 
 /// Size of packets: what every path carries. Discovering more would cost probes at rest and serve only bulk.
 const PACKET_BYTES: u16 = 1200;
@@ -27,7 +27,7 @@ const DATAGRAMS_WAITING_MAX: usize = 16;
 pub(super) struct Timing {
     /// The heartbeat itself.
     pub(super) heartbeat: Duration,
-    /// A connection without any sign of the peer is given up.
+    /// A connection without any sign of the peer is given up, and so is a large message that has not come through.
     pub(super) silent: Duration,
     /// A dial, or a handshake of a stranger, is given up.
     pub(super) dial: Duration,
@@ -59,7 +59,7 @@ pub(super) fn transport_config(timing: Timing) -> Result<TransportConfig, NetErr
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(8))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(large::UNDER_WAY_MAX))
         .max_idle_timeout(Some(silent))
         // Heartbeats keep alive what is in use; the rest may go.
         .keep_alive_interval(None)

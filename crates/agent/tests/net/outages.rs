@@ -62,30 +62,32 @@ async fn messages_to_a_dead_peer_are_bounded_and_delay_nobody() {
         first.send("host-3", vec![0; 300]);
     }
     let seen = first.counters();
-    assert_eq!((seen.datagrams_sent, seen.datagrams_dropped), (0, 100_000 - 4));
+    assert_eq!((seen.datagrams_sent, seen.messages_dropped), (0, 100_000 - 4));
     attempts_until_received(&first, "host-2", "alive", &mut to_second).await;
     assert!(first.counters().dials <= 4, "{:?}", first.counters());
 }
 
-/// Cuts the path for so many heartbeats, both sides sending all the time; tells the attempts after healing.
-async fn attempts_after_cut(heartbeats: u32) -> u32 {
+/// Cuts the path for so many heartbeats, both sides sending messages of that size all the time; tells the attempts after
+/// healing.
+async fn attempts_after_cut(heartbeats: u32, bytes: usize) -> u32 {
+    let [before, cut, after] = ["b", "c", "a"].map(|letter| letter.repeat(bytes));
     let [one, two] = [free_address(), free_address()];
     let relay = Relay::start(one, two).await;
     let (first, mut to_first) = start(config("host-1", one, &[("host-2", relay.for_one)])).await;
     let (second, mut to_second) = start(config("host-2", two, &[("host-1", relay.for_two)])).await;
-    attempts_until_received(&first, "host-2", "before", &mut to_second).await;
-    attempts_until_received(&second, "host-1", "before", &mut to_first).await;
+    attempts_until_received(&first, "host-2", &before, &mut to_second).await;
+    attempts_until_received(&second, "host-1", &before, &mut to_first).await;
 
     relay.cut.store(true, Ordering::Relaxed);
     let mut beat = interval(HEARTBEAT);
     for _ in 0..heartbeats {
         beat.tick().await;
-        first.send("host-2", b"cut".to_vec());
-        second.send("host-1", b"cut".to_vec());
+        first.send("host-2", cut.clone().into_bytes());
+        second.send("host-1", cut.clone().into_bytes());
     }
     relay.cut.store(false, Ordering::Relaxed);
-    let there = attempts_until_received(&first, "host-2", "after", &mut to_second).await;
-    let back = attempts_until_received(&second, "host-1", "after", &mut to_first).await;
+    let there = attempts_until_received(&first, "host-2", &after, &mut to_second).await;
+    let back = attempts_until_received(&second, "host-1", &after, &mut to_first).await;
     println!("cut for {heartbeats} heartbeats: {there} attempts there, {back} back");
     there.max(back)
 }
@@ -93,7 +95,15 @@ async fn attempts_after_cut(heartbeats: u32) -> u32 {
 #[tokio::test]
 async fn after_a_cut_of_any_length_datagrams_flow_again_within_a_few_heartbeats() {
     for heartbeats in [2, 4, 7, 12, 25, 50] {
-        let attempts = attempts_after_cut(heartbeats).await;
+        let attempts = attempts_after_cut(heartbeats, 300).await;
+        assert!(attempts <= 4, "cut for {heartbeats} heartbeats: {attempts} attempts");
+    }
+}
+
+#[tokio::test]
+async fn after_a_cut_of_any_length_large_messages_flow_again_within_a_few_heartbeats() {
+    for heartbeats in [2, 4, 7, 12, 25] {
+        let attempts = attempts_after_cut(heartbeats, 20_000).await;
         assert!(attempts <= 4, "cut for {heartbeats} heartbeats: {attempts} attempts");
     }
 }
