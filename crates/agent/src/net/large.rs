@@ -4,9 +4,10 @@
 //! is never delivered costs the host its leases. What is too large for a packet is split by QUIC, as a stream, and put
 //! together again here.
 //!
-//! To the core this is a datagram all the same: it may be lost, late, or overtaken by a smaller one sent after it. So nothing waits for it. Invariants: a message is given up when no stream is to be had at once, or when it was
-//! not delivered by the time at which a connection would be given up; at most [`UNDER_WAY_MAX`] are under way per
-//! connection and direction. QUIC puts datagrams into a packet before streams: small messages do not queue behind these.
+//! To the core this is a datagram all the same: it may be lost, late, or overtaken by a smaller one sent after it.
+//! So nothing waits for it. Invariants: a message is given up when no stream is to be had at once, or when it was not
+//! delivered by the time at which a connection would be given up; at most [`UNDER_WAY_MAX`] are under way per connection
+//! and direction. QUIC puts datagrams into a packet before streams: small messages do not queue behind these.
 //!
 //! What it does not do: send again on a newer connection. The next heartbeat does.
 

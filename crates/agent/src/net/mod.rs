@@ -1,9 +1,9 @@
 //! The transport between agents: QUIC over UDP, with mutual TLS that is derived from the cluster's key.
 //!
 //! What: protocol messages (heartbeats, elections, orders) travel as unreliable QUIC *datagrams*, those that do not fit
-//! into one on a one-way *stream* each (`large`); forwarded API requests travel on bi-directional
-//! *streams*. [`Net::send`] never blocks and never reports: a lost message is the core's
-//! everyday life. Connections are dialled lazily, by whoever has something to say; both directions may exist at once.
+//! into one on a one-way *stream* each (`large`); forwarded API requests travel on bi-directional *streams*.
+//! [`Net::send`] never blocks and never reports: a lost message is the core's everyday life. Connections are dialled
+//! lazily, by whoever has something to say; both directions may exist at once.
 //! With several management networks each message travels on all paths (`paths`), so that losing a network loses nothing;
 //! the receiver drops the doubles. A request travels on one path, which has just been seen to work.
 //!
