@@ -121,7 +121,7 @@ pub(crate) struct Datastore {
     pub(crate) look: Option<Look>,
     /// R72: until when a suspension stands by that version of the list, counted from the look that found it.
     pub(crate) look_hold: Option<(ListStamp, Time)>,
-    /// When an owner last acknowledged a heartbeat.
+    /// When an owner that has written its list last acknowledged a heartbeat.
     pub(crate) acknowledged: Time,
     lists_hint: Option<ListStamp>,
     pub(crate) ownership: Ownership,

@@ -238,9 +238,7 @@ impl Core {
                     datastore.claims.on_process(vm, state, out.now);
                 }
             }
-            GuardReport::Lease { .. } => {}
-            // Whoever suspends protection waits for it.
-            GuardReport::Hold { .. } => self.heartbeat_due = out.now,
+            GuardReport::Lease { .. } | GuardReport::Hold { .. } => {}
         }
     }
 
@@ -265,11 +263,12 @@ impl Core {
                 if over && self.guard.held_since(name).is_some_and(|since| look.started > since) {
                     self.guard.end_hold(name, out);
                 }
-                // Who hears no owner goes by what is on disk.
+                // Who hears no owner goes by what is on disk: what an owner says is newer.
                 let told = self.guard.ordered_hold(name).filter(|until| *until > out.now);
                 let unheard = out.now.since(datastore.acknowledged) >= self.config.timing.lease;
                 if let Some((_, until)) = datastore.look_hold.filter(|(_, until)| *until > out.now)
-                    && told.is_none_or(|told| unheard && until > told)
+                    && unheard
+                    && told.is_none_or(|told| until > told)
                 {
                     self.guard.hold(name, until, out);
                 }

@@ -76,8 +76,7 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
             .values()
             .filter_map(|datastore| {
                 let own = datastore.list.as_ref().map(|list| list.suspension(now));
-                let read = datastore.look.as_ref().map(|look| look.list.suspension);
-                let suspension = own.or(read).flatten()?;
+                let suspension = own.unwrap_or_else(|| datastore.suspension_read(now))?;
                 let waits_for = own.map(|_| would_freeze(core, datastore, suspension.left, now));
                 Some(SuspensionView { datastore: datastore.name.clone(), suspension, waits_for })
             })
@@ -103,7 +102,8 @@ fn would_freeze(core: &Core, datastore: &Datastore, left: Span, now: Time) -> Ve
             holds.any(|(of, left)| of == name && peer.heartbeat_at + *left + HOLD_DEVIATION >= wanted)
         });
         let concerned = match peer.state {
-            HostState::Failed => false,
+            // It may be alive and held.
+            HostState::Failed => holders.contains(&peer.host),
             // Where it neither reaches the datastore nor has a VM of it, nothing can be frozen.
             HostState::Connected => {
                 holders.contains(&peer.host) || heartbeat.is_none_or(|it| it.datastores.contains(name))

@@ -154,7 +154,7 @@ impl fmt::Display for Event {
             ),
             Event::TimingAgrees { host } => write!(f, "{host} has the same times as this host again"),
             Event::HostConfirmedDown { host } => {
-                write!(f, "a person has confirmed that {host} is down: its VMs are restarted elsewhere")
+                write!(f, "a person has confirmed that {host} is down: its VMs need not wait for it")
             }
             Event::HostIsolated => {
                 f.write_str("this host is isolated: it reaches no other host and no isolation address")

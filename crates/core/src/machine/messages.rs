@@ -70,7 +70,9 @@ impl Core {
             if !ours {
                 continue;
             }
-            datastore.acknowledged = out.now;
+            if owned.list.is_some() {
+                datastore.acknowledged = out.now;
+            }
             self.guard.pass(&owned.datastore, ack.echo + owned.lease.min(self.config.timing.lease), out);
             // R72: counted from the start of the request; an old answer says nothing, and what counts is on disk.
             match owned.hold {

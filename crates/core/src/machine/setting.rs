@@ -5,6 +5,7 @@ use super::operators::Asked;
 use super::*;
 use crate::ids::VmId;
 use crate::placing::{Scene, admission_control, shortened};
+use crate::protected_list::OwnerList;
 use crate::register::VmSpec;
 use crate::settings::{Evacuation, Group, Policy, counted, in_words};
 use crate::time::Span;
@@ -291,9 +292,7 @@ impl Core {
         if let Some(warning) = warning {
             answer.push_str(&alloc::format!("; warning: {warning}"));
         }
-        let suspended = |datastore: &Datastore| {
-            datastore.list.as_ref().is_some_and(crate::protected_list::OwnerList::is_suspended)
-        };
+        let suspended = |datastore: &Datastore| datastore.list.as_ref().is_some_and(OwnerList::is_suspended);
         if self.datastores.values().any(suspended) {
             answer.push_str("; protection is suspended: it begins when that is over");
         }
@@ -416,6 +415,12 @@ impl Core {
             datastore.review_wanted = true;
         }
         out.event(Event::HostConfirmedDown { host: host.clone() });
-        Ok(Asked::Now(alloc::format!("{host} counts as down: its VMs are restarted elsewhere")))
+        let mut lists = self.datastores.values().filter_map(|datastore| datastore.list.as_ref());
+        let when = if lists.any(OwnerList::is_suspended) {
+            " when protection goes on (mainstay resume)"
+        } else {
+            ""
+        };
+        Ok(Asked::Now(alloc::format!("{host} counts as down: its VMs are restarted elsewhere{when}")))
     }
 }
