@@ -1,4 +1,4 @@
-//! A message between agents as a datagram.
+//! A message between agents as a datagram (or, where it does not fit into one, as what a stream carries).
 //!
 //! ```text
 //! byte 0      version of the protocol (1)
