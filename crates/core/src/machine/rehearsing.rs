@@ -92,6 +92,7 @@ impl Core {
 
     /// All that a rehearsal in full needs: it may take a while, and is made elsewhere.
     pub fn rehearsal_scene(&self, now: Time) -> RehearsalScene {
-        RehearsalScene { scene: self.scene(now), settings: self.settings.clone() }
+        let at_hand = self.standing.under(&self.settings);
+        RehearsalScene { scene: self.scene(now), settings: self.settings.clone(), at_hand }
     }
 }

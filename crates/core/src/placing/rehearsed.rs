@@ -9,7 +9,7 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mainstay_placement as placement;
-use placement::{NotRestarted, PROOF_WORK, Plan, Rehearsal, StartPlan};
+use placement::{NotRestarted, PROOF_WORK, Placement, Plan, Rehearsal, StartPlan};
 use serde::{Deserialize, Serialize};
 
 /// What each host's failure would come to, and what admission control says.
@@ -65,6 +65,8 @@ pub struct LeftOutVm {
 pub struct RehearsalScene {
     pub(crate) scene: Scene,
     pub(crate) settings: Arc<Settings>,
+    /// The plans at hand: what would be followed if the host failed now (R78).
+    pub(crate) at_hand: BTreeMap<HostId, Vec<(VmId, HostId)>>,
 }
 
 impl RehearsalScene {
@@ -83,13 +85,33 @@ impl RehearsalScene {
         let mut rehearsal = Rehearsal::new(self.scene.picture.clone());
         let hosts = self.scene.picture.hosts.keys();
         let hosts = hosts.filter_map(|host| {
-            let plan = rehearsal.plan_for(host)?;
+            let mut plan = rehearsal.plan_for(host)?;
+            if let Some(placed) = self.placed_at_hand(host, &plan) {
+                plan.placed = placed;
+            }
             Some(describe(&self.scene, host, &plan))
         });
         let hosts = hosts.collect();
         let verdict = rehearsal.admit(&admission_control(&self.settings, PROOF_WORK));
         let objection = (!verdict.is_admitted()).then(|| shortened(&verdict.objections, verdict.more));
         Rehearsed { hosts, policy: self.settings.admission.to_string(), objection }
+    }
+
+    /// Who goes where by the plan at hand, where it still holds for all who would come back: hosts that are as good as each other
+    /// change places with every MiB, and what is shown is to be what is followed.
+    fn placed_at_hand(&self, host: &placement::Name, plan: &Plan) -> Option<Vec<Placement>> {
+        let at_hand: BTreeMap<VmId, &HostId> =
+            self.at_hand.get(&HostId::from(host.clone()))?.iter().map(|(vm, to)| (*vm, to)).collect();
+        let placed: Option<Vec<Placement>> = plan
+            .placed
+            .iter()
+            .map(|one| {
+                let to = at_hand.get(&self.scene.vm(&one.vm)?)?;
+                Some(Placement { vm: one.vm.clone(), host: to.text() })
+            })
+            .collect();
+        let other = Plan { placed: placed.filter(|placed| *placed != plan.placed)?, ..plan.clone() };
+        placement::breaches(&self.scene.picture, &other).is_empty().then_some(other.placed)
     }
 }
 

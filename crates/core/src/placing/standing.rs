@@ -143,6 +143,11 @@ impl PlansAtHand {
         self.kept = Kept(Some(rehearsal));
     }
 
+    /// The plans at hand, unless they were made under other settings.
+    pub(crate) fn under(&self, settings: &Settings) -> BTreeMap<HostId, Vec<(VmId, HostId)>> {
+        if self.revision == settings.revision { self.plans.clone() } else { BTreeMap::new() }
+    }
+
     /// The plan at hand for the host that these VMs were lost on, if it names them all and still holds in this picture.
     pub(super) fn follow(&self, scene: &Scene, picture: &Picture, wants: &[Want]) -> Option<Plan> {
         let mut lost = wants.iter().map(|want| want.lost_on.as_ref());

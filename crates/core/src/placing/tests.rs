@@ -132,3 +132,36 @@ fn a_vm_whose_only_hosts_are_down_is_orphaned() {
     let orphaned = |number| matches!(placed.places[&vm(number)], Place::Nowhere { orphaned: true, .. });
     assert!(orphaned(1) && !orphaned(2));
 }
+
+#[test]
+fn what_is_shown_is_the_plan_at_hand_while_it_holds() {
+    let settings = Settings::default();
+    let standing = rehearsed(&settings);
+    let shown = |at_hand: BTreeMap<HostId, Vec<(VmId, HostId)>>, settings: &Settings| {
+        let scene = scene(&[], settings);
+        let rehearsed = RehearsalScene { scene, settings: Arc::new(settings.clone()), at_hand }.rehearse();
+        let plan = rehearsed.hosts.into_iter().find(|plan| plan.host == HostId::new("h1")).expect("a plan");
+        plan.placed.into_iter().map(|one| (one.vm, one.to)).collect::<BTreeMap<VmId, HostId>>()
+    };
+    let fresh = shown(BTreeMap::new(), &settings);
+    assert_eq!(fresh.len(), 3);
+    // The two that are left are as good as each other.
+    let swapped = |at: &HostId| HostId::new(if *at == HostId::new("h2") { "h3" } else { "h2" });
+    let mut other = standing.under(&settings);
+    for (_, to) in other.get_mut(&HostId::new("h1")).expect("a plan") {
+        *to = swapped(to);
+    }
+    let by_hand = shown(other.clone(), &settings);
+    assert_ne!(by_hand, fresh);
+    assert_eq!(by_hand, fresh.iter().map(|(vm, to)| (*vm, swapped(to))).collect());
+    // It forgets one, or does not hold: then what would be decided is shown.
+    let mut short = other.clone();
+    short.get_mut(&HostId::new("h1")).expect("a plan").pop();
+    assert_eq!(shown(short, &settings), fresh);
+    for (_, to) in other.get_mut(&HostId::new("h1")).expect("a plan") {
+        *to = HostId::new("h1");
+    }
+    assert_eq!(shown(other, &settings), fresh);
+    let newer = Settings { revision: settings.revision + 1, ..settings.clone() };
+    assert!(standing.under(&newer).is_empty());
+}

@@ -208,9 +208,15 @@ fn in_order(c: &mut Cluster) {
             for waits in ["until its guest agent answers", "until the command in its guest succeeds"] {
                 assert!(played.contains(waits), "{waits}: {played}");
             }
-            c.watched(|watch| {
+            let at_hand = c.watched(|watch| {
                 let began = Instant::now();
                 c.power_off(1);
+                // Two hosts that are as good as each other change places in the plan with every MiB, and all hosts of a lab
+                // have the same memory: what counts is the plan at hand when the host failed. Its first VM is on its way.
+                let intended =
+                    |e: &Event| matches!(e, Event::TakeoverIntended { vm, .. } if &*vm.name == "dns");
+                c.wait("its failover to begin", || c.seen(intended));
+                let at_hand = plan_for(c, 1, 4);
                 for (_, vms) in WAVES {
                     c.wait("the wave", || booted(watch, vms, began).is_some());
                 }
@@ -218,8 +224,18 @@ fn in_order(c: &mut Cluster) {
                 assert_guests_were_waited_for(c, watch, began);
                 let all: Vec<&str> = WAVES.iter().flat_map(|(_, vms)| *vms).copied().collect();
                 watch.figure("in_order", began, 1, &all);
+                at_hand
             });
-            assert_followed(c, &plan);
+            assert_followed(c, &at_hand);
+            let as_foretold = plan
+                .placed
+                .iter()
+                .filter(|one| at_hand.placed.iter().any(|it| it.to == one.to && it.vm == one.vm));
+            eprintln!(
+                "  as foretold before the failure: {} of {}",
+                as_foretold.count(),
+                at_hand.placed.len()
+            );
             c.settle(&["spare"]);
             let moved = WAVES.iter().flat_map(|(_, vms)| *vms).map(ToString::to_string).collect();
             c.assert_restarted_once(&before, &moved);
