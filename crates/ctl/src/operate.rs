@@ -9,14 +9,21 @@ use crate::exit::{Exit, Failure};
 use crate::maintenance::Watch;
 use crate::words::HostNames;
 use crate::{orders, settings};
+use mainstay_api::Done;
 use std::io::{BufRead, IsTerminal, Write};
 
 /// Gives an order and tells the answer, with names in place of ids.
 pub fn order(target: &str, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    let (done, words) = give(target, agent)?;
+    output.done(&done, words)
+}
+
+/// Gives an order: the answer, and the same with names in place of ids. A refusal has names, too.
+pub fn give(target: &str, agent: &mut dyn Agent) -> Result<(Done, String), Failure> {
     match agent.order(target) {
         Ok(done) => {
             let words = names(agent).in_text(&done.message);
-            output.done(&done, words)
+            Ok((done, words))
         }
         Err(Failure::Refused(text)) => Err(Failure::Refused(names(agent).in_text(&text))),
         Err(failure) => Err(failure),
@@ -112,12 +119,11 @@ fn enter(args: &EnterArgs, agent: &mut dyn Agent, output: &mut Output<'_>) -> Re
         return order(&target, agent, output);
     }
     let mut watch = Watch::begin(agent, &args.name)?;
-    match agent.order(&target) {
+    match give(&target, agent) {
         // Lines of JSON from here on, and so this is one, too.
-        Ok(done) if output.json => output.json_line(&done)?,
-        Ok(done) => output.text(&format!("{}\n", names(agent).in_text(&done.message)))?,
+        Ok((done, _)) if output.json => output.json_line(&done)?,
+        Ok((_, words)) => output.text(&format!("{words}\n"))?,
         Err(Failure::Refused(text)) => {
-            let text = names(agent).in_text(&text);
             // Whoever has ended the waiting may want to go on with it.
             if !watch.is_emptied(args.shutdown, agent) {
                 return Err(Failure::Refused(text));

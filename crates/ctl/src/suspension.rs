@@ -9,9 +9,9 @@ use crate::args::SuspendArgs;
 use crate::ask::Agent;
 use crate::commands::Output;
 use crate::exit::{Exit, Failure};
-use crate::orders;
 use crate::waiting::Misses;
 use crate::words::HostNames;
+use crate::{operate, orders};
 use mainstay_api::Status;
 use mainstay_core::ids::{DatastoreName, HostId};
 use seen::{Left, Seen};
@@ -43,18 +43,12 @@ struct Ended<'a> {
 
 /// `mainstay suspend --for TIME`
 pub fn suspend(args: &SuspendArgs, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    let names = HostNames(agent.status().map(|status| status.host_names).unwrap_or_default());
-    let done = match agent.order(&orders::suspend(args.length)) {
-        Ok(done) => done,
-        Err(Failure::Refused(text)) => return Err(Failure::Refused(names.in_text(&text))),
-        Err(failure) => return Err(failure),
-    };
+    let (done, words) = operate::give(&orders::suspend(args.length), agent)?;
     if args.no_wait {
-        let words = names.in_text(&done.message);
         return output.done(&done, words);
     }
     if !output.json {
-        output.text(&format!("{}\n", names.in_text(&done.message)))?;
+        output.text(&format!("{words}\n"))?;
     }
     let (mut misses, mut watch) = (Misses::default(), Watch::default());
     loop {

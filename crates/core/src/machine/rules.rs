@@ -83,9 +83,7 @@ impl Core {
     /// Where the rule's VMs are, as far as the lists say.
     fn places<'a>(&'a self, rule: &Rule) -> BTreeMap<VmId, (&'a Arc<str>, &'a HostId)> {
         let ours = |entry: &&Entry| entry.desired == Desired::On && rule.vms.contains(&entry.vm);
-        let owned = self.datastores.values().filter_map(|datastore| datastore.list.as_ref());
-        let owned = owned.flat_map(|list| list.entries().map(|(entry, _)| entry));
-        let entries = owned.filter(ours);
+        let entries = self.lists().flat_map(|list| list.entries().map(|(entry, _)| entry)).filter(ours);
         entries.filter_map(|entry| Some((entry.vm, (&entry.name, entry.holder.as_ref()?)))).collect()
     }
 }

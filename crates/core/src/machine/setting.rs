@@ -415,8 +415,7 @@ impl Core {
             datastore.review_wanted = true;
         }
         out.event(Event::HostConfirmedDown { host: host.clone() });
-        let mut lists = self.datastores.values().filter_map(|datastore| datastore.list.as_ref());
-        let when = if lists.any(OwnerList::is_suspended) {
+        let when = if self.lists().any(OwnerList::is_suspended) {
             " when protection goes on (mainstay resume)"
         } else {
             ""

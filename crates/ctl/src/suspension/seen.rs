@@ -25,17 +25,8 @@ pub enum Left {
 enum Unable {
     /// It is heard, and does not reach the datastore.
     NoDatastore,
-    /// It is not heard.
-    Silent(Silence),
-}
-
-/// Host states in which nothing is heard from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Silence {
-    Partitioned,
-    Isolated,
-    AgentUnreachable,
-    Failed,
+    /// It is not heard, being in that state.
+    Silent(HostState),
 }
 
 /// One look.
@@ -144,18 +135,6 @@ impl Seen {
     }
 }
 
-impl std::fmt::Display for Silence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let state = match self {
-            Silence::Partitioned => HostState::Partitioned,
-            Silence::Isolated => HostState::Isolated,
-            Silence::AgentUnreachable => HostState::AgentUnreachable,
-            Silence::Failed => HostState::Failed,
-        };
-        state.fmt(f)
-    }
-}
-
 fn left(
     it: &SuspensionView,
     view: &View,
@@ -188,10 +167,9 @@ fn why_unable(host: &HostId, datastore: &DatastoreName, view: &View) -> Option<U
         // Nobody has heard it yet, just after an election.
         HostState::Unknown => None,
         HostState::Connected => (!seen.datastores.contains(datastore)).then_some(Unable::NoDatastore),
-        HostState::Partitioned => Some(Unable::Silent(Silence::Partitioned)),
-        HostState::Isolated => Some(Unable::Silent(Silence::Isolated)),
-        HostState::AgentUnreachable => Some(Unable::Silent(Silence::AgentUnreachable)),
-        HostState::Failed => Some(Unable::Silent(Silence::Failed)),
+        HostState::Partitioned | HostState::Isolated | HostState::AgentUnreachable | HostState::Failed => {
+            Some(Unable::Silent(state))
+        }
     }
 }
 
