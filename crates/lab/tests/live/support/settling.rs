@@ -12,9 +12,10 @@ use mainstay_core::view::{Role, VmState};
 use super::{Cluster, LONG, id};
 
 impl Cluster {
-    /// Waits until the cluster is well again: one primary, every host that is on is connected to it, no alarm stands
-    /// but those of hosts that are off, every VM runs exactly once where the primary says, protected, and beats. VMs in
-    /// `down` are those that are to stay down.
+    /// Waits until the cluster is well again: one primary, every host that is on is connected to it, every other one is
+    /// judged failed by it (a new primary needs a while for that; its alarm would come in the next step), no alarm stands
+    /// but those, every VM runs exactly once where the primary says, protected, and beats. VMs in `down` are those that
+    /// are to stay down.
     pub fn settle(&self, down: &[&str]) {
         let mut missing = String::new();
         let settled = self.lab.wait_until("the cluster to be well", LONG, || match self.unsettled(down) {
@@ -50,8 +51,9 @@ impl Cluster {
             let on = host.is_on().expect("the lab's state");
             let view = status.view.hosts.iter().find(|h| h.host == id(host.number()));
             let state = view.map(|h| h.state);
-            if on && state != Some(HostState::Connected) {
-                return Some(format!("{} is {state:?}", host.name()));
+            let expected = if on { HostState::Connected } else { HostState::Failed };
+            if state != Some(expected) {
+                return Some(format!("{} is {state:?}, not {expected:?}", host.name()));
             }
             if on && view.is_none_or(|h| h.datastores.len() != self.lab.config().datastores.len()) {
                 return Some(format!("{} lacks a datastore", host.name()));
