@@ -1,6 +1,6 @@
 //! The agent, put together: what is started in which order, and how it stops.
 
-use crate::api::{self, ApiError, Service};
+use crate::api::{self, ApiError, Arrivals, Service};
 use crate::config::{AgentConfig, Member};
 use crate::disk::{self, Disks, HostLocks};
 use crate::driver::{Driver, Queue, Request};
@@ -138,6 +138,7 @@ impl Agent {
             questions,
             journal: journal.clone(),
             net: net.clone(),
+            arrivals: Arrivals::default(),
             started: Instant::now(),
         });
         let mut driver = Driver::new(core, adapters, journal, recorder, requests, asked);

@@ -19,7 +19,7 @@ mod socket;
 mod vms;
 
 pub use admission::AdmissionOrder;
-pub use hook::HookOperation;
+pub use hook::{Arrivals, HookOperation};
 pub use isolation::{IsolationOrder, Setting};
 pub use orders::HostOrder;
 pub use query::encode_segment;
@@ -78,6 +78,8 @@ pub struct Service {
     pub journal: Journal,
     /// The way to the other hosts.
     pub net: Net,
+    /// Migrations that libvirt's hook has announced.
+    pub arrivals: Arrivals,
     /// When the agent started.
     pub started: Instant,
 }

@@ -213,7 +213,7 @@ pub enum Command {
         /// Which.
         host: HostId,
     },
-    /// Whether a VM may be started there, by admission control. Nothing is changed.
+    /// Whether a VM may be started there: nobody else runs it (R38), and admission control agrees. Nothing is changed.
     AdmitStart {
         /// Where.
         host: HostId,
@@ -225,6 +225,9 @@ pub enum Command {
         spec: VmSpec,
         /// Its home.
         datastore: DatastoreName,
+        /// A live migration brings it: the host where it runs is its source.
+        #[serde(default)]
+        arrives: bool,
     },
 }
 

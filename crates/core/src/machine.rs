@@ -9,6 +9,7 @@ mod relevant;
 mod reviewing;
 mod rules;
 mod setting;
+mod starting;
 
 use crate::claims::{HostSide, IsolationNow};
 use crate::config::Config;

@@ -4,7 +4,8 @@
 //! once, so admission control never delays a failover; and only the primary's own "no" refuses: an agent, a primary or a
 //! network that is down keeps nobody from starting VMs.
 //!
-//! What it does not do: keep a VM from running twice. Claims do (R36), and QEMU's image locks.
+//! What it does not do: make sure that a VM never runs twice. It refuses what the primary knows to run elsewhere (R38);
+//! where there is nobody to ask, claims (R36) and QEMU's image locks have to do.
 
 use super::forward::Envelope;
 use super::{Answer, PRIMARY_PATIENCE, Refusal, Service, ok, problem_text};
@@ -17,8 +18,9 @@ use mainstay_core::register::OrderKind;
 use mainstay_core::view::{Role, View};
 use mainstay_hypervisor as hv;
 use serde_json::Value;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// How long a start may be held up. The whole question, with the way to the primary and back.
@@ -26,6 +28,27 @@ const ADMISSION_PATIENCE: Duration = PRIMARY_PATIENCE;
 
 /// The path by which a host asks the primary.
 const PATH: &str = "/peer/admit";
+
+/// How long after its announcement a migration's `prepare` may come. It is the next thing that libvirt does.
+const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
+
+/// Live migrations to this host that libvirt has announced, and for which it has yet to ask.
+#[derive(Debug, Default)]
+pub struct Arrivals(Mutex<BTreeMap<VmId, Instant>>);
+
+impl Arrivals {
+    fn announce(&self, vm: VmId) {
+        let mut announced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        announced.retain(|_, at| at.elapsed() < ANNOUNCED_FOR);
+        announced.insert(vm, Instant::now());
+    }
+
+    /// Whether it was announced. It counts once: the next start is one by hand.
+    fn take(&self, vm: VmId) -> bool {
+        let mut announced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        announced.remove(&vm).is_some_and(|at| at.elapsed() < ANNOUNCED_FOR)
+    }
+}
 
 /// What libvirt is about to do with the VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +72,13 @@ impl HookOperation {
 impl Service {
     pub(super) async fn hook(&self, operation: HookOperation, xml: &[u8]) -> Result<Answer, Refusal> {
         let message = match operation {
-            HookOperation::Migrate => String::new(),
+            HookOperation::Migrate => {
+                // One that can't be read is judged when `prepare` comes with it.
+                if let Ok((spec, _)) = read(xml) {
+                    self.arrivals.announce(VmId(spec.uuid.0));
+                }
+                String::new()
+            }
             HookOperation::Prepare => {
                 match tokio::time::timeout(ADMISSION_PATIENCE, self.admission(xml)).await {
                     Ok(Ok(message)) => message,
@@ -92,15 +121,16 @@ impl Service {
 
     /// What the primary is asked; `None`: it need not be, since the VM is on none of the cluster's datastores.
     fn admit_start(&self, xml: &[u8]) -> Result<Option<Command>, Refusal> {
-        let unusable = |why: String| Refusal::new(400, format!("the domain XML can't be used: {why}"));
-        let text = std::str::from_utf8(xml).map_err(|error| unusable(error.to_string()))?;
-        let spec: hv::Spec = text.parse().map_err(|error: hv::XmlError| unusable(error.to_string()))?;
+        let (spec, text) = read(xml)?;
+        let vm = VmId(spec.uuid.0);
+        let arrives = self.arrivals.take(vm);
         Ok(self.mounts.home(&spec).map(|datastore| Command::AdmitStart {
             host: self.me.id.clone(),
-            vm: VmId(spec.uuid.0),
+            vm,
             name: Arc::from(spec.name.as_str()),
             spec: self.mounts.vm_spec(xml_id(text), &spec),
             datastore,
+            arrives,
         }))
     }
 
@@ -140,6 +170,13 @@ impl Service {
             answer => answer,
         }
     }
+}
+
+fn read(xml: &[u8]) -> Result<(hv::Spec, &str), Refusal> {
+    let unusable = |why: String| Refusal::new(400, format!("the domain XML can't be used: {why}"));
+    let text = std::str::from_utf8(xml).map_err(|error| unusable(error.to_string()))?;
+    let spec = text.parse().map_err(|error: hv::XmlError| unusable(error.to_string()))?;
+    Ok((spec, text))
 }
 
 /// Mainstay itself has ordered the VM to be migrated there.

@@ -1,6 +1,6 @@
 //! Two hosts with the real API and transport, and scripted cores behind them.
 
-use mainstay_agent::api::{self, Service};
+use mainstay_agent::api::{self, Arrivals, Service};
 use mainstay_agent::client::Client;
 use mainstay_agent::config::Member;
 use mainstay_agent::driver::{Looked, Question};
@@ -105,6 +105,7 @@ async fn start_host(root: &Path, n: u32, addresses: [SocketAddr; 2], primary: Op
         questions,
         journal: journal.clone(),
         net,
+        arrivals: Arrivals::default(),
         started: Instant::now(),
     });
     let listener = api::bind(&root.join(format!("h{n}.sock"))).expect("a socket");
@@ -179,8 +180,9 @@ fn operate(me: &HostId, command: Command) -> Result<String, String> {
             let timeout = shutdown_timeout.map(|timeout| timeout.to_string());
             Ok(format!("{vm}: {response:?}, {timeout:?}, says {me}"))
         }
-        Command::AdmitStart { host, name, datastore, .. } => match &*name {
+        Command::AdmitStart { host, name, datastore, arrives, .. } => match &*name {
             "roomy" => Ok(String::new()),
+            "moving" if arrives => Ok(String::new()),
             "tight" => Ok(format!("{host} is nearly full, says {me}")),
             name => Err(format!("no room for {name} of {datastore} on {host}, says {me}")),
         },

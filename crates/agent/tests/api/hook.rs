@@ -76,6 +76,21 @@ fn the_announcement_of_a_migration_is_allowed_since_prepare_follows() {
 }
 
 #[test]
+fn an_announced_migration_arrives_once_and_the_next_start_is_one_by_hand() {
+    let cluster = Cluster::start(Some(2));
+    let moving = |vm| xml(vm, "moving", "/srv/ds1/x.img");
+    for n in 1..=2 {
+        assert!(refusal(ask(&cluster, n, "prepare", moving(ANY))).starts_with("no room for moving"));
+        assert_eq!(ask(&cluster, n, "migrate", moving(ANY)).expect("allowed"), "");
+        let other = VmId([3; 16]);
+        assert!(refusal(ask(&cluster, n, "prepare", moving(other))).starts_with("no room for moving"));
+        assert!(refusal(ask(&cluster, 3 - n, "prepare", moving(ANY))).starts_with("no room for moving"));
+        assert_eq!(ask(&cluster, n, "prepare", moving(ANY)).expect("allowed"), "");
+        assert!(refusal(ask(&cluster, n, "prepare", moving(ANY))).starts_with("no room for moving"));
+    }
+}
+
+#[test]
 fn without_a_primary_or_its_answer_everything_is_allowed_with_a_warning() {
     let huge = || xml(ANY, "huge", "/srv/ds1/x.img");
     let allowed = |cluster: &Cluster, xml| ask(cluster, 1, "prepare", xml).expect("allowed");

@@ -69,8 +69,8 @@ impl Core {
             Command::Suspend { length } => self.suspend(*length, out),
             Command::Resume => self.resume(out),
             Command::ConfirmDown { host } => self.confirm_down(host, out),
-            Command::AdmitStart { host, vm, name, spec, datastore } => {
-                let warning = self.admit_start(host, *vm, name, spec, datastore, out.now)?;
+            Command::AdmitStart { host, vm, name, spec, datastore, arrives } => {
+                let warning = self.admit_start(host, *arrives, (*vm, name), spec, datastore, out.now)?;
                 Ok(Asked::Now(warning.unwrap_or_default()))
             }
         }

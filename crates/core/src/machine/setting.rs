@@ -6,7 +6,6 @@ use super::*;
 use crate::ids::VmId;
 use crate::placing::{Scene, admission_control, shortened};
 use crate::protected_list::OwnerList;
-use crate::register::VmSpec;
 use crate::settings::{Evacuation, Group, Policy, counted, in_words};
 use crate::time::Span;
 use mainstay_placement as placement;
@@ -204,7 +203,7 @@ impl Core {
     }
 
     /// What admission control says to a change. `Ok`: a warning, if there is one.
-    fn admit(&self, scene: &Scene, proposal: &Proposal) -> Result<Option<String>, String> {
+    pub(super) fn admit(&self, scene: &Scene, proposal: &Proposal) -> Result<Option<String>, String> {
         let control = admission_control(&self.settings, PROOF_WORK);
         let before = placement::admit(&scene.picture, &control);
         let mut after = placement::admit_after(&scene.picture, proposal, &control);
@@ -224,26 +223,6 @@ impl Core {
         let Some(slot) = scene.picture.vms.get(name) else { return Ok(None) };
         let after = placement::Vm { wanted: true, ..slot.clone() };
         self.admit(&scene, &Proposal::Change(Change::Vm(name.clone(), Some(after))))
-    }
-
-    /// Starting a VM: asked by a host's libvirt hook. Never asked for what Mainstay starts itself.
-    pub(super) fn admit_start(
-        &self,
-        host: &HostId,
-        vm: VmId,
-        name: &Arc<str>,
-        spec: &VmSpec,
-        datastore: &DatastoreName,
-        now: Time,
-    ) -> Result<Option<String>, String> {
-        self.check_host(host)?;
-        if self.settings.maintenance.contains_key(host) {
-            return Err(alloc::format!("{host} is in maintenance mode: it takes no VMs"));
-        }
-        let scene = self.scene(now);
-        let made = crate::placing::started(vm, spec, datastore, host, &self.settings);
-        let known = scene.name(vm).cloned().unwrap_or_else(|| name.clone());
-        self.admit(&scene, &Proposal::Change(Change::Vm(known, Some(made))))
     }
 
     pub(super) fn enter_maintenance(

@@ -62,7 +62,8 @@ pub fn bad_input(c: &mut Cluster) {
     });
 
     c.step("a stranger's packets are counted", calm(), |c| {
-        let before = (c.running(), c.counter(1, "net.garbage_packets"));
+        let counted = c.wait_for("its counters", || c.local(1)).counters.get("net.garbage_packets").copied();
+        let before = (c.running(), counted.unwrap_or(0));
         let script = "for i in 1 2 3 4 5 6 7 8; do echo \"nonsense number $i, of some length\" > /dev/udp/10.77.0.1/7780; done";
         c.host(2).exec(&["bash", "-c", script]).expect("sent");
         c.wait("them to be counted", || c.counter(1, "net.garbage_packets") >= before.1 + 8);
@@ -133,7 +134,8 @@ pub fn damaged_registers(c: &mut Cluster) {
             c.status().is_some_and(|s| s.view.datastores[0].unreadable_registers > 0)
         });
         std::thread::sleep(Duration::from_secs(6));
-        assert_eq!(c.host_state(1), Some(HostState::AgentUnreachable));
+        let state = c.wait_for("a primary's answer", || c.host_state(1));
+        assert_eq!(state, HostState::AgentUnreachable, "{}", c.story());
         c.assert_untouched(&before);
         c.host(1).resume_guard().expect("resumed");
         c.host(1).resume_agent().expect("resumed");

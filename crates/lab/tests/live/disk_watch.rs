@@ -9,44 +9,58 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const INTERVAL: Duration = Duration::from_millis(500);
-
-/// From here on it is a stall: a third of the standard lease, while a write usually takes a millisecond.
-const STALL: Duration = Duration::from_secs(1);
+/// What was seen of the disk.
+#[derive(Default)]
+struct Seen {
+    stalls: Vec<(Instant, Duration)>,
+    /// The write that has not come back yet: others may, which were begun with it.
+    under_way: Option<Instant>,
+}
 
 /// Writes to the disk again and again, as a datastore's server does, until dropped.
 pub struct DiskWatch {
-    stalls: Arc<Mutex<Vec<(Instant, Duration)>>>,
+    seen: Arc<Mutex<Seen>>,
+    /// From here on it is a stall: a third of a lease, while a write usually takes a millisecond.
+    stall: Duration,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl DiskWatch {
-    pub fn start(folder: &Path) -> DiskWatch {
+    /// In a cluster with such leases: a datastore is lost when no heartbeat has arrived for one.
+    pub fn start(folder: &Path, lease: Duration) -> DiskWatch {
+        let (stall, interval) = (lease / 3, lease / 6);
         let file = File::create(folder.join("disk-watch")).expect("a file beside the datastores");
-        let (stalls, ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (told, stop) = (Arc::clone(&stalls), Arc::clone(&ended));
+        let (seen, ended) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
+        let (told, stop) = (Arc::clone(&seen), Arc::clone(&ended));
         let watch = move || {
             while !stop.load(Ordering::Relaxed) {
                 let begun = Instant::now();
+                told.lock().expect("what was seen").under_way = Some(begun);
                 // New space each time: what waits for the file system's journal, not only for the disk.
                 let written = file
                     .set_len(0)
                     .and_then(|()| file.write_all_at(&[0x5a; 512], 0))
                     .and_then(|()| file.sync_all());
-                if begun.elapsed() > STALL || written.is_err() {
-                    told.lock().expect("the list of stalls").push((begun, begun.elapsed()));
+                let took = begun.elapsed();
+                let mut seen = told.lock().expect("what was seen");
+                seen.under_way = None;
+                if took > stall || written.is_err() {
+                    seen.stalls.push((begun, took));
                 }
-                std::thread::sleep(INTERVAL);
+                drop(seen);
+                std::thread::sleep(interval);
             }
         };
-        DiskWatch { stalls, ended, thread: Some(std::thread::spawn(watch)) }
+        DiskWatch { seen, stall, ended, thread: Some(std::thread::spawn(watch)) }
     }
 
     /// The longest stall that lasted into the time since then.
     pub fn stalled_since(&self, since: Instant) -> Option<Duration> {
-        let stalls = self.stalls.lock().expect("the list of stalls");
-        stalls.iter().filter(|(begun, took)| *begun + *took >= since).map(|(_, took)| *took).max()
+        let seen = self.seen.lock().expect("what was seen");
+        let lasts = seen.under_way.map(|begun| begun.elapsed()).filter(|took| *took > self.stall);
+        let ended = seen.stalls.iter().filter(|(begun, took)| *begun + *took >= since);
+        ended.map(|(_, took)| *took).chain(lasts).max()
     }
 }
 
@@ -54,7 +68,7 @@ impl Drop for DiskWatch {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It panics only when its list is poisoned, which has been told then.
+            // It panics only when what it has seen is poisoned, which has been told then.
             drop(thread.join());
         }
     }

@@ -38,7 +38,7 @@ pub fn libvirtd_dies_and_hangs(c: &mut Cluster) {
         }
         // Three times as long as leases last.
         std::thread::sleep(Duration::from_secs(9));
-        let status = c.status().expect("a primary answers all the same");
+        let status = c.wait_for("a primary, which answers all the same", || c.status());
         assert!(status.view.vms.iter().all(|v| v.protected), "{:?}", status.view.vms);
         c.assert_untouched(&before);
         for host in [1, 3] {

@@ -17,6 +17,7 @@ use mainstay_api::{EventRecord, Local, Status};
 use mainstay_core::Event;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::ids::HostId;
+use mainstay_core::timing::Timing;
 use mainstay_core::view::{HostView, VmView};
 use mainstay_lab::{DatastoreConfig, Host, Lab, LabConfig, Output, PowerOn, VmOptions};
 
@@ -74,6 +75,8 @@ pub struct Cluster {
     step_began_unix_us: u64,
     /// How much of each log earlier steps have answered for.
     read: BTreeMap<PathBuf, usize>,
+    /// The last event of each host that they have answered for. Not its time: a test sets a host's clock.
+    answered: BTreeMap<usize, u64>,
     /// After the lab: it is gone when the next test's turn comes.
     _turn: MutexGuard<'static, ()>,
 }
@@ -97,22 +100,28 @@ impl Cluster {
             datastores: setup.datastores,
             timing: setup.timing.into(),
             ping_timeout: setup.storage_patience,
-            start_agents: true,
             ..LabConfig::default()
         };
         let lab = Lab::new(config).unwrap_or_else(|e| panic!("{e}"));
+        let timing = Timing::preset(setup.timing).expect("a preset");
         let mut cluster = Cluster {
-            disk: DiskWatch::start(&lab.dir().join("store")),
+            disk: DiskWatch::start(&lab.dir().join("store"), Duration::from_millis(timing.lease.as_millis())),
             lab,
             step_began: Instant::now(),
             started: Instant::now(),
             last_primary: AtomicUsize::new(0),
             step_began_unix_us: unix_us(),
             read: BTreeMap::new(),
+            answered: BTreeMap::new(),
             _turn: turn,
         };
         let vms = setup.vms;
         cluster.step("all comes up", calm(), |c| {
+            // Hosts take seconds to boot, one much longer than another on a busy machine: an agent that waits for the others'
+            // longer than for a heartbeat finds them silent. And the first one that stands is not to have the smallest id.
+            for host in c.lab.hosts().iter().rev() {
+                host.start_agent().unwrap_or_else(|e| panic!("{e}"));
+            }
             // Each host's one after the other: libvirt does it so anyway.
             std::thread::scope(|scope| {
                 for host in 1..=setup.hosts {
@@ -215,10 +224,32 @@ impl Cluster {
     /// The events of all hosts in this step, also of hosts that are off, oldest first.
     pub fn events(&self) -> Vec<EventRecord> {
         let mut events: Vec<EventRecord> =
-            self.lab.hosts().iter().flat_map(|host| self.events_of(host.number())).collect();
-        events.retain(|e| e.at_unix_us >= self.step_began_unix_us);
+            self.lab.hosts().iter().flat_map(|host| self.new_events_of(host.number())).collect();
         events.sort_by_key(|e| e.at_unix_us);
         events
+    }
+
+    /// Those of a host for which no earlier step has answered.
+    fn new_events_of(&self, host: usize) -> Vec<EventRecord> {
+        let answered = self.answered.get(&host).copied().unwrap_or(0);
+        let mut events = self.events_of(host);
+        events.retain(|e| e.sequence > answered);
+        events
+    }
+
+    /// Waits until all that agents know to have happened is in their files: a thread of its own writes it there, which a busy
+    /// disk holds up. An agent that does not answer writes nothing either.
+    pub fn wait_for_journals(&self) {
+        for host in self.lab.hosts() {
+            if !host.agent_pid().is_ok_and(|pid| pid.is_some()) {
+                continue;
+            }
+            let newest = self.client(host.number()).get::<(u64, Vec<EventRecord>)>("/peer/tail?limit=0");
+            let Ok((newest, _)) = newest else { continue };
+            self.wait(&format!("event {newest} of {} to be in its file", host.name()), || {
+                self.events_of(host.number()).last().map_or(0, |e| e.sequence) >= newest
+            });
+        }
     }
 
     /// All events of a host since the lab was made, in the order in which they came.

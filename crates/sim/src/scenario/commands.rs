@@ -1,7 +1,7 @@
 //! What people ask of the cluster in a scenario: words of steps that become [`Command`]s.
 
 use crate::setup::Setup;
-use mainstay_core::register::Priority;
+use mainstay_core::register::{Priority, VmSpec};
 use mainstay_core::settings::{
     Admission, Evacuation, Policy, READY_TIMEOUT, Readiness, ReadyWhen, RuleKind, Strength,
 };
@@ -124,6 +124,16 @@ pub enum Ask {
         /// Which.
         host: HostId,
     },
+    /// libvirt's hook asks, before a user's start: nothing is started here.
+    AdmitStart {
+        /// Where it is to run.
+        host: HostId,
+        /// Which VM.
+        vm: String,
+        /// A live migration brings it.
+        #[serde(default)]
+        arrives: bool,
+    },
 }
 
 fn yes() -> bool {
@@ -183,6 +193,7 @@ impl Ask {
             Ask::Suspend { seconds } => Command::Suspend { length: span(seconds) },
             Ask::Resume => Command::Resume,
             Ask::ConfirmDown { host } => Command::ConfirmDown { host },
+            Ask::AdmitStart { host, vm, arrives } => admit_start(setup, host, &vm, arrives)?,
         })
     }
 
@@ -196,6 +207,7 @@ impl Ask {
             | Ask::MaintenanceEnter { host, .. }
             | Ask::MaintenanceLeave { host, .. }
             | Ask::ConfirmDown { host } => (&[], std::slice::from_ref(host)),
+            Ask::AdmitStart { host, vm, .. } => (std::slice::from_ref(vm), std::slice::from_ref(host)),
             Ask::RemoveRule { .. }
             | Ask::RemoveGroup { .. }
             | Ask::SetAdmission { .. }
@@ -210,6 +222,19 @@ impl Ask {
         }
         Ok(())
     }
+}
+
+fn admit_start(setup: &Setup, host: HostId, vm: &str, arrives: bool) -> Result<Command, String> {
+    let index = setup.vm(vm).ok_or_else(|| format!("VM {vm} is not in the topology"))?;
+    let made = &setup.vms[index];
+    Ok(Command::AdmitStart {
+        host,
+        vm: setup.vm_id(index),
+        name: made.name.clone(),
+        spec: VmSpec { memory_mib: made.memory_mib, vcpus: 1, priority: made.priority, ..VmSpec::default() },
+        datastore: setup.datastores[made.datastore].name.clone(),
+        arrives,
+    })
 }
 
 /// All words of [`Ask`].

@@ -1,6 +1,7 @@
 //! What must hold after every step: nothing ran twice, no alarm came that the step does not expect, and none that it does
 //! expect stayed away, nobody ran into an image lock, and no log has an ERROR of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -13,6 +14,12 @@ use crate::alarm::{Alarm, Expect};
 
 impl Cluster {
     pub(super) fn check(&mut self, step: &str, expect: &Expect) {
+        // The logs first: whatever they say is among the events that are read after that.
+        let logs = self.new_in_logs();
+        self.wait_for_journals();
+        let numbers: Vec<usize> = self.lab.hosts().iter().map(Host::number).collect();
+        let told: BTreeMap<usize, Vec<EventRecord>> =
+            numbers.into_iter().map(|host| (host, self.new_events_of(host))).collect();
         let story = self.story();
         let splits = self.lab.splits().expect("the disks");
         assert_eq!((splits.on_disk, splits.in_logs), (0, 0), "{step}: two copies ran at once\n{story}");
@@ -20,8 +27,8 @@ impl Cluster {
             let runners = self.lab.runners(&vm).expect("the runners");
             assert!(runners.len() <= 1, "{step}: {vm} runs twice: {runners:?}\n{story}");
         }
-        let raised: Vec<EventRecord> =
-            self.events().into_iter().filter(|e| e.severity == Severity::Alarm).collect();
+        let raised: Vec<&EventRecord> =
+            told.values().flatten().filter(|e| e.severity == Severity::Alarm).collect();
         let is = |wanted: &Alarm, record: &EventRecord| {
             record.event.as_ref().is_some_and(|e| wanted.is(&record.host, e))
         };
@@ -41,18 +48,39 @@ impl Cluster {
         for wanted in &expect.must {
             assert!(raised.iter().any(|r| is(wanted, r)), "{step}: no alarm {wanted:?}\n{story}");
         }
-        for host in self.lab.hosts() {
-            for path in logs(&host) {
-                let text = String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
-                let read = self.read.insert(path.clone(), text.len()).unwrap_or(0);
-                let new = text.get(read..).unwrap_or_default();
-                let locked = new.lines().find(|l| l.contains("Failed to get \"write\" lock"));
-                assert_eq!(locked, None, "{step}: {}\n{story}", path.display());
-                if path == host.agent_log() {
-                    check_agent_log(step, &host, new, &raised);
-                }
+        for (number, path, new) in &logs {
+            let locked = new.lines().find(|l| l.contains("Failed to get \"write\" lock"));
+            assert_eq!(locked, None, "{step}: {}\n{story}", path.display());
+            let host = self.host(*number);
+            if *path == host.agent_log() {
+                check_agent_log(step, &host, new, &self.events_of(*number));
             }
         }
+        // What comes from now on is the next step's, even if that has not begun.
+        for (host, events) in told {
+            if let Some(last) = events.last() {
+                self.answered.insert(host, last.sequence);
+            }
+        }
+    }
+
+    /// What all logs of all hosts have said since this was last asked, in whole lines.
+    fn new_in_logs(&mut self) -> Vec<(usize, PathBuf, String)> {
+        let paths: Vec<(usize, PathBuf)> = self
+            .lab
+            .hosts()
+            .iter()
+            .flat_map(|host| logs(host).into_iter().map(|path| (host.number(), path)))
+            .collect();
+        let mut found = Vec::new();
+        for (host, path) in paths {
+            let text = fs::read(&path).unwrap_or_default();
+            let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let read = self.read.insert(path.clone(), whole).unwrap_or(0);
+            let new = String::from_utf8_lossy(text.get(read..whole).unwrap_or_default()).into_owned();
+            found.push((host, path, new));
+        }
+        found
     }
 }
 
@@ -66,16 +94,20 @@ fn logs(host: &Host<'_>) -> Vec<PathBuf> {
     found
 }
 
-/// Every line is one of the log's own, and what is an ERROR is one of the step's alarms.
-fn check_agent_log(step: &str, host: &Host<'_>, text: &str, alarms: &[EventRecord]) {
+/// Every line is one of the log's own, and what is an ERROR is an alarm: this step's, or one that came between the look at the logs
+/// and that at the events of the step before, which has answered for it.
+fn check_agent_log(step: &str, host: &Host<'_>, text: &str, events: &[EventRecord]) {
     for line in text.lines() {
         let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {
             panic!("{step}: not a log line of the agent of {}: {line}", host.name());
         };
         if line["level"] == "ERROR" {
-            let known =
-                |a: &EventRecord| a.host.as_str() == host.id() && line["fields"]["sequence"] == a.sequence;
-            assert!(alarms.iter().any(known), "{step}: an ERROR of {} that is no alarm: {line}", host.name());
+            let known = |e: &EventRecord| {
+                e.severity == Severity::Alarm
+                    && e.host.as_str() == host.id()
+                    && line["fields"]["sequence"] == e.sequence
+            };
+            assert!(events.iter().any(known), "{step}: an ERROR of {} that is no alarm: {line}", host.name());
         }
     }
 }

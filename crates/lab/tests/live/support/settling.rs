@@ -3,19 +3,21 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mainstay_api::EventRecord;
+use mainstay_api::{EventRecord, Status};
 use mainstay_core::Event;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::ids::HostId;
+use mainstay_core::time::Span;
 use mainstay_core::view::{Role, VmState};
+use mainstay_lab::Host;
 
 use super::{Cluster, LONG, id};
 
 impl Cluster {
-    /// Waits until the cluster is well again: one primary, every host that is on is connected to it, every other one is
-    /// judged failed by it (a new primary needs a while for that; its alarm would come in the next step), no alarm stands
-    /// but those, every VM runs exactly once where the primary says, protected, and beats. VMs in `down` are those that
-    /// are to stay down.
+    /// Waits until the cluster is well again: one primary, which owns all datastores and has its lists there; every host that
+    /// is on is connected to it, and each has just heard the other; every other one is judged failed by it (a new primary needs
+    /// a while for that; its alarm would come in the next step); no alarm stands but those; every VM runs exactly once where the
+    /// primary says, protected, and beats. VMs in `down` are those that are to stay down.
     pub fn settle(&self, down: &[&str]) {
         let mut missing = String::new();
         let settled = self.lab.wait_until("the cluster to be well", LONG, || match self.unsettled(down) {
@@ -41,28 +43,24 @@ impl Cluster {
         for vm in down {
             assert!(self.lab.hosts_running(vm).expect("the runners").is_empty(), "{vm} is to stay down");
         }
+        // What a test looks for afterwards is there then.
+        self.wait_for_journals();
     }
 
     /// What is not as [`Cluster::settle`] wants it.
     fn unsettled(&self, down: &[&str]) -> Option<String> {
         let status = self.status();
         let Some(status) = status else { return Some("no primary's view".into()) };
-        for host in self.lab.hosts() {
-            let on = host.is_on().expect("the lab's state");
-            let view = status.view.hosts.iter().find(|h| h.host == id(host.number()));
-            let state = view.map(|h| h.state);
-            let expected = if on { HostState::Connected } else { HostState::Failed };
-            if state != Some(expected) {
-                return Some(format!("{} is {state:?}, not {expected:?}", host.name()));
-            }
-            if on && view.is_none_or(|h| h.datastores.len() != self.lab.config().datastores.len()) {
-                return Some(format!("{} lacks a datastore", host.name()));
-            }
-            let role = self.local(host.number()).map(|l| l.view.role);
-            let expected =
-                if status.view.host == id(host.number()) { Role::Primary } else { Role::Secondary };
-            if on && role != Some(expected) {
-                return Some(format!("{} is {role:?}, not {expected:?}", host.name()));
+        if let Some(what) = self.lab.hosts().iter().find_map(|host| self.unsettled_host(&status, host)) {
+            return Some(what);
+        }
+        // Before that it decides nothing: what it has to tell of VMs that run already would come in the next step.
+        for datastore in &status.view.datastores {
+            let decides = datastore.ownership_left.is_some()
+                && datastore.owner.as_ref() == Some(&status.view.host)
+                && datastore.list.is_some_and(|list| list.epoch == datastore.epoch);
+            if !decides {
+                return Some(format!("the primary does not decide over it yet: {datastore:?}"));
             }
         }
         let is_fine = |alarm: &EventRecord| match &alarm.event {
@@ -89,6 +87,46 @@ impl Cluster {
             });
             (!well).then(|| format!("{vm} runs on {hosts:?} and is seen as {seen:?}"))
         })
+    }
+
+    /// What is not as it should be with a host, by the primary's word and by its own.
+    fn unsettled_host(&self, status: &Status, host: &Host<'_>) -> Option<String> {
+        let name = host.name();
+        let primary = &status.view.host;
+        let view = status.view.hosts.iter().find(|h| h.host == id(host.number()));
+        let state = view.map(|h| h.state);
+        let on = host.is_on().expect("the lab's state");
+        let expected = if on { HostState::Connected } else { HostState::Failed };
+        if state != Some(expected) {
+            return Some(format!("{name} is {state:?}, not {expected:?}"));
+        }
+        if !on {
+            return None;
+        }
+        if view.is_none_or(|h| h.datastores.len() != self.lab.config().datastores.len()) {
+            return Some(format!("{name} lacks a datastore"));
+        }
+        let Some(own) = self.local(host.number()).map(|l| l.view) else {
+            return Some(format!("{name} says nothing"));
+        };
+        let is_primary = *primary == id(host.number());
+        let expected = if is_primary { Role::Primary } else { Role::Secondary };
+        if own.role != expected {
+            return Some(format!("{name} is {:?}, not {expected:?}", own.role));
+        }
+        // Its own alarm comes to the primary a while later, and with a heartbeat that is late, not in time.
+        if own.isolated || !own.guard || own.datastores.iter().any(|d| !d.connected) {
+            return Some(format!("{name} is isolated, or lacks its guard or a datastore"));
+        }
+        if is_primary {
+            return None;
+        }
+        // Connected is also who has been silent for a shorter time than it takes to notice: what follows would come later.
+        let heard = |age: Option<Span>| age.is_some_and(|age| age < status.view.timing.suspicion());
+        let hears = own.hosts.iter().find(|h| h.host == *primary).and_then(|h| h.network_heartbeat);
+        let is_heard = view.and_then(|h| h.network_heartbeat);
+        (!heard(is_heard) || !heard(hears))
+            .then(|| format!("{name} was last heard {is_heard:?} ago, and heard the primary {hears:?} ago"))
     }
 
     /// Waits until libvirt of each host that is on knows just the VMs that run there: nothing stale is left.
