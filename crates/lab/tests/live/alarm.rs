@@ -11,6 +11,9 @@ use crate::support::id;
 pub enum Alarm {
     Failed(usize),
     AgentUnreachable(usize),
+    /// Any host is failed or its agent unreachable, as seen by that one, which neither network nor storage reaches: so it says after
+    /// three failure time-outs.
+    SeenBy(usize),
     DatastoreLost(&'static str),
     /// Of that file.
     RegisterUnreadable(&'static str),
@@ -46,6 +49,10 @@ impl Alarm {
                 Alarm::AgentUnreachable(h),
                 Event::HostStateChanged { host, to: HostState::AgentUnreachable, .. },
             ) => *host == id(*h),
+            (
+                Alarm::SeenBy(h),
+                Event::HostStateChanged { to: HostState::Failed | HostState::AgentUnreachable, .. },
+            ) => *by == id(*h),
             (Alarm::DatastoreLost(name), Event::DatastoreLost { datastore, .. }) => {
                 datastore.as_str() == *name
             }
@@ -56,6 +63,7 @@ impl Alarm {
             (
                 Alarm::Failed(_)
                 | Alarm::AgentUnreachable(_)
+                | Alarm::SeenBy(_)
                 | Alarm::DatastoreLost(_)
                 | Alarm::RegisterUnreadable(_)
                 | Alarm::NotProtectable(_)
@@ -76,9 +84,11 @@ impl Alarm {
     /// While it stands, fewer hosts are there than usual.
     pub fn takes_a_host_away(&self) -> bool {
         match self {
-            Alarm::Failed(_) | Alarm::AgentUnreachable(_) | Alarm::Isolated(_) | Alarm::DatastoreLost(_) => {
-                true
-            }
+            Alarm::Failed(_)
+            | Alarm::AgentUnreachable(_)
+            | Alarm::SeenBy(_)
+            | Alarm::Isolated(_)
+            | Alarm::DatastoreLost(_) => true,
             Alarm::RegisterUnreadable(_)
             | Alarm::NotProtectable(_)
             | Alarm::Frozen(_)

@@ -74,6 +74,7 @@ fn three_hosts_isolated_with_each_response() {
                 c.wait("its VMs to run elsewhere", || {
                     moved.iter().all(|vm| watch.booted(vm, began).is_some())
                 });
+                c.wait_for_journals();
                 for (vm, name) in moved.iter().zip(["power_off", "shutdown", "shutdown_ignored"]) {
                     watch.figure(&format!("isolated_{name}"), began, 1, &[vm]);
                     assert_eq!(
@@ -113,6 +114,7 @@ fn three_hosts_isolated_with_each_response() {
         Alarm::DatastoreLost("ds1"),
         Alarm::Storm,
         Alarm::AgentUnreachable(2),
+        Alarm::SeenBy(2),
     ]);
     c.step(
         "a host is isolated, and its storage goes with the network",

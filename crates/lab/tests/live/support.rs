@@ -122,6 +122,9 @@ impl Cluster {
             for host in c.lab.hosts().iter().rev() {
                 host.start_agent().unwrap_or_else(|e| panic!("{e}"));
             }
+            // Until then there is no lease under which a VM could run.
+            let beats = |l: Local| l.view.guard && l.view.datastores.iter().all(|d| d.connected);
+            c.wait("heartbeats to arrive", || (1..=setup.hosts).all(|h| c.local(h).is_some_and(beats)));
             // Each host's one after the other: libvirt does it so anyway.
             std::thread::scope(|scope| {
                 for host in 1..=setup.hosts {

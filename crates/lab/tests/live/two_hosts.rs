@@ -54,7 +54,7 @@ fn two_hosts_lose_each_path() {
         let expected = [Alarm::Failed(host), Alarm::Frozen(mine[0]), Alarm::Frozen(mine[1])];
         let mut perhaps = vec![Alarm::Isolated(host), Alarm::DatastoreLost("ds1"), Alarm::Storm];
         // On its return, its kernel may answer a ping before its agent is heard.
-        perhaps.push(Alarm::AgentUnreachable(host));
+        perhaps.extend([Alarm::AgentUnreachable(host), Alarm::SeenBy(host)]);
         perhaps.extend(all.map(Alarm::Frozen));
         c.step(&format!("two hosts: h{host} loses both"), alarms(&expected).perhaps(&perhaps), |c| {
             let (before, moved) = (c.boots(), c.vms_on(host));

@@ -111,8 +111,12 @@ impl Cluster {
         };
         let is_primary = *primary == id(host.number());
         let expected = if is_primary { Role::Primary } else { Role::Secondary };
-        if own.role != expected {
-            return Some(format!("{name} is {:?}, not {expected:?}", own.role));
+        // One that hung may take itself for the primary yet: the others follow another.
+        if own.role != expected || own.primary.as_ref() != Some(primary) {
+            return Some(format!(
+                "{name} is {:?} of {:?}, not {expected:?} of {primary}",
+                own.role, own.primary
+            ));
         }
         // Its own alarm comes to the primary a while later, and with a heartbeat that is late, not in time.
         if own.isolated || !own.guard || own.datastores.iter().any(|d| !d.connected) {
