@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_core::Event;
 use mainstay_core::host_liveness::HostState;
+use mainstay_core::view::Role;
 
 use crate::support::{Alarm, Cluster, alarms, calm, id};
 
@@ -25,12 +26,11 @@ fn restart_agent(c: &Cluster, host: usize) {
     let killed = Instant::now();
     c.host(host).kill_agent().expect("killed");
     c.host(host).start_agent().expect("started");
-    c.wait("it to answer", || c.local(host).is_some());
+    // Whoever has a part in the cluster has been heard.
+    c.wait("it to take part again", || c.local(host).is_some_and(|l| l.view.role != Role::Candidate));
     let away = killed.elapsed();
     c.settle(&[]);
-    let alarmed = |e: &Event| {
-        matches!(e, Event::HostStateChanged { host: of, to: HostState::AgentUnreachable, .. } if *of == id(host))
-    };
+    let alarmed = |e: &Event| matches!(e, Event::HostStateChanged { host: of, to: HostState::AgentUnreachable, .. } if *of == id(host));
     assert!(away >= UNNOTICED || !c.seen(alarmed), "it was away for {away:?}\n{}", c.story());
 }
 

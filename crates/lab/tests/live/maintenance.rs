@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_core::Event;
 use mainstay_core::host_liveness::HostState;
+use mainstay_core::ids::HostId;
 use mainstay_core::register::OrderKind;
 use mainstay_core::view::{HostView, SuspensionView, VmState, VmView};
 use mainstay_lab::{Cut, GuestKind, Net, VmOptions};
@@ -35,18 +36,18 @@ fn assert_migrated(c: &Cluster, watch: &Watch, name: &str, before: &Boots, vms: 
     );
 }
 
+/// When an event first came, and who told it: agents' files follow a moment after what they show.
+fn told(c: &Cluster, what: &str, fits: impl Fn(&Event) -> bool) -> (f64, HostId) {
+    c.wait_for(&format!("{what} to be told"), || c.when(&fits))
+}
+
 /// The role is handed on before the first VM is moved.
 fn assert_role_first(c: &Cluster, host: usize) {
-    let (elected, by) = c
-        .when(|e| matches!(e, Event::BecamePrimary { .. }))
-        .unwrap_or_else(|| panic!("no new primary\n{}", c.story()));
-    let (moved, _) = c
-        .when(|e| matches!(e, Event::VmOrdered { order: OrderKind::Migrate(_), .. }))
-        .unwrap_or_else(|| panic!("nothing was moved\n{}", c.story()));
+    let (elected, by) = told(c, "a new primary", |e| matches!(e, Event::BecamePrimary { .. }));
+    let is_move = |e: &Event| matches!(e, Event::VmOrdered { order: OrderKind::Migrate(_), .. });
+    let (moved, _) = told(c, "something to be moved", is_move);
     assert!(by != id(host) && elected < moved, "{elected:.2} {by}, {moved:.2}\n{}", c.story());
-    let (empty, _) = c
-        .when(|e| matches!(e, Event::MaintenanceReached { .. }))
-        .unwrap_or_else(|| panic!("nobody said that it is empty\n{}", c.story()));
+    let (empty, _) = told(c, "its being empty", |e| matches!(e, Event::MaintenanceReached { .. }));
     assert!(empty > moved, "called empty before it was\n{}", c.story());
     eprintln!("figure: role_handed_on={elected:.2} first_move_ordered={moved:.2}");
 }
@@ -238,10 +239,9 @@ fn suspended_during_a_failover(c: &mut Cluster) {
                 watch.figure("suspended_during_failover", began, 1, &vms);
             });
             let (suspended, _) =
-                c.when(|e| matches!(e, Event::ProtectionSuspended { .. })).expect("it is told");
-            let (restarted, _) = c
-                .when(|e| matches!(e, Event::VmRestarted { vm, .. } if &*vm.name == "s3"))
-                .unwrap_or_else(|| panic!("s3 was not restarted\n{}", c.story()));
+                told(c, "the suspension", |e| matches!(e, Event::ProtectionSuspended { .. }));
+            let is_last = |e: &Event| matches!(e, Event::VmRestarted { vm, .. } if &*vm.name == "s3");
+            let (restarted, _) = told(c, "the restart of s3", is_last);
             assert!(restarted <= suspended, "{restarted} {suspended}\n{}", c.story());
             c.assert_restarted_once(&before, &moved);
             let shown = c.done(3, &["status"]);

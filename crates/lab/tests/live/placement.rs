@@ -118,7 +118,7 @@ fn assert_order(c: &Cluster, watch: &Watch, began: Instant) {
             .iter()
             .map(|name| {
                 let of_it = |e: &Event| matches!(e, Event::VmStarted { vm, .. } if *vm.name == **name);
-                c.when(of_it).unwrap_or_else(|| panic!("{name} was not started\n{}", c.story())).0
+                c.wait_for("its start to be told", || c.when(of_it)).0
             })
             .collect();
         eprintln!("figure: wave_{} first={first:.2} last={last:.2}", index + 1);
@@ -164,7 +164,7 @@ fn assert_guests_were_waited_for(c: &Cluster, watch: &Watch, began: Instant, beg
     let told = Duration::from_micros(told.saturating_sub(began_unix_us));
     eprintln!("figure: agent_verified dns_restarted={:.2}", told.as_secs_f64());
     assert!(told + LATE >= answered.earliest, "verified unheard\n{}", story());
-    let when = |what: &dyn Fn(&Event) -> bool| c.when(what).unwrap_or_else(|| panic!("{}", story())).0;
+    let when = |what: &dyn Fn(&Event) -> bool| c.wait_for("it to be told", || c.when(what)).0;
     let restarted = when(&|e: &Event| matches!(e, Event::VmRestarted { vm, .. } if &*vm.name == "dns"));
     let started = |name: &'static str| {
         when(&move |e: &Event| matches!(e, Event::VmStarted { vm, .. } if &*vm.name == name))
