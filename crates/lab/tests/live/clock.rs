@@ -38,7 +38,7 @@ pub fn wall_clock_jumps(c: &mut Cluster) {
     {
         c.step(name, calm().perhaps(&begins[2..]), |c| {
             let (before, told) = (c.running(), c.events_of(host).len());
-            // Its own times are not those by which this step's events are told.
+            // In the order in which they came: its times are stepped.
             let since = || c.events_of(host).split_off(told);
             c.watched(|watch| {
                 let began = std::time::Instant::now();

@@ -118,7 +118,7 @@ impl Cluster {
                 own.role, own.primary
             ));
         }
-        // Its own alarm comes to the primary a while later, and with a heartbeat that is late, not in time.
+        // It says so itself: the primary has little patience with those that it asks for their alarms.
         if own.isolated || !own.guard || own.datastores.iter().any(|d| !d.connected) {
             return Some(format!("{name} is isolated, or lacks its guard or a datastore"));
         }
