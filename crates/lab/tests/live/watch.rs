@@ -118,12 +118,15 @@ impl Watch {
         let not_before = *self.last.lock().expect("the time of the last look");
         for vm in vms {
             let record = lab.guest_record(&vm);
-            let (boots, progress, agent_answers) =
-                record.map_or((0, 0, 0), |r| (r.boots, r.progress(), r.agent_answers));
             let runners = runners.remove(&vm).unwrap_or_default();
-            let look = Look { runners, boots, progress, agent_answers };
             let mut history = self.history();
             let seen = history.entry(vm).or_default();
+            // One that can't be read says nothing, least of all that the guest has never booted.
+            let before =
+                seen.last().map_or((0, 0, 0), |s| (s.look.boots, s.look.progress, s.look.agent_answers));
+            let (boots, progress, agent_answers) =
+                record.map_or(before, |r| (r.boots, r.progress(), r.agent_answers));
+            let look = Look { runners, boots, progress, agent_answers };
             if seen.last().is_none_or(|before| before.look != look) {
                 // Not sooner: its guest's record has been read only now.
                 seen.push(Seen { not_before, at: Instant::now(), look });
