@@ -157,13 +157,13 @@ fn run_vm(command: &VmCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -
             let host = host.as_ref().map(|name| names.resolve(name)).transpose()?;
             let chosen = vms::select(&answer.view, host.as_ref());
             if output.json {
-                output.json(&vms::json(&chosen, &answer.view.settings))?;
+                output.json(&vms::json(&chosen, &answer.view))?;
             } else {
                 let empty = match &host {
                     Some(host) => format!("No VMs on {}.", names.full(host)),
                     None => "No VMs are known.".to_owned(),
                 };
-                let table = vms::list(&chosen, &answer.view.settings, &names, &output.style);
+                let table = vms::list(&chosen, &answer.view, &names, &output.style);
                 output.table(chosen.is_empty(), &empty, table)?;
             }
             return Ok(Exit::Ok);
@@ -172,7 +172,7 @@ fn run_vm(command: &VmCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -
             let answer = agent.status()?;
             let vm = vm_details::find(&answer, name)?;
             if output.json {
-                output.json(&vms::json(&[vm], &answer.view.settings)[0])?;
+                output.json(&vms::json(&[vm], &answer.view)[0])?;
             } else {
                 let names = HostNames(answer.host_names.clone());
                 output.text(&vm_details::render(vm, &answer.view, &names, &output.style))?;

@@ -3,7 +3,7 @@
 use crate::exit::Failure;
 use crate::orders::{kind_word, strength_word};
 use crate::style::Style;
-use crate::vms::{if_isolated, priority, ready_words, state_word, tone};
+use crate::vms::{Protection, if_isolated, priority, ready_words, state_word, tone};
 use crate::words::{HostNames, clean, memory};
 use mainstay_agent::api::{find_vm, unknown_vm};
 use mainstay_api::Status;
@@ -33,7 +33,7 @@ pub fn render(vm: &VmView, view: &View, names: &HostNames, style: &Style) -> Str
     line("VM", &format!("{} ({})", clean(&vm.name), vm.vm));
     line("State", &style.paint(tone(vm.state), state_word(vm.state)));
     line("Host", &vm.host.as_ref().map_or_else(|| "-".to_owned(), |host| names.full(host)));
-    line("Protected", if vm.protected { "yes" } else { "no" });
+    line("Protected", Protection::of(vm, view).word());
     for note in vm.note.iter().flat_map(|note| note.split("; ")) {
         line("Note", &names.in_text(note));
     }

@@ -6,7 +6,7 @@ use mainstay_core::ids::HostId;
 use mainstay_core::register::IsolationResponse;
 use mainstay_core::settings::{READY_TIMEOUT, Readiness, ReadyWhen, Settings};
 use mainstay_core::time::Span;
-use mainstay_core::view::{View, VmState, VmView};
+use mainstay_core::view::{SuspensionView, View, VmState, VmView};
 use serde::Serialize;
 
 /// The VMs, of one host or of all, by name.
@@ -75,16 +75,51 @@ pub struct VmJson<'a> {
     readiness: Option<&'a Readiness>,
     /// Whether its priority was set with `vm priority`.
     priority_own: bool,
+    /// Whether it is not protected for the moment, since protection is suspended on its datastore.
+    suspended: bool,
+}
+
+/// Whether it would be restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// Yes.
+    Protected,
+    /// Not before protection goes on.
+    Suspended,
+    /// No.
+    Unprotected,
+}
+
+impl Protection {
+    /// That of a VM.
+    pub fn of(vm: &VmView, view: &View) -> Protection {
+        let stands = |it: &SuspensionView| it.suspension.stands && it.datastore == vm.datastore;
+        match (vm.protected, view.suspensions.iter().any(stands)) {
+            (true, false) => Protection::Protected,
+            (true, true) => Protection::Suspended,
+            (false, _) => Protection::Unprotected,
+        }
+    }
+
+    /// The word for tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Protection::Protected => "yes",
+            Protection::Suspended => "suspended",
+            Protection::Unprotected => "no",
+        }
+    }
 }
 
 /// The VMs, for `--json`.
-pub fn json<'a>(vms: &[&'a VmView], settings: &'a Settings) -> Vec<VmJson<'a>> {
-    let json = |view: &&'a VmView| {
-        let own = settings.vms.get(&view.vm);
+pub fn json<'a>(vms: &[&'a VmView], view: &'a View) -> Vec<VmJson<'a>> {
+    let json = |vm: &&'a VmView| {
+        let own = view.settings.vms.get(&vm.vm);
         VmJson {
-            view,
+            view: vm,
             readiness: own.and_then(|own| own.readiness.as_ref()),
             priority_own: own.is_some_and(|own| own.priority.is_some()),
+            suspended: Protection::of(vm, view) == Protection::Suspended,
         }
     };
     vms.iter().map(json).collect()
@@ -128,17 +163,20 @@ pub fn ready_words(readiness: &Readiness) -> String {
 }
 
 /// The table of `mainstay vm list`.
-pub fn list(vms: &[&VmView], settings: &Settings, names: &HostNames, style: &Style) -> String {
+pub fn list(vms: &[&VmView], view: &View, names: &HostNames, style: &Style) -> String {
+    let settings = &view.settings;
     let row = |vm: &&VmView| {
         let plain = |text: String| style.cell(Tone::Plain, text);
         vec![
             plain(clean(&vm.name)),
             style.cell(tone(vm.state), state_word(vm.state)),
             plain(vm.host.as_ref().map_or_else(|| "-".to_owned(), |host| names.short(host))),
-            match vm.protected {
-                true => plain("yes".to_owned()),
-                false if vm.state == VmState::Off => plain("no".to_owned()),
-                false => style.cell(Tone::Warning, "no"),
+            match Protection::of(vm, view) {
+                it @ Protection::Protected => plain(it.word().to_owned()),
+                it @ Protection::Unprotected if vm.state == VmState::Off => plain(it.word().to_owned()),
+                it @ (Protection::Suspended | Protection::Unprotected) => {
+                    style.cell(Tone::Warning, it.word())
+                }
             },
             plain(priority(vm, settings)),
             plain(if_isolated(vm)),
@@ -163,7 +201,7 @@ pub fn list(vms: &[&VmView], settings: &Settings, names: &HostNames, style: &Sty
     style.table(&headings, vms.iter().map(row).collect())
 }
 
-/// `12 (11 running, 1 waiting), 11 protected`. States without a VM are left out, except running.
+/// `12 (11 running, 1 waiting), 11 protected`, and how many are not for the moment. States without a VM are left out, except running.
 pub fn counts(view: &View, style: &Style) -> String {
     if view.vms.is_empty() {
         return "none known".to_owned();
@@ -184,6 +222,12 @@ pub fn counts(view: &View, style: &Style) -> String {
             parts.push(style.paint(tone, &format!("{number} {}", state_word(state))));
         }
     }
-    let protected = view.vms.iter().filter(|vm| vm.protected).count();
-    format!("{} ({}), {protected} protected", view.vms.len(), parts.join(", "))
+    let are = |wanted| view.vms.iter().filter(|vm| Protection::of(vm, view) == wanted).count();
+    let mut text =
+        format!("{} ({}), {} protected", view.vms.len(), parts.join(", "), are(Protection::Protected));
+    let suspended = are(Protection::Suspended);
+    if suspended > 0 {
+        text.push_str(&style.paint(Tone::Warning, &format!(", {suspended} suspended")));
+    }
+    text
 }

@@ -46,8 +46,10 @@ impl Core {
             }
             Command::SetReadiness { vm, readiness } => {
                 let wanted = readiness.clone();
-                let said =
-                    |vm: &str| alloc::format!("{vm}: ready when {}", readiness.clone().unwrap_or_default());
+                let unheard = self.agent_unheard(vm, readiness.as_ref());
+                let said = |vm: &str| {
+                    alloc::format!("{vm}: ready when {}{unheard}", readiness.clone().unwrap_or_default())
+                };
                 self.set_vm(vm, said, out, |settings| settings.readiness = wanted)
             }
             Command::SetRule { name, strength, kind, vms, hosts } => {

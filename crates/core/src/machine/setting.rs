@@ -6,7 +6,7 @@ use super::*;
 use crate::ids::VmId;
 use crate::placing::{Scene, admission_control, shortened};
 use crate::protected_list::OwnerList;
-use crate::settings::{Evacuation, Group, Policy, counted, in_words};
+use crate::settings::{Evacuation, Group, Policy, Readiness, ReadyWhen, counted, in_words};
 use crate::time::Span;
 use mainstay_placement as placement;
 use placement::{Change, PROOF_WORK, Proposal};
@@ -109,6 +109,22 @@ impl Core {
         }
         self.check_order(&after, out.now)?;
         self.change_settings(answer(wanted), out, |settings| *settings = after)
+    }
+
+    /// A warning, where a condition asks a guest agent that was never heard.
+    pub(super) fn agent_unheard(&self, wanted: &str, readiness: Option<&Readiness>) -> String {
+        let asks = |it: &&Readiness| matches!(it.when, ReadyWhen::AgentAnswers | ReadyWhen::CommandSucceeds);
+        let unheard = |list: &OwnerList| {
+            let vm = list.find(wanted);
+            vm.is_some_and(|vm| list.entries().any(|(entry, _)| entry.vm == vm && !entry.has_agent))
+        };
+        match readiness.filter(asks) {
+            Some(it) if self.lists().any(unheard) => alloc::format!(
+                "; warning: no guest agent of it has ever answered, and without one those that wait for it wait for {}",
+                it.timeout
+            ),
+            Some(_) | None => String::new(),
+        }
     }
 
     pub(super) fn set_group(

@@ -175,22 +175,36 @@ impl PlansAtHand {
     }
 }
 
-/// The objections in words, within bounds.
+/// The objections in words, within bounds: as many whole ones as there is room for, and how many more there are.
 pub(crate) fn shortened(objections: &[placement::Objection], more: u64) -> Arc<str> {
     let mut text = String::new();
+    let mut shown = 0;
     for objection in objections {
-        if !text.is_empty() {
+        let words = objection.to_string();
+        if shown == 0 {
+            text = cut(words);
+        } else if text.len() + words.len() <= OBJECTION_BYTES {
             text.push_str("; ");
+            text.push_str(&words);
+        } else {
+            break;
         }
-        text.push_str(&objection.to_string());
+        shown += 1;
     }
-    if text.len() > OBJECTION_BYTES {
-        let end = (0..=OBJECTION_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
+    let more = more + (objections.len() - shown) as u64;
     if more > 0 {
-        text.push_str(&alloc::format!("; and {more} more failures like these"));
+        text.push_str(&alloc::format!("; and {more} more like these"));
     }
     text.into()
+}
+
+/// One that is too long by itself ends with a whole word.
+fn cut(mut text: String) -> String {
+    if text.len() > OBJECTION_BYTES {
+        let end = (0..=OBJECTION_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let end = text[..end].rfind(' ').unwrap_or(end);
+        text.truncate(end);
+        text.push_str(" …");
+    }
+    text
 }

@@ -10,7 +10,7 @@ fn status_shows_maintenance_failover_hosts_suspensions_and_the_objection() {
         expect![[r#"
             Cluster   lab (c1)
             Primary   h3 (host-3): reaches 2 datastore(s) like h2, and has the larger id as text
-            VMs       3 (2 running, 1 off), 2 protected
+            VMs       3 (2 running, 1 off), 0 protected, 2 suspended
             Suspended protection of VMs on nfs1, until 2026-02-03 16:15:00Z: no restart; h1, h2 would freeze VMs yet
             Suspended protection of VMs on nfs2, until 2026-02-03 16:15:00Z; waits for failovers in progress, which are completed first
             Admission if h2 fails, db does not come back: h3: 1,024 MiB free, 2,048 MiB needed
@@ -27,6 +27,30 @@ fn status_shows_maintenance_failover_hosts_suspensions_and_the_objection() {
             No alarms stand.
         "#]],
     );
+}
+
+#[test]
+fn vms_are_suspended_while_protection_is() {
+    let list = run(&mut Canned::suspended(), None, "mainstay vm list");
+    expect![[r#"
+        VM   STATE    HOST  PROTECTED  PRIORITY  IF ISOLATED  DATASTORE  MEMORY  VCPUS  NOTE
+        db   running  h2    suspended  medium    leave        nfs1       2 GiB   2      -
+        old  off      -     no         medium    leave        nfs1       2 GiB   2      -
+        web  running  h1    suspended  medium    leave        nfs1       2 GiB   2      -
+    "#]]
+    .assert_eq(&list);
+    let show = run(&mut Canned::suspended(), None, "mainstay vm show web");
+    assert!(show.contains("\nProtected    suspended\n"), "{show}");
+    let json = run(&mut Canned::suspended(), None, "mainstay --json vm show web");
+    assert!(json.contains("\"suspended\": true"), "{json}");
+    // Where it waits for a failover in progress, restarts go on.
+    let one = run(&mut Canned::with_settings(), None, "mainstay vm list");
+    expect![[r#"
+        VM   STATE    HOST  PROTECTED  PRIORITY   IF ISOLATED  DATASTORE  MEMORY  VCPUS  NOTE
+        db   running  h2    suspended  medium     leave        nfs1       2 GiB   2      ready when this succeeds in its guest: /usr/bin/systemctl is-active postgresql, 30 s later, waited for 900 s at most
+        old  off      -     no         medium     leave        nfs1       2 GiB   2      -
+        web  running  h1    suspended  high, own  leave        nfs1       2 GiB   2      migrates to h2
+    "#]].assert_eq(&one);
 }
 
 #[test]
@@ -75,9 +99,9 @@ fn vm_list_shows_orders_own_priorities_and_readiness() {
         "mainstay vm list",
         expect![[r#"
             VM   STATE    HOST  PROTECTED  PRIORITY   IF ISOLATED  DATASTORE  MEMORY  VCPUS  NOTE
-            db   running  h2    yes        medium     leave        nfs1       2 GiB   2      ready when this succeeds in its guest: /usr/bin/systemctl is-active postgresql, 30 s later, waited for 900 s at most
+            db   running  h2    suspended  medium     leave        nfs1       2 GiB   2      ready when this succeeds in its guest: /usr/bin/systemctl is-active postgresql, 30 s later, waited for 900 s at most
             old  off      -     no         medium     leave        nfs1       2 GiB   2      -
-            web  running  h1    yes        high, own  leave        nfs1       2 GiB   2      migrates to h2
+            web  running  h1    suspended  high, own  leave        nfs1       2 GiB   2      migrates to h2
         "#]],
     );
     let json = run(&mut Canned::with_settings(), None, "mainstay vm list --json");
@@ -95,39 +119,39 @@ fn vm_show_has_all_that_is_known_and_set() {
         Canned::with_settings(),
         "mainstay vm show web",
         expect![[r#"
-        VM           web (00000000-0000-0000-0000-000000000001)
-        State        running
-        Host         h1 (host-1)
-        Protected    yes
-        Note         migrates to h2
-        Asked to     migrate to h2 (host-2)
-        Priority     high, own
-        Counts as    ready when started
-        Group        front, starts after backends
-        Rule         web-apart: should apart old, 00000000-0000-0000-0000-000000000063
-        If isolated  leave
-        Datastore    nfs1
-        Size         2 GiB, 2 vCPUs
-        Grant        7.1
-    "#]],
+            VM           web (00000000-0000-0000-0000-000000000001)
+            State        running
+            Host         h1 (host-1)
+            Protected    suspended
+            Note         migrates to h2
+            Asked to     migrate to h2 (host-2)
+            Priority     high, own
+            Counts as    ready when started
+            Group        front, starts after backends
+            Rule         web-apart: should apart old, 00000000-0000-0000-0000-000000000063
+            If isolated  leave
+            Datastore    nfs1
+            Size         2 GiB, 2 vCPUs
+            Grant        7.1
+        "#]],
     );
     check(
         Canned::with_settings(),
         "mainstay vm show 00000000-0000-0000-0000-000000000002",
         expect![[r#"
-        VM           db (00000000-0000-0000-0000-000000000002)
-        State        running
-        Host         h2 (host-2)
-        Protected    yes
-        Priority     medium
-        Counts as    ready when this succeeds in its guest: /usr/bin/systemctl is-active postgresql, 30 s later, waited for 900 s at most
-        Group        backends
-        Rule         licences: must on-hosts h1, h2
-        If isolated  leave
-        Datastore    nfs1
-        Size         2 GiB, 2 vCPUs
-        Grant        7.2
-    "#]],
+            VM           db (00000000-0000-0000-0000-000000000002)
+            State        running
+            Host         h2 (host-2)
+            Protected    suspended
+            Priority     medium
+            Counts as    ready when this succeeds in its guest: /usr/bin/systemctl is-active postgresql, 30 s later, waited for 900 s at most
+            Group        backends
+            Rule         licences: must on-hosts h1, h2
+            If isolated  leave
+            Datastore    nfs1
+            Size         2 GiB, 2 vCPUs
+            Grant        7.2
+        "#]],
     );
     check(
         Canned::host_failed(),
