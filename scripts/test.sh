@@ -9,6 +9,9 @@ minutes=75
 limit=()
 [ "${CI:-}" != true ] || limit=(timeout --kill-after=30s "${minutes}m")
 
+# Drawn cases are the same in each run: a rare one is for whoever searches (with another seed), not for who changes something else.
+export PROPTEST_RNG_SEED="${PROPTEST_RNG_SEED:-1}"
+
 # The live tests run the agent as it is built here.
 cargo build --locked -p mainstay-ctl -p mainstay-lab -p mainstay-guard
 status=0

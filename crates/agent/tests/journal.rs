@@ -13,6 +13,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// Far more than a write takes; a test that fails takes this long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn lost(datastore: &str) -> Event {
     Event::DatastoreLost { datastore: DatastoreName::new(datastore), reason: "stale".into() }
 }
@@ -23,7 +26,7 @@ fn open(dir: &Path, incarnation: u64) -> Journal {
 
 /// Waits until the file holds so many lines: another thread writes them.
 fn lines(path: &Path, count: usize) -> String {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let text = fs::read_to_string(path).unwrap_or_default();
         if text.matches('\n').count() >= count {
@@ -65,7 +68,7 @@ fn files_are_rotated_and_memory_is_bounded() {
         journal.record(Time(n), Event::HypervisorBack);
         if n % 100 == 99 {
             // As fast as the writer is, so that none is dropped: it has written when the newest file ends with that line.
-            let deadline = Instant::now() + Duration::from_secs(10);
+            let deadline = Instant::now() + PATIENCE;
             let wanted = format!("\"sequence\":{},", n + 1);
             while !fs::read_to_string(dir.path().join("events.jsonl")).unwrap_or_default().contains(&wanted) {
                 assert!(Instant::now() < deadline, "{wanted} is not written");

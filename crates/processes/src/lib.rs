@@ -155,11 +155,19 @@ mod tests {
     }
 
     fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while !condition() {
             assert!(std::time::Instant::now() < give_up, "never came: {what}");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
+    }
+
+    /// A VM that no other test has, in no other process either.
+    fn own_vm(number: u8) -> VmId {
+        let mut id = *b"processtest.....";
+        id[11] = number;
+        id[12..].copy_from_slice(&std::process::id().to_le_bytes());
+        VmId(id)
     }
 
     #[test]
@@ -180,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_process_is_found_while_it_lives_and_not_after() {
-        let uuid = VmId(*b"mainstay-test-p1");
+        let uuid = own_vm(1);
         let child = Command::new("sh")
             .args(["-c", "read wait", "-uuid", &uuid.to_string()])
             .stdin(Stdio::piped())
@@ -204,7 +212,7 @@ mod tests {
         if std::env::var_os(ROLE).is_some() {
             leave_a_zombie_with_a_thread();
         }
-        let uuid = VmId(*b"mainstay-test-p2");
+        let uuid = own_vm(2);
         let name = "tests::a_zombie_with_a_living_thread_is_still_found";
         let mut child = Command::new(std::env::current_exe().expect("own path"))
             .args(["--exact", name, "--", "-uuid", &uuid.to_string()])

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
+/// Far more than anything here takes; a test that fails takes this long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A VM that host-1 is starting itself.
 pub const STARTING: VmId = VmId([8; 16]);
 /// A VM that the primary has ordered to migrate to host-1.
@@ -44,21 +46,44 @@ impl Cluster {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let addresses = [free_address(), free_address()];
-                let mut journals = Vec::new();
+                let (mut journals, mut services) = (Vec::new(), Vec::new());
                 for n in 1..=2 {
-                    journals.push(start_host(&root, n, addresses, primary).await);
+                    let (journal, service) = start_host(&root, n, addresses, primary).await;
+                    journals.push(journal);
+                    services.push(service);
+                }
+                // The API waits for other hosts a second or so, which a first dial on a busy machine may take.
+                for (service, peer) in services.iter().zip(["host-2", "host-1"]) {
+                    service.net.request(peer, Vec::new(), PATIENCE).await.expect("they reach each other");
                 }
                 ready.send(journals).expect("the test waits");
                 // Ends with the test, which drops the other side.
                 let _ = stopped.await;
             });
         });
-        let journals = is_ready.recv_timeout(Duration::from_secs(20)).expect("hosts");
+        let journals = is_ready.recv_timeout(PATIENCE * 2).expect("hosts");
         Cluster { dir, journals, _stop: stop }
     }
 
     pub fn client(&self, n: u32) -> Client {
         Client::new(self.dir.path().join(format!("h{n}.sock")))
+    }
+
+    /// Asks host `n` until the answer is whole: the others are waited for a second at most, and what they say is then left out.
+    pub fn whole<T: serde::de::DeserializeOwned>(
+        &self,
+        n: u32,
+        path: &str,
+        is_whole: impl Fn(&T) -> bool,
+    ) -> T {
+        let begun = Instant::now();
+        loop {
+            let answer = self.client(n).get(path).expect("an answer");
+            if is_whole(&answer) {
+                return answer;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{path} is never whole");
+        }
     }
 
     pub fn journal(&self, n: usize) -> &Journal {
@@ -80,7 +105,12 @@ fn member(n: u32, addresses: [SocketAddr; 2]) -> Member {
     }
 }
 
-async fn start_host(root: &Path, n: u32, addresses: [SocketAddr; 2], primary: Option<u32>) -> Journal {
+async fn start_host(
+    root: &Path,
+    n: u32,
+    addresses: [SocketAddr; 2],
+    primary: Option<u32>,
+) -> (Journal, Arc<Service>) {
     let (me, peer) = (member(n, addresses), member(3 - n, addresses));
     let state_dir = root.join(format!("state{n}"));
     std::fs::create_dir(&state_dir).expect("a state directory");
@@ -91,7 +121,8 @@ async fn start_host(root: &Path, n: u32, addresses: [SocketAddr; 2], primary: Op
         listen: me.addresses.clone(),
         peers: vec![Peer { id: peer.id.as_str().into(), addresses: peer.addresses.clone() }],
         key: [7; 32],
-        heartbeat: Duration::from_millis(250),
+        // A machine that stands still for seconds is no outage.
+        heartbeat: Duration::from_secs(20),
     };
     let (net, mut events) = Net::start(net).await.expect("a transport");
     let (questions, asked) = mpsc::channel(8);
@@ -110,15 +141,16 @@ async fn start_host(root: &Path, n: u32, addresses: [SocketAddr; 2], primary: Op
     });
     let listener = api::bind(&root.join(format!("h{n}.sock"))).expect("a socket");
     tokio::spawn(api::serve(Arc::clone(&service), listener));
+    let serving = Arc::clone(&service);
     tokio::spawn(async move {
         while let Some(event) = events.recv().await {
             if let NetEvent::Request { from: _, body, reply } = event {
-                let service = Arc::clone(&service);
+                let service = Arc::clone(&serving);
                 tokio::spawn(async move { reply.send(service.serve_peer(&body).await) });
             }
         }
     });
-    journal
+    (journal, service)
 }
 
 async fn scripted_core(n: u32, primary: Option<u32>, mut asked: mpsc::Receiver<Question>) {

@@ -28,7 +28,8 @@ fn status_is_the_primarys_from_any_host_with_the_alarms_of_all() {
     cluster.journal(1).record(Time(1), lost("ds1"));
     cluster.journal(2).record(Time(1), lost("ds2"));
     for n in 1..=2 {
-        let status: Status = cluster.client(n).get("/v1/status").expect("a status");
+        let of_all = |status: &Status| status.complete && status.alarms.len() == 2;
+        let status: Status = cluster.whole(n, "/v1/status", of_all);
         assert_eq!((status.complete, status.note), (true, None));
         assert_eq!(status.view.host, HostId::new("host-2"));
         assert_eq!(status.host_names[&HostId::new("host-1")], "h1");
@@ -152,14 +153,14 @@ fn events_of_all_hosts_are_merged_by_time() {
     for (n, datastore) in [(1, "a"), (2, "b"), (1, "c"), (2, "d")] {
         cluster.journal(n).record(Time(1), lost(datastore));
     }
-    let page: EventPage = cluster.client(1).get("/v1/events").expect("a page");
+    let page: EventPage = cluster.whole(1, "/v1/events", |page: &EventPage| page.missing.is_empty());
     let texts: Vec<&str> = page.events.iter().map(|event| event.text.as_str()).collect();
     let expected = ["a", "b", "c", "d"].map(|name| format!("datastore {name} is out of reach: stale"));
     assert_eq!(texts, expected);
     assert!(page.missing.is_empty());
     let after = page.events[1].at_unix_us;
-    let page: EventPage =
-        cluster.client(2).get(&format!("/v1/events?after={after}&limit=1")).expect("a page");
+    let later = format!("/v1/events?after={after}&limit=1");
+    let page: EventPage = cluster.whole(2, &later, |page: &EventPage| page.missing.is_empty());
     assert_eq!(page.events.len(), 1);
     assert_eq!(page.events[0].text, expected[3]);
 }

@@ -35,9 +35,12 @@ fn root() -> PathBuf {
         for datastore in ["ds1", "ds2"] {
             std::fs::create_dir_all(root.join(datastore)).expect("a datastore");
         }
-        std::fs::write(root.join("key"), "5a".repeat(32)).expect("a key");
+        // Other processes may use it already: the key is there as a whole or not at all.
+        let new = root.join(format!("key-{}", std::process::id()));
+        std::fs::write(&new, "5a".repeat(32)).expect("a key");
         let mode = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(root.join("key"), mode).expect("its mode");
+        std::fs::set_permissions(&new, mode).expect("its mode");
+        std::fs::rename(&new, root.join("key")).expect("put in its place");
         root
     };
     ROOT.get_or_init(make).clone()

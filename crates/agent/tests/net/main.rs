@@ -10,11 +10,14 @@ mod two_networks;
 
 use mainstay_agent::net::{Counters, DATAGRAM_BYTES_MAX, Net, NetConfig, NetError, NetEvent, Peer};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
-const HEARTBEAT: Duration = Duration::from_millis(100);
+/// Of tests about silence, which wait for many of them.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+/// Of all others: a machine that stands still for seconds is no outage then.
+const CALM: Duration = Duration::from_secs(10);
 const KEY: [u8; 32] = [42; 32];
 /// Bounds a test that hangs; no assertion depends on it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,8 +42,20 @@ fn config(me: &str, listen: SocketAddr, peers: &[(&str, SocketAddr)]) -> NetConf
             .map(|(id, address)| Peer { id: (*id).to_owned(), addresses: vec![*address] })
             .collect(),
         key: KEY,
-        heartbeat: HEARTBEAT,
+        heartbeat: CALM,
     }
+}
+
+/// The same with the short heartbeat.
+fn quick(config: NetConfig) -> NetConfig {
+    NetConfig { heartbeat: HEARTBEAT, ..config }
+}
+
+/// Ticks that a machine which stood still does not make up for.
+fn beats(heartbeat: Duration) -> Interval {
+    let mut beat = interval(heartbeat);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat
 }
 
 async fn start(config: NetConfig) -> (Net, Receiver<NetEvent>) {
@@ -73,14 +88,21 @@ async fn next_datagram(events: &mut Receiver<NetEvent>) -> (String, Vec<u8>) {
     }
 }
 
-/// Sends one message per heartbeat until one with that text arrives; tells how many were sent.
+/// Sends one message per heartbeat until one with that text arrives; tells how many were sent since this machine last stood still:
+/// while it did, the transport could do nothing.
 async fn attempts_until_received(net: &Net, to: &str, text: &str, events: &mut Receiver<NetEvent>) -> u32 {
-    let mut beat = interval(HEARTBEAT);
+    let mut beat = beats(HEARTBEAT);
     let mut attempts = 0;
+    let mut last = Instant::now();
     let flow = async {
         loop {
             tokio::select! {
-                _ = beat.tick() => { net.send(to, text.as_bytes().to_vec()); attempts += 1; }
+                _ = beat.tick() => {
+                    let stood_still = last.elapsed() > HEARTBEAT * 3 / 2;
+                    last = Instant::now();
+                    attempts = if stood_still { 1 } else { attempts + 1 };
+                    net.send(to, text.as_bytes().to_vec());
+                }
                 event = events.recv() => {
                     if matches!(event.expect("open"), NetEvent::Datagram { bytes, .. } if bytes == text.as_bytes()) {
                         break;

@@ -1,18 +1,18 @@
 //! Peers that crash, leave, stay dead or are cut off: they are reached again soon, and meanwhile delay nobody.
 
 use super::relay::Relay;
-use super::{HEARTBEAT, attempts_until_received, config, free_address, next_datagram, pair, start};
+use super::{HEARTBEAT, attempts_until_received, beats, config, free_address, next_datagram, quick, start};
+use std::net::UdpSocket;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
-use tokio::time::interval;
 
 #[tokio::test]
 async fn a_peer_that_crashes_and_starts_again_is_reached_again() {
     let [one, two] = [free_address(), free_address()];
-    let (first, mut to_first) = start(config("host-1", one, &[("host-2", two)])).await;
+    let (first, mut to_first) = start(quick(config("host-1", one, &[("host-2", two)]))).await;
 
     // A runtime of its own that is torn down: nothing says goodbye, as in a crash.
-    let peer = config("host-2", two, &[("host-1", one)]);
+    let peer = quick(config("host-2", two, &[("host-1", one)]));
     let (started, running) = oneshot::channel();
     let (crash, crashed) = oneshot::channel::<()>();
     let starting = peer.clone();
@@ -41,13 +41,15 @@ async fn a_peer_that_crashes_and_starts_again_is_reached_again() {
 
 #[tokio::test]
 async fn a_peer_that_closes_and_starts_again_is_reached_again() {
-    let ((first, _keep), (second, mut to_second)) = pair().await;
+    let [one, two] = [free_address(), free_address()];
+    let (first, _keep) = start(quick(config("host-1", one, &[("host-2", two)]))).await;
+    let (second, mut to_second) = start(quick(config("host-2", two, &[("host-1", one)]))).await;
     attempts_until_received(&first, "host-2", "before", &mut to_second).await;
     let listen = second.local_address().expect("address");
     second.close().await;
     drop((second, to_second));
     let first_address = first.local_address().expect("address");
-    let (_second, mut to_second) = start(config("host-2", listen, &[("host-1", first_address)])).await;
+    let (_second, mut to_second) = start(quick(config("host-2", listen, &[("host-1", first_address)]))).await;
     let attempts = attempts_until_received(&first, "host-2", "after", &mut to_second).await;
     assert!(attempts <= 5, "{attempts} attempts");
     assert_eq!(first.counters().connections_lost, 0, "a goodbye is no loss");
@@ -55,9 +57,12 @@ async fn a_peer_that_closes_and_starts_again_is_reached_again() {
 
 #[tokio::test]
 async fn messages_to_a_dead_peer_are_bounded_and_delay_nobody() {
-    let [one, two, dead] = [free_address(), free_address(), free_address()];
-    let (first, _keep) = start(config("host-1", one, &[("host-2", two), ("host-3", dead)])).await;
-    let (_second, mut to_second) = start(config("host-2", two, &[("host-1", one)])).await;
+    let [one, two] = [free_address(), free_address()];
+    // Nobody reads there, and nobody else gets the port.
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let dead = silent.local_addr().expect("address");
+    let (first, _keep) = start(quick(config("host-1", one, &[("host-2", two), ("host-3", dead)]))).await;
+    let (_second, mut to_second) = start(quick(config("host-2", two, &[("host-1", one)]))).await;
     for _ in 0..100_000 {
         first.send("host-3", vec![0; 300]);
     }
@@ -73,13 +78,13 @@ async fn attempts_after_cut(heartbeats: u32, bytes: usize) -> u32 {
     let [before, cut, after] = ["b", "c", "a"].map(|letter| letter.repeat(bytes));
     let [one, two] = [free_address(), free_address()];
     let relay = Relay::start(one, two).await;
-    let (first, mut to_first) = start(config("host-1", one, &[("host-2", relay.for_one)])).await;
-    let (second, mut to_second) = start(config("host-2", two, &[("host-1", relay.for_two)])).await;
+    let (first, mut to_first) = start(quick(config("host-1", one, &[("host-2", relay.for_one)]))).await;
+    let (second, mut to_second) = start(quick(config("host-2", two, &[("host-1", relay.for_two)]))).await;
     attempts_until_received(&first, "host-2", &before, &mut to_second).await;
     attempts_until_received(&second, "host-1", &before, &mut to_first).await;
 
     relay.cut.store(true, Ordering::Relaxed);
-    let mut beat = interval(HEARTBEAT);
+    let mut beat = beats(HEARTBEAT);
     for _ in 0..heartbeats {
         beat.tick().await;
         first.send("host-2", cut.clone().into_bytes());

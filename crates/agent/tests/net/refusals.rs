@@ -1,15 +1,15 @@
 //! Strangers: another key, another cluster, hosts that nobody knows, garbage. They are refused, counted and harmless.
 
-use super::{beat_until, config, free_address, next_datagram, pair, start};
+use super::{beat_until, config, free_address, next_datagram, pair, quick, start};
 use tokio::net::UdpSocket;
 
 #[tokio::test]
 async fn wrong_key_is_refused_and_counted_by_both_sides() {
     let [one, two] = [free_address(), free_address()];
-    let (first, _keep) = start(config("host-1", one, &[("host-2", two)])).await;
+    let (first, _keep) = start(quick(config("host-1", one, &[("host-2", two)]))).await;
     let mut other = config("host-2", two, &[("host-1", one)]);
     other.key = [43; 32];
-    let (second, mut to_second) = start(other).await;
+    let (second, mut to_second) = start(quick(other)).await;
 
     beat_until(&first, "host-2", &first, |c| c.wrong_key > 0).await;
     let seen = beat_until(&first, "host-2", &second, |c| c.wrong_key > 0).await;
@@ -21,10 +21,10 @@ async fn wrong_key_is_refused_and_counted_by_both_sides() {
 #[tokio::test]
 async fn other_cluster_with_the_same_key_is_refused_and_counted() {
     let [one, two] = [free_address(), free_address()];
-    let (first, _keep) = start(config("host-1", one, &[("host-2", two)])).await;
+    let (first, _keep) = start(quick(config("host-1", one, &[("host-2", two)]))).await;
     let mut other = config("host-2", two, &[("host-1", one)]);
     other.cluster_id = "red".to_owned();
-    let (second, mut to_second) = start(other).await;
+    let (second, mut to_second) = start(quick(other)).await;
 
     beat_until(&first, "host-2", &first, |c| c.other_cluster > 0).await;
     let seen = beat_until(&first, "host-2", &second, |c| c.other_cluster > 0).await;
@@ -35,8 +35,8 @@ async fn other_cluster_with_the_same_key_is_refused_and_counted() {
 #[tokio::test]
 async fn unknown_host_is_refused_and_both_sides_learn_it() {
     let [one, two] = [free_address(), free_address()];
-    let (first, _keep) = start(config("host-1", one, &[("host-2", two)])).await;
-    let (second, mut to_second) = start(config("host-2", two, &[("host-3", free_address())])).await;
+    let (first, _keep) = start(quick(config("host-1", one, &[("host-2", two)]))).await;
+    let (second, mut to_second) = start(quick(config("host-2", two, &[("host-3", free_address())]))).await;
 
     let seen = beat_until(&first, "host-2", &second, |c| c.unknown_host > 0).await;
     assert_eq!((seen.connections_opened, seen.wrong_key), (0, 0));
@@ -47,8 +47,9 @@ async fn unknown_host_is_refused_and_both_sides_learn_it() {
 #[tokio::test]
 async fn another_host_at_the_dialled_address_is_refused() {
     let [one, two] = [free_address(), free_address()];
-    let (first, _keep) = start(config("host-1", one, &[("host-3", two), ("host-2", free_address())])).await;
-    let (_second, mut to_second) = start(config("host-2", two, &[("host-1", one)])).await;
+    let (first, _keep) =
+        start(quick(config("host-1", one, &[("host-3", two), ("host-2", free_address())]))).await;
+    let (_second, mut to_second) = start(quick(config("host-2", two, &[("host-1", one)]))).await;
     let seen = beat_until(&first, "host-3", &first, |c| c.wrong_host > 0).await;
     assert_eq!(seen.datagrams_sent, 0);
     assert!(to_second.try_recv().is_err());

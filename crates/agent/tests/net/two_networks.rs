@@ -1,12 +1,16 @@
 //! Two management networks: as long as either works, messages and requests arrive.
 
 use super::relay::Relay;
-use super::{HEARTBEAT, PATIENCE, beat_until, config, free_address_at, next_datagram, start};
+use super::{PATIENCE, beat_until, beats, config, free_address_at, next_datagram, start};
 use mainstay_agent::net::{Net, NetEvent, Peer};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
+
+/// Short enough to wait for silence, long enough for both networks not to seem silent on a busy machine.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// host-1 and host-2 on two management networks, each of which can be cut.
 struct TwoNetworks {
@@ -24,6 +28,7 @@ impl TwoNetworks {
         let relays = [Relay::start(one[0], two[0]).await, Relay::start(one[1], two[1]).await];
         let on_both = |me: &str, own: [SocketAddr; 2], peer: &str, addresses: Vec<SocketAddr>| {
             let mut config = config(me, own[0], &[]);
+            config.heartbeat = BEAT;
             config.listen = own.to_vec();
             config.peers = vec![Peer { id: peer.to_owned(), addresses }];
             config
@@ -39,7 +44,7 @@ impl TwoNetworks {
     /// Sends until one message has come by both networks.
     async fn until_both_carry(&mut self) {
         let mut copies = std::collections::BTreeMap::new();
-        let mut beat = interval(HEARTBEAT);
+        let mut beat = beats(BEAT);
         let mut number = 0_u32;
         let flow = async {
             loop {
@@ -71,7 +76,7 @@ async fn two_networks_cut_either_and_no_message_is_lost() {
         hosts.relays[cut].cut.store(true, Ordering::Relaxed);
         let messages = || (0..12_u32).map(|number| format!("round {round}, {number}").into_bytes());
         // Long enough for the cut connection to end by its silence and for dials that fail.
-        let mut beat = interval(HEARTBEAT);
+        let mut beat = beats(BEAT);
         for message in messages() {
             beat.tick().await;
             hosts.first.send("host-2", message);

@@ -86,7 +86,7 @@ impl Bench {
     }
 
     fn next_event(&mut self) -> hv::Event {
-        self.events.recv_timeout(std::time::Duration::from_secs(10)).expect("libvirt tells something")
+        self.events.recv_timeout(std::time::Duration::from_secs(60)).expect("libvirt tells something")
     }
 
     /// Everything that libvirt has to say up to its answer to a question that is asked now.

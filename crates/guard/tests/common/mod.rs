@@ -1,7 +1,7 @@
 //! A guard, an agent's end of its socket, and processes to be guarded.
 
 use mainstay_core::ids::{DatastoreName, HostId, Incarnation, VmId};
-use mainstay_core::{GuardOrder, GuardReport, ProcessState, Time, Timing};
+use mainstay_core::{GuardOrder, GuardReport, ProcessState, Span, Time, Timing};
 use mainstay_guard::freezer::Freezer;
 use mainstay_guard::link::{Frames, frame};
 use mainstay_guard::{DatastoreSettings, FromGuard, LogSettings, Service, Settings, Stopper, ToGuard};
@@ -16,7 +16,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A lease that does not end while such a machine, or its disk, stands still for some seconds.
+const TIMING: Timing = Timing {
+    heartbeat: Span::from_millis(250),
+    lease: Span::from_secs(6),
+    failure_timeout: Span::from_secs(8),
+};
 
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let give_up = Instant::now() + PATIENCE;
@@ -110,7 +117,7 @@ impl World {
                 path,
                 allow_unmounted: true,
             }],
-            timing: Timing::SWIFT,
+            timing: TIMING,
             runtime_dir: directory.path().join("run"),
             watchdog: None,
             log: LogSettings::default(),

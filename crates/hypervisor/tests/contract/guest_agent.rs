@@ -174,7 +174,8 @@ fn real_silent_guest_agent_is_told_in_time_and_holds_nobody_up() {
             _ => None,
         });
         assert_eq!(told, Ok(OpOutput::Guest(GuestAnswer::Silent)));
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        // Its limit is 2 s, and libvirt has none of its own; the rest is for a busy machine.
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
         // A second question waits for the end of the first one's call, and is answered all the same.
         assert_eq!(ping(world, 3004, uuid), GuestAnswer::Silent);
         assert_eq!(world.news.run(world.handle(), 3005, Op::Destroy { uuid }), Ok(OpOutput::Done));

@@ -127,7 +127,7 @@ fn real_libvirtd_hangs_and_thaws() {
         assert!(result.as_ref().is_err_and(OpError::outcome_unknown), "{result:?}");
         lost(world, mark);
         // Keepalives free it after 4 s; the rest is for a busy machine.
-        assert!(took < Duration::from_secs(15), "{took:?}");
+        assert!(took < Duration::from_secs(25), "{took:?}");
         assert_never_told_off(&world.news.since(mark), uuid);
         world.signal_libvirtd(libc::SIGCONT);
         assert!(snapshot_of(world, mark, uuid).is_active());

@@ -18,7 +18,7 @@ use crate::suite::{self, World};
 const URI: &str = "qemu+tcp://127.0.0.1:16510/system";
 const PATIENT: Duration = Duration::from_secs(60);
 
-/// Fills 14 MiB with what is not zero, which takes as many seconds to be sent at 1 MiB/s, and says R on the serial line.
+/// Fills 62 MiB with what is not zero, which takes as many seconds to be sent at 1 MiB/s, and says R on the serial line.
 const FILLER: [u8; 76] = [
     0xfa, 0xfc, 0x31, 0xc0, 0x8e, 0xd8, 0x0f, 0x01, 0x16, 0x46,
     0x7c, // cli; cld; xor ax,ax; mov ds,ax; lgdt [gdtr]
@@ -26,7 +26,7 @@ const FILLER: [u8; 76] = [
     0x00, // mov eax,cr0; or al,1; mov cr0,eax; mov bx,8
     0x8e, 0xc3, 0x24, 0xfe, 0x0f, 0x22, 0xc0, 0x66, 0xbf, 0x00, 0x00, 0x10,
     0x00, // mov es,bx; and al,0xfe; mov cr0,eax; mov edi,0x100000
-    0x66, 0xb9, 0x00, 0x00, 0x38, 0x00, 0xf3, 0x66, 0x67, 0xab, // mov ecx,0x380000; a32 rep stosd
+    0x66, 0xb9, 0x00, 0x00, 0xf8, 0x00, 0xf3, 0x66, 0x67, 0xab, // mov ecx,0xf80000; a32 rep stosd
     0xba, 0xf8, 0x03, 0xb0, b'R', 0xee, 0xf4, 0xeb,
     0xfd, // mov dx,0x3f8; mov al,R; out dx,al; stop: hlt; jmp stop
     0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0x00, 0x00, 0x00, 0x92, 0xcf,
@@ -121,6 +121,7 @@ fn real_migration_that_takes_too_long_is_aborted_and_holds_nobody_up() {
         let there = Destination::start(world);
         let other = suite::running(world, "other");
         let (uuid, xml) = world.xml_of("busy", &FILLER);
+        let xml = xml.replace("<memory unit='MiB'>16<", "<memory unit='MiB'>64<");
         assert!(matches!(
             world.news.run(world.handle(), 900, Op::StartPaused { xml }),
             Ok(OpOutput::Started { .. })
@@ -129,7 +130,8 @@ fn real_migration_that_takes_too_long_is_aborted_and_holds_nobody_up() {
         world.wait_booted("busy");
         world.virsh(&["migrate-setspeed", "busy", "1"]);
         let (mark, mark_there) = (world.news.mark(), there.news.mark());
-        world.handle().submit(902, migrate(uuid, Duration::from_secs(3)));
+        // Long enough for the two others to be done meanwhile on a busy machine, and far from enough for 62 MiB.
+        world.handle().submit(902, migrate(uuid, Duration::from_secs(12)));
         assert_eq!(world.news.run(world.handle(), 903, Op::Suspend { uuid: other }), Ok(OpOutput::Done));
         assert!(state(world, 904, uuid).is_ok(), "the VM itself can be read meanwhile");
         let ended = |event: &Event| matches!(event, Event::Done { id: 902, .. });
@@ -138,7 +140,7 @@ fn real_migration_that_takes_too_long_is_aborted_and_holds_nobody_up() {
             Event::Done { id: 902, result } => Some(result.clone()),
             _ => None,
         });
-        assert!(matches!(result, Err(OpError::MigrationAborted { seconds: 3, .. })), "{result:?}");
+        assert!(matches!(result, Err(OpError::MigrationAborted { seconds: 12, .. })), "{result:?}");
         assert_eq!(state(world, 905, uuid), Ok((DomainState::Running, true)));
         let gone =
             |event: &Event| matches!(event, Event::Removed { uuid: gone, .. } if *gone == uuid).then_some(());

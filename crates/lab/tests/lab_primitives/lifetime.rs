@@ -85,7 +85,8 @@ const HANGS: &str = "hangs";
 #[ignore = "it hangs on purpose"]
 fn hangs_with_a_lab() {
     let dir = Path::new(mainstay_lab::DEFAULT_BASE).join(HANGS);
-    let limit = Some(Duration::from_secs(3));
+    // The lab must stand by then, on a busy machine too.
+    let limit = Some(Duration::from_secs(20));
     let _lab =
         lab(LabConfig { name: HANGS.into(), dir, hosts: 2, time_limit: limit, ..LabConfig::default() });
     std::thread::sleep(LONG);
@@ -101,7 +102,7 @@ fn a_lab_that_stands_too_long_is_taken_down_with_its_program() {
     let ended = program.args(["--exact", "lifetime::hangs_with_a_lab", "--ignored"]).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(101), "{said}");
-    assert!(said.contains("hangs_with_a_lab is not done within 3 s") && said.contains("h2 "), "{said}");
+    assert!(said.contains("hangs_with_a_lab is not done within 20 s") && said.contains("h2 "), "{said}");
     let dir = Path::new(mainstay_lab::DEFAULT_BASE).join(HANGS);
     assert!(dir.join("h1").is_dir(), "its files are kept");
     fs::remove_dir_all(&dir).unwrap();

@@ -1,11 +1,11 @@
 //! Networks: the switch stays where it is, and cuts of every kind do what they say and are healed.
 
-use super::{LONG, default_lab, pings};
+use super::{LONG, answers, default_lab, pings};
 use mainstay_lab::{Cut, Direction, Lab, Net};
 
 /// The switch's hardware address as `host` sees it; asking goes over the wire.
 fn switch_mac(lab: &Lab, host: usize, net: Net) -> String {
-    assert!(pings(lab, host, &net.switch_address()));
+    assert!(answers(lab, host, &net.switch_address()));
     let argv = ["ip", "-4", "neigh", "show", "to", &net.switch_address(), "dev", net.nic()];
     let line = lab.host(host).unwrap().exec(&argv).unwrap();
     let mac = line.split_whitespace().skip_while(|w| *w != "lladdr").nth(1);
@@ -42,12 +42,12 @@ fn networks_are_cut_as_told_and_healed() {
     let lab = default_lab();
     let h1 = lab.host(1).unwrap();
     let all_well =
-        || pings(&lab, 1, "10.77.0.2") && pings(&lab, 2, "10.77.0.3") && pings(&lab, 1, "10.78.0.254");
+        || answers(&lab, 1, "10.77.0.2") && answers(&lab, 2, "10.77.0.3") && answers(&lab, 1, "10.78.0.254");
     assert!(all_well());
 
     h1.cut(Net::Mgmt, Cut::Silent).unwrap();
     assert!(!pings(&lab, 1, "10.77.0.2") && !pings(&lab, 1, "10.77.0.254") && !pings(&lab, 2, "10.77.0.1"));
-    assert!(pings(&lab, 1, "10.78.0.254") && pings(&lab, 2, "10.77.0.3"));
+    assert!(answers(&lab, 1, "10.78.0.254") && answers(&lab, 2, "10.77.0.3"));
     assert_eq!(carrier(&lab, 1, Net::Mgmt), "1");
     h1.join(Net::Mgmt).unwrap();
     assert!(all_well());
@@ -55,15 +55,15 @@ fn networks_are_cut_as_told_and_healed() {
     h1.cut(Net::Storage, Cut::Carrier).unwrap();
     assert_eq!(carrier(&lab, 1, Net::Storage), "0");
     h1.join(Net::Storage).unwrap();
-    lab.wait_until("the link to be back", LONG, || pings(&lab, 1, "10.78.0.254")).unwrap();
+    lab.wait_until("the link to be back", LONG, || answers(&lab, 1, "10.78.0.254")).unwrap();
 
     lab.split(Net::Mgmt, &[&[1, 2], &[3]]).unwrap();
-    assert!(pings(&lab, 1, "10.77.0.2") && !pings(&lab, 1, "10.77.0.3") && !pings(&lab, 3, "10.77.0.2"));
-    assert!(pings(&lab, 3, "10.77.0.254"));
+    assert!(answers(&lab, 1, "10.77.0.2") && !pings(&lab, 1, "10.77.0.3") && !pings(&lab, 3, "10.77.0.2"));
+    assert!(answers(&lab, 3, "10.77.0.254"));
     lab.unsplit(Net::Mgmt).unwrap();
 
     h1.set_gateway_reachable(Net::Mgmt, false).unwrap();
-    assert!(!pings(&lab, 1, "10.77.0.254") && pings(&lab, 1, "10.77.0.2"));
+    assert!(!pings(&lab, 1, "10.77.0.254") && answers(&lab, 1, "10.77.0.2"));
     h1.set_gateway_reachable(Net::Mgmt, true).unwrap();
 
     // One way: h2 hears nothing of h1, while h1 hears h2. Seen in the counters of h1's card.
@@ -78,7 +78,7 @@ fn networks_are_cut_as_told_and_healed() {
     h1.undrop(Net::Mgmt).unwrap();
 
     lab.drop_pair(Net::Mgmt, 1, 2, true).unwrap();
-    assert!(!pings(&lab, 1, "10.77.0.2") && pings(&lab, 1, "10.77.0.3"));
+    assert!(!pings(&lab, 1, "10.77.0.2") && answers(&lab, 1, "10.77.0.3"));
     h1.lose_packets(Net::Mgmt, 100).unwrap();
     assert!(!pings(&lab, 1, "10.77.0.3"));
     lab.heal().unwrap();

@@ -1,6 +1,6 @@
 //! Whole hosts that lose power, come back as another boot, or stand still.
 
-use super::{LONG, assert_stands_still, default_lab, pings};
+use super::{LONG, answers, assert_stands_still, default_lab, pings};
 use mainstay_lab::{Lab, LabError, VmOptions};
 use std::time::Instant;
 
@@ -42,7 +42,7 @@ fn power_loss_ends_everything_and_power_on_is_another_boot() {
     assert_eq!(h1.domstate("vm1").unwrap(), "shut off");
     assert_eq!(h1.exec(&["cat", "/var/lib/mainstay/x"]).unwrap(), "kept");
     assert!(!h1.output(&["test", "-e", "/run/mainstay/x"], LONG).unwrap().success);
-    assert!(pings(&lab, 1, "10.77.0.2") && pings(&lab, 1, "10.77.0.254"));
+    assert!(answers(&lab, 1, "10.77.0.2") && answers(&lab, 1, "10.77.0.254"));
     assert_eq!(lab.split_count().unwrap(), 0);
 }
 
@@ -60,7 +60,7 @@ fn hung_host_stands_still_and_goes_on() {
     assert!(lab.runners("vm1").unwrap().iter().all(|r| r.stopped));
     assert_stands_still(&lab, "vm1", "vm2");
     assert!(matches!(h1.exec(&["true"]), Err(LabError::HostHung { host: 1 })));
-    assert!(pings(&lab, 2, "10.77.0.1"), "a hung host's kernel answers");
+    assert!(answers(&lab, 2, "10.77.0.1"), "a hung host's kernel answers");
     h1.unhang().unwrap();
     lab.wait_for_beats("vm1", 2, LONG).unwrap();
     assert!(lab.runners("vm1").unwrap().iter().all(|r| !r.stopped));
