@@ -10,7 +10,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 /// Short enough to wait for silence, long enough for both networks not to seem silent on a busy machine.
-const BEAT: Duration = Duration::from_millis(500);
+const BEAT: Duration = Duration::from_secs(1);
 
 /// host-1 and host-2 on two management networks, each of which can be cut.
 struct TwoNetworks {
