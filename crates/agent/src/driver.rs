@@ -133,8 +133,9 @@ impl<O: Outside> Driver<O> {
         loop {
             sleep.as_mut().reset(self.wake_at());
             tokio::select! {
+                // What has come in before what is due: after a standstill the others are heard first. Each step looks at
+                // the clock, too, so a full queue delays nothing.
                 biased;
-                () = sleep.as_mut() => self.step(Input::Tick),
                 request = self.queue.recv() => {
                     let Some(request) = request else { return };
                     stopping |= self.take(request);
@@ -143,6 +144,7 @@ impl<O: Outside> Driver<O> {
                         stopping |= self.take(request);
                     }
                 }
+                () = sleep.as_mut() => self.step(Input::Tick),
                 Some(question) = self.questions.recv() => self.answer(question),
             }
             if stopping && self.disk_operations <= 0 {

@@ -151,6 +151,8 @@ pub(crate) struct Datastore {
     claims_lost: bool,
     /// When this run of the agent began.
     begun: Time,
+    /// R16: when this core last went on after standing still.
+    pub(crate) awake_since: Option<Time>,
     /// People know that the datastore is out of reach.
     lost_told: bool,
     /// When the owner's decisions were last made.
@@ -242,6 +244,7 @@ impl Datastore {
             recovered: Epoch(0),
             claims_lost: false,
             begun: now,
+            awake_since: None,
             lost_told: false,
             reviewed: now,
             rebooted: None,
@@ -323,10 +326,15 @@ impl Datastore {
     /// The guard writes the heartbeats; whether they arrive tells whether the datastore is reached.
     fn look_at_own_beat(&mut self, out: &mut Out<'_>) {
         let limit = self.reach_limit(out.now);
-        let fresh = self.beaten.is_some_and(|at| out.now.since(at) < limit);
+        let fresh = self.beaten.is_some_and(|at| out.now.since(self.seen_at(at)) < limit);
         if self.connected && !fresh {
             self.set_connected(false, Some("its heartbeat writes do not come back".into()), out);
         }
+    }
+
+    /// R16: when the last beat counts from; what the guard says of later ones may still be on its way to one that stood still.
+    fn seen_at(&self, beaten: Time) -> Time {
+        self.awake_since.map_or(beaten, |awake| awake.max(beaten))
     }
 
     fn set_connected(&mut self, connected: bool, error: Option<Arc<str>>, out: &mut Out<'_>) {
@@ -446,7 +454,7 @@ impl Datastore {
             at(due);
         }
         if let (true, Some(last)) = (self.connected, self.beaten) {
-            at(last + self.reach_limit(now));
+            at(self.seen_at(last) + self.reach_limit(now));
         }
         if !self.reading(&Purpose::Scan) {
             at(self.scan_due);

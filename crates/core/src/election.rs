@@ -180,6 +180,17 @@ impl Election {
         if was_primary { Turn::SteppedDown } else { Turn::Stands }
     }
 
+    /// R16: this host stood still until now. Its primary gets the time to be heard that it always has, and so do bids.
+    pub(crate) fn go_on(&mut self, timing: &Timing, now: Time) {
+        match &mut self.standing {
+            Standing::Candidate { round_end, .. } => {
+                *round_end = (*round_end).max(now + timing.election_window());
+            }
+            Standing::Secondary { last_heard, .. } => *last_heard = now,
+            Standing::Primary { .. } => {}
+        }
+    }
+
     fn follow(&mut self, primary: &HostId, out: &mut Out<'_>) -> Turn {
         let was_primary = self.is_primary();
         if was_primary {

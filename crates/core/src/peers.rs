@@ -176,11 +176,12 @@ impl Peer {
     /// The judgement, or `None` while the evidence is not conclusive.
     ///
     /// R10: failed needs the failure time-out on both paths, counted from the last evidence *seen*, and two pings in a
-    /// row that were not answered.
+    /// row that were not answered. R16: nobody is found silent by a host that has stood still a moment ago.
     pub(crate) fn judge(
         &self,
         disk: DiskEvidence,
         watching_since: Time,
+        just_awake: bool,
         timing: &Timing,
         now: Time,
     ) -> Option<HostState> {
@@ -190,6 +191,9 @@ impl Peer {
             self.last_network?;
             // Heard, but it does not follow this host (yet): certainly not failed, and no more can be said.
             return Some(if self.heartbeat.is_some() { HostState::Connected } else { HostState::Unknown });
+        }
+        if just_awake {
+            return None;
         }
         let silent_since = self.last_network.unwrap_or(watching_since);
         let disk_since = silent_since + timing.heartbeat.scaled(2, 1);

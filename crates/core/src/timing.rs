@@ -60,6 +60,11 @@ impl Timing {
         self.heartbeat.scaled(3, 1)
     }
 
+    /// No step for this long: this host stood still (R16). Whoever takes part wakes at least once per heartbeat.
+    pub fn standstill(&self) -> Span {
+        self.heartbeat.scaled(2, 1)
+    }
+
     /// Silence after which a host is called failed when most hosts have gone silent at once: two failure time-outs.
     pub fn storm_timeout(&self) -> Span {
         self.failure_timeout.scaled(2, 1)

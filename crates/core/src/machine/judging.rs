@@ -62,6 +62,9 @@ impl Core {
     /// R12: whether most other hosts have gone silent at once. Says so when it begins and when it is over.
     fn watch_for_storm(&mut self, out: &mut Out<'_>) -> bool {
         let (timing, watching_since) = (self.config.timing, self.election.watching_since);
+        if self.is_just_awake(out.now) {
+            return self.storm;
+        }
         let newly_silent = |peer: &&Peer| {
             peer.network_silence(watching_since, out.now) >= timing.network_timeout()
                 && matches!(peer.state, HostState::Connected | HostState::Unknown)
@@ -103,6 +106,7 @@ impl Core {
         }
         let mut changed = false;
         let storm = self.watch_for_storm(out);
+        let just_awake = self.is_just_awake(out.now);
         for peer in self.peers.values_mut() {
             let mut disk = DiskEvidence::default();
             let of = |datastore: &Datastore| datastore.evidence(&peer.host, out.now);
@@ -117,7 +121,7 @@ impl Core {
                 disk.agent_well |= evidence.agent_well;
                 disk.failure_timeout = disk.failure_timeout.max(evidence.failure_timeout);
             }
-            let judged = peer.judge(disk, watching_since, &timing, out.now);
+            let judged = peer.judge(disk, watching_since, just_awake, &timing, out.now);
             // R12: in a storm a host is called failed only after a second time-out with pings all along.
             let second_look = peer.network_silence(watching_since, out.now) >= timing.storm_timeout();
             let judged = judged.filter(|state| *state != HostState::Failed || !storm || second_look);
