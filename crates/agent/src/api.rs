@@ -178,8 +178,12 @@ impl Service {
     async fn status(&self, may_forward: bool) -> Result<Answer, Refusal> {
         let view = self.look().await?.view;
         if view.role == Role::Primary {
-            let alarms = self.alarms_of_all(&view).await;
-            return ok(self.status_of(view, alarms, true, None));
+            let (alarms, missing) = self.alarms_of_all(&view).await;
+            let unasked = |(host, why): (&HostId, &String)| {
+                format!("{} could not be asked for its alarms: {why}", self.name(host))
+            };
+            let note = missing.iter().map(unasked).collect::<Vec<_>>().join("; ");
+            return ok(self.status_of(view, alarms, true, Some(note).filter(|note| !note.is_empty())));
         }
         let note = match view.primary.clone().filter(|primary| *primary != self.me.id) {
             Some(primary) if may_forward => {
@@ -220,16 +224,17 @@ impl Service {
     }
 
     /// The alarms of this host and of those that are connected to it: a datastore that one host has lost is known there only.
-    async fn alarms_of_all(&self, view: &View) -> Vec<EventRecord> {
+    /// And why hosts did not answer.
+    async fn alarms_of_all(&self, view: &View) -> (Vec<EventRecord>, BTreeMap<HostId, String>) {
         let connected = |peer: &&Member| {
             view.hosts.iter().any(|host| host.host == peer.id && host.state == HostState::Connected)
         };
         let asked = self.peers.iter().filter(connected).map(|peer| peer.id.clone()).collect();
-        let (answers, _) = self.ask_all(asked, "/peer/alarms".into(), ALARM_PATIENCE).await;
+        let (answers, missing) = self.ask_all(asked, "/peer/alarms".into(), ALARM_PATIENCE).await;
         let mut alarms = self.journal.alarms(view);
         alarms.extend(answers.into_values().flat_map(forward::records));
         alarms.sort_by_key(|alarm| alarm.at_unix_us);
-        alarms
+        (alarms, missing)
     }
 
     async fn local(&self) -> Result<Answer, Refusal> {

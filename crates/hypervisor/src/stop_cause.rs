@@ -183,10 +183,9 @@ impl StopTracker {
     pub(crate) fn refine(&mut self, uuid: DomainUuid, by_reason: StopCause) -> StopCause {
         let Some(memory) = self.domains.get_mut(&uuid) else { return by_reason };
         memory.active = false;
-        match memory.stopped {
-            Some(cause) if cause.refines(by_reason) => cause,
-            Some(_) | None => by_reason,
-        }
+        // Where the reading has overtaken the event of the stop, that of the shutdown, which comes well before, tells who.
+        let told = memory.stopped.or_else(|| memory.shutdown_by.map(shut_down_by));
+        told.filter(|cause| cause.refines(by_reason)).unwrap_or(by_reason)
     }
 
     /// The domain is gone.
@@ -200,14 +199,22 @@ impl StopTracker {
     }
 }
 
+/// By the detail of the event that a shutdown has begun.
+fn shut_down_by(detail: u32) -> StopCause {
+    match detail {
+        virt_sys::VIR_DOMAIN_EVENT_SHUTDOWN_GUEST => StopCause::GuestShutdown,
+        virt_sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST => StopCause::HostSignal,
+        // "finished": a QEMU older than 2.10, which doesn't tell who.
+        _ => StopCause::Shutdown,
+    }
+}
+
 fn classify_stopped(memory: Memory, detail: i32) -> StopCause {
     match u32::try_from(detail).unwrap_or(u32::MAX) {
-        virt_sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN => match memory.shutdown_by {
-            Some(virt_sys::VIR_DOMAIN_EVENT_SHUTDOWN_GUEST) => StopCause::GuestShutdown,
-            Some(virt_sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST) => StopCause::HostSignal,
-            // "finished": a QEMU older than 2.10, which doesn't tell who; none: the event was missed.
-            Some(_) | None => StopCause::Shutdown,
-        },
+        virt_sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN => {
+            // None: the event was missed.
+            memory.shutdown_by.map_or(StopCause::Shutdown, shut_down_by)
+        }
         virt_sys::VIR_DOMAIN_EVENT_STOPPED_DESTROYED => StopCause::Destroyed,
         virt_sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED => StopCause::GuestPanicked,
         virt_sys::VIR_DOMAIN_EVENT_STOPPED_MIGRATED => StopCause::Migrated,
@@ -278,5 +285,24 @@ mod tests {
         assert_eq!(tracker.refine(uuid, StopCause::Crashed), StopCause::Crashed);
         tracker.connection_lost();
         assert_eq!(tracker.refine(uuid, StopCause::Shutdown), StopCause::Shutdown);
+    }
+
+    #[test]
+    fn a_reading_that_overtakes_the_stop_goes_by_who_began_the_shutdown() {
+        let by = |detail: u32, reason| {
+            let (mut tracker, uuid) = (StopTracker::default(), DomainUuid([7; 16]));
+            tracker.on_event(uuid, STARTED.0 as i32, 0);
+            tracker.on_event(uuid, v::VIR_DOMAIN_EVENT_SHUTDOWN as i32, detail as i32);
+            let read = tracker.refine(uuid, reason);
+            let stopped = v::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN as i32;
+            (read, tracker.on_event(uuid, v::VIR_DOMAIN_EVENT_STOPPED as i32, stopped))
+        };
+        let (guest, host) = (v::VIR_DOMAIN_EVENT_SHUTDOWN_GUEST, v::VIR_DOMAIN_EVENT_SHUTDOWN_HOST);
+        // It was killed by a signal: not its user's word.
+        let killed = (StopCause::HostSignal, Some(StopCause::HostSignal));
+        assert_eq!(by(host, StopCause::Shutdown), killed);
+        assert_eq!(by(guest, StopCause::Shutdown).0, StopCause::GuestShutdown);
+        // `virsh destroy` shows the same event before it.
+        assert_eq!(by(host, StopCause::Destroyed).0, StopCause::Destroyed);
     }
 }

@@ -37,6 +37,15 @@ pub struct Cluster {
 impl Cluster {
     /// `primary`: who that is, as both hosts see it.
     pub fn start(primary: Option<u32>) -> Cluster {
+        Cluster::of(2, primary)
+    }
+
+    /// h1 alone is there, and takes h2 for connected.
+    pub fn without_h2() -> Cluster {
+        Cluster::of(1, Some(1))
+    }
+
+    fn of(hosts: u32, primary: Option<u32>) -> Cluster {
         let dir = tempfile::tempdir().expect("a directory");
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -47,13 +56,13 @@ impl Cluster {
             runtime.block_on(async {
                 let addresses = [free_address(), free_address()];
                 let (mut journals, mut services) = (Vec::new(), Vec::new());
-                for n in 1..=2 {
+                for n in 1..=hosts {
                     let (journal, service) = start_host(&root, n, addresses, primary).await;
                     journals.push(journal);
                     services.push(service);
                 }
                 // The API waits for other hosts a second or so, which a first dial on a busy machine may take.
-                for (service, peer) in services.iter().zip(["host-2", "host-1"]) {
+                for (service, peer) in services.iter().zip(["host-2", "host-1"]).filter(|_| hosts == 2) {
                     service.net.request(peer, Vec::new(), PATIENCE).await.expect("they reach each other");
                 }
                 ready.send(journals).expect("the test waits");

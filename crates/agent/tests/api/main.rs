@@ -59,6 +59,14 @@ fn status_of_a_primary_that_is_gone_is_the_hosts_own() {
 }
 
 #[test]
+fn a_status_names_who_could_not_be_asked_for_alarms() {
+    let status: Status = Cluster::without_h2().client(1).get("/v1/status").expect("a status");
+    assert!(status.complete);
+    let note = status.note.expect("a note");
+    assert!(note.starts_with("h2 could not be asked for its alarms: "), "{note}");
+}
+
+#[test]
 fn orders_go_to_the_primary_and_come_back_with_its_words() {
     let cluster = Cluster::start(Some(2));
     for n in 1..=2 {

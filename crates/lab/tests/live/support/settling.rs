@@ -51,6 +51,9 @@ impl Cluster {
     fn unsettled(&self, down: &[&str]) -> Option<String> {
         let status = self.status();
         let Some(status) = status else { return Some("no primary's view".into()) };
+        if let Some(note) = &status.note {
+            return Some(note.clone());
+        }
         if let Some(what) = self.lab.hosts().iter().find_map(|host| self.unsettled_host(&status, host)) {
             return Some(what);
         }
