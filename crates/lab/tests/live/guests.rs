@@ -85,6 +85,28 @@ fn three_hosts_guests_and_users_stop_vms() {
         c.assert_restarted_once(&before, &vms(&["vm1"]));
     });
 
+    c.step("it runs, and is started on a third host too: in vain", calm(), |c| {
+        let before = c.running();
+        let xml = c.lab.domain_xml("vm1", &VmOptions::default()).expect("its XML");
+        let file = c.lab.dir().join("vm1.xml");
+        fs::write(&file, xml).expect("written");
+        let path = file.to_str().expect("a path");
+        // Were the primary not to answer in time, the start would go on to the image lock.
+        let output = c.host(3).virsh_output(&["create", path]).expect("virsh runs");
+        assert!(!output.success && output.stderr.contains("vm1 runs on h2"), "{output:?}\n{}", c.story());
+        eprintln!("  {}", output.stderr.trim());
+        c.settle(&[]);
+        c.assert_untouched(&before);
+    });
+    c.step("its user migrates it there, which is let in", calm(), |c| {
+        let before = c.boots();
+        let how = ["migrate", "--live", "--persistent", "--undefinesource", "--unsafe"];
+        c.host(2).virsh(&[&how[..], &["vm1", "qemu+tcp://h3/system"]].concat()).expect("moved");
+        c.settle(&[]);
+        assert_eq!(c.lab.hosts_running("vm1").expect("the runners"), [3]);
+        assert_eq!(before, c.boots());
+    });
+
     c.step("a user destroys a VM", calm(), |c| {
         let before = c.boots();
         c.host(1).virsh(&["destroy", "vm2"]).expect("destroyed");
