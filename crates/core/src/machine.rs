@@ -9,6 +9,7 @@ mod relevant;
 mod reviewing;
 mod rules;
 mod setting;
+mod standstill;
 mod starting;
 
 use crate::claims::{HostSide, IsolationNow};
@@ -153,13 +154,7 @@ impl Core {
     /// Takes one input and appends what is to be done to `effects`. `now` never goes back.
     pub fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         let mut counters = self.counters.clone();
-        let timing = &self.config.timing;
-        // Not again and again: one that stands still every other second would never judge anybody.
-        if now.since(self.now) >= timing.standstill()
-            && self.awake_since.is_none_or(|at| now.since(at) >= timing.failure_timeout)
-        {
-            self.go_on(now);
-        }
+        self.notice_standstill(now);
         self.now = now;
         let mut out = Out { now, counters: &mut counters, effects };
         match input {
@@ -205,20 +200,6 @@ impl Core {
         }
         self.settle(&mut out);
         self.counters = counters;
-    }
-
-    /// R16: nothing was taken in for a while, and what the others said meanwhile may still be on its way here.
-    fn go_on(&mut self, now: Time) {
-        self.awake_since = Some(now);
-        self.election.go_on(&self.config.timing, now);
-        for datastore in self.datastores.values_mut() {
-            datastore.awake_since = Some(now);
-        }
-    }
-
-    /// R16: too soon after a standstill to find others silent.
-    fn is_just_awake(&self, now: Time) -> bool {
-        self.awake_since.is_some_and(|at| now.since(at) < self.config.timing.network_timeout())
     }
 
     /// What follows from time and from whatever the input changed.
