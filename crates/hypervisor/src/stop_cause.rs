@@ -157,8 +157,9 @@ impl StopTracker {
                 None
             }
             virt_sys::VIR_DOMAIN_EVENT_RESUMED => {
-                // libvirt 9.0 sends it just before the started event when a domain boots.
+                // libvirt 9.0 sends it just before the started event when a domain boots, and after a shutdown that was a reboot.
                 memory.active = true;
+                memory.shutdown_by = None;
                 None
             }
             virt_sys::VIR_DOMAIN_EVENT_SHUTDOWN => {
@@ -302,6 +303,10 @@ mod tests {
         let killed = (StopCause::HostSignal, Some(StopCause::HostSignal));
         assert_eq!(by(host, StopCause::Shutdown), killed);
         assert_eq!(by(guest, StopCause::Shutdown).0, StopCause::GuestShutdown);
+        let (mut tracker, uuid) = (StopTracker::default(), DomainUuid([7; 16]));
+        tracker.on_event(uuid, v::VIR_DOMAIN_EVENT_SHUTDOWN as i32, guest as i32);
+        tracker.on_event(uuid, v::VIR_DOMAIN_EVENT_RESUMED as i32, 0);
+        assert_eq!(tracker.refine(uuid, StopCause::Shutdown), StopCause::Shutdown, "that was a reboot");
         // `virsh destroy` shows the same event before it.
         assert_eq!(by(host, StopCause::Destroyed).0, StopCause::Destroyed);
     }

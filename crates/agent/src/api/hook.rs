@@ -29,8 +29,9 @@ const ADMISSION_PATIENCE: Duration = PRIMARY_PATIENCE;
 /// The path by which a host asks the primary.
 const PATH: &str = "/peer/admit";
 
-/// How long after its announcement a migration's `prepare` may come. It is the next thing that libvirt does.
-const ANNOUNCED_FOR: Duration = Duration::from_secs(60);
+/// How long after its announcement a migration's `prepare` may come. It is nearly the next thing that libvirt does, unless the
+/// migration fails before it, or is an offline one: then a start by hand would pass for it.
+const ANNOUNCED_FOR: Duration = Duration::from_secs(10);
 
 /// Live migrations to this host that libvirt has announced, and for which it has yet to ask.
 #[derive(Debug, Default)]

@@ -76,7 +76,7 @@ impl Datastore {
             Some(reason) => {
                 self.error = Some(reason.clone());
                 let limit = self.reach_limit(out.now);
-                let fresh = self.beaten.is_some_and(|at| out.now.since(at) < limit);
+                let fresh = self.beaten.is_some_and(|at| out.now.since(self.seen_at(at)) < limit);
                 if !fresh {
                     self.set_connected(false, Some(reason), out);
                 }

@@ -6,8 +6,11 @@ impl Core {
     /// Before a step: was nothing taken in for a while? What the others said meanwhile may still be on its way here.
     pub(super) fn notice_standstill(&mut self, now: Time) {
         let timing = &self.config.timing;
-        // Not again and again: one that stands still every other second would never judge anybody.
-        let rested = self.awake_since.is_none_or(|at| now.since(at) >= timing.failure_timeout);
+        // Not again and again: between two graces everybody is judged once at least, or one that stands still every other
+        // second would never find anybody silent. (`self.now` is that of the step before.)
+        let rested = self.awake_since.is_none_or(|at| {
+            now.since(at) >= timing.failure_timeout && self.now.since(at) >= timing.network_timeout()
+        });
         if now.since(self.now) < timing.standstill() || !rested {
             return;
         }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::ids::VmId;
+use crate::protected_list::OwnerList;
 use crate::register::{Desired, VmSpec};
 use mainstay_placement::{Change, Proposal};
 
@@ -33,42 +34,100 @@ impl Core {
 
     /// R38: another host runs the VM, may run it, or is about to.
     fn elsewhere(&self, vm: VmId, name: &str, host: &HostId, now: Time) -> Option<String> {
-        self.datastores.values().find_map(|datastore| {
-            let list = datastore.list.as_ref()?;
-            let power_on = datastore.power_on_lists(now);
-            let may_run = |other: &&HostId| *other != host && self.may_run(datastore, other, now);
-            let claim = |other: &HostId| power_on.get(other)?.list.claims.iter().find(|claim| claim.vm == vm);
-            let shows = |other: &&HostId| claim(other).is_some_and(|claim| !claim.state.is_released());
-            if let Some(other) = power_on.keys().filter(shows).find(may_run) {
-                return Some(self.runs_on(name, other));
-            }
-            // Who has a grant and no claim yet takes it up at any moment; who is to get the next one, soon after.
-            let entry = list.entries().map(|(entry, _)| entry).find(|entry| entry.vm == vm)?;
-            let unclaimed =
-                |holder: &&HostId| claim(holder).is_none_or(|claim| claim.token < Some(entry.token));
-            let next = entry.intent.as_ref().or(entry.holder.as_ref().filter(unclaimed));
-            let next = next.filter(|_| entry.desired == Desired::On).filter(may_run)?;
-            Some(alloc::format!("{name} is about to be started on {next}"))
+        self.datastores.values().find_map(|datastore| match &datastore.list {
+            Some(list) => self.elsewhere_by(list, datastore, (vm, name), host, now),
+            None => self.elsewhere_by_look(datastore, (vm, name), host, now),
         })
     }
 
-    /// Not known to be down, nor to have frozen what it runs.
-    fn may_run(&self, datastore: &Datastore, host: &HostId, now: Time) -> bool {
-        let failed = self.states.get(host) == Some(&HostState::Failed);
-        let held = datastore.held_until(host).is_some_and(|until| now < until);
-        !failed || held || now < datastore.hold_until
+    /// As the owner sees it.
+    fn elsewhere_by(
+        &self,
+        list: &OwnerList,
+        datastore: &Datastore,
+        (vm, name): (VmId, &str),
+        host: &HostId,
+        now: Time,
+    ) -> Option<String> {
+        let power_on = datastore.power_on_lists(now);
+        let entry = list.entries().map(|(entry, _)| entry).find(|entry| entry.vm == vm);
+        let unprotected = entry.is_some_and(|entry| entry.unprotected);
+        let may_run = |other: &&HostId| *other != host && self.may_run(datastore, other, unprotected, now);
+        let claim = |other: &HostId| power_on.get(other)?.list.claims.iter().find(|claim| claim.vm == vm);
+        let shows = |other: &&HostId| claim(other).is_some_and(|claim| !claim.state.is_released());
+        if let Some(other) = power_on.keys().filter(shows).find(may_run) {
+            return Some(self.runs_on(name, other, datastore, now));
+        }
+        // Who has a grant and no claim yet takes it up at any moment; who is to get the next one, soon after.
+        let entry = entry?;
+        let unclaimed = |holder: &&HostId| claim(holder).is_none_or(|claim| claim.token < Some(entry.token));
+        let next = entry.intent.as_ref().or(entry.holder.as_ref().filter(unclaimed));
+        let next = next.filter(|_| entry.desired == Desired::On).filter(may_run)?;
+        Some(alloc::format!("{name} is about to be started on {next}"))
     }
 
-    fn runs_on(&self, name: &str, host: &HostId) -> String {
+    /// A primary that does not own the datastore (another partition's does) goes by the owner's list on disk.
+    fn elsewhere_by_look(
+        &self,
+        datastore: &Datastore,
+        (vm, name): (VmId, &str),
+        host: &HostId,
+        now: Time,
+    ) -> Option<String> {
+        let list = &datastore.look.as_ref()?.list;
+        let entry = list.entries.iter().find(|entry| entry.vm == vm && entry.desired == Desired::On)?;
+        let may_run =
+            |other: &&HostId| *other != host && self.may_run(datastore, other, entry.unprotected, now);
+        let other = entry.holder.iter().chain(&entry.intent).find(may_run)?;
+        Some(self.runs_on(name, other, datastore, now))
+    }
+
+    /// Not known to be down, nor to have frozen what it runs. Of a VM that its user has taken out of protection only what is
+    /// heard counts: so a person who knows better has a way.
+    fn may_run(&self, datastore: &Datastore, host: &HostId, unprotected: bool, now: Time) -> bool {
+        let state = self.states.get(host);
+        if unprotected {
+            let heard = state == Some(&HostState::Connected) && !self.cannot_write(datastore, host);
+            return heard || *host == self.config.me;
+        }
+        let held = datastore.held_until(host).is_some_and(|until| now < until);
+        state != Some(&HostState::Failed) || held || now < datastore.hold_until
+    }
+
+    /// It is heard, and what has become of its VMs does not reach the disk.
+    fn cannot_write(&self, datastore: &Datastore, host: &HostId) -> bool {
+        let heartbeat = self.peers.get(host).and_then(|peer| peer.heartbeat.as_ref());
+        heartbeat.is_some_and(|heartbeat| {
+            heartbeat.unwritten.contains(&datastore.name) || !heartbeat.datastores.contains(&datastore.name)
+        })
+    }
+
+    /// What is so, and what can be done about it.
+    fn runs_on(&self, name: &str, host: &HostId, datastore: &Datastore, now: Time) -> String {
+        let way_out = alloc::format!(
+            "if it is off there, take it out of protection (mainstay vm unprotect {name}) and start it then"
+        );
         match self.states.get(host) {
+            _ if self.cannot_write(datastore, host) => alloc::format!(
+                "{name} ran on {host} when that could last write to {}, and a second copy would destroy its disks; {way_out}",
+                datastore.name
+            ),
             None | Some(HostState::Connected) => alloc::format!(
                 "{name} runs on {host}, and a second copy would destroy its disks: migrate it, or shut it down there first"
             ),
-            Some(HostState::Failed) => alloc::format!(
-                "{name} may still run on {host}, which has failed but was told not to freeze its VMs: if it is down, say so with mainstay host confirm-down {host}"
-            ),
+            Some(HostState::Failed) if datastore.held_until(host).is_some_and(|until| now < until) => {
+                alloc::format!(
+                    "{name} may still run on {host}, which has failed but was told not to freeze its VMs: if it is down, say so with \
+                     mainstay host confirm-down {host}"
+                )
+            }
+            Some(HostState::Failed) => {
+                alloc::format!(
+                    "{name} may still run on {host}, which has failed a moment ago: ask again in some seconds"
+                )
+            }
             Some(state) => alloc::format!(
-                "{name} runs on {host}, as far as is known ({host} is {state}), and a second copy would destroy its disks"
+                "{name} runs on {host}, as far as is known ({host} is {state}), and a second copy would destroy its disks; {way_out}"
             ),
         }
     }

@@ -8,8 +8,9 @@ use mainstay_core::view::Role;
 
 use crate::support::{Alarm, Cluster, alarms, calm, id};
 
-/// An agent that was away for less, and had last been heard at most a heartbeat before, is no alarm: three heartbeats.
-const UNNOTICED: Duration = Duration::from_secs(2);
+/// An agent that was away for less, and had last been heard at most a heartbeat before, is no alarm: three heartbeats, less some time
+/// to be reached.
+const UNNOTICED: Duration = Duration::from_millis(1_500);
 
 /// By what a primary says; on a busy machine it may let us wait for that.
 fn primary_of(c: &Cluster) -> usize {
@@ -26,9 +27,10 @@ fn restart_agent(c: &Cluster, host: usize) {
     let killed = Instant::now();
     c.host(host).kill_agent().expect("killed");
     c.host(host).start_agent().expect("started");
+    c.wait("it to answer", || c.local(host).is_some());
+    let away = killed.elapsed();
     // Whoever has a part in the cluster has been heard.
     c.wait("it to take part again", || c.local(host).is_some_and(|l| l.view.role != Role::Candidate));
-    let away = killed.elapsed();
     c.settle(&[]);
     let alarmed = |e: &Event| matches!(e, Event::HostStateChanged { host: of, to: HostState::AgentUnreachable, .. } if *of == id(host));
     assert!(away >= UNNOTICED || !c.seen(alarmed), "it was away for {away:?}\n{}", c.story());

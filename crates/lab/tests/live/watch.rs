@@ -109,7 +109,15 @@ impl Watch {
         let began = Instant::now();
         let runners = lab.all_runners().ok()?;
         let twice = runners.values().any(|of_vm| able(of_vm) > 1);
-        if twice && began.elapsed() > MOMENT { lab.all_runners().ok() } else { Some(runners) }
+        let took = began.elapsed();
+        if !twice || took <= MOMENT {
+            return Some(runners);
+        }
+        eprintln!(
+            "  a look took {:.1} s and shows two runners: {runners:?}; it is made once more",
+            took.as_secs_f64()
+        );
+        lab.all_runners().ok()
     }
 
     fn look(&self, lab: &Lab) {
