@@ -80,8 +80,8 @@ impl Lab {
             if standing {
                 return Err(LabError::Standing { name: old.config.name });
             }
-            cleanup::remove_all(&old.config)?;
-            registry.clear()?;
+            // Its process died: nobody else would remove its files, for from here on nobody knows of them.
+            registry.remove_lab(&old.config, old.config.keep_files)?;
         }
         cleanup::refuse_foreign(&config)?;
         // From here on, whatever happens, the state says what there may be to clean up, and dropping does it.
@@ -162,22 +162,34 @@ impl Lab {
     pub fn down_standing() -> Result<Option<String>> {
         let registry = Registry::system();
         let Some(state) = registry.load()? else { return Ok(None) };
-        let lock = match registry.lock(Duration::ZERO) {
-            Ok(lock) => lock,
-            Err(LabError::Locked { .. }) if state.owner_is_cli && state.owner_alive() => {
-                let owner = nix::unistd::Pid::from_raw(state.owner_pid);
-                // It may end by itself in this moment; then the lock is free just as well.
-                let _ = nix::sys::signal::kill(owner, nix::sys::signal::Signal::SIGTERM);
-                registry.lock(Duration::from_secs(60))?
-            }
-            Err(e) => return Err(e),
-        };
         let name = state.config.name.clone();
-        if registry.load()?.is_some() {
-            let lab = Lab { config: state.config, registry, lock: Some(lock), _limit: None };
-            lab.tear_down(lab.config.keep_files)?;
+        let told = state.owner_is_cli && state.owner_alive();
+        if told {
+            let owner = nix::unistd::Pid::from_raw(state.owner_pid);
+            // It may end by itself in this moment; then its lab is gone just as well.
+            let _ = nix::sys::signal::kill(owner, nix::sys::signal::Signal::SIGTERM);
         }
-        Ok(Some(name))
+        let start = Instant::now();
+        loop {
+            match registry.lock(Duration::ZERO) {
+                Ok(_lock) => {
+                    // Whatever is left of a lab now, nobody runs it.
+                    if let Some(left) = registry.load()? {
+                        registry.remove_lab(&left.config, left.config.keep_files)?;
+                    }
+                    return Ok(Some(name));
+                }
+                // Another lab may have come as soon as this one was gone: that one is not ours to wait for.
+                Err(LabError::Locked { .. })
+                    if told && !registry.load()?.is_some_and(|s| s.same_owner(&state)) =>
+                {
+                    return Ok(Some(name));
+                }
+                Err(LabError::Locked { .. }) if told && start.elapsed() < Duration::from_secs(60) => {}
+                Err(e) => return Err(e),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Takes the lab down: processes, namespaces, mounts, cgroups, sockets and (see [`LabConfig::keep_files`]) files.
@@ -202,11 +214,7 @@ impl Lab {
     }
 
     fn tear_down(&self, keep_files: bool) -> Result<()> {
-        cleanup::remove_all(&self.config)?;
-        if !keep_files {
-            remove_tree(&self.config.dir)?;
-        }
-        self.registry.clear()
+        self.registry.remove_lab(&self.config, keep_files)
     }
 
     /// What is to be said of the lab of that configuration, which this process or another one holds.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cleanup;
 use crate::config::{LabConfig, Net};
 use crate::error::{At, LabError, Result};
 use crate::process;
@@ -142,6 +143,11 @@ impl State {
         }
     }
 
+    /// Whether the same process brought it up.
+    pub(crate) fn same_owner(&self, other: &State) -> bool {
+        (self.owner_pid, self.owner_start) == (other.owner_pid, other.owner_start)
+    }
+
     /// Whether the process that brought it up is still there.
     pub fn owner_alive(&self) -> bool {
         process::alive(self.owner_pid) && process::start_time(self.owner_pid) == Some(self.owner_start)
@@ -251,6 +257,15 @@ impl Registry {
         let result = change(&mut state)?;
         self.save(&state)?;
         Ok(result)
+    }
+
+    /// Removes all of a lab, its files too unless they are to stay, and forgets it. Only for who holds the lock.
+    pub(crate) fn remove_lab(&self, config: &LabConfig, keep_files: bool) -> Result<()> {
+        cleanup::remove_all(config)?;
+        if !keep_files {
+            remove_tree(&config.dir)?;
+        }
+        self.clear()
     }
 
     /// Forgets the lab.

@@ -6,9 +6,9 @@ use std::io::Write as _;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use crate::cleanup;
 use crate::config::LabConfig;
 use crate::lab::Lab;
+use crate::state::Registry;
 
 /// How long the last words may take: what they tell of is broken.
 const WORDS_MAX: Duration = Duration::from_secs(15);
@@ -50,7 +50,8 @@ fn expire(who: &str, config: LabConfig, limit: Duration) {
     let copy = config.clone();
     std::thread::spawn(move || report.send(Lab::described(copy)));
     say(&words.recv_timeout(WORDS_MAX).unwrap_or_else(|_| "the lab can't be described\n".into()));
-    if let Err(error) = cleanup::remove_all(&config) {
+    // Its files are there to be looked at: they stay, and the next lab, which would remove them, does not know of them.
+    if let Err(error) = Registry::system().remove_lab(&config, true) {
         say(&format!("{error}\n"));
     }
     say(&format!("logs and disks are kept in {}\n", config.dir.display()));
