@@ -9,7 +9,11 @@ use std::ops::Range;
 
 /// Seeds that are known to fail, and why: faults of the protocol that are still to be mended. One that does not fail any more has to leave
 /// this list.
-const KNOWN: [(u64, &str); 0] = [];
+const KNOWN: [(u64, &str); 1] =
+    [(100_736, "known limit 11 of protocol.md: started elsewhere by hand and shut down within a second")];
+
+/// Seeds beyond those of every day that have failed once, by a fault of the simulator or of a checker.
+const MENDED: [u64; 5] = [104_035, 117_406, 117_410, 123_501, 139_985];
 
 /// Batches of at least this many seeds must have seen everything.
 const BATCH: u64 = 500;
@@ -20,6 +24,14 @@ fn seeds() -> Range<u64> {
     let (from, to) =
         bounds.unwrap_or_else(|| panic!("MAINSTAY_SIM_SEEDS must be like 0..2000, and is {text:?}"));
     from..to
+}
+
+#[test]
+fn seeds_that_failed_once_keep_every_promise() {
+    for seed in MENDED {
+        let verdict = run_seed(seed, &Options::default()).verdict;
+        assert!(verdict.is_ok(), "{verdict:?}");
+    }
 }
 
 #[test]

@@ -50,12 +50,23 @@ fn has_room(world: &World, vm: usize) -> bool {
     (0..world.setup().hosts.len()).any(|host| world.powered(host) && world.memory_free(host) >= needed)
 }
 
-/// Whether each VM that does not run was tried on some host and could not be started there.
+/// Whether each VM that does not run, although there is room, was tried on some host and could not be started there, or has to wait
+/// for a group (until the time-out of its members: who has no room is never ready).
 pub fn only_retries_left(world: &World) -> bool {
     (0..world.setup().vms.len()).all(|vm| {
         let truth = world.checkers().user_word.truth(vm);
-        let off = truth.wanted == Wanted::On && world.executing(vm).next().is_none();
-        !off || on_disk(world, vm).is_some_and(|entry| !entry.failed_on.is_empty())
+        let off = truth.wanted == Wanted::On && world.executing(vm).next().is_none() && has_room(world, vm);
+        let tried = || on_disk(world, vm).is_some_and(|entry| !entry.failed_on.is_empty());
+        !off || tried() || waits_for_group(world, vm)
+    })
+}
+
+/// Whether it is in a group that starts after others, by what is on disk.
+fn waits_for_group(world: &World, vm: usize) -> bool {
+    let id = world.setup().vm_id(vm);
+    let list = world.checkers().single_owner.list(world.setup().vms[vm].datastore);
+    list.is_some_and(|list| {
+        list.settings.groups.values().any(|group| group.vms.contains(&id) && !group.waits_for.is_empty())
     })
 }
 

@@ -124,7 +124,8 @@ impl World {
     }
 
     pub(super) fn resume(&mut self, host: usize, vm: usize, qemu: Qemu) {
-        if let Some(token) = qemu.token {
+        // A frozen one executes when it is thawed: what holds then is looked at then.
+        if let Some(token) = qemu.token.filter(|_| !qemu.frozen) {
             let found = self.checks.on_core_start(self.now, vm, host, token, true, &self.setup);
             self.report(found);
         }

@@ -30,15 +30,19 @@ impl World {
         }
         let running: Vec<_> = self.hosts[host].domains.iter().map(|(vm, qemu)| (*vm, *qemu)).collect();
         for (vm, qemu) in running {
-            if qemu.state != QemuState::Running || qemu.frozen || qemu.io_error {
+            if qemu.frozen {
                 continue;
             }
+            let executes = qemu.state == QemuState::Running && !qemu.io_error;
             if self.lease_has_ended(host, vm) {
-                self.seen.saw("lease ended while its host was paused");
+                if executes {
+                    self.seen.saw("lease ended while its host was paused");
+                }
+                // Those that do not execute yet as well: an order to resume one may be under way.
                 if let Some(qemu) = self.hosts[host].domains.get_mut(&vm) {
                     qemu.frozen = true;
                 }
-            } else {
+            } else if executes {
                 self.execute(host, vm);
             }
         }
