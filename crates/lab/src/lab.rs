@@ -163,12 +163,7 @@ impl Lab {
         let registry = Registry::system();
         let Some(state) = registry.load()? else { return Ok(None) };
         let name = state.config.name.clone();
-        let told = state.owner_is_cli && state.owner_alive();
-        if told {
-            let owner = nix::unistd::Pid::from_raw(state.owner_pid);
-            // It may end by itself in this moment; then its lab is gone just as well.
-            let _ = nix::sys::signal::kill(owner, nix::sys::signal::Signal::SIGTERM);
-        }
+        let mut told = false;
         let start = Instant::now();
         loop {
             match registry.lock(Duration::ZERO) {
@@ -186,6 +181,12 @@ impl Lab {
                     return Ok(Some(name));
                 }
                 Err(LabError::Locked { .. }) if told && start.elapsed() < Duration::from_secs(60) => {}
+                Err(LabError::Locked { .. }) if !told && state.owner_is_cli && state.owner_alive() => {
+                    let owner = nix::unistd::Pid::from_raw(state.owner_pid);
+                    // It may end by itself in this moment; then its lab is gone just as well.
+                    let _ = nix::sys::signal::kill(owner, nix::sys::signal::Signal::SIGTERM);
+                    told = true;
+                }
                 Err(e) => return Err(e),
             }
             std::thread::sleep(Duration::from_millis(50));

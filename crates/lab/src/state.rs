@@ -268,6 +268,16 @@ impl Registry {
         self.clear()
     }
 
+    /// Notes that the files of that lab of this process are to stay, whoever cleans up after it.
+    pub(crate) fn keep_files(&self, config: &LabConfig) -> Result<()> {
+        self.update(|state| {
+            if state.owner_pid == std::process::id().cast_signed() && state.config.name == config.name {
+                state.config.keep_files = true;
+            }
+            Ok(())
+        })
+    }
+
     /// Forgets the lab.
     pub(crate) fn clear(&self) -> Result<()> {
         let path = self.file();

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use crate::cleanup;
 use crate::config::LabConfig;
 use crate::lab::Lab;
 use crate::state::Registry;
@@ -50,8 +51,9 @@ fn expire(who: &str, config: LabConfig, limit: Duration) {
     let copy = config.clone();
     std::thread::spawn(move || report.send(Lab::described(copy)));
     say(&words.recv_timeout(WORDS_MAX).unwrap_or_else(|_| "the lab can't be described\n".into()));
-    // Its files are there to be looked at: they stay, and the next lab, which would remove them, does not know of them.
-    if let Err(error) = Registry::system().remove_lab(&config, true) {
+    // Its files are there to be looked at: who cleans up after it leaves them.
+    let kept = Registry::system().keep_files(&config).and_then(|()| cleanup::remove_all(&config));
+    if let Err(error) = kept {
         say(&format!("{error}\n"));
     }
     say(&format!("logs and disks are kept in {}\n", config.dir.display()));

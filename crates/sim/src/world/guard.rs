@@ -161,6 +161,11 @@ impl World {
         }
     }
 
+    /// Whether it has a guard that does not hang.
+    pub(super) fn guard_works(&self, host: usize) -> bool {
+        self.hosts[host].guard.as_ref().is_some_and(|run| !run.hung)
+    }
+
     /// SIGCONT to the guard. The time comes first: what has run out meanwhile is frozen.
     pub(super) fn guard_resume(&mut self, host: usize) {
         let Some(run) = &mut self.hosts[host].guard else { return };
@@ -359,10 +364,14 @@ impl World {
             return;
         }
         qemu.frozen = frozen;
+        let first = !frozen && std::mem::take(&mut qemu.unchecked);
         let (state, qemu) = (qemu.state, *qemu);
         let word = if frozen { "is frozen" } else { "is thawed" };
         self.trace.facts(&[self.now, 10, host as u64, vm as u64, u64::from(frozen)]);
         self.say(host, |world| format!("* {} {word}", world.setup.vms[vm].name));
+        if first {
+            self.check_core_start(host, vm, qemu);
+        }
         if state != QemuState::Running || qemu.io_error {
             return;
         }

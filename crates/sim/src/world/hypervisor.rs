@@ -30,6 +30,8 @@ pub(crate) struct Qemu {
     pub frozen: bool,
     /// It has paused its guest because the storage failed.
     pub io_error: bool,
+    /// It was told to go on while it was frozen: its start is looked at when it executes.
+    pub unchecked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,9 @@ impl World {
     pub(super) fn create(&mut self, host: usize, vm: usize, state: QemuState, token: Option<Token>) -> u64 {
         self.next_key += 1;
         let id = self.next_key;
-        self.hosts[host].domains.insert(vm, Qemu { id, state, token, frozen: false, io_error: false });
+        self.hosts[host]
+            .domains
+            .insert(vm, Qemu { id, state, token, frozen: false, io_error: false, unchecked: false });
         if state.holds_image() {
             self.vms[vm].locks.push(Lock { qemu: id });
         }
@@ -125,16 +129,25 @@ impl World {
 
     pub(super) fn resume(&mut self, host: usize, vm: usize, qemu: Qemu) {
         // A frozen one executes when it is thawed: what holds then is looked at then.
-        if let Some(token) = qemu.token.filter(|_| !qemu.frozen) {
-            let found = self.checks.on_core_start(self.now, vm, host, token, true, &self.setup);
-            self.report(found);
+        if !qemu.frozen {
+            self.check_core_start(host, vm, qemu);
         }
-        self.hosts[host].domains.insert(vm, Qemu { state: QemuState::Running, ..qemu });
+        self.hosts[host]
+            .domains
+            .insert(vm, Qemu { state: QemuState::Running, unchecked: qemu.frozen, ..qemu });
         self.guest_boots(host, vm);
         if !qemu.frozen {
             self.execute(host, vm);
         }
         self.domain_changed(host, vm, None);
+    }
+
+    /// A VM that a core has started under a grant begins to execute.
+    pub(super) fn check_core_start(&mut self, host: usize, vm: usize, qemu: Qemu) {
+        if let Some(token) = qemu.token {
+            let found = self.checks.on_core_start(self.now, vm, host, token, true, &self.setup);
+            self.report(found);
+        }
     }
 
     /// The storage of a VM fails for longer than QEMU cares to wait: it pauses the guest.

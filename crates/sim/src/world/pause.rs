@@ -34,11 +34,11 @@ impl World {
                 continue;
             }
             let executes = qemu.state == QemuState::Running && !qemu.io_error;
-            if self.lease_has_ended(host, vm) {
+            // Those that do not execute yet as well, by a guard that lives: an order to resume one may be under way.
+            if self.lease_has_ended(host, vm) && (executes || self.guard_works(host)) {
                 if executes {
                     self.seen.saw("lease ended while its host was paused");
                 }
-                // Those that do not execute yet as well: an order to resume one may be under way.
                 if let Some(qemu) = self.hosts[host].domains.get_mut(&vm) {
                     qemu.frozen = true;
                 }
