@@ -52,8 +52,9 @@ fn expire(who: &str, config: LabConfig, limit: Duration) {
     std::thread::spawn(move || report.send(Lab::described(copy)));
     say(&words.recv_timeout(WORDS_MAX).unwrap_or_else(|_| "the lab can't be described\n".into()));
     // Its files are there to be looked at: who cleans up after it leaves them.
-    let kept = Registry::system().keep_files(&config).and_then(|()| cleanup::remove_all(&config));
-    if let Err(error) = kept {
+    let kept = Registry::system().keep_files(&config);
+    // Whether that could be noted or not.
+    for error in [kept, cleanup::remove_all(&config)].into_iter().filter_map(Result::err) {
         say(&format!("{error}\n"));
     }
     say(&format!("logs and disks are kept in {}\n", config.dir.display()));

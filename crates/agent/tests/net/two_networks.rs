@@ -71,7 +71,7 @@ impl TwoNetworks {
 #[tokio::test]
 async fn two_networks_cut_either_and_no_message_is_lost() {
     let mut hosts = TwoNetworks::start().await;
-    for (round, cut) in [0, 1].into_iter().enumerate() {
+    for (round, cut) in [0, 1, 0].into_iter().enumerate() {
         hosts.until_both_carry().await;
         hosts.relays[cut].cut.store(true, Ordering::Relaxed);
         let messages = || (0..12_u32).map(|number| format!("round {round}, {number}").into_bytes());
@@ -90,7 +90,6 @@ async fn two_networks_cut_either_and_no_message_is_lost() {
         assert_eq!(seen.paths_lost, lost, "said once");
         hosts.relays[cut].cut.store(false, Ordering::Relaxed);
     }
-    hosts.until_both_carry().await;
     assert_eq!(hosts.second.counters().events_dropped, 0);
 }
 
