@@ -15,12 +15,12 @@ use crate::claims::{Claims, HostSide, Look};
 use crate::config::Config;
 use crate::effect::DiskAction;
 use crate::event::Event;
+use crate::hosts::DiskEvidence;
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, OpId, VmId};
 use crate::input::{DiskOutcome, ReadRegister};
 use crate::local_vms::Domains;
 use crate::out::Out;
 use crate::ownership::{Blocks, Next, Ownership, Sighting, Stage};
-use crate::peers::DiskEvidence;
 use crate::protected_list::{OwnerList, PowerOnSeen};
 use crate::register::{
     HeartbeatRegister, LIST_REGIONS, ListStamp, OwnershipBlock, PowerOnList, ProtectedList, RegisterId,

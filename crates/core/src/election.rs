@@ -84,7 +84,7 @@ impl fmt::Display for PrimaryReason {
 
 /// A host's part in the election.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) enum Standing {
+enum Standing {
     Candidate {
         bid_due: Time,
         round_end: Time,
@@ -121,11 +121,10 @@ pub(crate) enum Turn {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Election {
-    pub(crate) me: HostId,
-    pub(crate) peers: alloc::vec::Vec<HostId>,
-    pub(crate) standing: Standing,
-    /// When this host last heard no primary: from then on it watches the others itself.
-    pub(crate) watching_since: Time,
+    me: HostId,
+    peers: alloc::vec::Vec<HostId>,
+    standing: Standing,
+    watching_since: Time,
 }
 
 impl Election {
@@ -150,6 +149,19 @@ impl Election {
             Standing::Secondary { primary, .. } => Some(primary),
             Standing::Primary { .. } => Some(&self.me),
         }
+    }
+
+    /// Why this host is primary, if it is.
+    pub(crate) fn reason(&self) -> Option<&PrimaryReason> {
+        match &self.standing {
+            Standing::Candidate { .. } | Standing::Secondary { .. } => None,
+            Standing::Primary { reason, .. } => Some(reason),
+        }
+    }
+
+    /// When this host last heard no primary: from then on it watches the others itself.
+    pub(crate) fn watching_since(&self) -> Time {
+        self.watching_since
     }
 
     pub(crate) fn deadline(&self, timing: &Timing) -> Time {

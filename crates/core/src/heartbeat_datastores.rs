@@ -5,22 +5,92 @@
 //! Elsewhere it beats slowly, and its register says so.
 
 use crate::config::HeartbeatChoice;
+use crate::datastore::Datastore;
+use crate::event::Event;
+use crate::hosts::{Hosts, Peer};
 use crate::ids::DatastoreName;
-use crate::time::Time;
+use crate::leases::GuardSide;
+use crate::message::Heartbeat;
+use crate::out::Out;
+use crate::time::{Span, Time};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// The choice, as this host knows it. Empty until there is one: every datastore carries heartbeats then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct HeartbeatDatastores {
-    pub(crate) chosen: Vec<DatastoreName>,
+    chosen: Vec<DatastoreName>,
     /// When the primary looks at it again.
-    pub(crate) due: Time,
+    due: Time,
+}
+
+impl HeartbeatDatastores {
+    pub(crate) fn chosen(&self) -> &[DatastoreName] {
+        &self.chosen
+    }
+
+    /// The primary's answer names its choice, if it has made one.
+    pub(crate) fn on_told(&mut self, chosen: Vec<DatastoreName>) {
+        if !chosen.is_empty() {
+            self.chosen = chosen;
+        }
+    }
+
+    /// As primary: chooses anew, once in each interval.
+    pub(crate) fn choose(
+        &mut self,
+        hosts: &Hosts,
+        datastores: &BTreeMap<DatastoreName, Datastore>,
+        choice: &HeartbeatChoice,
+        interval: Span,
+        out: &mut Out<'_>,
+    ) {
+        if out.now < self.due {
+            return;
+        }
+        self.due = out.now + interval;
+        let members: Vec<&Heartbeat> = hosts.members().filter_map(Peer::heartbeat).collect();
+        let reach = datastores.iter().map(|(name, datastore)| {
+            let others = members.iter().filter(|heartbeat| heartbeat.datastores.contains(name)).count();
+            (name.clone(), others + usize::from(datastore.connected))
+        });
+        let chosen = choose(&reach.collect::<Vec<_>>(), &self.chosen, choice);
+        if chosen != self.chosen && !chosen.is_empty() {
+            self.chosen.clone_from(&chosen);
+            out.event(Event::HeartbeatDatastoresChosen { datastores: chosen });
+        }
+    }
+
+    /// How often this host beats where.
+    pub(crate) fn set_paces(
+        &self,
+        datastores: &mut BTreeMap<DatastoreName, Datastore>,
+        guard: &mut GuardSide,
+        choice: &HeartbeatChoice,
+        out: &mut Out<'_>,
+    ) {
+        let count = choice.count as usize;
+        let few = datastores.len() <= count || self.chosen.is_empty();
+        let reached =
+            self.chosen.iter().filter(|name| datastores.get(*name).is_some_and(|store| store.connected));
+        let mut missing = count.saturating_sub(reached.count());
+        for (name, datastore) in datastores {
+            let mut fast = few || self.chosen.contains(name);
+            if !fast && missing > 0 && datastore.connected {
+                missing -= 1;
+                fast = true;
+            }
+            let slow = !fast && !datastore.is_used();
+            datastore.set_pace(slow, out.now);
+            guard.pace(name, slow, out);
+        }
+    }
 }
 
 /// The choice: what the user named comes first, then what most hosts reach, then what was chosen before, then by name.
 /// `reach`: how many hosts reach each datastore; one that nobody reaches is not chosen.
-pub(crate) fn choose(
+fn choose(
     reach: &[(DatastoreName, usize)],
     present: &[DatastoreName],
     choice: &HeartbeatChoice,
@@ -37,7 +107,7 @@ pub(crate) fn choose(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{DatastoreName, HeartbeatChoice, Vec, choose};
 
     fn names(names: &[&str]) -> Vec<DatastoreName> {
         names.iter().map(|name| DatastoreName::new(name)).collect()

@@ -1,7 +1,6 @@
 //! The core: one host's part in the protocol. It dispatches inputs to the sub-machines, each in a file of its own, and
 //! carries what one learns to the others.
 
-mod judging;
 mod messages;
 mod operators;
 mod rehearsing;
@@ -9,18 +8,18 @@ mod relevant;
 mod reviewing;
 mod rules;
 mod setting;
-mod standstill;
 mod starting;
 
 use crate::claims::{HostSide, IsolationNow};
 use crate::config::Config;
 use crate::datastore::{Around, Datastore};
 use crate::effect::Effect;
-use crate::election::{Election, Standing, Turn};
+use crate::election::{Election, Turn};
 use crate::event::Event;
 use crate::guard::GuardReport;
 use crate::heartbeat_datastores::HeartbeatDatastores;
 use crate::host_liveness::HostState;
+use crate::hosts::{DiskEvidence, Hosts, Peer};
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, OpId};
 use crate::input::{Command, DiskOutcome, Input};
 use crate::isolation::Isolation;
@@ -28,7 +27,6 @@ use crate::leases::GuardSide;
 use crate::local_vms::LocalVms;
 use crate::message::{Body, HALTED_MAX, Heartbeat, HeartbeatAck, Message, OwnedDatastore, Promise, Rank};
 use crate::out::{Counters, Out};
-use crate::peers::{DiskEvidence, Peer};
 use crate::placing::PlansAtHand;
 use crate::protected_list::{Candidate, OwnerSide, PowerOnSeen};
 use crate::settings::Settings;
@@ -67,7 +65,7 @@ pub struct Core {
     pub(crate) config: Config,
     counters: Counters,
     pub(crate) election: Election,
-    pub(crate) peers: BTreeMap<HostId, Peer>,
+    pub(crate) hosts: Hosts,
     pub(crate) datastores: BTreeMap<DatastoreName, Datastore>,
     pub(crate) vms: LocalVms,
     pub(crate) guard: GuardSide,
@@ -75,10 +73,6 @@ pub struct Core {
     pub(crate) heartbeat_datastores: HeartbeatDatastores,
     /// R25: what the next heartbeat to the primary promises.
     promises: BTreeMap<DatastoreName, Promise>,
-    /// R12: most other hosts have gone silent at once.
-    storm: bool,
-    /// Judgements of this host as primary; itself included.
-    states: BTreeMap<HostId, HostState>,
     heartbeat_due: Time,
     pending: Vec<Pending>,
     /// R70: the newest that were seen on any datastore.
@@ -99,8 +93,6 @@ pub struct Core {
     stopping: bool,
     /// The time of the last step.
     now: Time,
-    /// R16: when this core last went on after standing still.
-    awake_since: Option<Time>,
     /// When this run of the agent began.
     pub(crate) begun: Time,
     #[cfg(feature = "broken-rules")]
@@ -112,7 +104,6 @@ impl Core {
     /// with its first [`Core::step`], which should be a [`Input::Tick`].
     pub fn new(config: Config, now: Time) -> Result<Core, String> {
         config.check()?;
-        let peers = config.peers.iter().map(|host| (host.clone(), Peer::new(host.clone(), now))).collect();
         let datastores = config
             .datastores
             .iter()
@@ -121,15 +112,13 @@ impl Core {
         Ok(Core {
             counters: Counters { incarnation: config.incarnation, operations: 0, messages: 0 },
             election: Election::new(config.me.clone(), config.peers.clone(), now, &config.timing),
-            peers,
+            hosts: Hosts::new(config.me.clone(), &config.peers, now),
             datastores,
             vms: LocalVms::new(),
             guard: GuardSide::default(),
             isolation: Isolation::new(config.isolation_addresses.len(), now),
             heartbeat_datastores: HeartbeatDatastores::default(),
             promises: BTreeMap::new(),
-            storm: false,
-            states: BTreeMap::new(),
             heartbeat_due: now,
             pending: Vec::new(),
             settings: Arc::new(Settings::default()),
@@ -143,7 +132,6 @@ impl Core {
             announced: false,
             stopping: false,
             now,
-            awake_since: None,
             begun: now,
             #[cfg(feature = "broken-rules")]
             broken: None,
@@ -161,11 +149,7 @@ impl Core {
             Input::Tick => {}
             Input::Message { from, message } => self.on_message(&from, message, &mut out),
             Input::DiskDone { op, outcome } => self.on_disk_done(op, outcome, &mut out),
-            Input::PingDone { host, answered } => {
-                if let Some(peer) = self.peers.get_mut(&host) {
-                    peer.on_ping_done(answered, now);
-                }
-            }
+            Input::PingDone { host, answered } => self.hosts.on_ping_done(&host, answered, now),
             Input::IsolationPingDone { index, answered } => {
                 self.isolation.on_ping_done(index, answered, now);
             }
@@ -207,8 +191,9 @@ impl Core {
         if !self.stopping {
             self.tick_election(out);
         }
-        self.ping_the_quiet(out);
-        self.look_for_contact(out);
+        self.hosts.ping_the_quiet(&self.election, &self.config.timing, out);
+        let contact = self.hosts.contact(&self.election, &self.config.timing, out.now);
+        self.isolation.tick(contact.alone, contact.quiet, &self.config.timing, out);
         self.judge(out);
         self.choose_heartbeat_datastores(out);
         self.announce(out);
@@ -250,7 +235,8 @@ impl Core {
 
     /// Leases of datastores that this host owns, the VMs to watch, and that the agent is well.
     fn instruct_guard(&mut self, out: &mut Out<'_>) {
-        self.set_paces(out);
+        let choice = &self.config.heartbeat_datastores;
+        self.heartbeat_datastores.set_paces(&mut self.datastores, &mut self.guard, choice, out);
         for (name, datastore) in &self.datastores {
             if let Some(until) = datastore.ownership.lease_end() {
                 self.guard.pass(name, until, out);
@@ -294,26 +280,8 @@ impl Core {
         if self.election.primary().is_some() && !self.election.is_primary() && !self.stopping {
             due = due.min(self.heartbeat_due);
         }
-        for peer in self.watched() {
-            if let (true, Some(at)) = (self.is_quiet(peer, self.now), peer.ping_deadline()) {
-                due = due.min(at);
-            }
-            let silent_since = peer.last_network.unwrap_or(self.election.watching_since);
-            let limits = [
-                timing.suspicion(),
-                timing.network_timeout(),
-                timing.failure_timeout,
-                timing.storm_timeout(),
-            ];
-            for limit in limits {
-                let at = silent_since + limit;
-                if at > self.now {
-                    due = due.min(at);
-                }
-            }
-        }
-        if let Some(at) = self.awake_since.filter(|_| self.is_just_awake(self.now)) {
-            due = due.min(at + timing.network_timeout());
+        if let Some(at) = self.hosts.deadline(&self.election, timing, self.now) {
+            due = due.min(at);
         }
         for datastore in self.datastores.values() {
             due = due.min(datastore.deadline(self.vms.domains().is_none(), self.now));
@@ -322,6 +290,43 @@ impl Core {
         let due = placing.fold(due, Time::min);
         let due = due.min(self.isolation.deadline(timing));
         due.min(self.vms.deadline()).min(self.guard.deadline())
+    }
+
+    /// R16: the election and the datastores give others the time to be heard again.
+    fn notice_standstill(&mut self, now: Time) {
+        if self.hosts.notice_standstill(self.now, now, &self.config.timing) {
+            self.election.go_on(&self.config.timing, now);
+            for datastore in self.datastores.values_mut() {
+                datastore.awake_since = Some(now);
+            }
+        }
+    }
+
+    /// What the datastores show of the other hosts goes into the judgements, and these into the reviews.
+    fn judge(&mut self, out: &mut Out<'_>) {
+        let (datastores, now) = (&self.datastores, out.now);
+        let evidence = |host: &HostId| {
+            DiskEvidence::of_all(datastores.values().filter_map(|datastore| datastore.evidence(host, now)))
+        };
+        if self.hosts.judge(&self.election, evidence, &self.config.timing, out) {
+            for datastore in self.datastores.values_mut() {
+                datastore.review_wanted = true;
+            }
+        }
+    }
+
+    /// Somebody is silent who was not judged for it yet, or a datastore is still to be owned.
+    fn is_suspicious(&self, now: Time) -> bool {
+        let unowned = || self.datastores.values().any(|store| store.connected && store.list.is_none());
+        (self.election.is_primary() && unowned())
+            || self.hosts.are_suspicious(&self.election, &self.config.timing, now)
+    }
+
+    fn choose_heartbeat_datastores(&mut self, out: &mut Out<'_>) {
+        if self.election.is_primary() {
+            let (choice, interval) = (&self.config.heartbeat_datastores, self.config.timing.heartbeat);
+            self.heartbeat_datastores.choose(&self.hosts, &self.datastores, choice, interval, out);
+        }
     }
 
     /// What this core believes.
@@ -344,22 +349,14 @@ impl Core {
         let rank = self.rank();
         let owned = self.owned(out.now);
         let maintenance = &self.settings.maintenance;
-        let members = self
-            .peers
-            .values()
-            .filter(|peer| peer.state == HostState::Connected && !maintenance.contains_key(&peer.host));
-        let reached = members.filter_map(|peer| Some(peer.heartbeat.as_ref()?.datastores.len() as u32));
+        let members = self.hosts.members().filter(|peer| !maintenance.contains_key(peer.host()));
+        let reached = members.filter_map(|peer| Some(peer.heartbeat()?.datastores.len() as u32));
         let best_member = reached.max().unwrap_or(0);
         if self.retires(best_member, out.now) {
             let turn = self.election.stand("this host enters maintenance mode", &self.config.timing, out);
             return self.on_turn(turn, out);
         }
-        let outsiders: Vec<HostId> = self
-            .peers
-            .values()
-            .filter(|peer| peer.state != HostState::Connected)
-            .map(|peer| peer.host.clone())
-            .collect();
+        let outsiders = self.hosts.in_state(|state| state != HostState::Connected);
         let timing = self.config.timing;
         let slow = self.config.datastores.len() > self.config.heartbeat_datastores.count as usize;
         let turn = self.election.on_tick(&rank, (best_member, slow), owned, &outsiders, &timing, out);
@@ -397,23 +394,15 @@ impl Core {
         let suspicious = self.is_suspicious(now);
         let primary = self.election.is_primary() && !self.stopping;
         let secondary = !primary && self.election.primary().is_some();
-        let cut_off: Vec<HostId> = self
-            .peers
-            .values()
-            .filter(|peer| matches!(peer.state, HostState::Partitioned | HostState::Isolated))
-            .map(|peer| peer.host.clone())
-            .collect();
+        let cut_off =
+            self.hosts.in_state(|state| matches!(state, HostState::Partitioned | HostState::Isolated));
         // R72: it may run on.
         let held = |host: &HostId| {
             let until = self.datastores.get(name).and_then(|datastore| datastore.held_until(host));
             until.is_some_and(|until| now < until)
         };
-        let failed: Vec<HostId> = self
-            .peers
-            .values()
-            .filter(|peer| peer.state == HostState::Failed && !held(&peer.host))
-            .map(|peer| peer.host.clone())
-            .collect();
+        let mut failed = self.hosts.in_state(|state| state == HostState::Failed);
+        failed.retain(|host| !held(host));
         let datastore = self.datastores.get_mut(name)?;
         let around = Around {
             primary,
@@ -471,8 +460,8 @@ impl Core {
     fn on_stop(&mut self, out: &mut Out<'_>) {
         self.stopping = true;
         if self.election.is_primary() {
-            for peer in self.peers.keys() {
-                out.send(peer, Body::SteppingDown);
+            for host in self.hosts.names() {
+                out.send(host, Body::SteppingDown);
             }
         }
         for datastore in self.datastores.values_mut() {

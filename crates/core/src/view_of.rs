@@ -2,12 +2,11 @@
 
 use crate::claims::Look;
 use crate::datastore::Datastore;
-use crate::election::Standing;
 use crate::host_liveness::HostState;
+use crate::hosts::Peer;
 use crate::ids::{Epoch, HostId, VmId};
 use crate::machine::Core;
 use crate::message::Halt;
-use crate::peers::Peer;
 use crate::placing::Refusals;
 use crate::protected_list::Wait;
 use crate::register::{Claim, ClaimState, Desired, Entry, IsolationResponse, OrderKind};
@@ -22,12 +21,12 @@ use alloc::vec::Vec;
 const HOLD_DEVIATION: Span = Span::from_secs(3);
 
 pub(crate) fn view_of(core: &Core, now: Time) -> View {
-    let (role, reason) = match &core.election.standing {
-        Standing::Candidate { .. } => (Role::Candidate, None),
-        Standing::Secondary { .. } => (Role::Secondary, None),
-        Standing::Primary { reason, .. } => (Role::Primary, Some(reason.clone())),
+    let role = match core.election.primary() {
+        None => Role::Candidate,
+        Some(_) if core.election.is_primary() => Role::Primary,
+        Some(_) => Role::Secondary,
     };
-    let mut hosts: Vec<HostView> = core.peers.keys().map(|host| peer_view(core, host, now)).collect();
+    let mut hosts: Vec<HostView> = core.hosts.all().map(|peer| peer_view(core, peer, now)).collect();
     hosts.push(own_view(core, now));
     hosts.sort_by(|a, b| a.host.cmp(&b.host));
     let mut vms: BTreeMap<_, VmView> = BTreeMap::new();
@@ -62,7 +61,7 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
         now,
         role,
         primary: core.election.primary().cloned(),
-        primary_reason: reason,
+        primary_reason: core.election.reason().cloned(),
         timing: core.config.timing,
         hosts,
         datastores: core.datastores.values().map(|datastore| datastore_view(core, datastore, now)).collect(),
@@ -95,18 +94,18 @@ fn would_freeze(core: &Core, datastore: &Datastore, left: Span, now: Time) -> Ve
         .flat_map(|list| list.entries().filter_map(|(entry, _)| entry.holder.as_ref()))
         .collect();
     let unaware = |peer: &&Peer| {
-        let heartbeat = peer.heartbeat.as_ref();
+        let heartbeat = peer.heartbeat();
         // What it said before it went silent counts: until its time a hold ends only by what the host hears.
         let held = heartbeat.is_some_and(|heartbeat| {
             let mut holds = heartbeat.held.iter();
-            holds.any(|(of, left)| of == name && peer.heartbeat_at + *left + HOLD_DEVIATION >= wanted)
+            holds.any(|(of, left)| of == name && peer.heartbeat_at() + *left + HOLD_DEVIATION >= wanted)
         });
-        let concerned = match peer.state {
+        let concerned = match peer.state() {
             // It may be alive and held.
-            HostState::Failed => holders.contains(&peer.host),
+            HostState::Failed => holders.contains(peer.host()),
             // Where it neither reaches the datastore nor has a VM of it, nothing can be frozen.
             HostState::Connected => {
-                holders.contains(&peer.host) || heartbeat.is_none_or(|it| it.datastores.contains(name))
+                holders.contains(peer.host()) || heartbeat.is_none_or(|it| it.datastores.contains(name))
             }
             HostState::Unknown
             | HostState::AgentUnreachable
@@ -115,7 +114,7 @@ fn would_freeze(core: &Core, datastore: &Datastore, left: Span, now: Time) -> Ve
         };
         concerned && !held
     };
-    let mut hosts: Vec<HostId> = core.peers.values().filter(unaware).map(|peer| peer.host.clone()).collect();
+    let mut hosts: Vec<HostId> = core.hosts.all().filter(unaware).map(|peer| peer.host().clone()).collect();
     let own = core.guard.held(name, now).is_some_and(|length| now + length + HOLD_DEVIATION >= wanted);
     if (datastore.connected || holders.contains(&core.config.me)) && !own {
         hosts.push(core.config.me.clone());
@@ -150,29 +149,23 @@ fn own_view(core: &Core, now: Time) -> HostView {
     }
 }
 
-fn peer_view(core: &Core, host: &HostId, now: Time) -> HostView {
-    let peer = &core.peers[host];
+fn peer_view(core: &Core, peer: &Peer, now: Time) -> HostView {
+    let host = peer.host();
     let evidence = core.datastores.values().filter_map(|datastore| {
         let changed = datastore.evidence(host, now)?.changed?;
         Some((datastore.name.clone(), now.since(changed)))
     });
-    let heartbeat = peer.heartbeat.as_ref();
-    let recent = |at: Time| now.since(at) < core.config.timing.resync().scaled(2, 1);
-    let ping = match (peer.ping_answered.filter(|at| recent(*at)), peer.pings_missed) {
-        (_, missed) if missed >= 2 => Some(false),
-        (Some(_), _) => Some(true),
-        (None, _) => None,
-    };
+    let heartbeat = peer.heartbeat();
     HostView {
         host: host.clone(),
-        state: peer.state,
-        since: now.since(peer.since),
-        network_heartbeat: peer.last_network.map(|at| now.since(at)),
+        state: peer.state(),
+        since: now.since(peer.since()),
+        network_heartbeat: peer.last_network().map(|at| now.since(at)),
         datastore_heartbeats: evidence.collect(),
-        ping,
+        ping: peer.answers_pings(&core.config.timing, now),
         // What it said before it went silent says nothing about now.
         datastores: heartbeat
-            .filter(|_| peer.state == HostState::Connected)
+            .filter(|_| peer.state() == HostState::Connected)
             .map(|heartbeat| heartbeat.datastores.clone())
             .unwrap_or_default(),
         capacity: heartbeat.map(|heartbeat| heartbeat.capacity),
@@ -198,7 +191,7 @@ fn datastore_view(core: &Core, datastore: &Datastore, now: Time) -> DatastoreVie
         owner: owner.map(|(_, host)| host),
         list: own_list.or(datastore.look.as_ref().map(|look: &Look| look.list.stamp())),
         ownership_left: datastore.ownership.left(now),
-        heartbeat: core.heartbeat_datastores.chosen.contains(&datastore.name),
+        heartbeat: core.heartbeat_datastores.chosen().contains(&datastore.name),
         lease_left: core.guard.lease(&datastore.name, now).map(|lease| lease.left),
         unreadable_registers: datastore.unreadable,
     }
@@ -230,11 +223,7 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
                 claim_of(&own_claims, &entry).filter(|claim| here && claim.state == ClaimState::Frozen);
             let claim = frozen_here.or(claim).map(|claim| &claim.state);
             let holder_state = entry.holder.as_ref().map(|holder| {
-                if here {
-                    HostState::Connected
-                } else {
-                    core.peers.get(holder).map(|peer| peer.state).unwrap_or_default()
-                }
+                if here { HostState::Connected } else { core.hosts.state(holder).unwrap_or_default() }
             });
             let halted = entry.holder.clone().and_then(|holder| halts.get(&(entry.vm, holder)));
             let state = match (vm_state(&entry, claim, holder_state, own), halted) {
@@ -286,9 +275,9 @@ fn halts(core: &Core, datastore: &Datastore, now: Time) -> BTreeMap<(VmId, HostI
     let own = own.map(|(vm, why)| ((vm, core.config.me.clone()), Halted { why, leased }));
     let mut halts: BTreeMap<_, _> = own.collect();
     let leased = datastore.present_owner().is_some();
-    for peer in core.peers.values().filter(|peer| peer.state == HostState::Connected) {
-        let told = peer.heartbeat.iter().flat_map(|heartbeat| &heartbeat.halted);
-        halts.extend(told.map(|(vm, why)| ((*vm, peer.host.clone()), Halted { why: *why, leased })));
+    for peer in core.hosts.members() {
+        let told = peer.heartbeat().into_iter().flat_map(|heartbeat| &heartbeat.halted);
+        halts.extend(told.map(|(vm, why)| ((*vm, peer.host().clone()), Halted { why: *why, leased })));
     }
     halts
 }

@@ -10,11 +10,9 @@ impl Core {
         let rank = self.rank();
         let owned = self.owned(out.now);
         let timing = self.config.timing;
-        let Some(peer) = self.peers.get_mut(from) else { return };
-        if !peer.admits(&message) {
+        if !self.hosts.admits(from, &message, out.now) {
             return;
         }
-        peer.on_message(out.now);
         self.isolation.on_heard(out.now);
         let run = message.incarnation;
         if self.stopping {
@@ -59,9 +57,7 @@ impl Core {
         // R50: a lease counts from the start of the request, and only for the run of the agent that made it.
         let ours = ack.run == self.config.incarnation && ack.echo <= out.now;
         self.promises.clear();
-        if !ack.heartbeat_datastores.is_empty() {
-            self.heartbeat_datastores.chosen = ack.heartbeat_datastores;
-        }
+        self.heartbeat_datastores.on_told(ack.heartbeat_datastores);
         for owned in ack.owned {
             let Some(datastore) = self.datastores.get_mut(&owned.datastore) else { continue };
             if let Some(stamp) = owned.list {
@@ -117,21 +113,18 @@ impl Core {
                 datastore.on_promise(from, promise, heartbeat.failure_timeout.unwrap_or(ours), out.now);
             }
         }
-        self.compare_times(from, heartbeat.failure_timeout, out);
         let echo = heartbeat.sent;
-        if let Some(peer) = self.peers.get_mut(from) {
-            // What it could not write it can now: R45.
-            let before = peer.heartbeat.iter().flat_map(|heartbeat| &heartbeat.unwritten);
-            for name in before.filter(|name| !heartbeat.unwritten.contains(name)) {
-                if let Some(datastore) = self.datastores.get_mut(name) {
-                    datastore.review_wanted = true;
-                }
+        let before = self.hosts.get(from).and_then(Peer::heartbeat);
+        // What it could not write it can now: R45.
+        let unwritten = before.into_iter().flat_map(|before| &before.unwritten);
+        for name in unwritten.filter(|name| !heartbeat.unwritten.contains(name)) {
+            if let Some(datastore) = self.datastores.get_mut(name) {
+                datastore.review_wanted = true;
             }
-            let free = |heartbeat: &Heartbeat| heartbeat.capacity.memory_free_mib / REHEARSAL_STEP;
-            let before = peer.heartbeat.as_ref().map(free);
-            self.rehearsal_stale |= before != Some(free(&heartbeat));
-            peer.on_heartbeat(heartbeat, out.now);
         }
+        let free = |heartbeat: &Heartbeat| heartbeat.capacity.memory_free_mib / REHEARSAL_STEP;
+        self.rehearsal_stale |= before.map(free) != Some(free(&heartbeat));
+        self.hosts.on_heartbeat(from, heartbeat, &self.config.timing, out);
         let lease = self.config.timing.lease;
         let owned = self.datastores.values().filter_map(|datastore| {
             let list = datastore.list.as_ref()?;
@@ -147,7 +140,7 @@ impl Core {
             })
         });
         let owned = owned.collect();
-        let heartbeat_datastores = self.heartbeat_datastores.chosen.clone();
+        let heartbeat_datastores = self.heartbeat_datastores.chosen().to_vec();
         let ack = HeartbeatAck { echo, run, sent: out.now, owned, heartbeat_datastores };
         out.send(from, Body::HeartbeatAck(ack));
     }
@@ -167,22 +160,10 @@ impl Core {
                     datastore.release("this host is not primary any more", out);
                 }
             }
-            Turn::Stands => {
-                // Only the silent primary was heard directly until now; everybody else is watched from here on.
-                let watching_since = self.election.watching_since;
-                for peer in self.peers.values_mut() {
-                    if peer.network_silence(watching_since, out.now) > self.config.timing.failure_timeout {
-                        peer.forget_network();
-                    }
-                }
-            }
+            Turn::Stands => self.hosts.watch_anew(&self.election, &self.config.timing, out.now),
         }
         if matches!(turn, Turn::Follows | Turn::SteppedDown) {
-            for peer in self.peers.values_mut() {
-                peer.state = HostState::Unknown;
-                peer.since = out.now;
-                peer.heartbeat = None;
-            }
+            self.hosts.forget_judgements(out.now);
         }
     }
 
@@ -198,8 +179,8 @@ impl Core {
             told.push((name.clone(), epoch));
         }
         if !told.is_empty() {
-            for peer in self.peers.keys() {
-                out.send(peer, Body::Released { datastores: told.clone() });
+            for host in self.hosts.names() {
+                out.send(host, Body::Released { datastores: told.clone() });
             }
         }
     }

@@ -28,8 +28,7 @@ impl Core {
             self.rehearsal_stale = false;
             let scene = self.scene(out.now);
             let settings = self.settings.clone();
-            let failing = self.states.iter().filter(|(_, state)| **state == HostState::Failed);
-            let failing = failing.map(|(host, _)| host.clone()).collect();
+            let failing = self.hosts.in_state(|state| state == HostState::Failed).into_iter().collect();
             self.standing.rehearse(&scene, &settings, &failing, out.now);
         }
         self.tell_of_admission(out);
@@ -74,8 +73,7 @@ impl Core {
         let capacity = if *host == self.config.me {
             Some(self.vms.capacity)
         } else {
-            let peer = self.peers.get(host).filter(|peer| peer.state == HostState::Connected);
-            peer.and_then(|peer| peer.heartbeat.as_ref()).map(|heartbeat| heartbeat.capacity)
+            self.hosts.member_heartbeat(host).map(|heartbeat| heartbeat.capacity)
         };
         held.max(capacity.map_or(0, |capacity| capacity.domains))
     }

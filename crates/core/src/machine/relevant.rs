@@ -66,13 +66,12 @@ impl Core {
             takers.insert((me(), None));
             takers.extend(connected.map(|datastore| (me(), Some(datastore.name.clone()))));
         }
-        for peer in self.peers.values().filter(|peer| peer.state == HostState::Connected) {
-            let Some(heartbeat) = peer.heartbeat.as_ref().filter(|heartbeat| heartbeat.hypervisor_well)
-            else {
+        for peer in self.hosts.members() {
+            let Some(heartbeat) = peer.heartbeat().filter(|heartbeat| heartbeat.hypervisor_well) else {
                 continue;
             };
-            takers.insert((peer.host.clone(), None));
-            takers.extend(heartbeat.datastores.iter().map(|name| (peer.host.clone(), Some(name.clone()))));
+            takers.insert((peer.host().clone(), None));
+            takers.extend(heartbeat.datastores.iter().map(|name| (peer.host().clone(), Some(name.clone()))));
         }
         takers
     }

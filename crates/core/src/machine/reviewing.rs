@@ -25,12 +25,12 @@ impl Core {
             host: self.config.me.clone(),
             unusable: unusable(true, self.vms.is_well()).or((!mine).then_some(NO_DATASTORE)),
         };
-        let peers = self.peers.values().map(|peer| {
-            let heartbeat = peer.heartbeat.as_ref();
+        let peers = self.hosts.all().map(|peer| {
+            let heartbeat = peer.heartbeat();
             let reaches = heartbeat.is_some_and(|heartbeat| heartbeat.datastores.contains(name));
             let well = heartbeat.is_some_and(|heartbeat| heartbeat.hypervisor_well);
-            let unusable = unusable(peer.state == HostState::Connected, well);
-            Candidate { host: peer.host.clone(), unusable: unusable.or((!reaches).then_some(NO_DATASTORE)) }
+            let unusable = unusable(peer.state() == HostState::Connected, well);
+            Candidate { host: peer.host().clone(), unusable: unusable.or((!reaches).then_some(NO_DATASTORE)) }
         });
         let mut all: Vec<Candidate> = [me].into_iter().chain(peers).collect();
         for candidate in &mut all {
@@ -135,7 +135,7 @@ impl Core {
 
     fn sight(&self, name: &DatastoreName, now: Time) -> Option<Sight> {
         let datastore = self.datastores.get(name)?;
-        let mut states = self.states.clone();
+        let mut states = self.hosts.states();
         let mut held = BTreeSet::new();
         for (host, state) in states.iter_mut().filter(|(_, state)| **state == HostState::Failed) {
             // R72: its guard was told not to freeze.
@@ -154,8 +154,8 @@ impl Core {
         let mut complete: BTreeSet<&HostId> = BTreeSet::new();
         let mut current: BTreeSet<HostId> = BTreeSet::from([self.config.me.clone()]);
         for (host, seen) in &power_on {
-            let Some(peer) = self.peers.get(host) else { continue };
-            let alive = match peer.state {
+            let Some(peer) = self.hosts.get(host) else { continue };
+            let alive = match peer.state() {
                 HostState::Connected => peer.incarnation(),
                 HostState::Partitioned | HostState::Isolated => datastore.heartbeat_incarnation(host),
                 HostState::Unknown | HostState::AgentUnreachable | HostState::Failed => None,
@@ -170,19 +170,19 @@ impl Core {
         // R24 applies to R45 as well: who may still hold a lease may still run what it does not show.
         let failed = |host: &HostId| states.get(host) == Some(&HostState::Failed);
         let dark = |peer: &&Peer| {
-            let heartbeat = peer.heartbeat.as_ref().filter(|_| peer.state == HostState::Connected);
-            let reaches = peer.state != HostState::Connected
+            let heartbeat = peer.heartbeat().filter(|_| peer.state() == HostState::Connected);
+            let reaches = peer.state() != HostState::Connected
                 || heartbeat.is_none_or(|heartbeat| heartbeat.datastores.contains(name));
             let unwritten = heartbeat.is_some_and(|heartbeat| heartbeat.unwritten.contains(name));
             // It has written what this host has yet to read.
-            let read = power_on.get(&peer.host).map_or(0, |seen| seen.list.version);
+            let read = power_on.get(peer.host()).map_or(0, |seen| seen.list.version);
             let newer = |(written, version): &(DatastoreName, u64)| written == name && *version > read;
             let unread = heartbeat.is_some_and(|heartbeat| heartbeat.power_on.iter().any(newer));
             let shows =
-                complete.contains(&peer.host) && heartbeat.is_none_or(|heartbeat| heartbeat.hypervisor_well);
-            !failed(&peer.host) && (unwritten || unread || (reaches && !shows))
+                complete.contains(peer.host()) && heartbeat.is_none_or(|heartbeat| heartbeat.hypervisor_well);
+            !failed(peer.host()) && (unwritten || unread || (reaches && !shows))
         };
-        let others = self.peers.values().filter(dark).map(|peer| peer.host.clone());
+        let others = self.hosts.all().filter(dark).map(|peer| peer.host().clone());
         let blind = !self.vms.is_well() || datastore.is_unwritten(self.vms.domains());
         let dark: Vec<HostId> = others.chain(blind.then(|| self.config.me.clone())).collect();
         let kept = |(host, seen): &(&HostId, &PowerOnSeen)| {
@@ -221,17 +221,17 @@ impl Core {
             memory_free_mib: self.vms.capacity.memory_free_mib,
             offers: self.vms.offers.clone(),
         };
-        let peers = self.peers.values().map(|peer| {
-            let heartbeat = peer.heartbeat.as_ref();
+        let peers = self.hosts.all().map(|peer| {
+            let heartbeat = peer.heartbeat();
             let well = heartbeat.is_some_and(|heartbeat| heartbeat.hypervisor_well);
             let capacity = heartbeat.map(|heartbeat| heartbeat.capacity).unwrap_or_default();
             HostScene {
-                host: peer.host.clone(),
-                unusable: unusable(peer.state == HostState::Connected, well),
+                host: peer.host().clone(),
+                unusable: unusable(peer.state() == HostState::Connected, well),
                 datastores: heartbeat.map(|heartbeat| heartbeat.datastores.clone()).unwrap_or_default(),
                 memory_mib: capacity.memory_mib,
                 memory_free_mib: capacity.memory_free_mib,
-                offers: offers(&peer.host),
+                offers: offers(peer.host()),
             }
         });
         let hosts: Vec<HostScene> = [me].into_iter().chain(peers).collect();

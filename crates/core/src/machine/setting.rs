@@ -37,7 +37,7 @@ impl Core {
     }
 
     pub(super) fn check_host(&self, host: &HostId) -> Result<(), String> {
-        if *host == self.config.me || self.peers.contains_key(host) {
+        if self.hosts.knows(host) {
             return Ok(());
         }
         Err(alloc::format!("{host} is no host of this cluster"))
@@ -168,7 +168,7 @@ impl Core {
     ) -> Result<Asked, String> {
         match &admission.policy {
             Policy::Proved { failures } | Policy::HostFailures { tolerated: failures, .. } => {
-                let most = self.peers.len() as u32;
+                let most = self.hosts.count() as u32;
                 if *failures == 0 || *failures > most {
                     let hosts = most + 1;
                     return Err(alloc::format!(
@@ -253,7 +253,7 @@ impl Core {
             return Err(alloc::format!("{host} is in maintenance mode already, or on its way into it"));
         }
         let serves = |other: &&HostId| *other != host && !self.settings.maintenance.contains_key(*other);
-        if !force && !self.peers.keys().chain([&self.config.me]).any(|other| serves(&other)) {
+        if !force && !self.hosts.names().chain([&self.config.me]).any(|other| serves(&other)) {
             return Err(String::from(
                 "no other host is there to take over: it is the only one, or all others are in maintenance mode (--force)",
             ));
@@ -397,9 +397,8 @@ impl Core {
     /// R73: a person says that a host is down.
     pub(super) fn confirm_down(&mut self, host: &HostId, out: &mut Out<'_>) -> Result<Asked, String> {
         self.check_host(host)?;
-        let state = self.peers.get(host).map(|peer| peer.state);
-        if state != Some(HostState::Failed) {
-            let state = state.unwrap_or(HostState::Connected);
+        let state = self.hosts.state(host).unwrap_or(HostState::Connected);
+        if state != HostState::Failed {
             return Err(alloc::format!(
                 "{host} is {state}: only a host that shows no sign of life can be confirmed to be down"
             ));

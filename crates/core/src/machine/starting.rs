@@ -85,21 +85,14 @@ impl Core {
     /// Not known to be down, nor to have frozen what it runs. Of a VM that its user has taken out of protection only what is
     /// heard counts: so a person who knows better has a way.
     fn may_run(&self, datastore: &Datastore, host: &HostId, unprotected: bool, now: Time) -> bool {
-        let state = self.states.get(host);
+        let state = self.hosts.state(host);
         if unprotected {
-            let heard = state == Some(&HostState::Connected) && !self.cannot_write(datastore, host);
+            let heard =
+                state == Some(HostState::Connected) && !self.hosts.cannot_write(host, &datastore.name);
             return heard || *host == self.config.me;
         }
         let held = datastore.held_until(host).is_some_and(|until| now < until);
-        state != Some(&HostState::Failed) || held || now < datastore.hold_until
-    }
-
-    /// It is heard, and what has become of its VMs does not reach the disk.
-    fn cannot_write(&self, datastore: &Datastore, host: &HostId) -> bool {
-        let heartbeat = self.peers.get(host).and_then(|peer| peer.heartbeat.as_ref());
-        heartbeat.is_some_and(|heartbeat| {
-            heartbeat.unwritten.contains(&datastore.name) || !heartbeat.datastores.contains(&datastore.name)
-        })
+        state != Some(HostState::Failed) || held || now < datastore.hold_until
     }
 
     /// What is so, and what can be done about it.
@@ -107,8 +100,8 @@ impl Core {
         let way_out = alloc::format!(
             "if it is off there, take it out of protection (mainstay vm unprotect {name}) and start it then"
         );
-        match self.states.get(host) {
-            _ if self.cannot_write(datastore, host) => alloc::format!(
+        match self.hosts.state(host) {
+            _ if self.hosts.cannot_write(host, &datastore.name) => alloc::format!(
                 "{name} ran on {host} when that could last write to {}, and a second copy would destroy its disks; {way_out}",
                 datastore.name
             ),

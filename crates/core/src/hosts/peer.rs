@@ -1,11 +1,15 @@
-//! The other hosts as this one has seen them: network heartbeats, pings, and the judgement from both and the datastore heartbeats.
+//! One other host as this one has seen it: its messages, network heartbeats and pings, and the judgement from these and the
+//! datastore heartbeats (R10, R14).
 //!
-//! Invariant: evidence only ever moves forward; a judgement other than `Connected` is made only when the evidence is
-//! conclusive, so that a dying host goes from connected to failed without passing through states that it is not in.
+//! Invariant: evidence only ever moves forward. A judgement other than `Connected` is made only when the evidence is
+//! conclusive. So a dying host goes from connected to failed without passing through states that it is not in.
 
+use super::evidence::DiskEvidence;
+use crate::event::Event;
 use crate::host_liveness::{HostState, Observations, classify};
 use crate::ids::{HostId, Incarnation};
 use crate::message::{Heartbeat, Message};
+use crate::out::Out;
 use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::vec::Vec;
@@ -19,46 +23,39 @@ const FORMER_RUNS: usize = 8;
 /// wins in the same way.
 const GOES_ON: u32 = 3;
 
+/// Another host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Peer {
-    pub(crate) host: HostId,
+    host: HostId,
     incarnation: Option<Incarnation>,
     former: Vec<Incarnation>,
-    /// A former run that is heard although nothing comes from the present one: its last sequence, and how often it was heard.
-    revenant: Option<(Incarnation, u64, u32)>,
+    revenant: Option<Revenant>,
     sequence: u64,
     /// When its last network heartbeat arrived here (or an answer, when it is the primary).
-    pub(crate) last_network: Option<Time>,
+    last_network: Option<Time>,
     /// Its last network heartbeat.
-    pub(crate) heartbeat: Option<Heartbeat>,
+    heartbeat: Option<Heartbeat>,
     /// When that arrived.
-    pub(crate) heartbeat_at: Time,
+    heartbeat_at: Time,
     ping_in_flight: bool,
     ping_due: Time,
-    pub(crate) ping_answered: Option<Time>,
+    ping_answered: Option<Time>,
     /// Pings in a row without an answer.
-    pub(crate) pings_missed: u32,
-    pub(crate) state: HostState,
-    pub(crate) since: Time,
+    pings_missed: u32,
+    state: HostState,
+    since: Time,
     /// People know that it has other times than this host.
-    pub(crate) differs: bool,
+    differs: bool,
 }
 
-/// What the datastores say of a host: over all that can be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct DiskEvidence {
-    /// The shortest time for which a register of it was seen to stand still, from the answer of the first read that saw
-    /// its present value to the start of the last read that still did. `None`: no datastore could be read.
-    pub(crate) still: Option<Span>,
-    /// When a change was last seen.
-    pub(crate) changed: Option<Time>,
-    pub(crate) isolation_flag: bool,
-    /// Its guard says that the agent is well.
-    pub(crate) agent_well: bool,
-    /// The longest failure time-out that it has written anywhere (R14).
-    pub(crate) failure_timeout: Span,
-    /// It beats slowly there.
-    pub(crate) slow: bool,
+/// A former run that is heard although nothing comes from the present one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Revenant {
+    run: Incarnation,
+    /// Of its last message.
+    sequence: u64,
+    /// How often it was heard.
+    heard: u32,
 }
 
 impl Peer {
@@ -109,17 +106,53 @@ impl Peer {
 
     /// Whether a run that was taken for a former one is the present one after all: a late datagram of a dead run had come first.
     fn goes_on(&mut self, message: &Message) -> bool {
-        let heard = match self.revenant {
-            Some((run, sequence, heard)) if run == message.incarnation => {
-                if message.sequence <= sequence {
+        let run = message.incarnation;
+        let heard = match &self.revenant {
+            Some(before) if before.run == run => {
+                if message.sequence <= before.sequence {
                     return false;
                 }
-                heard + 1
+                before.heard + 1
             }
             Some(_) | None => 1,
         };
-        self.revenant = Some((message.incarnation, message.sequence, heard));
+        self.revenant = Some(Revenant { run, sequence: message.sequence, heard });
         heard >= GOES_ON
+    }
+
+    pub(crate) fn host(&self) -> &HostId {
+        &self.host
+    }
+
+    pub(crate) fn state(&self) -> HostState {
+        self.state
+    }
+
+    /// Since when it is in that state.
+    pub(crate) fn since(&self) -> Time {
+        self.since
+    }
+
+    /// What it said last. It says nothing about now when the host has gone silent since.
+    pub(crate) fn heartbeat(&self) -> Option<&Heartbeat> {
+        self.heartbeat.as_ref()
+    }
+
+    /// When that arrived.
+    pub(crate) fn heartbeat_at(&self) -> Time {
+        self.heartbeat_at
+    }
+
+    /// When any message of it last arrived.
+    pub(crate) fn last_network(&self) -> Option<Time> {
+        self.last_network
+    }
+
+    pub(crate) fn set_state(&mut self, state: HostState, now: Time) {
+        if self.state != state {
+            self.state = state;
+            self.since = now;
+        }
     }
 
     /// The run of its agent that was last heard.
@@ -144,6 +177,26 @@ impl Peer {
         self.heartbeat = None;
     }
 
+    /// Another host judges it from now on.
+    pub(crate) fn forget_judgement(&mut self, now: Time) {
+        self.state = HostState::Unknown;
+        self.since = now;
+        self.heartbeat = None;
+    }
+
+    /// R14: a secondary with other times is an alarm.
+    pub(crate) fn compare_times(&mut self, theirs: Option<Span>, ours: Span, out: &mut Out<'_>) {
+        let differs = theirs.filter(|theirs| *theirs != ours);
+        if core::mem::replace(&mut self.differs, differs.is_some()) == differs.is_some() {
+            return;
+        }
+        let host = self.host.clone();
+        out.event(match differs {
+            Some(theirs) => Event::TimingDiffers { host, theirs, ours },
+            None => Event::TimingAgrees { host },
+        });
+    }
+
     /// How long nothing has come from it. A watcher that has just begun counts from its beginning.
     pub(crate) fn network_silence(&self, watching_since: Time, now: Time) -> Span {
         now.since(self.last_network.unwrap_or(watching_since))
@@ -157,6 +210,20 @@ impl Peer {
         } else {
             self.pings_missed = self.pings_missed.saturating_add(1);
         }
+    }
+
+    /// It has not answered two pings in a row.
+    pub(crate) fn misses_pings(&self) -> bool {
+        self.pings_missed >= 2
+    }
+
+    /// Whether it answers pings, as far as that is known: an answer says nothing any more after two resyncs.
+    pub(crate) fn answers_pings(&self, timing: &Timing, now: Time) -> Option<bool> {
+        let recent = |at: Time| now.since(at) < timing.resync().scaled(2, 1);
+        if self.misses_pings() {
+            return Some(false);
+        }
+        self.ping_answered.is_some_and(recent).then_some(true)
     }
 
     /// Whether to send a ping now (at most one is under way).
@@ -204,9 +271,9 @@ impl Peer {
             Some(still) => still >= failure_timeout,
             None => silence >= failure_timeout.scaled(3, 1),
         };
-        let ping = self.ping_answered.is_some_and(|at| at >= disk_since) && self.pings_missed < 2;
+        let ping = self.ping_answered.is_some_and(|at| at >= disk_since) && !self.misses_pings();
         let conclusive =
-            alive_on_disk || (silence >= failure_timeout && dead_on_disk && (ping || self.pings_missed >= 2));
+            alive_on_disk || (silence >= failure_timeout && dead_on_disk && (ping || self.misses_pings()));
         conclusive.then(|| {
             classify(Observations {
                 network_heartbeat: false,
@@ -221,8 +288,10 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Incarnation, Message, Peer, Time};
+    use crate::ids::HostId;
     use crate::message::Body;
+    use alloc::vec::Vec;
 
     fn heard(peer: &mut Peer, run: u64, sequence: u64) -> bool {
         peer.admits(&Message { incarnation: Incarnation(run), sequence, body: Body::SteppingDown })
