@@ -17,7 +17,6 @@ pub use error::ConfigError;
 pub use guard::GuardOptions;
 pub(crate) use isolation::SHUTDOWN_TIMEOUT_MAX;
 pub use isolation::{IsolationConfig, IsolationResponse, IsolationTarget};
-pub(crate) use members::common_bits;
 pub use members::{ADDRESSES_MAX, Member};
 pub use migration::MigrationConfig;
 pub use recorder::RecorderConfig;

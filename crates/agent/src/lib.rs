@@ -6,14 +6,14 @@
 //! | [`agent`] | what is started in which order, and how it stops; [`run`] is the whole process |
 //! | [`driver`] | owns the core: inputs in, effects out |
 //! | [`outside`] | gives each effect to the adapter whose matter it is |
-//! | [`disk`], [`vms`], [`wire`], [`ping`], [`net`] | the adapters: datastores, libvirt, messages, pings, transport |
+//! | [`disk`], [`vms`], [`wire`], [`ping`] | the adapters: datastores, libvirt, messages, pings |
 //! | [`guard_link`] | the guard: its start, and the connection to it |
 //! | [`journal`], [`alarms`] | events, and the alarms that stand |
 //! | [`api`], [`client`] | what people ask, and how the command line asks it |
 //! | [`lock`], [`clock`] | one agent per host; the two clocks |
 //!
-//! Architecture invariant: this is the only crate with an event loop. One thread runs it, and never waits for a datastore, for
-//! libvirt or for another host.
+//! Architecture invariant: this is the only crate that starts an event loop (the transport's tasks run on it). One thread runs it,
+//! and never waits for a datastore, for libvirt or for another host.
 
 pub mod agent;
 pub mod alarms;
@@ -23,10 +23,10 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod driver;
+mod gateway;
 pub mod guard_link;
 pub mod journal;
 pub mod lock;
-pub mod net;
 pub mod outside;
 pub mod ping;
 mod process;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::net::Net;
+use mainstay_transport::Net;
 
 /// The same trouble with the same host is logged once in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(600);

@@ -3,11 +3,11 @@
 
 use super::forward::{self, Envelope};
 use super::{PEER_PATIENCE, Service};
-use crate::net::Net;
 use axum::body::Body;
 use hyper::body::{Bytes, Frame};
 use mainstay_api::EventRecord;
 use mainstay_core::ids::HostId;
+use mainstay_transport::Net;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -1,9 +1,9 @@
 //! Requests from agent to agent: a small JSON envelope each way.
 
 use super::Answer;
-use crate::net::{BODY_BYTES_MAX, Net};
 use mainstay_api::{EventRecord, Problem};
 use mainstay_core::ids::HostId;
+use mainstay_transport::{BODY_BYTES_MAX, Net};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;

@@ -47,9 +47,9 @@ impl Service {
 mod tests {
     use super::super::{Answer, forward, ok};
     use super::*;
-    use crate::net::BODY_BYTES_MAX;
     use mainstay_core::ids::{HostId, VmId};
     use mainstay_core::{HostPlan, LeftOutVm, PlacedVm, Rehearsed};
+    use mainstay_transport::BODY_BYTES_MAX;
 
     const HOSTS: usize = 64;
     const VMS: usize = 2_000;

@@ -5,7 +5,7 @@ use super::das::{Das, given_once};
 use super::document::Document;
 use super::error::{ConfigError, Place};
 use super::members::{Member, check_length};
-use crate::net::default_gateways;
+use crate::gateway::default_gateways;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,7 @@ use super::document::{Document, HostSection};
 use super::error::{ConfigError, Place};
 use super::{Spanned, check_name};
 use mainstay_core::ids::HostId;
+use mainstay_transport::common_bits;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -58,17 +59,6 @@ impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.bits)
     }
-}
-
-/// How many bits at the front two addresses share; `None` when one is IPv4 and the other IPv6.
-pub(crate) fn common_bits(one: IpAddr, other: IpAddr) -> Option<u8> {
-    let bits = match (one, other) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
-        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
-    };
-    // At most 128.
-    u8::try_from(bits).ok()
 }
 
 /// This host and the others.

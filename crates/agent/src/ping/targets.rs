@@ -2,7 +2,7 @@
 
 use super::{PingResult, Pinger};
 use crate::config::{AgentConfig, IsolationTarget};
-use crate::net::default_gateways;
+use crate::gateway::default_gateways;
 use mainstay_core::ids::HostId;
 use std::collections::BTreeMap;
 use std::net::IpAddr;

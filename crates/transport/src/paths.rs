@@ -10,17 +10,17 @@ use std::sync::Arc;
 use quinn::Connection;
 use tokio::task::JoinSet;
 
-use super::connection::{self, Shared};
-use super::link::Link;
+use crate::connection::{self, Shared};
+use crate::link::Link;
 
 /// The paths from our addresses, by their place in `own`, to a peer's. Empty when no address of ours can talk to any.
-pub(super) fn pair(own: &[SocketAddr], theirs: &[SocketAddr]) -> Vec<(usize, SocketAddr)> {
+pub(crate) fn pair(own: &[SocketAddr], theirs: &[SocketAddr]) -> Vec<(usize, SocketAddr)> {
     let closeness = |i: usize, j: usize| {
         let (mine, other) = (own.get(i)?.ip(), theirs.get(j)?.ip());
         let bits = match (mine.is_unspecified(), mine, other) {
             // A wildcard address is near to all: the system chooses.
             (true, IpAddr::V6(_), _) | (true, IpAddr::V4(_), IpAddr::V4(_)) => 0,
-            (_, _, _) => crate::config::common_bits(mine, other)?,
+            (_, _, _) => common_bits(mine, other)?,
         };
         // Equally near ones: by their order in the lists, which is likely the same on both sides.
         Some((bits, std::cmp::Reverse((i.abs_diff(j), i.min(j)))))
@@ -41,7 +41,7 @@ pub(super) fn pair(own: &[SocketAddr], theirs: &[SocketAddr]) -> Vec<(usize, Soc
 }
 
 /// The path to which a connection belongs that came in at our address number `own`.
-pub(super) fn path_of(links: &[Arc<Link>], own: usize, from: SocketAddr) -> Option<&Arc<Link>> {
+pub(crate) fn path_of(links: &[Arc<Link>], own: usize, from: SocketAddr) -> Option<&Arc<Link>> {
     let from = SocketAddr::new(from.ip().to_canonical(), from.port());
     let exact = links.iter().find(|link| link.own == own && link.address == from);
     // A peer that is configured with other addresses there than here: the connection serves all the same.
@@ -51,7 +51,7 @@ pub(super) fn path_of(links: &[Arc<Link>], own: usize, from: SocketAddr) -> Opti
 /// A connection to the peer that works: of several paths, the first on which it answers now. Why not any
 /// connection: the one on a network that was just lost looks alive until it ends by its silence. The caller bounds the
 /// wait.
-pub(super) async fn reach(shared: &Arc<Shared>, links: &[Arc<Link>]) -> Option<(Arc<Link>, Connection)> {
+pub(crate) async fn reach(shared: &Arc<Shared>, links: &[Arc<Link>]) -> Option<(Arc<Link>, Connection)> {
     if let [only] = links {
         return only.connected(shared).await.map(|connection| (Arc::clone(only), connection));
     }
@@ -75,6 +75,17 @@ pub(super) async fn reach(shared: &Arc<Shared>, links: &[Arc<Link>]) -> Option<(
         }
     }
     None
+}
+
+/// How many bits at the front two addresses share; `None` when one is IPv4 and the other IPv6.
+pub fn common_bits(one: IpAddr, other: IpAddr) -> Option<u8> {
+    let bits = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
+    };
+    // At most 128.
+    u8::try_from(bits).ok()
 }
 
 #[cfg(test)]

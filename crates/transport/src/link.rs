@@ -13,9 +13,9 @@ use quinn::{Connection, Endpoint, SendDatagramError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::{self, Shared};
-use super::counters::lock;
-use super::{DATAGRAM_BYTES_MAX, large};
+use crate::connection::{self, Shared};
+use crate::counters::lock;
+use crate::{DATAGRAM_BYTES_MAX, large};
 
 /// Messages that wait for a connection. Protocol messages are only worth something while fresh: the newest few suffice.
 const WAITING_MAX: usize = 4;
@@ -24,12 +24,12 @@ const WAITING_MAX: usize = 4;
 const CONNECTIONS_MAX: usize = 4;
 
 /// One path to a configured peer.
-pub(super) struct Link {
-    pub(super) id: String,
+pub(crate) struct Link {
+    pub(crate) id: String,
     /// Number of the own address.
-    pub(super) own: usize,
+    pub(crate) own: usize,
     endpoint: Endpoint,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     server_name: String,
     client: quinn::ClientConfig,
     state: Mutex<LinkState>,
@@ -57,7 +57,7 @@ impl LinkState {
 }
 
 impl Link {
-    pub(super) fn new(
+    pub(crate) fn new(
         id: &str,
         own: usize,
         endpoint: Endpoint,
@@ -78,7 +78,7 @@ impl Link {
     }
 
     /// Sends on the newest live connection, or keeps the message and dials.
-    pub(super) fn send(self: &Arc<Self>, shared: &Arc<Shared>, message: Vec<u8>) {
+    pub(crate) fn send(self: &Arc<Self>, shared: &Arc<Shared>, message: Vec<u8>) {
         let mut state = lock(&self.state);
         let message = match state.newest_live() {
             Some(connection) => match self.send_on(shared, connection, message) {
@@ -118,7 +118,7 @@ impl Link {
     }
 
     /// Takes in a connection that passed the handshake, sends what waits, and serves it.
-    pub(super) fn adopt(self: &Arc<Self>, shared: &Arc<Shared>, connection: Connection) {
+    pub(crate) fn adopt(self: &Arc<Self>, shared: &Arc<Shared>, connection: Connection) {
         let mut state = lock(&self.state);
         if shared.closing.load(Ordering::Relaxed) {
             connection.close(connection::CODE_GOODBYE, b"agent stops");
@@ -145,18 +145,18 @@ impl Link {
     }
 
     /// Forgets a connection that ended.
-    pub(super) fn forget(&self, connection: &Connection) {
+    pub(crate) fn forget(&self, connection: &Connection) {
         let id = connection.stable_id();
         lock(&self.state).connections.retain(|c| c.stable_id() != id);
     }
 
     /// Whether a live connection is at hand.
-    pub(super) fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         lock(&self.state).newest_live().is_some()
     }
 
     /// The newest live connection; dials until there is one. The caller bounds the wait.
-    pub(super) async fn connected(self: &Arc<Self>, shared: &Arc<Shared>) -> Option<Connection> {
+    pub(crate) async fn connected(self: &Arc<Self>, shared: &Arc<Shared>) -> Option<Connection> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -207,7 +207,7 @@ impl Link {
     }
 
     /// How the last dial failed, for the text of an error.
-    pub(super) fn last_failure(&self) -> Option<String> {
+    pub(crate) fn last_failure(&self) -> Option<String> {
         lock(&self.state).last_failure.clone()
     }
 

@@ -1,7 +1,7 @@
 //! An agent that cannot have its addresses at start: what it goes on without, and what it says when it can't.
 
 use super::{attempts_until_received, config, free_address, start};
-use mainstay_agent::net::{Net, NetError};
+use mainstay_transport::{Net, NetError};
 use std::net::SocketAddr;
 
 #[tokio::test]

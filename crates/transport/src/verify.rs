@@ -19,9 +19,9 @@ use rustls::{
     RootCertStore, SignatureScheme,
 };
 
-use super::NetError;
-use super::counters::Refusal;
-use super::identity::{self, Identity, crypto};
+use crate::NetError;
+use crate::counters::Refusal;
+use crate::identity::{self, Identity, crypto};
 
 /// Protocol name in the handshake. A change that old agents cannot understand gets a new number.
 const ALPN: &[u8] = b"mainstay/1";
@@ -32,13 +32,13 @@ const CHECKED_AT: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1_75
 
 /// The names in the certificates of the configured peers.
 #[derive(Debug, Clone)]
-pub(super) struct PeerNames {
+pub(crate) struct PeerNames {
     cluster_id: String,
     names: Vec<(String, ServerName<'static>)>,
 }
 
 impl PeerNames {
-    pub(super) fn new<'a>(cluster_id: &str, hosts: impl Iterator<Item = &'a str>) -> Result<Self, NetError> {
+    pub(crate) fn new<'a>(cluster_id: &str, hosts: impl Iterator<Item = &'a str>) -> Result<Self, NetError> {
         let mut names = Vec::new();
         for host in hosts {
             let name = ServerName::try_from(identity::dns_name(host, cluster_id))
@@ -49,7 +49,7 @@ impl PeerNames {
     }
 
     /// The configured peer that a certificate is for. The certificate's chain must have been verified already.
-    pub(super) fn host_of(&self, certificate: &CertificateDer<'_>) -> Option<&str> {
+    pub(crate) fn host_of(&self, certificate: &CertificateDer<'_>) -> Option<&str> {
         let parsed = ParsedCertificate::try_from(certificate).ok()?;
         self.names
             .iter()
@@ -211,7 +211,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Configuration for dialling `host`.
-pub(super) fn client_config(
+pub(crate) fn client_config(
     identity: &Identity,
     names: &PeerNames,
     host: &str,
@@ -234,7 +234,7 @@ pub(super) fn client_config(
 }
 
 /// Configuration for those who dial us.
-pub(super) fn server_config(
+pub(crate) fn server_config(
     identity: &Identity,
     names: &PeerNames,
     transport: Arc<TransportConfig>,

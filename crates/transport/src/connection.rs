@@ -20,22 +20,22 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::counters::{Complaint, Refusal, Tally};
-use super::link::Link;
-use super::transport::Timing;
-use super::verify::PeerNames;
-use super::{BODY_BYTES_MAX, NetError, NetEvent};
-use super::{large, paths};
+use crate::counters::{Complaint, Refusal, Tally};
+use crate::link::Link;
+use crate::quic::Timing;
+use crate::verify::PeerNames;
+use crate::{BODY_BYTES_MAX, NetError, NetEvent};
+use crate::{large, paths};
 
 /// Handshakes of others that may be under way at once.
-pub(super) const HALF_OPEN_MAX: usize = 32;
+pub(crate) const HALF_OPEN_MAX: usize = 32;
 
 /// From so many on, a stranger must first prove that it can receive at its address, which a forger cannot.
 const HALF_OPEN_TRUSTING: usize = 8;
 
 /// Close codes that agents tell each other.
-pub(super) const CODE_GOODBYE: VarInt = VarInt::from_u32(0);
-pub(super) const CODE_SUPERSEDED: VarInt = VarInt::from_u32(1);
+pub(crate) const CODE_GOODBYE: VarInt = VarInt::from_u32(0);
+pub(crate) const CODE_SUPERSEDED: VarInt = VarInt::from_u32(1);
 const CODE_BUSY: VarInt = VarInt::from_u32(2);
 const CODE_NO_ANSWER: VarInt = VarInt::from_u32(3);
 const CODE_TOO_LARGE: VarInt = VarInt::from_u32(4);
@@ -44,24 +44,24 @@ const CODE_TOO_LARGE: VarInt = VarInt::from_u32(4);
 const LENGTH_BYTES: usize = 4;
 
 /// What all tasks of the transport share.
-pub(super) struct Shared {
-    pub(super) me: String,
-    pub(super) names: PeerNames,
+pub(crate) struct Shared {
+    pub(crate) me: String,
+    pub(crate) names: PeerNames,
     /// For each peer the paths to it; never none.
-    pub(super) links: BTreeMap<String, Vec<Arc<Link>>>,
+    pub(crate) links: BTreeMap<String, Vec<Arc<Link>>>,
     /// For each own address the socket there.
-    pub(super) endpoints: Vec<Endpoint>,
-    pub(super) timing: Timing,
-    pub(super) tally: Arc<Tally>,
-    pub(super) events: mpsc::Sender<NetEvent>,
-    pub(super) runtime: Handle,
-    pub(super) half_open: Arc<Semaphore>,
-    pub(super) closing: AtomicBool,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) timing: Timing,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) events: mpsc::Sender<NetEvent>,
+    pub(crate) runtime: Handle,
+    pub(crate) half_open: Arc<Semaphore>,
+    pub(crate) closing: AtomicBool,
 }
 
 impl Shared {
     /// Passes an event on, or drops it: a slow reader must not stop the network.
-    pub(super) fn emit(&self, event: NetEvent, address: SocketAddr) -> Result<(), ()> {
+    pub(crate) fn emit(&self, event: NetEvent, address: SocketAddr) -> Result<(), ()> {
         self.events.try_send(event).map_err(|error| {
             self.tally.count(|c| c.events_dropped += 1);
             if matches!(error, TrySendError::Full(_)) {
@@ -72,7 +72,7 @@ impl Shared {
 }
 
 /// Lets others in at our address number `own`, until its endpoint is closed.
-pub(super) async fn accept(shared: Arc<Shared>, own: usize, endpoint: Endpoint) {
+pub(crate) async fn accept(shared: Arc<Shared>, own: usize, endpoint: Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
         let Ok(permit) = Arc::clone(&shared.half_open).try_acquire_owned() else {
             incoming.ignore();
@@ -123,7 +123,7 @@ fn certificate(connection: &Connection) -> Option<CertificateDer<'static>> {
 }
 
 /// Reads what comes in on a connection, until it ends.
-pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>, connection: Connection) {
+pub(crate) async fn serve(shared: Arc<Shared>, link: Arc<Link>, connection: Connection) {
     let address = connection.remote_address();
     tracing::debug!(peer = link.id, %address, "connection opened");
     let end = loop {
@@ -168,7 +168,7 @@ pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>, connection: Conn
 }
 
 /// Counts how a connection or a handshake ended, and warns where somebody should act.
-pub(super) fn report_end(
+pub(crate) fn report_end(
     shared: &Shared,
     address: SocketAddr,
     peer: &str,
@@ -236,7 +236,7 @@ async fn answer(
 }
 
 /// Makes one request of ours.
-pub(super) async fn request(
+pub(crate) async fn request(
     shared: &Arc<Shared>,
     peer: &str,
     links: &[Arc<Link>],
@@ -279,7 +279,7 @@ pub(super) async fn request(
 }
 
 /// Whether the peer answers on this connection; no sooner told than that, or than the connection ends by its silence.
-pub(super) async fn is_answered(connection: &Connection) -> bool {
+pub(crate) async fn is_answered(connection: &Connection) -> bool {
     let Ok((mut send, mut receive)) = connection.open_bi().await else { return false };
     // Fails when the connection has ended, as does the reading then.
     let _ = send.finish();
@@ -311,14 +311,14 @@ fn refused(link: &Link, why: &'static str) -> NetError {
 }
 
 /// Why a body could not be read.
-pub(super) enum BodyError {
+pub(crate) enum BodyError {
     Reset(VarInt),
     Empty,
     Incomplete,
     Lost(String),
 }
 
-pub(super) async fn write_body(send: &mut SendStream, body: &[u8]) -> Result<(), String> {
+pub(crate) async fn write_body(send: &mut SendStream, body: &[u8]) -> Result<(), String> {
     let length = u32::try_from(body.len()).map_err(|e| e.to_string())?;
     let write = async {
         send.write_all(&length.to_be_bytes()).await?;
@@ -328,7 +328,7 @@ pub(super) async fn write_body(send: &mut SendStream, body: &[u8]) -> Result<(),
     send.finish().map_err(|e| e.to_string())
 }
 
-pub(super) async fn read_body(receive: &mut RecvStream, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+pub(crate) async fn read_body(receive: &mut RecvStream, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
     let read = receive.read_to_end(bytes_max + LENGTH_BYTES).await;
     let mut bytes = read.map_err(|error| match error {
         ReadToEndError::Read(ReadError::Reset(code)) => BodyError::Reset(code),

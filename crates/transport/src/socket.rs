@@ -14,8 +14,8 @@ use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, Runtime, TokioR
 use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::NetError;
-use super::counters::{Complaint, Tally};
+use crate::NetError;
+use crate::counters::{Complaint, Tally};
 
 /// Length of our connection ids, as `HashedConnectionIdGenerator` makes them.
 const CONNECTION_ID_BYTES: usize = 8;
@@ -28,7 +28,7 @@ const RESET_BYTES_MIN: usize = 21;
 
 /// Opens a socket for each of these addresses. Of several, some may be missing (an interface that is down at start must
 /// not keep the agent from using the others); those work as soon as they are there.
-pub(super) fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<UdpSocket>, NetError> {
+pub(crate) fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<UdpSocket>, NetError> {
     let mut sockets = Vec::new();
     let mut missing = Vec::new();
     for &address in addresses {
@@ -79,7 +79,7 @@ fn bind(address: SocketAddr, may_be_missing: bool) -> Result<UdpSocket, NetError
 }
 
 /// A socket that counts garbage.
-pub(super) struct WatchedSocket {
+pub(crate) struct WatchedSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     connection_ids: HashedConnectionIdGenerator,
     /// The configured peers, whose stateless resets look random.
@@ -94,7 +94,7 @@ impl std::fmt::Debug for WatchedSocket {
 }
 
 impl WatchedSocket {
-    pub(super) fn wrap(
+    pub(crate) fn wrap(
         socket: UdpSocket,
         connection_id_key: u64,
         known: BTreeSet<SocketAddr>,

@@ -4,6 +4,7 @@
 //! the management network. What it does not do: tell link-local IPv6 gateways (a ping could not reach them without
 //! naming the interface), or look into other route tables than the main one (`ip rule`).
 
+use mainstay_transport::common_bits;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// `RTF_UP`
@@ -34,9 +35,7 @@ fn choose(routes: Vec<Route>, own: &[IpAddr]) -> Vec<IpAddr> {
     let holds_own = |route: &Route| {
         route.gateway.is_none()
             && route.bits > 0
-            && own.iter().any(|own| {
-                crate::config::common_bits(route.network, *own).is_some_and(|bits| bits >= route.bits)
-            })
+            && own.iter().any(|own| common_bits(route.network, *own).is_some_and(|bits| bits >= route.bits))
     };
     let is_management =
         |interface: &str| routes.iter().any(|route| route.interface == interface && holds_own(route));

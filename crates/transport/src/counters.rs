@@ -76,7 +76,7 @@ pub struct Counters {
 
 /// Why a handshake was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Not signed with our cluster's key.
     WrongKey,
     /// Says itself that it belongs to another cluster.
@@ -95,7 +95,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// The reason behind a QUIC error code; `by_peer` when it was the other side that refused.
-    pub(super) fn from_code(code: u64, by_peer: bool) -> Option<Self> {
+    pub(crate) fn from_code(code: u64, by_peer: bool) -> Option<Self> {
         // RFC 9001, section 4.8: a TLS alert is the error code 0x100 + alert.
         let alert = code.checked_sub(0x100).filter(|alert| *alert <= 0xff)?;
         Some(match (alert, by_peer) {
@@ -117,7 +117,7 @@ impl Refusal {
 
 /// Something that a person should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Complaint {
+pub(crate) enum Complaint {
     /// A handshake was refused.
     Refused(Refusal),
     /// A packet is not ours.
@@ -169,23 +169,23 @@ impl Complaint {
 
 /// Counters and memory of complaints, shared by all tasks.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     counters: Mutex<Counters>,
     complaints: Mutex<BTreeMap<(IpAddr, Complaint), Instant>>,
 }
 
 impl Tally {
     /// Changes the counters.
-    pub(super) fn count(&self, change: impl FnOnce(&mut Counters)) {
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Counters)) {
         change(&mut lock(&self.counters));
     }
 
-    pub(super) fn snapshot(&self) -> Counters {
+    pub(crate) fn snapshot(&self) -> Counters {
         lock(&self.counters).clone()
     }
 
     /// Counts a refusal and warns about it.
-    pub(super) fn refuse(&self, address: SocketAddr, refusal: Refusal, detail: &str) {
+    pub(crate) fn refuse(&self, address: SocketAddr, refusal: Refusal, detail: &str) {
         self.count(|c| match refusal {
             Refusal::WrongKey => c.wrong_key += 1,
             Refusal::OtherCluster => c.other_cluster += 1,
@@ -199,7 +199,7 @@ impl Tally {
     }
 
     /// Warns, unless the same was said about the same address a short while ago.
-    pub(super) fn complain(&self, address: SocketAddr, complaint: Complaint, detail: &str) {
+    pub(crate) fn complain(&self, address: SocketAddr, complaint: Complaint, detail: &str) {
         if self.is_due(address.ip().to_canonical(), complaint, Instant::now()) {
             tracing::warn!(%address, detail, "{}", complaint.remedy());
         }
@@ -223,7 +223,7 @@ impl Tally {
 }
 
 /// Locks; what a panicked holder left behind here is only counters and queues, which are valid at every instant.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

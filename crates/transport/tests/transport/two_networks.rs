@@ -2,7 +2,7 @@
 
 use super::relay::Relay;
 use super::{PATIENCE, beat_until, beats, config, free_address_at, next_datagram, start};
-use mainstay_agent::net::{Net, NetEvent, Peer};
+use mainstay_transport::{Net, NetEvent, Peer};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -9,9 +9,9 @@ use quinn::congestion::{Controller, ControllerFactory};
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 
-use super::identity::{Identity, crypto};
-use super::socket::WatchedSocket;
-use super::{DATAGRAM_BYTES_MAX, DIAL_HEARTBEATS, NetError, SILENT_HEARTBEATS, large};
+use crate::identity::{Identity, crypto};
+use crate::socket::WatchedSocket;
+use crate::{DATAGRAM_BYTES_MAX, DIAL_HEARTBEATS, NetError, SILENT_HEARTBEATS, large};
 
 /// Size of packets: what every path carries. Discovering more would cost probes at rest and serve only bulk.
 const PACKET_BYTES: u16 = 1200;
@@ -24,22 +24,22 @@ const DATAGRAMS_WAITING_MAX: usize = 16;
 
 /// All times of the transport, derived from the heartbeat.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Timing {
+pub(crate) struct Timing {
     /// The heartbeat itself.
-    pub(super) heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
     /// A connection without any sign of the peer is given up, and so is a large message that has not come through.
-    pub(super) silent: Duration,
+    pub(crate) silent: Duration,
     /// A dial, or a handshake of a stranger, is given up.
-    pub(super) dial: Duration,
+    pub(crate) dial: Duration,
     /// From the start of one dial to the start of the next, at least. Bounds what a wrong key costs.
-    pub(super) dial_spacing: Duration,
+    pub(crate) dial_spacing: Duration,
     /// Assumed before the first measurement. The first probe comes after three times this and the next after six more,
     /// so a dial probes at 0, 0.375 and 1.125 heartbeats, and the next dial begins at 2.
     initial_rtt: Duration,
 }
 
 impl Timing {
-    pub(super) fn from_heartbeat(heartbeat: Duration) -> Self {
+    pub(crate) fn from_heartbeat(heartbeat: Duration) -> Self {
         Self {
             heartbeat,
             silent: heartbeat * SILENT_HEARTBEATS,
@@ -51,7 +51,7 @@ impl Timing {
 }
 
 /// The QUIC parameters of every connection.
-pub(super) fn transport_config(timing: Timing) -> Result<TransportConfig, NetError> {
+pub(crate) fn transport_config(timing: Timing) -> Result<TransportConfig, NetError> {
     if !(Duration::from_millis(10)..=Duration::from_secs(60)).contains(&timing.heartbeat) {
         return Err(NetError::Heartbeat { heartbeat: timing.heartbeat });
     }
@@ -77,7 +77,7 @@ pub(super) fn transport_config(timing: Timing) -> Result<TransportConfig, NetErr
 }
 
 /// Starts QUIC on the socket.
-pub(super) fn endpoint(
+pub(crate) fn endpoint(
     identity: &Identity,
     server: quinn::ServerConfig,
     socket: Arc<WatchedSocket>,

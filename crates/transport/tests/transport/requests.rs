@@ -1,7 +1,7 @@
 //! Requests that want an answer: of any size, from peers that are slow, do not care, or are dead.
 
 use super::{HEARTBEAT, PATIENCE, attempts_until_received, config, free_address, pair, quick, start};
-use mainstay_agent::net::{BODY_BYTES_MAX, NetConfig, NetError, NetEvent, SILENT_HEARTBEATS};
+use mainstay_transport::{BODY_BYTES_MAX, NetConfig, NetError, NetEvent, SILENT_HEARTBEATS};
 use std::time::Duration;
 use tokio::time::timeout;
 

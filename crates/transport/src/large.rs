@@ -19,13 +19,13 @@ use std::task::{Context, Poll, Waker};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::time::timeout;
 
-use super::connection::{Shared, read_body, write_body};
-use super::counters::Complaint;
-use super::{MESSAGE_BYTES_MAX, NetEvent};
+use crate::connection::{Shared, read_body, write_body};
+use crate::counters::Complaint;
+use crate::{MESSAGE_BYTES_MAX, NetEvent};
 
 /// Large messages of each side that may be under way on a connection. A heartbeat may take three heartbeats, an answer
 /// likewise, and there are seldom others. With [`MESSAGE_BYTES_MAX`] this is what the windows of a connection hold.
-pub(super) const UNDER_WAY_MAX: u32 = 8;
+pub(crate) const UNDER_WAY_MAX: u32 = 8;
 
 /// Above a request's, which is 0: a heartbeat must not share a full window with somebody's view of the whole cluster.
 const PRIORITY: i32 = 1;
@@ -34,7 +34,7 @@ const PRIORITY: i32 = 1;
 const CODE_LATE: VarInt = VarInt::from_u32(5);
 
 /// Begins to send. Gives the message back when the connection ended just now.
-pub(super) fn send(
+pub(crate) fn send(
     shared: &Arc<Shared>,
     peer: &str,
     connection: &Connection,
@@ -103,7 +103,7 @@ fn give_up(shared: &Shared, peer: &str, address: SocketAddr, why: &str) {
 }
 
 /// Takes in one message of that peer.
-pub(super) async fn receive(shared: Arc<Shared>, from: String, address: SocketAddr, mut stream: RecvStream) {
+pub(crate) async fn receive(shared: Arc<Shared>, from: String, address: SocketAddr, mut stream: RecvStream) {
     let read = timeout(shared.timing.silent, read_body(&mut stream, MESSAGE_BYTES_MAX)).await;
     let Ok(Ok(bytes)) = read else {
         // Fails when the stream has ended already, which is as well.
@@ -129,12 +129,12 @@ mod tests {
     use tokio::sync::mpsc;
     use tokio::time::interval;
 
-    use super::super::counters::Tally;
-    use super::super::identity::{Identity, dns_name};
-    use super::super::socket::{self, WatchedSocket};
-    use super::super::transport::{self, Timing};
-    use super::super::{DATAGRAM_BYTES_MAX, Net, NetConfig, Peer, verify};
     use super::*;
+    use crate::counters::Tally;
+    use crate::identity::{Identity, dns_name};
+    use crate::quic::{self, Timing};
+    use crate::socket::{self, WatchedSocket};
+    use crate::{DATAGRAM_BYTES_MAX, Net, NetConfig, Peer, verify};
 
     const HEARTBEAT: Duration = Duration::from_millis(200);
     const KEY: [u8; 32] = [7; 32];
@@ -167,15 +167,14 @@ mod tests {
 
             let identity = Identity::derive(&KEY, "blue", "host-2").expect("an identity");
             let names = verify::PeerNames::new("blue", ["host-1"].into_iter()).expect("names");
-            let mut quic =
-                transport::transport_config(Timing::from_heartbeat(HEARTBEAT)).expect("parameters");
+            let mut quic = quic::transport_config(Timing::from_heartbeat(HEARTBEAT)).expect("parameters");
             tuned(&mut quic);
             let quic = Arc::new(quic);
             let key = identity.connection_id_key;
             let watched = WatchedSocket::wrap(socket, key, BTreeSet::new(), Arc::new(Tally::default()));
             let server = verify::server_config(&identity, &names, Arc::clone(&quic)).expect("a server");
             let endpoint =
-                transport::endpoint(&identity, server, watched.expect("a socket")).expect("an endpoint");
+                quic::endpoint(&identity, server, watched.expect("a socket")).expect("an endpoint");
             let client = verify::client_config(&identity, &names, "host-1", quic).expect("a client");
             let address = first.local_address().expect("an address");
             let dial = endpoint.connect_with(client, address, &dns_name("host-1", "blue")).expect("a dial");

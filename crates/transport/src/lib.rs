@@ -12,7 +12,7 @@
 //! * A cut path: probe time-outs back off, so an old connection could wake up late. Here a connection on which nothing
 //!   was received for [`SILENT_HEARTBEATS`] heartbeats ends and the next message dials anew; a dial lives for
 //!   [`DIAL_HEARTBEATS`] heartbeats and repeats its first packet faster than once a heartbeat.
-//! * Loss: a congestion window that has collapsed would hold back heartbeats. The window here is fixed (`transport`).
+//! * Loss: a congestion window that has collapsed would hold back heartbeats. The window here is fixed (`quic`).
 //! * A rebooted peer: its stateless reset ends the stale connection at the first message, because reset key and
 //!   connection-id key are derived from the cluster key and the host id and so survive the reboot.
 //!
@@ -26,13 +26,12 @@
 mod connection;
 mod counters;
 mod error;
-mod gateway;
 mod identity;
 mod large;
 mod link;
 mod paths;
+mod quic;
 mod socket;
-mod transport;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,9 +48,9 @@ use connection::Shared;
 pub use counters::Counters;
 use counters::{Complaint, Tally};
 pub use error::NetError;
-pub use gateway::default_gateways;
 use identity::Identity;
 use link::Link;
+pub use paths::common_bits;
 use socket::WatchedSocket;
 
 /// Largest message that travels as a datagram. QUIC promises 1200-byte packets on every path; this is what is left of one
@@ -171,8 +170,8 @@ impl Net {
         let peers: Vec<&Peer> = config.peers.iter().filter(|p| p.id != config.me).collect();
         let identity = Identity::derive(&config.key, &config.cluster_id, &config.me)?;
         let names = verify::PeerNames::new(&config.cluster_id, peers.iter().map(|p| p.id.as_str()))?;
-        let timing = transport::Timing::from_heartbeat(config.heartbeat);
-        let quic = Arc::new(transport::transport_config(timing)?);
+        let timing = quic::Timing::from_heartbeat(config.heartbeat);
+        let quic = Arc::new(quic::transport_config(timing)?);
         let tally = Arc::new(Tally::default());
 
         let known: BTreeSet<SocketAddr> = peers.iter().flat_map(|p| &p.addresses).copied().collect();
@@ -183,7 +182,7 @@ impl Net {
                 WatchedSocket::wrap(socket, identity.connection_id_key, known.clone(), Arc::clone(&tally))
                     .map_err(bind)?;
             let server = verify::server_config(&identity, &names, Arc::clone(&quic))?;
-            endpoints.push(transport::endpoint(&identity, server, watched).map_err(bind)?);
+            endpoints.push(quic::endpoint(&identity, server, watched).map_err(bind)?);
         }
         let mut links = BTreeMap::new();
         for peer in &peers {

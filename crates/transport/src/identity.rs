@@ -15,7 +15,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::NetError;
+use crate::NetError;
 
 /// Domain separation: a key of this protocol version serves nothing else.
 const SALT: &[u8] = b"mainstay agent transport v1";
@@ -24,22 +24,22 @@ const SALT: &[u8] = b"mainstay agent transport v1";
 const NAME_END: &str = ".mainstay";
 
 /// Certificate, keys and trust anchor of this agent.
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// The authority that all members share.
-    pub(super) authority: CertificateDer<'static>,
+    pub(crate) authority: CertificateDer<'static>,
     /// This agent's certificate.
-    pub(super) leaf: CertificateDer<'static>,
+    pub(crate) leaf: CertificateDer<'static>,
     /// Private key of `leaf`, as PKCS #8.
     leaf_key: Vec<u8>,
     /// Signs stateless resets; the same after a reboot.
-    pub(super) reset_key: hmac::Key,
+    pub(crate) reset_key: hmac::Key,
     /// Marks connection ids as ours; the same after a reboot.
-    pub(super) connection_id_key: u64,
+    pub(crate) connection_id_key: u64,
 }
 
 impl Identity {
     /// Derives everything for host `me` of cluster `cluster_id`.
-    pub(super) fn derive(key: &[u8; 32], cluster_id: &str, me: &str) -> Result<Self, NetError> {
+    pub(crate) fn derive(key: &[u8; 32], cluster_id: &str, me: &str) -> Result<Self, NetError> {
         let authority_key = authority_key(key, cluster_id)?;
         let leaf_key = KeyPair::generate_for(&PKCS_ED25519).map_err(crypto("making the host's key"))?;
         let authority_params = authority_params(cluster_id);
@@ -65,19 +65,19 @@ impl Identity {
     }
 
     /// The private key of the leaf, in the form that rustls takes.
-    pub(super) fn private_key(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.leaf_key.clone()))
     }
 }
 
 /// The DNS name that stands in the certificate of a host.
-pub(super) fn dns_name(host: &str, cluster_id: &str) -> String {
+pub(crate) fn dns_name(host: &str, cluster_id: &str) -> String {
     format!("{host}.{cluster_id}{NAME_END}")
 }
 
 /// The host and cluster that a certificate *claims* to be for. Nothing is verified: good for the text of a log line and
 /// for telling "other cluster" from "wrong key", for nothing else.
-pub(super) fn claimed_name(certificate: &[u8]) -> Option<(&str, &str)> {
+pub(crate) fn claimed_name(certificate: &[u8]) -> Option<(&str, &str)> {
     // A DNS name in a subjectAltName is tag 0x82, a length byte, the name. Why not a parser: this is a diagnosis of
     // untrusted bytes, and a search cannot be led astray further than to a wrong word in a log line.
     certificate.windows(2).enumerate().find_map(|(at, head)| {
@@ -90,7 +90,7 @@ pub(super) fn claimed_name(certificate: &[u8]) -> Option<(&str, &str)> {
 }
 
 /// Refuses ids that cannot be a label of a DNS name.
-pub(super) fn check_label(what: &'static str, name: &str) -> Result<(), NetError> {
+pub(crate) fn check_label(what: &'static str, name: &str) -> Result<(), NetError> {
     if is_label(name) {
         return Ok(());
     }
@@ -167,7 +167,7 @@ fn expand(key: &[u8; 32], purpose: &[&str], out: &mut [u8]) -> Result<(), NetErr
 }
 
 /// Makes an error of the cryptographic library ours.
-pub(super) fn crypto<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> NetError {
+pub(crate) fn crypto<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> NetError {
     move |error| NetError::Crypto { what, why: error.to_string() }
 }
 

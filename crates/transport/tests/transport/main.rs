@@ -8,7 +8,7 @@ mod requests;
 mod starting;
 mod two_networks;
 
-use mainstay_agent::net::{Counters, DATAGRAM_BYTES_MAX, Net, NetConfig, NetError, NetEvent, Peer};
+use mainstay_transport::{Counters, DATAGRAM_BYTES_MAX, Net, NetConfig, NetError, NetEvent, Peer};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
