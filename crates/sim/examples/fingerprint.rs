@@ -7,9 +7,16 @@ use mainstay_sim::node::real_core;
 use mainstay_sim::{Options, Scenario, run_one_fault, run_scenario, soak};
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// FNV-1a, as the simulator's traces use it: the standard library's hasher may change with a release.
 struct Fnv(u64);
+
+impl Fnv {
+    fn new() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
 
 impl Hasher for Fnv {
     fn finish(&self) -> u64 {
@@ -23,25 +30,43 @@ impl Hasher for Fnv {
     }
 }
 
-fn hash_of_scenarios() -> (usize, u64) {
+/// Does the same with each item on as many threads as there are processors; the results have the items' order.
+fn on_all_processors<T: Sync, R: Send>(items: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let taken = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)));
+        let mine = taken.map_while(|index| items.get(index).map(|item| (index, act(item))));
+        mine.collect::<Vec<_>>()
+    };
+    let mut all = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads()).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    all.sort_by_key(|(index, _)| *index);
+    all.into_iter().map(|(_, result)| result).collect()
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+fn files_of_scenarios() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let entries = folder.read_dir().expect("the folder of scenarios").flatten();
     let toml = |file: &PathBuf| file.extension().is_some_and(|ext| ext == "toml");
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(toml).collect();
     files.sort();
-    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-    for file in &files {
-        let name = file.file_stem().unwrap_or_default().to_string_lossy();
-        let text = std::fs::read_to_string(file).expect("a readable file");
-        let scenario = Scenario::parse(&name, &text).expect("a scenario");
-        let (verdict, lines) = run_scenario(&name, &scenario, real_core, true);
-        hash.write(name.as_bytes());
-        hash.write_u8(u8::from(verdict.is_ok()));
-        for line in lines {
-            hash.write(line.as_bytes());
-        }
-    }
-    (files.len(), hash.finish())
+    files
+}
+
+/// The bytes that a scenario adds to the hash: its name, whether it went as it says, and its trace.
+fn story_of(file: &PathBuf) -> String {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let text = std::fs::read_to_string(file).expect("a readable file");
+    let scenario = Scenario::parse(&name, &text).expect("a scenario");
+    let (verdict, lines) = run_scenario(&name, &scenario, real_core, true);
+    let went = if verdict.is_ok() { '\u{1}' } else { '\0' };
+    format!("{name}{went}{}", lines.concat())
 }
 
 fn main() {
@@ -50,16 +75,17 @@ fn main() {
         eprintln!("usage: fingerprint SEEDS");
         std::process::exit(2);
     };
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let options = Options::default();
-    let batch = soak(0..seeds, threads, &options);
+    let batch = soak(0..seeds, threads(), &options);
     println!("seeds 0..{seeds}: {} failed, hash {:016x}", batch.failures.len(), batch.hash);
-    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-    let single = 0..seeds / 16;
-    for seed in single.clone() {
-        hash.write_u64(run_one_fault(seed, &options).hash);
-    }
-    println!("one fault each {single:?}: hash {:016x}", hash.finish());
-    let (count, hash) = hash_of_scenarios();
-    println!("{count} scenarios: hash {hash:016x}");
+    let mut hash = Fnv::new();
+    let single: Vec<u64> = (0..seeds / 16).collect();
+    on_all_processors(&single, |seed| run_one_fault(*seed, &options).hash)
+        .into_iter()
+        .for_each(|one| hash.write_u64(one));
+    println!("one fault each 0..{}: hash {:016x}", single.len(), hash.finish());
+    let files = files_of_scenarios();
+    let mut hash = Fnv::new();
+    on_all_processors(&files, story_of).into_iter().for_each(|story| hash.write(story.as_bytes()));
+    println!("{} scenarios: hash {:016x}", files.len(), hash.finish());
 }
