@@ -6,7 +6,6 @@
 
 mod epochs;
 mod evidence;
-mod holds;
 mod reach;
 pub(crate) mod reads;
 mod writes;
@@ -26,6 +25,7 @@ use crate::register::{
     HeartbeatRegister, LIST_REGIONS, ListStamp, OwnershipBlock, PowerOnList, ProtectedList, RegisterId,
     RegisterValue,
 };
+use crate::suspension::{OtherHolds, OwnHold};
 use crate::time::{Span, Time};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
@@ -90,10 +90,8 @@ pub(crate) struct Datastore {
     fast_since: Option<Time>,
     /// R14: the failure time-outs that other hosts have written.
     timeouts: BTreeMap<HostId, Span>,
-    /// R72: until when the guard of a host may hold, as its last heartbeat here said.
-    holds: BTreeMap<HostId, Time>,
-    /// R73: hosts of which a person said that they are down, until they write anything more.
-    presumed_down: BTreeSet<HostId>,
+    pub(crate) other_holds: OtherHolds,
+    pub(crate) own_hold: OwnHold,
     /// R25: this host has promised not to contend before that.
     promised: Time,
     /// The epoch whose owner has said that it gave it up.
@@ -120,10 +118,6 @@ pub(crate) struct Datastore {
     resync_due: Time,
     look_due: Time,
     pub(crate) look: Option<Look>,
-    /// R72: until when a suspension stands by that version of the list, counted from the look that found it.
-    pub(crate) look_hold: Option<(ListStamp, Time)>,
-    /// When an owner that has written its list last acknowledged a heartbeat.
-    pub(crate) acknowledged: Time,
     lists_hint: Option<ListStamp>,
     pub(crate) ownership: Ownership,
     own_write: Option<(OpId, Time)>,
@@ -194,8 +188,8 @@ impl Datastore {
             slow: false,
             fast_since: None,
             timeouts: BTreeMap::new(),
-            holds: BTreeMap::new(),
-            presumed_down: BTreeSet::new(),
+            other_holds: OtherHolds::default(),
+            own_hold: OwnHold::new(name.clone()),
             promised: Time(0),
             told_released: None,
             released: None,
@@ -222,8 +216,6 @@ impl Datastore {
             resync_due: now,
             look_due: now,
             look: None,
-            look_hold: None,
-            acknowledged: Time(0),
             lists_hint: None,
             ownership: Ownership::new(config.me.clone(), boot, incarnation, None),
             own_write: None,
@@ -415,6 +407,20 @@ impl Datastore {
             at(time);
         }
         due
+    }
+
+    /// R72: until when that host's guard may not freeze VMs of this datastore.
+    pub(crate) fn held_until(&self, host: &HostId) -> Option<Time> {
+        // If no heartbeat of a host was ever legible, nobody knows whether it holds. It may, as long as any hold lasts.
+        let seen = self.heartbeats.get(host).and_then(Option::as_ref);
+        let unread = seen.is_some_and(|seen| seen.value.is_none()) && self.marks.contains_key(host);
+        let bound = self.list.as_ref().and_then(|list| list.suspension().holds_end()).filter(|_| unread);
+        self.other_holds.until(host, bound)
+    }
+
+    /// The suspension that the list shows which this host read last.
+    pub(crate) fn suspension_read(&self, now: Time) -> Option<crate::register::Suspension> {
+        self.own_hold.suspension_read(&self.look.as_ref()?.list, now)
     }
 
     /// What is wrong with the datastore, if anything is.

@@ -14,9 +14,6 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// A hold is told anew when it lasts so much longer.
-const HOLD_STEP: Span = Span::from_secs(1);
-
 /// How many VMs may be reported that are not (yet) to be watched.
 const UNWATCHED_MAX: usize = 64;
 
@@ -50,13 +47,6 @@ pub(crate) struct GuardSide {
     watching: BTreeMap<DatastoreName, (Vec<VmId>, bool)>,
     passed: BTreeMap<DatastoreName, Time>,
     paced: BTreeMap<DatastoreName, bool>,
-    /// Holds that the guard was told of (R72): until when, and when it was told.
-    holds: BTreeMap<DatastoreName, (Time, Time)>,
-    /// The holds that count, as the guard says.
-    in_force: BTreeMap<DatastoreName, Time>,
-    /// What the guard may still hold since before it was connected.
-    old_holds: BTreeMap<DatastoreName, Time>,
-    hello: Time,
     alive_due: Time,
 }
 
@@ -69,7 +59,6 @@ impl GuardSide {
     pub(crate) fn on_lost(&mut self) {
         self.connected = false;
         self.leases.clear();
-        self.in_force.clear();
         self.vms.clear();
     }
 
@@ -82,9 +71,6 @@ impl GuardSide {
                 self.watching.clear();
                 self.passed.clear();
                 self.paced.clear();
-                self.holds.clear();
-                self.old_holds.clear();
-                self.hello = now;
                 self.alive_due = now;
             }
             GuardReport::Lease { datastore, term, until } => {
@@ -101,10 +87,7 @@ impl GuardSide {
                     self.vms.insert(*vm, *state);
                 }
             }
-            GuardReport::Hold { datastore, until } => {
-                self.in_force.insert(datastore.clone(), *until);
-            }
-            GuardReport::Beat { .. } => {}
+            GuardReport::Beat { .. } | GuardReport::Hold { .. } => {}
         }
     }
 
@@ -154,41 +137,6 @@ impl GuardSide {
             let order = GuardOrder::Pace { datastore: datastore.clone(), slow };
             out.effects.push(Effect::Guard(order));
         }
-    }
-
-    /// R72: nothing of that datastore is to be frozen until then.
-    pub(crate) fn hold(&mut self, datastore: &DatastoreName, until: Time, out: &mut Out<'_>) {
-        let known = self.holds.get(datastore).map_or(Time(0), |(until, _)| *until);
-        // The same hold, as it is worked out with each heartbeat, differs a little.
-        if self.connected && (until > known + HOLD_STEP || until + HOLD_STEP < known) {
-            self.holds.insert(datastore.clone(), (until, out.now));
-            let order = GuardOrder::Hold { datastore: datastore.clone(), until };
-            out.effects.push(Effect::Guard(order));
-        }
-    }
-
-    /// Leases count. A guard that was just connected is told as well: it may hold since before.
-    pub(crate) fn end_hold(&mut self, datastore: &DatastoreName, out: &mut Out<'_>) {
-        let first = self.connected && self.old_holds.insert(datastore.clone(), out.now).is_none();
-        if self.connected && (self.holds.remove(datastore).is_some() || first) {
-            out.effects.push(Effect::Guard(GuardOrder::EndHold { datastore: datastore.clone() }));
-        }
-    }
-
-    /// Until when the guard was told to hold.
-    pub(crate) fn ordered_hold(&self, datastore: &DatastoreName) -> Option<Time> {
-        self.holds.get(datastore).map(|(until, _)| *until)
-    }
-
-    /// For how long yet a hold counts there.
-    pub(crate) fn held(&self, datastore: &DatastoreName, now: Time) -> Option<Span> {
-        self.in_force.get(datastore).filter(|until| **until > now).map(|until| until.since(now))
-    }
-
-    /// Since when the guard may hold.
-    pub(crate) fn held_since(&self, datastore: &DatastoreName) -> Option<Time> {
-        let old = (self.connected && !self.old_holds.contains_key(datastore)).then_some(self.hello);
-        self.holds.get(datastore).map(|(_, since)| *since).or(old)
     }
 
     /// Shows the guard that the agent is well.

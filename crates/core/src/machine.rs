@@ -156,6 +156,7 @@ impl Core {
             Input::Guard(report) => self.on_guard(report, &mut out),
             Input::GuardLost => {
                 self.guard.on_lost();
+                self.datastores.values_mut().for_each(|datastore| datastore.own_hold.on_guard_lost());
                 out.event(Event::GuardLost);
             }
             Input::Domains { as_of, domains } => {
@@ -218,7 +219,12 @@ impl Core {
         }
         self.guard.on_report(&report, out.now);
         match report {
-            GuardReport::Hello { incarnation } => out.event(Event::GuardFound { incarnation }),
+            GuardReport::Hello { incarnation } => {
+                for datastore in self.datastores.values_mut() {
+                    datastore.own_hold.on_guard_found(out.now);
+                }
+                out.event(Event::GuardFound { incarnation });
+            }
             GuardReport::Beat { datastore, started, error } => {
                 if let Some(datastore) = self.datastores.get_mut(&datastore) {
                     datastore.on_beat(started, error, out);
@@ -229,7 +235,12 @@ impl Core {
                     datastore.claims.on_process(vm, state, out.now);
                 }
             }
-            GuardReport::Lease { .. } | GuardReport::Hold { .. } => {}
+            GuardReport::Hold { datastore, until } => {
+                if let Some(datastore) = self.datastores.get_mut(&datastore) {
+                    datastore.own_hold.on_report(until);
+                }
+            }
+            GuardReport::Lease { .. } => {}
         }
     }
 
@@ -237,33 +248,16 @@ impl Core {
     fn instruct_guard(&mut self, out: &mut Out<'_>) {
         let choice = &self.config.heartbeat_datastores;
         self.heartbeat_datastores.set_paces(&mut self.datastores, &mut self.guard, choice, out);
-        for (name, datastore) in &self.datastores {
+        for (name, datastore) in &mut self.datastores {
             if let Some(until) = datastore.ownership.lease_end() {
                 self.guard.pass(name, until, out);
             }
-            // R72.
-            if let Some(list) =
-                datastore.list.as_ref().filter(|_| datastore.ownership.epoch(out.now).is_some())
-            {
-                match list.hold(out.now) {
-                    Some(left) => self.guard.hold(name, out.now + left, out),
-                    None if list.on_disk().is_some() => self.guard.end_hold(name, out),
-                    None => {}
-                }
+            let owns = datastore.ownership.epoch(out.now).is_some();
+            if let Some(list) = datastore.list.as_ref().filter(|_| owns) {
+                let (left, written) = (list.suspension().hold(out.now), list.on_disk().is_some());
+                datastore.own_hold.by_own_list(left, written, out);
             } else if let Some(look) = &datastore.look {
-                let over = !look.list.suspension.is_some_and(|suspension| suspension.stands);
-                if over && self.guard.held_since(name).is_some_and(|since| look.started > since) {
-                    self.guard.end_hold(name, out);
-                }
-                // Who hears no owner goes by what is on disk: what an owner says is newer.
-                let told = self.guard.ordered_hold(name).filter(|until| *until > out.now);
-                let unheard = out.now.since(datastore.acknowledged) >= self.config.timing.lease;
-                if let Some((_, until)) = datastore.look_hold.filter(|(_, until)| *until > out.now)
-                    && unheard
-                    && told.is_none_or(|told| until > told)
-                {
-                    self.guard.hold(name, until, out);
-                }
+                datastore.own_hold.by_disk(&look.list, look.started, self.config.timing.lease, out);
             }
             let leased = self.guard.lease(name, out.now).is_some();
             if let Some(vms) = datastore.watched(leased, out.now) {

@@ -6,13 +6,11 @@
 
 mod orders;
 mod slot;
-mod suspension;
 mod verdicts;
 mod wants;
 mod wishes;
 mod writing;
 
-use crate::datastore::reads::hold_end;
 use crate::event::{Event, VmName};
 use crate::failover::{HolderSeen, Verdict, decide};
 use crate::host_liveness::HostState;
@@ -21,9 +19,10 @@ use crate::out::Out;
 use crate::placing::{Place, Places, Progress, Refusals, UnderWay, VmScene, Want, WantKind, guest_shows};
 use crate::register::{
     Claim, ClaimState, Desired, Entry, Guest, IsolationResponse, ListStamp, Order, OrderKind, PowerOnList,
-    Priority, ProtectedList, StopCause, Suspension,
+    Priority, ProtectedList, StopCause,
 };
 use crate::settings::{Evacuation, READY_TIMEOUT, Settings};
+use crate::suspension::Wish;
 use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -32,7 +31,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use slot::Slot;
-use suspension::Suspended;
 
 /// R75: how long a VM waits that no host could start, after each round; after the last the same again and again. vSphere's
 /// times: 2, 6, 14 and 30 minutes after the first round; each wait begins when the round before has failed.
@@ -121,13 +119,7 @@ pub(crate) struct OwnerList {
     settings: Arc<Settings>,
     /// The revision on disk.
     settings_on_disk: Option<u64>,
-    suspension: Option<Suspended>,
-    /// No hold that was given for a suspension of this list lasts longer (R72).
-    holds_end: Option<Time>,
-    /// What of it is on disk: whether it stands.
-    suspension_on_disk: Option<(bool, Time)>,
-    /// The same, of the list that is being written.
-    writing_suspension: Option<(bool, Time)>,
+    suspension: Wish,
     /// Numbers orders.
     orders: u64,
     #[cfg(feature = "broken-rules")]
@@ -149,8 +141,7 @@ impl OwnerList {
     ) -> OwnerList {
         let mut entries: BTreeMap<VmId, Entry> = BTreeMap::new();
         let settings = former.as_ref().map(|list| list.settings.clone()).unwrap_or_default();
-        let suspension = former.as_ref().and_then(|list| list.suspension);
-        let holds = former.as_ref().and_then(|list| list.holds).map(|left| hold_end(now, left, timing));
+        let suspension = Wish::found(datastore.clone(), former.as_ref(), timing, now);
         for entry in former.into_iter().flat_map(|list| list.entries) {
             entries.insert(entry.vm, Entry { intent: None, ..entry });
         }
@@ -172,10 +163,7 @@ impl OwnerList {
             on_disk: None,
             settings,
             settings_on_disk: None,
-            suspension: suspension.map(|suspension| Suspended::found(suspension, now)),
-            holds_end: holds,
-            suspension_on_disk: None,
-            writing_suspension: None,
+            suspension,
             orders: 0,
             #[cfg(feature = "broken-rules")]
             broken: None,
@@ -287,7 +275,7 @@ impl OwnerList {
 
     fn review_vm(&mut self, vm: VmId, side: &OwnerSide<'_>, places: &mut Places, out: &mut Out<'_>) {
         let Some((entry, seen, verdict)) = self.judge(vm, side, out.now) else { return };
-        let suspended = self.is_suspended();
+        let suspended = self.suspension.stands();
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         slot.refresh_spec(seen.as_ref(), &self.settings, &mut self.dirty);
         let name = VmName { id: vm, name: entry.name.clone() };
@@ -425,9 +413,40 @@ impl OwnerList {
                 .filter(|at| *at > now)
                 .min()
         };
-        let suspension =
-            self.suspension.as_ref().map(|suspended| suspended.deadline(now)).filter(|at| *at > now);
-        self.slots.values().filter_map(due).chain(suspension).min()
+        self.slots.values().filter_map(due).chain(self.suspension.deadline(now)).min()
+    }
+
+    /// What people asked for about suspension.
+    pub(crate) fn suspension(&self) -> &Wish {
+        &self.suspension
+    }
+
+    /// A person suspends protection.
+    pub(crate) fn suspend(&mut self, length: Span, timing: &Timing, now: Time) {
+        self.suspension.suspend(length, timing, now);
+        self.dirty = true;
+    }
+
+    /// A person resumes protection.
+    pub(crate) fn resume(&mut self, reason: &str, out: &mut Out<'_>) {
+        self.dirty |= self.suspension.resume(reason, out);
+    }
+
+    /// A restart has begun and is not done.
+    fn is_failing_over(&self, side: &OwnerSide<'_>) -> bool {
+        self.slots.values().any(|slot| {
+            let entry = &slot.working;
+            let under_way = entry.attempts > 0
+                && !entry.verified
+                && entry.desired == Desired::On
+                && entry.holder.as_ref().is_some_and(|holder| {
+                    let failed = side.states.get(holder) == Some(&HostState::Failed);
+                    let claim =
+                        slot.holder_claim(holder, side).filter(|claim| claim.token == Some(entry.token));
+                    !failed && claim.is_none_or(|claim| !claim.state.is_released())
+                });
+            entry.intent.is_some() || entry.responsible.is_some() || under_way
+        })
     }
 }
 

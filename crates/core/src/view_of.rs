@@ -74,7 +74,7 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
             .datastores
             .values()
             .filter_map(|datastore| {
-                let own = datastore.list.as_ref().map(|list| list.suspension(now));
+                let own = datastore.list.as_ref().map(|list| list.suspension().left(now));
                 let suspension = own.unwrap_or_else(|| datastore.suspension_read(now))?;
                 let waits_for = own.map(|_| would_freeze(core, datastore, suspension.left, now));
                 Some(SuspensionView { datastore: datastore.name.clone(), suspension, waits_for })
@@ -115,7 +115,7 @@ fn would_freeze(core: &Core, datastore: &Datastore, left: Span, now: Time) -> Ve
         concerned && !held
     };
     let mut hosts: Vec<HostId> = core.hosts.all().filter(unaware).map(|peer| peer.host().clone()).collect();
-    let own = core.guard.held(name, now).is_some_and(|length| now + length + HOLD_DEVIATION >= wanted);
+    let own = datastore.own_hold.left(now).is_some_and(|length| now + length + HOLD_DEVIATION >= wanted);
     if (datastore.connected || holders.contains(&core.config.me)) && !own {
         hosts.push(core.config.me.clone());
     }

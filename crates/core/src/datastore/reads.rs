@@ -3,7 +3,6 @@
 //! Every answer refreshes what was seen of each register, whatever the read was for; then the purpose has its turn.
 
 use super::*;
-use crate::timing::{DRIFT_PPM, FREEZE_BOUND, Timing};
 
 impl Datastore {
     pub(super) fn read(&mut self, purpose: Purpose, registers: Vec<RegisterId>, out: &mut Out<'_>) {
@@ -194,14 +193,10 @@ impl Datastore {
                 let run = |register: &HeartbeatRegister| (register.incarnation, register.counter);
                 let changed = seen.is_none_or(|seen| seen.value.as_ref().map(run) != value.as_ref().map(run));
                 if changed {
-                    self.presumed_down.remove(host);
+                    self.other_holds.on_sign_of_life(host);
                 }
-                match value.as_ref().filter(|_| changed && !older).map(|register| register.hold) {
-                    Some(Some(left)) => {
-                        self.holds.insert(host.clone(), hold_end(now, left, &self.config.timing));
-                    }
-                    Some(None) => drop(self.holds.remove(host)),
-                    None => {}
+                if let Some(register) = value.as_ref().filter(|_| changed && !older) {
+                    self.other_holds.on_heartbeat(host, register.hold, &self.config.timing, now);
                 }
                 self.marks.remove(host);
                 self.note_boot(host, value.as_ref());
@@ -250,7 +245,7 @@ impl Datastore {
                 let ever = changed || before.is_some_and(|(_, ever)| ever);
                 self.marks.insert(host.clone(), (mark, ever));
                 if changed {
-                    self.presumed_down.remove(host);
+                    self.other_holds.on_sign_of_life(host);
                 }
                 if let Some(slot) = self.heartbeats.get_mut(host) {
                     if changed {
@@ -347,12 +342,7 @@ impl Datastore {
                     self.claims.dirty |=
                         list.entries.iter().any(|entry| entry.holder.as_ref() == Some(&self.me));
                 }
-                self.look_hold =
-                    match (list.suspension.filter(|suspension| suspension.stands), self.look_hold) {
-                        (Some(_), Some((stamp, until))) if stamp == list.stamp() => Some((stamp, until)),
-                        (Some(suspension), _) => Some((list.stamp(), read.started + suspension.left)),
-                        (None, _) => None,
-                    };
+                self.own_hold.on_look(&list, read.started);
                 self.look = Some(Look { started: read.started, list, changing: contended });
                 self.claims.reconcile(self.look.as_ref(), &around.host, out);
             }
@@ -390,10 +380,4 @@ pub(super) fn file_of(id: &RegisterId) -> Arc<str> {
         RegisterId::ProtectedList(epoch) => alloc::format!("protectedlist (epoch {epoch})"),
     }
     .into()
-}
-
-/// R72: until when a guard may hold that had so much left when it wrote that, not after `now`. Clocks drift, and freezing takes time.
-pub(crate) fn hold_end(now: Time, left: Span, timing: &Timing) -> Time {
-    let drift = Span((left.0 / 1_000_000).saturating_add(1).saturating_mul(2 * DRIFT_PPM));
-    now + left + drift + timing.lease + FREEZE_BOUND
 }

@@ -1,6 +1,7 @@
 //! What hosts say to each other: taking it in, answering, and the heartbeat.
 
 use super::*;
+use crate::suspension::Answer;
 
 /// The rehearsal is made anew when the free memory of a host has changed by so many MiB.
 const REHEARSAL_STEP: u64 = 256;
@@ -66,22 +67,10 @@ impl Core {
             if !ours {
                 continue;
             }
-            if owned.list.is_some() {
-                datastore.acknowledged = out.now;
-            }
             self.guard.pass(&owned.datastore, ack.echo + owned.lease.min(self.config.timing.lease), out);
-            // R72: counted from the start of the request; an old answer says nothing, and what counts is on disk.
-            match owned.hold {
-                Some(left)
-                    if datastore.shows_suspension() && out.now.since(ack.echo) < self.config.timing.lease =>
-                {
-                    self.guard.hold(&owned.datastore, ack.echo + left, out);
-                }
-                Some(_) => {}
-                // An owner that has not written its list yet does not know.
-                None if owned.list.is_some() => self.guard.end_hold(&owned.datastore, out),
-                None => {}
-            }
+            let answer = Answer { echo: ack.echo, hold: owned.hold, written: owned.list.is_some() };
+            let read = datastore.look.as_ref().map(|look| &look.list);
+            datastore.own_hold.by_answer(answer, read, self.config.timing.lease, out);
             if datastore.promise(owned.epoch, out.now) {
                 let promise =
                     Promise { datastore: owned.datastore.clone(), epoch: owned.epoch, echo: ack.sent };
@@ -136,7 +125,7 @@ impl Core {
                 epoch: list.epoch(),
                 list: list.on_disk(),
                 lease: lease.min(left),
-                hold: list.hold(out.now),
+                hold: list.suspension().hold(out.now),
             })
         });
         let owned = owned.collect();
@@ -223,8 +212,8 @@ impl Core {
                 .collect(),
             held: self
                 .datastores
-                .keys()
-                .filter_map(|name| Some((name.clone(), self.guard.held(name, now)?)))
+                .values()
+                .filter_map(|datastore| Some((datastore.name.clone(), datastore.own_hold.left(now)?)))
                 .collect(),
             halted: self
                 .datastores

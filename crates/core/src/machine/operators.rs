@@ -155,7 +155,7 @@ impl Core {
             }
             Until::Suspension => {
                 lists().next()?;
-                Some(lists().all(crate::protected_list::OwnerList::is_suspension_written))
+                Some(lists().all(|list| list.suspension().is_written()))
             }
         }
     }

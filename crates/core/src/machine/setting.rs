@@ -287,8 +287,7 @@ impl Core {
         if let Some(warning) = warning {
             answer.push_str(&alloc::format!("; warning: {warning}"));
         }
-        let suspended = |datastore: &Datastore| datastore.list.as_ref().is_some_and(OwnerList::is_suspended);
-        if self.datastores.values().any(suspended) {
+        if self.lists().any(|list| list.suspension().stands()) {
             answer.push_str("; protection is suspended: it begins when that is over");
         }
         self.emptied.remove(host);
@@ -383,7 +382,7 @@ impl Core {
             if datastore.ownership.epoch(out.now).is_some()
                 && let Some(list) = &mut datastore.list
             {
-                any |= list.suspension(out.now).is_some();
+                any |= list.suspension().left(out.now).is_some();
                 list.resume("a person resumed it", out);
                 datastore.review_wanted = true;
             }
@@ -405,11 +404,11 @@ impl Core {
         }
         // What it wrote counts again as soon as it writes anything more.
         for datastore in self.datastores.values_mut() {
-            datastore.forget_hold(host);
+            datastore.other_holds.confirm_down(host);
             datastore.review_wanted = true;
         }
         out.event(Event::HostConfirmedDown { host: host.clone() });
-        let when = if self.lists().any(OwnerList::is_suspended) {
+        let when = if self.lists().any(|list| list.suspension().stands()) {
             " when protection goes on (mainstay resume)"
         } else {
             ""

@@ -25,7 +25,7 @@ impl OwnerList {
         if claim.is_some_and(|claim| claim.guest != Guest::Silent) && core::mem::take(&mut slot.mute) {
             out.event(Event::VmVerified { vm: name.clone(), host: host.clone() });
         }
-        if self.is_suspended() {
+        if self.suspension.stands() {
             // R71: nothing is ended or moved.
             return;
         }

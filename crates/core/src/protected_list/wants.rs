@@ -11,14 +11,15 @@ impl OwnerList {
         }
         self.prune(side);
         self.admit_new(side, out);
-        self.tick_suspension(side, out);
+        let failing_over = self.suspension.is_waiting() && self.is_failing_over(side);
+        self.dirty |= self.suspension.tick(failing_over, out);
         let vms: Vec<VmId> = self.slots.keys().copied().collect();
         let mut wants = Vec::new();
         for vm in vms {
             let Some((entry, seen, verdict)) = self.judge(vm, side, out.now) else { continue };
             self.note_progress(vm, seen.as_ref(), out.now);
             self.note_failure(vm, &entry, seen.as_ref(), &verdict, out);
-            if !self.is_suspended()
+            if !self.suspension.stands()
                 && let Some(want) = self.want(vm, &entry, seen.as_ref(), &verdict, side, out)
             {
                 wants.push(want);

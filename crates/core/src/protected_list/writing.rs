@@ -10,6 +10,7 @@ impl OwnerList {
         }
         self.dirty = false;
         self.version += 1;
+        let (suspension, holds) = self.suspension.take_write(now);
         let entries = self.slots.values().map(|slot| slot.working.clone()).collect();
         let list = ProtectedList {
             epoch: self.epoch,
@@ -17,10 +18,9 @@ impl OwnerList {
             owner: me.clone(),
             entries,
             settings: self.settings.clone(),
-            suspension: self.suspension.as_mut().map(|suspended| suspended.write(now)),
-            holds: self.holds_end.map(|end| end.since(now)).filter(|left| *left > Span::ZERO),
+            suspension,
+            holds,
         };
-        self.writing_suspension = self.suspension.as_ref().map(Suspended::on_disk);
         self.writing = Some(list.clone());
         Some(list)
     }
@@ -38,7 +38,7 @@ impl OwnerList {
         let stamp = list.stamp();
         self.on_disk = Some(stamp);
         self.settings_on_disk = Some(list.settings.revision);
-        self.suspension_on_disk = self.writing_suspension;
+        self.suspension.on_written();
         for entry in list.entries {
             let Some(slot) = self.slots.get_mut(&entry.vm) else { continue };
             if slot.durable.as_ref() == Some(&entry) {
