@@ -5,7 +5,6 @@
 //! A hung datastore therefore holds a bounded number of operations, and blocks no other datastore.
 
 mod epochs;
-mod evidence;
 mod reach;
 pub(crate) mod reads;
 mod writes;
@@ -14,17 +13,14 @@ use crate::claims::{Claims, HostSide, Look};
 use crate::config::Config;
 use crate::effect::DiskAction;
 use crate::event::Event;
-use crate::hosts::DiskEvidence;
-use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, OpId, VmId};
+use crate::ids::{DatastoreName, Epoch, HostId, OpId, VmId};
 use crate::input::{DiskOutcome, ReadRegister};
 use crate::local_vms::Domains;
 use crate::out::Out;
-use crate::ownership::{Blocks, Next, Ownership, Sighting, Stage};
-use crate::protected_list::{OwnerList, PowerOnSeen};
-use crate::register::{
-    HeartbeatRegister, LIST_REGIONS, ListStamp, OwnershipBlock, PowerOnList, ProtectedList, RegisterId,
-    RegisterValue,
-};
+use crate::ownership::{Next, Ownership, Stage};
+use crate::protected_list::OwnerList;
+use crate::register::{LIST_REGIONS, ListStamp, PowerOnList, ProtectedList, RegisterId, RegisterValue};
+use crate::store::{HeartbeatShown, Mirror, PowerOnSeen, file_of};
 use crate::suspension::{OtherHolds, OwnHold};
 use crate::time::{Span, Time};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -88,8 +84,6 @@ pub(crate) struct Datastore {
     slow: bool,
     /// It beat here now and then before, and in full since then.
     fast_since: Option<Time>,
-    /// R14: the failure time-outs that other hosts have written.
-    timeouts: BTreeMap<HostId, Span>,
     pub(crate) other_holds: OtherHolds,
     pub(crate) own_hold: OwnHold,
     /// R25: this host has promised not to contend before that.
@@ -105,13 +99,7 @@ pub(crate) struct Datastore {
     power_on: PowerOnWriter,
     pub(crate) connected: bool,
     pub(crate) error: Option<Arc<str>>,
-    heartbeats: BTreeMap<HostId, Option<Sighting<Option<HeartbeatRegister>>>>,
-    /// R15: what heartbeats that can't be read looked like, and whether that has changed.
-    marks: BTreeMap<HostId, (u64, bool)>,
-    /// Whether the agent of a host was well to the end of the boot before its present one (R45).
-    ended_well: BTreeMap<HostId, bool>,
-    blocks: Blocks,
-    pub(crate) seen_power_on: BTreeMap<HostId, PowerOnSeen>,
+    mirror: Mirror,
     /// Peers whose power-on list should be read, for a hint or an intent.
     wanted_power_on: BTreeSet<HostId>,
     scan_due: Time,
@@ -135,8 +123,6 @@ pub(crate) struct Datastore {
     pub(crate) review_wanted: bool,
     /// The version of this host's power-on list changed on disk: worth a heartbeat at once.
     pub(crate) power_on_changed: bool,
-    pub(crate) unreadable: u64,
-    unreadable_told: BTreeMap<RegisterId, Arc<str>>,
     /// R26: this host's own ownership block can't be read: it takes no part until it knows which epochs there were.
     block_lost: bool,
     recover_due: Time,
@@ -187,7 +173,6 @@ impl Datastore {
             beaten: None,
             slow: false,
             fast_since: None,
-            timeouts: BTreeMap::new(),
             other_holds: OtherHolds::default(),
             own_hold: OwnHold::new(name.clone()),
             promised: Time(0),
@@ -206,11 +191,7 @@ impl Datastore {
             },
             connected: false,
             error: None,
-            heartbeats: config.peers.iter().map(|host| (host.clone(), None)).collect(),
-            marks: BTreeMap::new(),
-            ended_well: BTreeMap::new(),
-            blocks: config.peers.iter().map(|host| (host.clone(), None)).collect(),
-            seen_power_on: BTreeMap::new(),
+            mirror: Mirror::new(name.clone(), &config.peers),
             wanted_power_on: BTreeSet::new(),
             scan_due: now,
             resync_due: now,
@@ -230,8 +211,6 @@ impl Datastore {
             claims: Claims::new(name, config.me.clone(), Vec::new(), false, now),
             review_wanted: false,
             power_on_changed: false,
-            unreadable: 0,
-            unreadable_told: BTreeMap::new(),
             block_lost: false,
             recover_due: now,
             recovered: Epoch(0),
@@ -248,7 +227,38 @@ impl Datastore {
 
     /// The epoch and owner that this host believes in.
     pub(crate) fn present_owner(&self) -> Option<(Epoch, HostId)> {
-        self.ownership.present_owner(&self.blocks)
+        self.ownership.present_owner(self.mirror.blocks())
+    }
+
+    /// What was read of the registers of others.
+    pub(crate) fn mirror(&self) -> &Mirror {
+        &self.mirror
+    }
+
+    /// All power-on lists, this host's own included.
+    pub(crate) fn power_on_lists(&self, now: Time) -> BTreeMap<HostId, PowerOnSeen> {
+        let mut lists = self.mirror.power_on_lists().clone();
+        if let Some(durable) = &self.power_on.durable {
+            let own = PowerOnSeen { list: durable.clone(), started: now, damaged: false };
+            lists.insert(self.me.clone(), own);
+        }
+        lists
+    }
+
+    /// A hint by network: that host's power-on list has this version.
+    pub(crate) fn on_power_on_hint(&mut self, host: &HostId, version: u64) {
+        if self.mirror.power_on(host).is_none_or(|seen| seen.list.version != version) {
+            self.wanted_power_on.insert(host.clone());
+        }
+    }
+
+    /// A hint by network: the owner has written this version of the list.
+    pub(crate) fn on_list_hint(&mut self, stamp: ListStamp) {
+        let seen = self.look.as_ref().map(|look| look.list.stamp());
+        if seen.is_none_or(|seen| seen < stamp) {
+            self.lists_hint = self.lists_hint.max(Some(stamp));
+            self.claims.look_wanted = true;
+        }
     }
 
     /// The version of this host's power-on list on disk.
@@ -412,9 +422,8 @@ impl Datastore {
     /// R72: until when that host's guard may not freeze VMs of this datastore.
     pub(crate) fn held_until(&self, host: &HostId) -> Option<Time> {
         // If no heartbeat of a host was ever legible, nobody knows whether it holds. It may, as long as any hold lasts.
-        let seen = self.heartbeats.get(host).and_then(Option::as_ref);
-        let unread = seen.is_some_and(|seen| seen.value.is_none()) && self.marks.contains_key(host);
-        let bound = self.list.as_ref().and_then(|list| list.suspension().holds_end()).filter(|_| unread);
+        let illegible = self.mirror.is_illegible(host);
+        let bound = self.list.as_ref().and_then(|list| list.suspension().holds_end()).filter(|_| illegible);
         self.other_holds.until(host, bound)
     }
 

@@ -31,6 +31,7 @@ mod placing;
 mod protected_list;
 pub mod register;
 pub mod settings;
+mod store;
 mod suspension;
 pub mod time;
 pub mod timing;

@@ -28,8 +28,9 @@ use crate::local_vms::LocalVms;
 use crate::message::{Body, HALTED_MAX, Heartbeat, HeartbeatAck, Message, OwnedDatastore, Promise, Rank};
 use crate::out::{Counters, Out};
 use crate::placing::PlansAtHand;
-use crate::protected_list::{Candidate, OwnerSide, PowerOnSeen};
+use crate::protected_list::{Candidate, OwnerSide};
 use crate::settings::Settings;
+use crate::store::PowerOnSeen;
 use crate::time::Time;
 use crate::view::View;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -298,9 +299,10 @@ impl Core {
 
     /// What the datastores show of the other hosts goes into the judgements, and these into the reviews.
     fn judge(&mut self, out: &mut Out<'_>) {
-        let (datastores, now) = (&self.datastores, out.now);
+        let (datastores, timing, now) = (&self.datastores, &self.config.timing, out.now);
         let evidence = |host: &HostId| {
-            DiskEvidence::of_all(datastores.values().filter_map(|datastore| datastore.evidence(host, now)))
+            let mirrors = datastores.values().map(Datastore::mirror);
+            DiskEvidence::of_all(mirrors.filter_map(|mirror| mirror.evidence(host, timing, now)))
         };
         if self.hosts.judge(&self.election, evidence, &self.config.timing, out) {
             for datastore in self.datastores.values_mut() {

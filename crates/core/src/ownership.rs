@@ -15,45 +15,12 @@
 
 use crate::ids::{BootId, Epoch, HostId, Incarnation};
 use crate::register::{Ballot, OwnerBeat, OwnershipBlock};
+use crate::store::Blocks;
 use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use serde::{Deserialize, Serialize};
-
-/// A value of a register that was read, with the bounds between which it was seen.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Sighting<T> {
-    pub(crate) value: T,
-    /// When the first read that saw this value was answered.
-    pub(crate) first_seen: Time,
-    /// When the last read that saw it was started.
-    pub(crate) last_read: Time,
-}
-
-impl<T: PartialEq> Sighting<T> {
-    /// Takes in what a read that started at `started` and was answered at `now` has shown.
-    pub(crate) fn update(slot: &mut Option<Sighting<T>>, value: T, started: Time, now: Time) -> bool {
-        match slot {
-            Some(sighting) if sighting.value == value => {
-                sighting.last_read = sighting.last_read.max(started);
-                false
-            }
-            Some(_) | None => {
-                *slot = Some(Sighting { value, first_seen: now, last_read: started });
-                true
-            }
-        }
-    }
-
-    /// How long it was seen to stand still (R11): a write that began before `first_seen` has landed by now or its lease is over.
-    pub(crate) fn still(&self) -> Span {
-        self.last_read.since(self.first_seen)
-    }
-}
-
-/// The blocks of the other hosts: `None` inside means never written.
-pub(crate) type Blocks = BTreeMap<HostId, Option<Sighting<Option<OwnershipBlock>>>>;
 
 /// Where this host stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

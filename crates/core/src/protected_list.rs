@@ -22,6 +22,7 @@ use crate::register::{
     Priority, ProtectedList, StopCause,
 };
 use crate::settings::{Evacuation, READY_TIMEOUT, Settings};
+use crate::store::PowerOnSeen;
 use crate::suspension::Wish;
 use crate::time::{Span, Time};
 use crate::timing::Timing;
@@ -63,15 +64,6 @@ fn grace(cause: StopCause, timing: &Timing) -> Span {
 
 /// From so many entries on, VMs that are off and that no host has are forgotten. The register holds that many (see `formats`' layout).
 const ENTRIES_KEPT: usize = 2_000;
-/// A power-on list as last read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct PowerOnSeen {
-    pub(crate) list: PowerOnList,
-    /// When the read was started.
-    pub(crate) started: Time,
-    /// That read found it damaged: the list is what was read before, or empty.
-    pub(crate) damaged: bool,
-}
 
 /// A host that could take VMs, as the owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -152,7 +152,7 @@ fn own_view(core: &Core, now: Time) -> HostView {
 fn peer_view(core: &Core, peer: &Peer, now: Time) -> HostView {
     let host = peer.host();
     let evidence = core.datastores.values().filter_map(|datastore| {
-        let changed = datastore.evidence(host, now)?.changed?;
+        let changed = datastore.mirror().evidence(host, &core.config.timing, now)?.changed?;
         Some((datastore.name.clone(), now.since(changed)))
     });
     let heartbeat = peer.heartbeat();
@@ -193,7 +193,7 @@ fn datastore_view(core: &Core, datastore: &Datastore, now: Time) -> DatastoreVie
         ownership_left: datastore.ownership.left(now),
         heartbeat: core.heartbeat_datastores.chosen().contains(&datastore.name),
         lease_left: core.guard.lease(&datastore.name, now).map(|lease| lease.left),
-        unreadable_registers: datastore.unreadable,
+        unreadable_registers: datastore.mirror().unreadable(),
     }
 }
 

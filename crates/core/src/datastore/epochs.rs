@@ -13,15 +13,15 @@ impl Datastore {
         // R63: an isolated host leaves the ownership to those who are not, if anybody else shows life here at all. What it
         // has taken responsibility for it sees through.
         let retires = around.host.isolation.isolated
-            && self.anybody_else_alive(out.now)
+            && self.mirror.shows_anybody_alive(&timing, out.now)
             && !self.list.as_ref().is_some_and(OwnerList::is_responsible);
         if retires {
             self.release("this host is isolated", out);
         } else if around.primary && self.connected {
             if self.own_write.is_none() && !self.reading(&Purpose::Consensus) {
                 let next = self.ownership.contend(
-                    &self.blocks,
-                    &self.timeouts,
+                    self.mirror.blocks(),
+                    self.mirror.timeouts(),
                     self.promised,
                     self.told_released,
                     &timing,
@@ -71,15 +71,11 @@ impl Datastore {
     }
 
     pub(super) fn on_recovered(&mut self, known: Epoch, lists: &[ProtectedList], out: &mut Out<'_>) {
-        if self.blocks.values().any(Option::is_none) {
+        if !self.mirror.has_all_blocks() {
             self.recover_due = out.now + self.config.timing.heartbeat;
             return;
         }
-        let of_claims = |list: &PowerOnList| {
-            let granted = list.claims.iter().filter_map(|claim| Some(claim.token?.epoch)).max();
-            granted.max(list.list_seen.map(|stamp| stamp.epoch))
-        };
-        let claimed = self.seen_power_on.values().filter_map(|seen| of_claims(&seen.list)).max();
+        let claimed = self.mirror.latest_claimed_epoch();
         let written = lists.iter().map(|list| list.epoch).max();
         let beaten = self.present_owner().map(|(epoch, _)| epoch);
         self.recovered = claimed.max(written).max(beaten).max(Some(known)).unwrap_or(known);
@@ -87,18 +83,10 @@ impl Datastore {
             return self.recover_block(out);
         }
         self.block_lost = false;
-        self.ownership.recover(known, &self.blocks);
-        self.seen_power_on.remove(&self.me);
+        self.ownership.recover(known, self.mirror.blocks());
+        self.mirror.forget_power_on(&self.me);
         self.own_dirty = true;
         self.write_block(out);
-    }
-
-    /// Whether some other host's heartbeat has moved here within the failure time-out.
-    fn anybody_else_alive(&self, now: Time) -> bool {
-        let still = |host: &HostId| self.evidence(host, now).and_then(|evidence| evidence.still);
-        self.peers
-            .iter()
-            .any(|host| still(host).is_none_or(|still| still < self.config.timing.failure_timeout))
     }
 
     pub(super) fn write_block(&mut self, out: &mut Out<'_>) {
@@ -168,7 +156,7 @@ impl Datastore {
         }
         if self.ownership.is_early() {
             // R24: what the former owner granted by network lasts no longer than that.
-            self.hold_until = out.now + self.longest_timeout();
+            self.hold_until = out.now + self.mirror.longest_timeout(self.config.timing.failure_timeout);
         }
         self.list = None;
         self.read_for_take_over(out);

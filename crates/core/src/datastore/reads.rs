@@ -118,7 +118,7 @@ impl Datastore {
                 ReadRegister::Value(value) => Some(value),
                 ReadRegister::Missing => None,
                 ReadRegister::Unreadable(reason, mark) => {
-                    self.on_unreadable(&id, reason, out);
+                    self.mirror.on_unreadable(&id, reason, out);
                     // A damaged list counts as none: the power-on lists stand in for it. A damaged block must not, and a damaged
                     // power-on list only of a host that is dead.
                     complete &= match &id {
@@ -130,10 +130,7 @@ impl Datastore {
                     continue;
                 }
             };
-            if self.unreadable_told.remove(&id).is_some() {
-                let datastore = self.name.clone();
-                out.event(Event::RegisterReadable { datastore, register: file_of(&id) });
-            }
+            self.mirror.on_readable(&id, out);
             self.take_in(&id, value, &read, &mut lists, out.now);
         }
         let newest = lists.iter().max_by_key(|list| list.stamp()).cloned();
@@ -146,11 +143,7 @@ impl Datastore {
             Purpose::Consensus => {
                 let timing = self.config.timing;
                 let next = if complete {
-                    let block = |(host, sighting): (&HostId, &Option<Sighting<Option<OwnershipBlock>>>)| {
-                        (host.clone(), sighting.as_ref().and_then(|sighting| sighting.value.clone()))
-                    };
-                    let blocks = self.blocks.iter().map(block).collect();
-                    self.ownership.on_all_read(&blocks, &timing, out.now)
+                    self.ownership.on_all_read(&self.mirror.block_values(), &timing, out.now)
                 } else {
                     self.ownership.on_read_failed(&timing, out.now)
                 };
@@ -171,7 +164,7 @@ impl Datastore {
         }
     }
 
-    pub(super) fn take_in(
+    fn take_in(
         &mut self,
         id: &RegisterId,
         value: Option<RegisterValue>,
@@ -181,97 +174,37 @@ impl Datastore {
     ) {
         match (id, value) {
             (RegisterId::Heartbeat(host), value) => {
-                let value = match value {
-                    Some(RegisterValue::Heartbeat(register)) => Some(register),
-                    Some(_) | None => None,
-                };
-                if let Some(timeout) = value.as_ref().and_then(|register| register.failure_timeout) {
-                    self.timeouts.insert(host.clone(), timeout);
-                }
-                let seen = self.heartbeats.get(host).and_then(Option::as_ref);
-                let older = seen.is_some_and(|seen| is_older(seen, value.as_ref()));
-                let run = |register: &HeartbeatRegister| (register.incarnation, register.counter);
-                let changed = seen.is_none_or(|seen| seen.value.as_ref().map(run) != value.as_ref().map(run));
-                if changed {
-                    self.other_holds.on_sign_of_life(host);
-                }
-                if let Some(register) = value.as_ref().filter(|_| changed && !older) {
-                    self.other_holds.on_heartbeat(host, register.hold, &self.config.timing, now);
-                }
-                self.marks.remove(host);
-                self.note_boot(host, value.as_ref());
-                match self.heartbeats.get_mut(host) {
-                    Some(Some(seen)) if is_older(seen, value.as_ref()) => {
-                        seen.last_read = seen.last_read.max(read.started);
-                    }
-                    Some(slot) => drop(Sighting::update(slot, value, read.started, now)),
-                    None => {}
-                }
+                let shown = self.mirror.take_in_heartbeat(host, value, read.started, now);
+                self.take_in_shown(host, shown, now);
             }
             (RegisterId::Ownership(host), value) => {
-                let value = match value {
-                    Some(RegisterValue::Ownership(block)) => Some(block),
-                    Some(_) | None => None,
-                };
-                if let Some(slot) = self.blocks.get_mut(host) {
-                    Sighting::update(slot, value, read.started, now);
-                }
+                self.mirror.take_in_block(host, value, read.started, now);
             }
-            (RegisterId::PowerOn(host), value) => {
-                let list = match value {
-                    Some(RegisterValue::PowerOn(list)) => list,
-                    // Never written: that host has never claimed anything here.
-                    Some(_) | None => PowerOnList::empty(),
-                };
-                let newer = self.seen_power_on.get(host).is_none_or(|seen| seen.started <= read.started);
-                if newer {
-                    self.seen_power_on
-                        .insert(host.clone(), PowerOnSeen { list, started: read.started, damaged: false });
-                }
-            }
+            (RegisterId::PowerOn(host), value) => self.mirror.take_in_power_on(host, value, read.started),
             (RegisterId::ProtectedList(_), Some(RegisterValue::ProtectedList(list))) => lists.push(list),
             (RegisterId::ProtectedList(_), _) => {}
         }
     }
 
-    /// A register that can't be read. A heartbeat that can't be read and stays so stands still like any other: a host that
-    /// died while it wrote must not live for ever. What a damaged power-on list said before is the best that is known of it.
-    /// But one whose bytes go on changing is written by somebody, in words that this release does not know.
     fn take_in_damage(&mut self, id: &RegisterId, mark: u64, read: &Read, now: Time) {
         match id {
             RegisterId::Heartbeat(host) => {
-                let before = self.marks.get(host).copied();
-                let changed = before.is_some_and(|(before, _)| before != mark);
-                let ever = changed || before.is_some_and(|(_, ever)| ever);
-                self.marks.insert(host.clone(), (mark, ever));
-                if changed {
-                    self.other_holds.on_sign_of_life(host);
-                }
-                if let Some(slot) = self.heartbeats.get_mut(host) {
-                    if changed {
-                        *slot = None;
-                    }
-                    Sighting::update(slot, None, read.started, now);
-                }
+                let shown = self.mirror.take_in_damaged_heartbeat(host, mark, read.started, now);
+                self.take_in_shown(host, shown, now);
             }
-            RegisterId::PowerOn(host) => {
-                let unknown = PowerOnSeen { list: PowerOnList::empty(), started: Time(0), damaged: true };
-                let seen = self.seen_power_on.entry(host.clone()).or_insert(unknown);
-                if seen.started <= read.started {
-                    seen.started = read.started;
-                    seen.damaged = true;
-                }
-            }
+            RegisterId::PowerOn(host) => self.mirror.take_in_damaged_power_on(host, read.started),
             RegisterId::Ownership(_) | RegisterId::ProtectedList(_) => {}
         }
     }
 
-    pub(super) fn on_unreadable(&mut self, id: &RegisterId, reason: Arc<str>, out: &mut Out<'_>) {
-        self.unreadable += 1;
-        if self.unreadable_told.insert(id.clone(), reason.clone()).as_ref() != Some(&reason) {
-            let register = file_of(id);
-            let datastore = self.name.clone();
-            out.event(Event::RegisterUnreadable { datastore, register, reason });
+    fn take_in_shown(&mut self, host: &HostId, shown: HeartbeatShown, now: Time) {
+        match shown {
+            HeartbeatShown::Nothing => {}
+            HeartbeatShown::Change => self.other_holds.on_sign_of_life(host),
+            HeartbeatShown::Heartbeat { hold } => {
+                self.other_holds.on_sign_of_life(host);
+                self.other_holds.on_heartbeat(host, hold, &self.config.timing, now);
+            }
         }
     }
 
@@ -310,7 +243,7 @@ impl Datastore {
                 ReadRegister::Value(RegisterValue::ProtectedList(_) | RegisterValue::Heartbeat(_))
                 | ReadRegister::Missing => {}
                 ReadRegister::Unreadable(reason, _) => {
-                    self.on_unreadable(&id, reason, out);
+                    self.mirror.on_unreadable(&id, reason, out);
                     self.block_lost |= matches!(id, RegisterId::Ownership(_));
                     self.claims_lost |= matches!(id, RegisterId::PowerOn(_));
                 }
@@ -330,7 +263,7 @@ impl Datastore {
         out: &mut Out<'_>,
     ) {
         let Some((epoch, _)) = self.present_owner() else { return };
-        let others = self.blocks.values().flatten().filter_map(|sighting| sighting.value.as_ref());
+        let others = self.mirror.blocks().values().flatten().filter_map(|sighting| sighting.value.as_ref());
         let contended = others
             .chain([&self.ownership.block])
             .any(|block| block.instance > epoch && block.accepted.is_some());
@@ -361,23 +294,4 @@ impl Datastore {
             self.look_due = self.look_due.min(out.now + self.config.timing.close_look());
         }
     }
-}
-
-/// Whether a heartbeat is an earlier one of the same run than that seen before: its newer slot was damaged. No sign of life.
-fn is_older(seen: &Sighting<Option<HeartbeatRegister>>, value: Option<&HeartbeatRegister>) -> bool {
-    match (&seen.value, value) {
-        (Some(seen), Some(value)) => seen.incarnation == value.incarnation && value.counter < seen.counter,
-        (Some(_) | None, _) => false,
-    }
-}
-
-/// A register's file, and the epoch where the file has several.
-pub(super) fn file_of(id: &RegisterId) -> Arc<str> {
-    match id {
-        RegisterId::Heartbeat(host) => alloc::format!("{host}-hb"),
-        RegisterId::PowerOn(host) => alloc::format!("{host}-poweron"),
-        RegisterId::Ownership(host) => alloc::format!("{host}-owner"),
-        RegisterId::ProtectedList(epoch) => alloc::format!("protectedlist (epoch {epoch})"),
-    }
-    .into()
 }

@@ -130,7 +130,7 @@ impl Datastore {
         } else {
             return;
         };
-        let (datastore, register) = (self.name.clone(), reads::file_of(&id));
+        let (datastore, register) = (self.name.clone(), file_of(&id));
         match failure {
             Some(reason) if self.connected && self.unwritable_told.insert(id.clone()) => {
                 out.event(Event::RegisterUnwritable { datastore, register, reason: reason.clone() });

@@ -157,7 +157,9 @@ impl Core {
             let Some(peer) = self.hosts.get(host) else { continue };
             let alive = match peer.state() {
                 HostState::Connected => peer.incarnation(),
-                HostState::Partitioned | HostState::Isolated => datastore.heartbeat_incarnation(host),
+                HostState::Partitioned | HostState::Isolated => {
+                    datastore.mirror().heartbeat_incarnation(host)
+                }
                 HostState::Unknown | HostState::AgentUnreachable | HostState::Failed => None,
             };
             if alive == Some(seen.list.incarnation) && !seen.damaged {
@@ -186,12 +188,12 @@ impl Core {
         let blind = !self.vms.is_well() || datastore.is_unwritten(self.vms.domains());
         let dark: Vec<HostId> = others.chain(blind.then(|| self.config.me.clone())).collect();
         let kept = |(host, seen): &(&HostId, &PowerOnSeen)| {
-            **host == self.config.me || datastore.was_well(host, seen.list.incarnation)
+            **host == self.config.me || datastore.mirror().was_well(host, seen.list.incarnation)
         };
         let watched = power_on.iter().filter(kept).map(|(host, _)| host.clone()).collect();
         Some(Sight {
             states,
-            heartbeat_read: datastore.heartbeat_reads(),
+            heartbeat_read: datastore.mirror().heartbeat_reads(),
             candidates: self.candidates(name),
             current,
             dark,
@@ -209,7 +211,7 @@ impl Core {
     /// The same, with other settings.
     pub(super) fn scene_under(&self, settings: &Settings, now: Time) -> Scene {
         let offers = |host: &HostId| {
-            let lists = self.datastores.values().filter_map(|datastore| datastore.seen_power_on.get(host));
+            let lists = self.datastores.values().filter_map(|datastore| datastore.mirror().power_on(host));
             lists.filter_map(|seen| seen.list.offers.clone()).next()
         };
         let connected = self.datastores.values().filter(|datastore| datastore.connected);

@@ -2,6 +2,7 @@
 //! time, stale sightings, retries. An epoch never has two owners.
 
 use super::*;
+use crate::store::Sighting;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
