@@ -17,9 +17,9 @@ use crate::ids::{DatastoreName, Epoch, HostId, OpId, VmId};
 use crate::input::{DiskOutcome, ReadRegister};
 use crate::local_vms::Domains;
 use crate::out::Out;
-use crate::ownership::{Next, Ownership, Stage};
+use crate::ownership::{Beginning, Epochs, Next, Recovered};
 use crate::protected_list::OwnerList;
-use crate::register::{LIST_REGIONS, ListStamp, PowerOnList, ProtectedList, RegisterId, RegisterValue};
+use crate::register::{ListStamp, PowerOnList, ProtectedList, RegisterId, RegisterValue};
 use crate::store::{HeartbeatShown, Mirror, PowerOnSeen, file_of};
 use crate::suspension::{OtherHolds, OwnHold};
 use crate::time::{Span, Time};
@@ -86,16 +86,8 @@ pub(crate) struct Datastore {
     fast_since: Option<Time>,
     pub(crate) other_holds: OtherHolds,
     pub(crate) own_hold: OwnHold,
-    /// R25: this host has promised not to contend before that.
-    promised: Time,
-    /// The epoch whose owner has said that it gave it up.
-    told_released: Option<Epoch>,
-    /// The epoch that this host has given up lately: others are to hear of it, so often, next at that time.
-    pub(crate) released: Option<(Epoch, u32, Time)>,
     /// Since when the isolation flag of this host is on disk here.
     pub(crate) flagged: Option<Time>,
-    /// R24: until then no host is called failed here.
-    pub(crate) hold_until: Time,
     power_on: PowerOnWriter,
     pub(crate) connected: bool,
     pub(crate) error: Option<Arc<str>>,
@@ -107,7 +99,7 @@ pub(crate) struct Datastore {
     look_due: Time,
     pub(crate) look: Option<Look>,
     lists_hint: Option<ListStamp>,
-    pub(crate) ownership: Ownership,
+    pub(crate) ownership: Epochs,
     own_write: Option<(OpId, Time)>,
     own_dirty: bool,
     /// After a write that failed: the next one not before that.
@@ -115,19 +107,12 @@ pub(crate) struct Datastore {
     list_retry: Time,
     /// Own registers whose last write failed although heartbeats arrive, and people know.
     unwritable_told: BTreeSet<RegisterId>,
-    lapse_told: bool,
     pub(crate) list: Option<OwnerList>,
     list_write: Option<OpId>,
-    take_over_due: Option<Time>,
     pub(crate) claims: Claims,
     pub(crate) review_wanted: bool,
     /// The version of this host's power-on list changed on disk: worth a heartbeat at once.
     pub(crate) power_on_changed: bool,
-    /// R26: this host's own ownership block can't be read: it takes no part until it knows which epochs there were.
-    block_lost: bool,
-    recover_due: Time,
-    /// There were epochs up to that.
-    recovered: Epoch,
     /// R37: this host's own power-on list can't be read: nothing is written there before it is known what runs here.
     claims_lost: bool,
     /// When this run of the agent began.
@@ -161,7 +146,6 @@ pub(crate) struct Around<'a> {
 
 impl Datastore {
     pub(crate) fn new(name: DatastoreName, config: &Config, now: Time) -> Datastore {
-        let (boot, incarnation) = (config.boot, config.incarnation);
         Datastore {
             name: name.clone(),
             me: config.me.clone(),
@@ -175,11 +159,7 @@ impl Datastore {
             fast_since: None,
             other_holds: OtherHolds::default(),
             own_hold: OwnHold::new(name.clone()),
-            promised: Time(0),
-            told_released: None,
-            released: None,
             flagged: None,
-            hold_until: Time(0),
             power_on: PowerOnWriter {
                 version: 0,
                 in_flight: None,
@@ -198,22 +178,17 @@ impl Datastore {
             look_due: now,
             look: None,
             lists_hint: None,
-            ownership: Ownership::new(config.me.clone(), boot, incarnation, None),
+            ownership: Epochs::new(name.clone(), config, now),
             own_write: None,
             own_dirty: false,
             own_retry: now,
             list_retry: now,
             unwritable_told: BTreeSet::new(),
-            lapse_told: false,
             list: None,
             list_write: None,
-            take_over_due: None,
             claims: Claims::new(name, config.me.clone(), Vec::new(), false, now),
             review_wanted: false,
             power_on_changed: false,
-            block_lost: false,
-            recover_due: now,
-            recovered: Epoch(0),
             claims_lost: false,
             begun: now,
             awake_since: None,
@@ -226,7 +201,7 @@ impl Datastore {
     }
 
     /// The epoch and owner that this host believes in.
-    pub(crate) fn present_owner(&self) -> Option<(Epoch, HostId)> {
+    pub(crate) fn present_owner(&self) -> Option<(Epoch, &HostId)> {
         self.ownership.present_owner(self.mirror.blocks())
     }
 
@@ -294,7 +269,7 @@ impl Datastore {
         }
         self.look_at_own_beat(out);
         self.scan(around, out);
-        if self.block_lost {
+        if self.ownership.is_recovering() {
             self.recover_block(out);
         } else {
             self.own(around, out);
@@ -318,12 +293,9 @@ impl Datastore {
         }
     }
 
-    /// That host says that it has given the ownership up (R20). It acts no more by then, and a write of it that is still
-    /// under way lands in an epoch where nobody looks.
+    /// That host says that it has given the ownership up (R20).
     pub(crate) fn on_released(&mut self, from: &HostId, epoch: Epoch) {
-        if self.present_owner().is_some_and(|(known, owner)| known == epoch && owner == *from) {
-            self.told_released = Some(epoch);
-        }
+        self.ownership.on_released(from, epoch, self.mirror.blocks());
     }
 
     /// Whether that operation is one of this datastore's.
@@ -353,10 +325,7 @@ impl Datastore {
 
     /// Whether this host has VMs here, or decides about some.
     pub(crate) fn is_used(&self) -> bool {
-        !self.open
-            || self.list.is_some()
-            || !matches!(self.ownership.stage, Stage::Idle { .. })
-            || !self.claims.is_empty()
+        !self.open || self.list.is_some() || !self.ownership.is_idle() || !self.claims.is_empty()
     }
 
     /// When to tick next, for this datastore.
@@ -369,12 +338,6 @@ impl Datastore {
         let mut due =
             if self.connected || self.lost_told { Time(u64::MAX) } else { self.begun + timing.lease };
         let mut at = |time: Time| due = due.min(time);
-        if self.hold_until > now {
-            at(self.hold_until);
-        }
-        if let Some((_, _, due)) = self.released {
-            at(due);
-        }
         if let (true, Some(last)) = (self.connected, self.beaten) {
             at(self.seen_at(last) + self.reach_limit(now));
         }
@@ -387,16 +350,8 @@ impl Datastore {
         if !self.reading(&Purpose::Look) {
             at(self.look_due);
         }
-        match self.ownership.stage {
-            Stage::Owned { lease_end } => {
-                if self.own_write.is_none() {
-                    at(self.ownership.beat_due);
-                }
-                if now < lease_end {
-                    at(lease_end);
-                }
-            }
-            Stage::Idle { .. } | Stage::Writing(_) | Stage::Reading(_) => {}
+        if let Some(time) = self.ownership.deadline(self.own_write.is_some(), self.reads_to_recover(), now) {
+            at(time);
         }
         if self.own_dirty && self.own_write.is_none() {
             at(self.own_retry);
@@ -404,13 +359,10 @@ impl Datastore {
         if self.list_write.is_none() && self.list_retry > now && self.list.is_some() {
             at(self.list_retry);
         }
-        if self.block_lost && !self.is_recovering() {
-            at(self.recover_due);
-        }
         if self.claims.dirty && !self.claims_lost && self.power_on.in_flight.is_none() {
             at(self.power_on.retry);
         }
-        for time in [self.take_over_due, self.claims.deadline(blind)].into_iter().flatten() {
+        if let Some(time) = self.claims.deadline(blind) {
             at(time);
         }
         if let Some(time) = self.list.as_ref().and_then(|list| list.deadline(&timing, now)) {

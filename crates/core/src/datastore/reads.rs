@@ -24,7 +24,7 @@ impl Datastore {
                 (false, false) => timing.heartbeat,
             };
             self.scan_due = out.now + interval;
-            let owner = self.present_owner().map(|(_, host)| host).filter(|host| *host != self.me);
+            let owner = self.present_owner().map(|(_, host)| host.clone()).filter(|host| *host != self.me);
             let whom: Vec<HostId> = match owner {
                 Some(owner) if around.secondary && !around.suspicious => [owner].to_vec(),
                 Some(_) | None => self.peers.clone(),
@@ -139,11 +139,13 @@ impl Datastore {
             Purpose::Recover(epoch) => self.on_recovered(epoch, &lists, out),
             Purpose::Scan | Purpose::PowerOn => self.review_wanted = true,
             // R26: who has lost its own block does not know the present epoch.
-            Purpose::Look => self.on_look(&read, newest, complete && !self.block_lost, around, out),
+            Purpose::Look => {
+                self.on_look(&read, newest, complete && !self.ownership.is_recovering(), around, out)
+            }
             Purpose::Consensus => {
                 let timing = self.config.timing;
                 let next = if complete {
-                    self.ownership.on_all_read(&self.mirror.block_values(), &timing, out.now)
+                    self.ownership.on_all_read(&self.mirror, &timing, out.now)
                 } else {
                     self.ownership.on_read_failed(&timing, out.now)
                 };
@@ -155,7 +157,7 @@ impl Datastore {
                     return;
                 }
                 if !complete {
-                    self.take_over_due = Some(out.now + self.config.timing.heartbeat);
+                    self.ownership.retry_take_over(out.now + self.config.timing.heartbeat);
                     return;
                 }
                 let former = newest.filter(|list| list.epoch < epoch);
@@ -215,14 +217,14 @@ impl Datastore {
                 let next = self.ownership.on_read_failed(&timing, out.now);
                 self.carry_out(next, out);
             }
-            Purpose::TakeOver(_) => self.take_over_due = Some(out.now + timing.close_look()),
+            Purpose::TakeOver(_) => self.ownership.retry_take_over(out.now + timing.close_look()),
             Purpose::Look => {
                 self.claims.look_wanted = self.claims.waits_for_look();
                 self.look_due = self.look_due.min(out.now + timing.heartbeat);
             }
             Purpose::PowerOn => self.resync_due = self.resync_due.min(out.now + timing.heartbeat),
             Purpose::Open | Purpose::Scan => {}
-            Purpose::Recover(_) => self.recover_due = out.now + timing.heartbeat,
+            Purpose::Recover(_) => self.ownership.retry_recovery(out.now + timing.heartbeat),
         }
     }
 
@@ -237,14 +239,15 @@ impl Datastore {
                     found = list.claims;
                 }
                 ReadRegister::Value(RegisterValue::Ownership(block)) => {
-                    let (boot, incarnation) = (self.config.boot, self.config.incarnation);
-                    self.ownership = Ownership::new(self.me.clone(), boot, incarnation, Some(block));
+                    self.ownership.find(block);
                 }
                 ReadRegister::Value(RegisterValue::ProtectedList(_) | RegisterValue::Heartbeat(_))
                 | ReadRegister::Missing => {}
                 ReadRegister::Unreadable(reason, _) => {
                     self.mirror.on_unreadable(&id, reason, out);
-                    self.block_lost |= matches!(id, RegisterId::Ownership(_));
+                    if matches!(id, RegisterId::Ownership(_)) {
+                        self.ownership.lose_block();
+                    }
                     self.claims_lost |= matches!(id, RegisterId::PowerOn(_));
                 }
             }
@@ -263,10 +266,7 @@ impl Datastore {
         out: &mut Out<'_>,
     ) {
         let Some((epoch, _)) = self.present_owner() else { return };
-        let others = self.mirror.blocks().values().flatten().filter_map(|sighting| sighting.value.as_ref());
-        let contended = others
-            .chain([&self.ownership.block])
-            .any(|block| block.instance > epoch && block.accepted.is_some());
+        let contended = self.ownership.is_contended(epoch, self.mirror.blocks());
         match newest {
             Some(list) if list.epoch == epoch && complete => {
                 let before = self.look.as_ref().map(|look| look.list.stamp());

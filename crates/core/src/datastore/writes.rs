@@ -87,7 +87,7 @@ impl Datastore {
                 None => self.ownership.on_written(started, &timing, out.now),
                 Some(_) => {
                     self.own_retry = out.now + timing.close_look();
-                    self.own_dirty |= matches!(self.ownership.stage, Stage::Idle { .. });
+                    self.own_dirty |= self.ownership.is_idle();
                     self.ownership.on_write_failed(&timing, out.now)
                 }
             };

@@ -160,12 +160,9 @@ impl Core {
     pub(super) fn tell_of_releases(&mut self, out: &mut Out<'_>) {
         let mut told: Vec<(DatastoreName, Epoch)> = Vec::new();
         for (name, datastore) in &mut self.datastores {
-            let Some((epoch, left, _)) = datastore.released.filter(|(_, _, due)| out.now >= *due) else {
-                continue;
-            };
-            let due = out.now + self.config.timing.close_look();
-            datastore.released = (left > 1).then(|| (epoch, left - 1, due));
-            told.push((name.clone(), epoch));
+            if let Some(epoch) = datastore.ownership.take_release(&self.config.timing, out.now) {
+                told.push((name.clone(), epoch));
+            }
         }
         if !told.is_empty() {
             for host in self.hosts.names() {

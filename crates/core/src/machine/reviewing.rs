@@ -48,11 +48,11 @@ impl Core {
             |datastore: &&Datastore| datastore.ownership.epoch(now).is_some() && datastore.list.is_some();
         let due = |datastore: &&Datastore| {
             let last = datastore.reviewed;
-            let held = now < datastore.hold_until;
+            let held = now < datastore.ownership.hold_until();
             let list = datastore.list.as_ref();
             let overdue =
                 list.and_then(|list| list.deadline(&self.config.timing, last)).is_some_and(|at| at <= now);
-            datastore.review_wanted || overdue || (!held && last < datastore.hold_until)
+            datastore.review_wanted || overdue || (!held && last < datastore.ownership.hold_until())
         };
         let any = placing || self.datastores.values().filter(owned).any(|datastore| due(&datastore));
         // Who waits may be let go by what happens to another, wherever that is homed.
@@ -146,7 +146,7 @@ impl Core {
                 held.insert(host.clone());
             }
             // R24: it may still hold a lease that the former owner granted by network.
-            if holds || now < datastore.hold_until {
+            if holds || now < datastore.ownership.hold_until() {
                 *state = HostState::Unknown;
             }
         }

@@ -92,7 +92,7 @@ impl Core {
             return heard || *host == self.config.me;
         }
         let held = datastore.held_until(host).is_some_and(|until| now < until);
-        state != Some(HostState::Failed) || held || now < datastore.hold_until
+        state != Some(HostState::Failed) || held || now < datastore.ownership.hold_until()
     }
 
     /// What is so, and what can be done about it.

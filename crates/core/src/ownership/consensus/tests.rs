@@ -12,7 +12,7 @@ const TIMING: Timing = Timing::STANDARD;
 
 #[derive(Clone, Debug)]
 struct Contender {
-    machine: Ownership,
+    machine: Consensus,
     /// What it last read of the other and of the former owner, and whether that stood still between two scans.
     seen: [(Option<OwnershipBlock>, bool); 2],
     scanned: bool,
@@ -49,7 +49,7 @@ fn block(instance: u64, beat: Option<u64>) -> OwnershipBlock {
 
 fn start() -> World {
     let contender = |index: usize| Contender {
-        machine: Ownership::new(host(index), BootId([0; 16]), Incarnation(index as u64), None),
+        machine: Consensus::new(host(index), BootId([0; 16]), Incarnation(index as u64)),
         seen: [(None, false), (None, false)],
         scanned: false,
         write: None,
@@ -121,8 +121,10 @@ impl World {
                     let blocks = world.blocks(index);
                     let now = world.now;
                     let contender = &mut world.contenders[index];
-                    let next =
-                        contender.machine.contend(&blocks, &BTreeMap::new(), Time(0), None, &TIMING, now);
+                    let timeouts = BTreeMap::new();
+                    let grounds =
+                        Grounds { blocks: &blocks, timeouts: &timeouts, promised: Time(0), released: None };
+                    let next = contender.machine.contend(&grounds, &TIMING, now);
                     contender.tries += u8::from(next != Next::Nothing);
                     world.take(index, next)
                 });
@@ -182,8 +184,8 @@ impl World {
             contender.machine.beat_due = Time(0);
             contender.machine.retries = 0;
             // An epoch that was learned long ago or just now: the clock jumps past the difference.
-            if let Some((_, _, at)) = &mut contender.machine.learned {
-                *at = Time(0);
+            if let Some(learned) = &mut contender.machine.learned {
+                learned.at = Time(0);
             }
         }
         // The text is long and there are many worlds: 128 bits of it are enough (FNV-1a twice, from two bases).
@@ -240,7 +242,7 @@ fn without_promises_the_exploration_finds_two_owners() {
 
 #[test]
 fn an_owner_counts_its_ownership_from_the_start_of_the_write() {
-    let mut machine = Ownership::new(host(0), BootId([0; 16]), Incarnation(1), None);
+    let mut machine = Consensus::new(host(0), BootId([0; 16]), Incarnation(1));
     machine.block.instance = Epoch(2);
     let begun = Time(0) + Span::from_secs(10);
     machine.stage = Stage::Owned { lease_end: begun + TIMING.lease };

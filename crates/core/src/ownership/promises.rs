@@ -1,0 +1,45 @@
+//! R25: promises not to contend. While every other host has made one, an owner goes on without the disk.
+//!
+//! Invariant: a promise never becomes shorter.
+//!
+//! It does not: know who owns what. Whether a promise may be given, and what one that was received is good for, is asked
+//! before.
+
+use crate::ids::HostId;
+use crate::time::{Span, Time};
+use alloc::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+
+/// What this host has promised, and what others have promised to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Promises {
+    /// This host does not contend before that.
+    given: Time,
+    /// Until when each other host does not contend, on this host's clock.
+    received: BTreeMap<HostId, Time>,
+}
+
+impl Promises {
+    /// This host promises not to contend for so long.
+    pub(super) fn give(&mut self, length: Span, now: Time) {
+        self.given = now + length;
+    }
+
+    /// Until when this host has promised not to contend.
+    pub(super) fn given(&self) -> Time {
+        self.given
+    }
+
+    /// That host has promised. Returns until when all `others` have, if they all have.
+    pub(super) fn receive(&mut self, host: &HostId, until: Time, others: usize) -> Option<Time> {
+        let known = self.received.entry(host.clone()).or_default();
+        *known = until.max(*known);
+        let all = self.received.len() == others;
+        self.received.values().min().copied().filter(|_| all)
+    }
+
+    /// What others have promised concerned an earlier epoch.
+    pub(super) fn forget_received(&mut self) {
+        self.received.clear();
+    }
+}
