@@ -53,7 +53,7 @@ impl HeartbeatDatastores {
         let members: Vec<&Heartbeat> = hosts.members().filter_map(Peer::heartbeat).collect();
         let reach = datastores.iter().map(|(name, datastore)| {
             let others = members.iter().filter(|heartbeat| heartbeat.datastores.contains(name)).count();
-            (name.clone(), others + usize::from(datastore.connected))
+            (name.clone(), others + usize::from(datastore.is_connected()))
         });
         let chosen = choose(&reach.collect::<Vec<_>>(), &self.chosen, choice);
         if chosen != self.chosen && !chosen.is_empty() {
@@ -73,11 +73,11 @@ impl HeartbeatDatastores {
         let count = choice.count as usize;
         let few = datastores.len() <= count || self.chosen.is_empty();
         let reached =
-            self.chosen.iter().filter(|name| datastores.get(*name).is_some_and(|store| store.connected));
+            self.chosen.iter().filter(|name| datastores.get(*name).is_some_and(|store| store.is_connected()));
         let mut missing = count.saturating_sub(reached.count());
         for (name, datastore) in datastores {
             let mut fast = few || self.chosen.contains(name);
-            if !fast && missing > 0 && datastore.connected {
+            if !fast && missing > 0 && datastore.is_connected() {
                 missing -= 1;
                 fast = true;
             }

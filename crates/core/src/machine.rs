@@ -292,7 +292,7 @@ impl Core {
         if self.hosts.notice_standstill(self.now, now, &self.config.timing) {
             self.election.go_on(&self.config.timing, now);
             for datastore in self.datastores.values_mut() {
-                datastore.awake_since = Some(now);
+                datastore.on_awake(now);
             }
         }
     }
@@ -313,7 +313,7 @@ impl Core {
 
     /// Somebody is silent who was not judged for it yet, or a datastore is still to be owned.
     fn is_suspicious(&self, now: Time) -> bool {
-        let unowned = || self.datastores.values().any(|store| store.connected && store.list.is_none());
+        let unowned = || self.datastores.values().any(|store| store.is_connected() && store.list.is_none());
         (self.election.is_primary() && unowned())
             || self.hosts.are_suspicious(&self.election, &self.config.timing, now)
     }
@@ -333,7 +333,8 @@ impl Core {
     fn rank(&self) -> Rank {
         // R79: a host in maintenance is primary only when there is nobody else.
         let serves = !self.settings.maintenance.contains_key(&self.config.me);
-        let connected = self.datastores.values().filter(|datastore| datastore.connected && serves).count();
+        let connected =
+            self.datastores.values().filter(|datastore| datastore.is_connected() && serves).count();
         Rank { datastores: connected as u32, host: self.config.me.clone() }
     }
 
@@ -412,12 +413,12 @@ impl Core {
                 stored: self.vms.stored(name),
                 offers: self.vms.offers.as_ref(),
                 lease: self.guard.lease(name, now),
-                beaten: datastore.beaten,
+                beaten: datastore.reach().beaten(),
                 guarded: self.guard.is_connected(),
                 processes: self.guard.vms(),
                 isolation: IsolationNow {
                     isolated: self.isolation.is_isolated(),
-                    flagged: datastore.flagged.filter(|_| self.isolation.is_isolated()),
+                    flagged: datastore.own().flagged().filter(|_| self.isolation.is_isolated()),
                     response: self.config.isolation_response,
                     shutdown_timeout: self.config.shutdown_timeout,
                 },

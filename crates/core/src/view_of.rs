@@ -116,7 +116,7 @@ fn would_freeze(core: &Core, datastore: &Datastore, left: Span, now: Time) -> Ve
     };
     let mut hosts: Vec<HostId> = core.hosts.all().filter(unaware).map(|peer| peer.host().clone()).collect();
     let own = datastore.own_hold.left(now).is_some_and(|length| now + length + HOLD_DEVIATION >= wanted);
-    if (datastore.connected || holders.contains(&core.config.me)) && !own {
+    if (datastore.is_connected() || holders.contains(&core.config.me)) && !own {
         hosts.push(core.config.me.clone());
     }
     hosts.sort();
@@ -129,7 +129,7 @@ fn own_state(core: &Core) -> HostState {
 }
 
 fn own_view(core: &Core, now: Time) -> HostView {
-    let connected = core.datastores.values().filter(|datastore| datastore.connected);
+    let connected = core.datastores.values().filter(|datastore| datastore.is_connected());
     HostView {
         host: core.config.me.clone(),
         state: own_state(core),
@@ -138,7 +138,7 @@ fn own_view(core: &Core, now: Time) -> HostView {
         datastore_heartbeats: core
             .datastores
             .values()
-            .filter_map(|datastore| Some((datastore.name.clone(), datastore.heartbeat_age(now)?)))
+            .filter_map(|datastore| Some((datastore.name.clone(), now.since(datastore.reach().beaten()?))))
             .collect(),
         ping: None,
         datastores: connected.map(|datastore| datastore.name.clone()).collect(),
@@ -185,8 +185,8 @@ fn datastore_view(core: &Core, datastore: &Datastore, now: Time) -> DatastoreVie
     let own_list = datastore.list.as_ref().and_then(|list| list.on_disk());
     DatastoreView {
         datastore: datastore.name.clone(),
-        connected: datastore.connected,
-        error: datastore.problem(),
+        connected: datastore.is_connected(),
+        error: datastore.reach().problem(),
         epoch: owner.map_or(Epoch(0), |(epoch, _)| epoch),
         owner: owner.map(|(_, host)| host.clone()),
         list: own_list.or(datastore.look.as_ref().map(|look: &Look| look.list.stamp())),

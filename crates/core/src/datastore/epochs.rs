@@ -1,11 +1,19 @@
 //! The order of calls around the ownership of a datastore: contending, beating, the beginning and the end of an epoch.
 
-use super::*;
+use super::{Around, Datastore};
+use crate::ids::{Epoch, HostId};
 use crate::message::Promise;
+use crate::out::Out;
+use crate::ownership::{Beginning, Next, Recovered};
+use crate::protected_list::OwnerList;
+use crate::register::{ProtectedList, RegisterId};
+use crate::store::Purpose;
+use crate::time::{Span, Time};
 use crate::timing::Timing;
+use alloc::vec::Vec;
 
 impl Datastore {
-    pub(super) fn own(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
+    pub(super) fn contend_and_beat(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
         let timing = self.config.timing;
         // R63: an isolated host leaves the ownership to those who are not, if anybody else shows life here at all. What it
         // has taken responsibility for it sees through.
@@ -14,8 +22,8 @@ impl Datastore {
             && !self.list.as_ref().is_some_and(OwnerList::is_responsible);
         if retires {
             self.release("this host is isolated", out);
-        } else if around.primary && self.connected {
-            if self.own_write.is_none() && !self.reading(&Purpose::Consensus) {
+        } else if around.primary && self.is_connected() {
+            if !self.own.is_writing_block() && !self.reads.is_under_way(&Purpose::Consensus) {
                 let next = self.ownership.contend(&self.mirror, &timing, out.now);
                 self.carry_out(next, out);
             }
@@ -23,14 +31,14 @@ impl Datastore {
             self.release("this host is not primary any more", out);
         }
         if self.ownership.take_beat(&timing, out.now) {
-            self.own_dirty = true;
+            self.own.want_block();
         }
         if let Some(list) = &self.list {
             self.ownership.tell_lapse(list.epoch(), out);
         }
         self.write_block(out);
         if let Some(epoch) = self.ownership.take_over_due(out.now)
-            && !self.reading(&Purpose::TakeOver(epoch))
+            && !self.reads.is_under_way(&Purpose::TakeOver(epoch))
         {
             self.read_for_take_over(out);
         }
@@ -38,16 +46,13 @@ impl Datastore {
 
     /// R26: reads all that tells of epochs before this host writes a good block.
     pub(super) fn recover_block(&mut self, out: &mut Out<'_>) {
-        if self.reads_to_recover() {
+        if self.reads.is_recovering() {
             return;
         }
-        if let Some((known, registers)) = self.ownership.recovery_due(&self.me, &self.peers, out.now) {
-            self.read(Purpose::Recover(known), registers, out);
+        let (me, peers) = (&self.config.me, &self.config.peers);
+        if let Some((known, registers)) = self.ownership.recovery_due(me, peers, out.now) {
+            self.reads.begin(Purpose::Recover(known), registers, out);
         }
-    }
-
-    pub(super) fn reads_to_recover(&self) -> bool {
-        self.reads.values().any(|read| matches!(read.purpose, Purpose::Recover(_)))
     }
 
     pub(super) fn on_recovered(&mut self, known: Epoch, lists: &[ProtectedList], out: &mut Out<'_>) {
@@ -56,26 +61,24 @@ impl Datastore {
             Recovered::NotYet => {}
             Recovered::ReadOn => self.recover_block(out),
             Recovered::Done => {
-                self.mirror.forget_power_on(&self.me);
-                self.own_dirty = true;
+                self.mirror.forget_power_on(&self.config.me);
+                self.own.want_block();
                 self.write_block(out);
             }
         }
     }
 
-    pub(super) fn write_block(&mut self, out: &mut Out<'_>) {
-        if self.own_dirty && self.own_write.is_none() && out.now >= self.own_retry {
-            self.own_dirty = false;
-            let op = self.write(RegisterValue::Ownership(self.ownership.block().clone()), out);
-            self.own_write = Some((op, out.now));
-        }
+    fn write_block(&mut self, out: &mut Out<'_>) {
+        self.own.write_block(self.ownership.block(), out);
     }
 
     /// Gives the ownership up.
     pub(crate) fn release(&mut self, reason: &str, out: &mut Out<'_>) {
-        self.own_dirty |= self.ownership.release(reason, out);
+        if self.ownership.release(reason, out) {
+            self.own.want_block();
+        }
         self.list = None;
-        self.list_write = None;
+        self.own.forget_list();
         self.write_block(out);
     }
 
@@ -83,21 +86,22 @@ impl Datastore {
         match next {
             Next::Nothing => {}
             Next::Write => {
-                self.own_dirty = true;
+                self.own.want_block();
                 self.write_block(out);
             }
             Next::ReadAll => {
-                let registers = self.peers.iter().cloned().map(RegisterId::Ownership).collect();
-                if self.peers.is_empty() {
+                let registers: Vec<RegisterId> =
+                    self.config.peers.iter().cloned().map(RegisterId::Ownership).collect();
+                if registers.is_empty() {
                     let next = self.ownership.on_all_read(&self.mirror, &self.config.timing, out.now);
                     return self.carry_out(next, out);
                 }
-                self.read(Purpose::Consensus, registers, out);
+                self.reads.begin(Purpose::Consensus, registers, out);
             }
             Next::Begun { former } => self.begin_epoch(former, out),
             Next::Ended { reason } => {
                 let list = self.list.take().map(|list| list.epoch());
-                self.list_write = None;
+                self.own.forget_list();
                 self.ownership.end(list, reason, out);
             }
         }
@@ -108,7 +112,9 @@ impl Datastore {
         let longest = self.mirror.longest_timeout(self.config.timing.failure_timeout);
         match self.ownership.begin(former, list, longest, out) {
             Beginning::GoesOn => {
-                self.wanted_power_on.extend(self.peers.iter().cloned());
+                for host in &self.config.peers {
+                    self.reads.want_power_on(host);
+                }
                 self.review_wanted = true;
             }
             Beginning::TakesOver => {
@@ -120,7 +126,7 @@ impl Datastore {
 
     /// R25: a secondary's promise.
     pub(crate) fn on_promise(&mut self, host: &HostId, promise: &Promise, kept_for: Span, now: Time) {
-        let others = self.peers.len();
+        let others = self.config.peers.len();
         // R14: it lasts as long as the one who gave it says.
         let failure_timeout = self.config.timing.failure_timeout.min(kept_for);
         let timing = Timing { failure_timeout, ..self.config.timing };
@@ -129,15 +135,15 @@ impl Datastore {
 
     /// R25: the primary shows that it owns this datastore in that epoch. Whether this host promises not to contend.
     pub(crate) fn promise(&mut self, epoch: Epoch, now: Time) -> bool {
-        self.open && self.ownership.promise(epoch, self.mirror.blocks(), &self.config.timing, now)
+        self.is_open() && self.ownership.promise(epoch, self.mirror.blocks(), &self.config.timing, now)
     }
 
     fn read_for_take_over(&mut self, out: &mut Out<'_>) {
-        let (epoch, registers) = self.ownership.begin_take_over(&self.peers);
+        let (epoch, registers) = self.ownership.begin_take_over(&self.config.peers);
         if registers.is_empty() {
             return self.take_over(None, out);
         }
-        self.read(Purpose::TakeOver(epoch), registers, out);
+        self.reads.begin(Purpose::TakeOver(epoch), registers, out);
     }
 
     pub(super) fn take_over(&mut self, former: Option<ProtectedList>, out: &mut Out<'_>) {

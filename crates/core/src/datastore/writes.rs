@@ -1,66 +1,45 @@
-//! What this host writes to a datastore: its power-on list, and the protected list if it owns it. At most one write of each
-//! register is under way.
+//! The order of calls when this host writes to a datastore: its power-on list, and the protected list if it owns it.
 
-use super::*;
+use super::{Around, Datastore};
+use crate::ids::{HostId, OpId};
+use crate::input::DiskOutcome;
+use crate::out::Out;
+use crate::register::PowerOnList;
+use crate::store::{Done, Outcome};
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 impl Datastore {
-    pub(super) fn write(&self, value: RegisterValue, out: &mut Out<'_>) -> OpId {
-        let id = match &value {
-            RegisterValue::Heartbeat(_) => RegisterId::Heartbeat(self.me.clone()),
-            RegisterValue::PowerOn(_) => RegisterId::PowerOn(self.me.clone()),
-            RegisterValue::Ownership(_) => RegisterId::Ownership(self.me.clone()),
-            RegisterValue::ProtectedList(list) => RegisterId::ProtectedList(list.epoch),
-        };
-        out.disk(&self.name, DiskAction::Write(id, value))
-    }
-
-    /// The isolation flag is on disk, and no write is under way that takes it down.
-    pub(super) fn flag_stands(&self) -> bool {
-        let falls = self.power_on.in_flight.as_ref().is_some_and(|(_, list)| !list.isolated);
-        !falls && self.power_on.durable.as_ref().is_some_and(|list| list.isolated)
-    }
-
     pub(super) fn write_power_on(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
         let isolated = around.host.isolation.isolated;
         let complete = around.host.domains.is_some_and(|domains| self.claims.show_all(domains));
-        let offers = around.host.offers.cloned();
-        self.claims.dirty |= offers != self.power_on.offers;
-        self.claims.dirty |= isolated != self.power_on.isolated || complete != self.power_on.complete;
-        self.claims_lost &= !complete;
-        if self.claims_lost
-            || !self.claims.dirty
-            || self.power_on.in_flight.is_some()
-            || out.now < self.power_on.retry
-        {
+        let offers = around.host.offers;
+        self.claims.dirty |= self.own.power_on_differs(isolated, complete, offers);
+        if !self.own.may_write_power_on(complete, out.now) || !self.claims.dirty {
             return;
         }
         self.claims.dirty = false;
-        self.power_on.isolated = isolated;
-        self.power_on.complete = complete;
-        self.power_on.offers.clone_from(&offers);
-        self.power_on.version = self.power_on.version.wrapping_add(1);
         let list = PowerOnList {
             boot: self.config.boot,
             incarnation: self.config.incarnation,
-            version: self.power_on.version,
+            version: 0,
             isolated,
             list_seen: self.look.as_ref().map(|look| look.list.stamp()),
             complete,
             claims: self.claims.snapshot(),
-            offers,
+            offers: offers.cloned(),
         };
-        let op = self.write(RegisterValue::PowerOn(list.clone()), out);
-        self.power_on.in_flight = Some((op, list));
+        self.own.write_power_on(list, out);
     }
 
     pub(crate) fn write_list(&mut self, out: &mut Out<'_>) {
         // R20: an owner writes only within its ownership.
-        if self.ownership.epoch(out.now).is_none() || self.list_write.is_some() || out.now < self.list_retry {
+        if self.ownership.epoch(out.now).is_none() || !self.own.may_write_list(out.now) {
             return;
         }
         let Some(list) = &mut self.list else { return };
-        if let Some(list) = list.take_write(&self.me, out.now) {
-            self.list_write = Some(self.write(RegisterValue::ProtectedList(list), out));
+        if let Some(list) = list.take_write(&self.config.me, out.now) {
+            self.own.write_list(list, out);
         }
     }
 
@@ -72,87 +51,62 @@ impl Datastore {
         around: &Around<'_>,
         out: &mut Out<'_>,
     ) -> BTreeSet<HostId> {
-        if let Some(read) = self.reads.remove(&op) {
+        if let Some(read) = self.reads.take(op) {
             self.on_read(read, outcome, around, out);
             return BTreeSet::new();
         }
-        let failure = match &outcome {
-            DiskOutcome::Failed(reason) => Some(reason.clone()),
+        let failure = match outcome {
+            DiskOutcome::Failed(reason) => Some(reason),
             DiskOutcome::Written | DiskOutcome::Read(_) => None,
         };
-        self.tell_of_write(op, failure.as_ref(), out);
-        if let Some((_, started)) = self.own_write.take_if(|(id, _)| *id == op) {
-            let timing = self.config.timing;
-            let next = match failure {
-                None => self.ownership.on_written(started, &timing, out.now),
-                Some(_) => {
-                    self.own_retry = out.now + timing.close_look();
-                    self.own_dirty |= self.ownership.is_idle();
+        let written = failure.is_none();
+        let retry_at = out.now + self.config.timing.close_look();
+        let outcome = Outcome { failure, retry_at, connected: self.is_connected() };
+        match self.own.on_done(op, &outcome, out) {
+            Done::Block { started } => {
+                let timing = self.config.timing;
+                let next = if written {
+                    self.ownership.on_written(started, &timing, out.now)
+                } else {
+                    if self.ownership.is_idle() {
+                        self.own.want_block();
+                    }
                     self.ownership.on_write_failed(&timing, out.now)
-                }
-            };
-            self.carry_out(next, out);
-        } else if let Some((_, list)) = self.power_on.in_flight.take_if(|(id, _)| *id == op) {
-            self.on_power_on_written(list, failure.is_none(), out);
-        } else if self.list_write.take_if(|id| *id == op).is_some()
-            && let Some(list) = &mut self.list
-        {
-            self.review_wanted = true;
-            if failure.is_some() {
-                list.on_write_failed();
-                self.list_retry = out.now + self.config.timing.close_look();
-                return BTreeSet::new();
+                };
+                self.carry_out(next, out);
             }
-            let concerned = list.on_written(out);
-            self.claims.look_wanted = true;
-            // Whoever is to lose a VM is read once more, by a read that starts now.
-            let losing: Vec<HostId> = list
-                .entries()
-                .filter(|(entry, _)| entry.intent.is_some())
-                .filter_map(|(entry, _)| entry.holder.clone())
-                .collect();
-            for host in losing {
-                self.want_power_on(&host);
+            Done::PowerOn(list) if written => {
+                self.claims.look_wanted |= list.isolated;
+                self.claims.on_durable(&list.claims, out.now);
+                self.own.on_power_on_written(list, out.now);
+                self.review_wanted = true;
             }
-            return concerned;
+            Done::PowerOn(_) => self.claims.dirty = true,
+            Done::List => return self.on_list_done(written, out),
+            Done::Foreign => {}
         }
         BTreeSet::new()
     }
 
-    /// Says once that a register of this host can't be written although its heartbeats arrive (I8), and when it can again.
-    pub(super) fn tell_of_write(&mut self, op: OpId, failure: Option<&Arc<str>>, out: &mut Out<'_>) {
-        let id = if self.own_write.is_some_and(|(id, _)| id == op) {
-            RegisterId::Ownership(self.me.clone())
-        } else if self.power_on.in_flight.as_ref().is_some_and(|(id, _)| *id == op) {
-            RegisterId::PowerOn(self.me.clone())
-        } else if let (true, Some(list)) = (self.list_write == Some(op), &self.list) {
-            RegisterId::ProtectedList(list.epoch())
-        } else {
-            return;
-        };
-        let (datastore, register) = (self.name.clone(), file_of(&id));
-        match failure {
-            Some(reason) if self.connected && self.unwritable_told.insert(id.clone()) => {
-                out.event(Event::RegisterUnwritable { datastore, register, reason: reason.clone() });
-            }
-            None if self.unwritable_told.remove(&id) => {
-                out.event(Event::RegisterReadable { datastore, register });
-            }
-            Some(_) | None => {}
-        }
-    }
-
-    pub(super) fn on_power_on_written(&mut self, list: PowerOnList, written: bool, out: &mut Out<'_>) {
-        if !written {
-            self.claims.dirty = true;
-            self.power_on.retry = out.now + self.config.timing.close_look();
-            return;
-        }
-        self.flagged = list.isolated.then(|| self.flagged.unwrap_or(out.now));
-        self.claims.look_wanted |= list.isolated;
-        self.claims.on_durable(&list.claims, out.now);
-        self.power_on.durable = Some(list);
-        self.power_on_changed = true;
+    /// The protected list was written, or could not be. Returns the hosts that should hear of it.
+    fn on_list_done(&mut self, written: bool, out: &mut Out<'_>) -> BTreeSet<HostId> {
+        let Some(list) = &mut self.list else { return BTreeSet::new() };
         self.review_wanted = true;
+        if !written {
+            list.on_write_failed();
+            return BTreeSet::new();
+        }
+        let concerned = list.on_written(out);
+        self.claims.look_wanted = true;
+        // Whoever is to lose a VM is read once more, by a read that starts now.
+        let losing: Vec<HostId> = list
+            .entries()
+            .filter(|(entry, _)| entry.intent.is_some())
+            .filter_map(|(entry, _)| entry.holder.clone())
+            .collect();
+        for host in losing.iter().filter(|host| **host != self.config.me) {
+            self.reads.want_power_on(host);
+        }
+        concerned
     }
 }

@@ -174,7 +174,7 @@ impl Core {
     pub(super) fn send_heartbeat(&mut self, out: &mut Out<'_>) {
         let mut news = false;
         for datastore in self.datastores.values_mut() {
-            news |= core::mem::take(&mut datastore.power_on_changed);
+            news |= datastore.take_power_on_news();
         }
         let Some(primary) = self.election.primary().cloned() else { return };
         if self.stopping || primary == self.config.me || !(news || out.now >= self.heartbeat_due) {
@@ -188,14 +188,14 @@ impl Core {
     }
 
     fn heartbeat(&self, now: Time) -> Heartbeat {
-        let connected = self.datastores.values().filter(|datastore| datastore.connected);
+        let connected = self.datastores.values().filter(|datastore| datastore.is_connected());
         Heartbeat {
             sent: now,
             datastores: connected.map(|datastore| datastore.name.clone()).collect(),
             power_on: self
                 .datastores
                 .values()
-                .filter_map(|datastore| Some((datastore.name.clone(), datastore.power_on_version()?)))
+                .filter_map(|datastore| Some((datastore.name.clone(), datastore.own().power_on()?.version)))
                 .collect(),
             capacity: self.vms.capacity,
             hypervisor_well: self.vms.is_well(),

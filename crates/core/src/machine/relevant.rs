@@ -61,7 +61,7 @@ impl Core {
     fn takers(&self) -> BTreeSet<(HostId, Option<DatastoreName>)> {
         let mut takers = BTreeSet::new();
         if self.vms.is_well() {
-            let connected = self.datastores.values().filter(|datastore| datastore.connected);
+            let connected = self.datastores.values().filter(|datastore| datastore.is_connected());
             let me = || self.config.me.clone();
             takers.insert((me(), None));
             takers.extend(connected.map(|datastore| (me(), Some(datastore.name.clone()))));

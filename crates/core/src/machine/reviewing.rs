@@ -20,7 +20,7 @@ struct Sight {
 impl Core {
     /// Hosts that could take a VM homed on that datastore.
     fn candidates(&self, name: &DatastoreName) -> Vec<Candidate> {
-        let mine = self.datastores.get(name).is_some_and(|datastore| datastore.connected);
+        let mine = self.datastores.get(name).is_some_and(|datastore| datastore.is_connected());
         let me = Candidate {
             host: self.config.me.clone(),
             unusable: unusable(true, self.vms.is_well()).or((!mine).then_some(NO_DATASTORE)),
@@ -214,7 +214,7 @@ impl Core {
             let lists = self.datastores.values().filter_map(|datastore| datastore.mirror().power_on(host));
             lists.filter_map(|seen| seen.list.offers.clone()).next()
         };
-        let connected = self.datastores.values().filter(|datastore| datastore.connected);
+        let connected = self.datastores.values().filter(|datastore| datastore.is_connected());
         let me = HostScene {
             host: self.config.me.clone(),
             unusable: unusable(true, self.vms.is_well()),

@@ -1,97 +1,18 @@
-//! What this host reads of a datastore, when, and what it learns from it.
+//! The order of calls when a read is answered.
 //!
-//! Every answer refreshes what was seen of each register, whatever the read was for; then the purpose has its turn.
+//! Every answer refreshes what is known of each register in it, whatever the read was for. Then its purpose has its turn.
 
-use super::*;
+use super::{Around, Datastore};
+use crate::claims::{Claims, Look};
+use crate::ids::HostId;
+use crate::input::{DiskOutcome, ReadRegister};
+use crate::out::Out;
+use crate::register::{ProtectedList, RegisterId, RegisterValue};
+use crate::store::{HeartbeatShown, Purpose, Read};
+use crate::time::Time;
+use alloc::vec::Vec;
 
 impl Datastore {
-    pub(super) fn read(&mut self, purpose: Purpose, registers: Vec<RegisterId>, out: &mut Out<'_>) {
-        let op = out.disk(&self.name, DiskAction::Read(registers));
-        self.reads.insert(op, Read { purpose, started: out.now });
-    }
-
-    pub(super) fn reading(&self, purpose: &Purpose) -> bool {
-        self.reads.values().any(|read| read.purpose == *purpose)
-    }
-
-    /// Reads what has to be watched: everybody for a primary or a candidate, else only the owner.
-    pub(super) fn scan(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
-        let timing = self.config.timing;
-        if out.now >= self.scan_due && !self.reading(&Purpose::Scan) {
-            let interval = match (around.suspicious, self.slow) {
-                (true, _) => timing.close_look(),
-                (false, true) => timing.resync(),
-                (false, false) => timing.heartbeat,
-            };
-            self.scan_due = out.now + interval;
-            let owner = self.present_owner().map(|(_, host)| host.clone()).filter(|host| *host != self.me);
-            let whom: Vec<HostId> = match owner {
-                Some(owner) if around.secondary && !around.suspicious => [owner].to_vec(),
-                Some(_) | None => self.peers.clone(),
-            };
-            // An owner need not watch for contenders: its own lease silences it in time, whoever comes after it.
-            let owns = self.list.is_some();
-            let of = |host: HostId| {
-                let block = (!owns).then(|| RegisterId::Ownership(host.clone()));
-                [RegisterId::Heartbeat(host)].into_iter().chain(block)
-            };
-            if owns {
-                self.wanted_power_on.extend(around.cut_off.iter().cloned());
-            }
-            let registers: Vec<RegisterId> = whom.into_iter().flat_map(of).collect();
-            if !registers.is_empty() {
-                self.read(Purpose::Scan, registers, out);
-            }
-        }
-        let owns = self.list.is_some();
-        if owns && out.now >= self.resync_due {
-            self.resync_due = out.now + timing.resync();
-            self.wanted_power_on.extend(self.peers.iter().cloned());
-        }
-        if owns && !self.wanted_power_on.is_empty() && !self.reading(&Purpose::PowerOn) {
-            let wanted = core::mem::take(&mut self.wanted_power_on);
-            // With the heartbeat: a take-over is confirmed only after both were read once more (R41).
-            let registers = wanted
-                .into_iter()
-                .flat_map(|host| [RegisterId::Heartbeat(host.clone()), RegisterId::PowerOn(host)])
-                .collect();
-            self.read(Purpose::PowerOn, registers, out);
-        }
-    }
-
-    /// The owner wants that host's registers read again, by a read that starts after now.
-    pub(crate) fn want_power_on(&mut self, host: &HostId) {
-        if *host != self.me {
-            self.wanted_power_on.insert(host.clone());
-        }
-    }
-
-    pub(super) fn look_if_wanted(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
-        let timing = self.config.timing;
-        if self.reading(&Purpose::Look) || !(self.claims.look_wanted || out.now >= self.look_due) {
-            return;
-        }
-        // An inconclusive look (an epoch is about to change) is not repeated in a tight loop.
-        let hasty = self.look.as_ref().is_some_and(|look| look.changing)
-            && out.now.since(self.look.as_ref().map_or(Time(0), |look| look.started)) < timing.close_look();
-        if hasty && out.now < self.look_due {
-            return;
-        }
-        self.claims.look_wanted = false;
-        let relaxed = (around.secondary || around.primary)
-            && !self.claims.has_frozen()
-            && !around.host.isolation.isolated;
-        self.look_due = out.now + if relaxed { timing.resync() } else { timing.heartbeat };
-        let mut registers: Vec<RegisterId> = self.peers.iter().cloned().map(RegisterId::Ownership).collect();
-        let epoch =
-            self.present_owner().map(|(epoch, _)| epoch).max(self.lists_hint.map(|stamp| stamp.epoch));
-        registers.extend(epoch.map(RegisterId::ProtectedList));
-        if registers.is_empty() {
-            return;
-        }
-        self.read(Purpose::Look, registers, out);
-    }
-
     pub(super) fn on_read(
         &mut self,
         read: Read,
@@ -102,7 +23,7 @@ impl Datastore {
         let registers = match outcome {
             DiskOutcome::Read(registers) => registers,
             DiskOutcome::Failed(reason) => {
-                self.error.get_or_insert(reason);
+                self.reach.on_read_failed(reason);
                 self.on_read_failed(&read, out);
                 return;
             }
@@ -220,9 +141,9 @@ impl Datastore {
             Purpose::TakeOver(_) => self.ownership.retry_take_over(out.now + timing.close_look()),
             Purpose::Look => {
                 self.claims.look_wanted = self.claims.waits_for_look();
-                self.look_due = self.look_due.min(out.now + timing.heartbeat);
+                self.reads.look_by(out.now + timing.heartbeat);
             }
-            Purpose::PowerOn => self.resync_due = self.resync_due.min(out.now + timing.heartbeat),
+            Purpose::PowerOn => self.reads.resync_by(out.now + timing.heartbeat),
             Purpose::Open | Purpose::Scan => {}
             Purpose::Recover(_) => self.ownership.retry_recovery(out.now + timing.heartbeat),
         }
@@ -235,7 +156,7 @@ impl Datastore {
             match register {
                 ReadRegister::Value(RegisterValue::PowerOn(list)) => {
                     rebooted = list.boot != self.config.boot;
-                    self.power_on.version = list.version;
+                    self.own.find_power_on(list.version);
                     found = list.claims;
                 }
                 ReadRegister::Value(RegisterValue::Ownership(block)) => {
@@ -245,16 +166,16 @@ impl Datastore {
                 | ReadRegister::Missing => {}
                 ReadRegister::Unreadable(reason, _) => {
                     self.mirror.on_unreadable(&id, reason, out);
-                    if matches!(id, RegisterId::Ownership(_)) {
-                        self.ownership.lose_block();
+                    match id {
+                        RegisterId::Ownership(_) => self.ownership.lose_block(),
+                        RegisterId::PowerOn(_) => self.own.lose_power_on(),
+                        RegisterId::Heartbeat(_) | RegisterId::ProtectedList(_) => {}
                     }
-                    self.claims_lost |= matches!(id, RegisterId::PowerOn(_));
                 }
             }
         }
-        self.open = true;
         self.rebooted = Some(rebooted);
-        self.claims = Claims::new(self.name.clone(), self.me.clone(), found, rebooted, out.now);
+        self.claims = Claims::new(self.name.clone(), self.config.me.clone(), found, rebooted, out.now);
     }
 
     pub(super) fn on_look(
@@ -273,7 +194,7 @@ impl Datastore {
                 if before != Some(list.stamp()) {
                     // Worth telling the owner: a grant that was seen and is not claimed has been declined.
                     self.claims.dirty |=
-                        list.entries.iter().any(|entry| entry.holder.as_ref() == Some(&self.me));
+                        list.entries.iter().any(|entry| entry.holder.as_ref() == Some(&self.config.me));
                 }
                 self.own_hold.on_look(&list, read.started);
                 self.look = Some(Look { started: read.started, list, changing: contended });
@@ -281,17 +202,17 @@ impl Datastore {
             }
             Some(_) | None => {
                 // What was hinted at may not exist at all.
-                self.lists_hint = None;
+                self.reads.forget_hint();
                 // The list of the present epoch is still to be written, or was looked for under a former epoch.
                 if let Some(look) = &mut self.look {
                     look.changing = true;
                     look.started = read.started;
                 }
-                self.look_due = out.now + self.config.timing.close_look();
+                self.reads.look_at(out.now + self.config.timing.close_look());
             }
         }
         if self.look.as_ref().is_some_and(|look| look.changing) && self.claims.waits_for_look() {
-            self.look_due = self.look_due.min(out.now + self.config.timing.close_look());
+            self.reads.look_by(out.now + self.config.timing.close_look());
         }
     }
 }
