@@ -17,6 +17,7 @@ help: ## this text
 	@echo "make test                                             all tests, live ones included (these need root)"
 	@echo "make bench [RUNS=10]                                  the figures: failover times and footprint"
 	@echo "make check                                            formatter and linter only"
+	@echo "make house                                            figures of the sources, with their limits and goals"
 
 packages: ## Debian packages that building and the lab need
 	@scripts/install-packages.sh
@@ -41,10 +42,13 @@ check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
+house: ## figures of the sources
+	scripts/house.sh
+
 test: packages check ## all tests
 	scripts/test.sh
 
 bench: build ## figures
 	target/release/mainstay-lab bench --runs $(RUNS)
 
-.PHONY: help packages build demo lab lab-down check test bench
+.PHONY: help packages build demo lab lab-down check house test bench
