@@ -132,7 +132,7 @@ impl Datastore {
     pub(crate) fn power_on_lists(&self, now: Time) -> BTreeMap<HostId, PowerOnSeen> {
         let mut lists = self.mirror.power_on_lists().clone();
         if let Some(list) = self.own.power_on() {
-            let own = PowerOnSeen { list: list.clone(), started: now, damaged: false };
+            let own = PowerOnSeen { list: Arc::clone(list), started: now, damaged: false };
             lists.insert(self.config.me.clone(), own);
         }
         lists

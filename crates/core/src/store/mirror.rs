@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 /// A power-on list as last read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct PowerOnSeen {
-    pub(crate) list: PowerOnList,
+    pub(crate) list: Arc<PowerOnList>,
     /// When the read was started.
     pub(crate) started: Time,
     /// That read found it damaged: the list is what was read before, or empty.
@@ -143,7 +143,7 @@ impl Mirror {
             Some(_) | None => PowerOnList::empty(),
         };
         if self.power_on.get(host).is_none_or(|seen| seen.started <= started) {
-            self.power_on.insert(host.clone(), PowerOnSeen { list, started, damaged: false });
+            self.power_on.insert(host.clone(), PowerOnSeen { list: list.into(), started, damaged: false });
         }
     }
 
@@ -172,7 +172,7 @@ impl Mirror {
 
     /// A power-on list can't be read. What it said before is the best that is known of it.
     pub(crate) fn take_in_damaged_power_on(&mut self, host: &HostId, started: Time) {
-        let unknown = PowerOnSeen { list: PowerOnList::empty(), started: Time(0), damaged: true };
+        let unknown = PowerOnSeen { list: PowerOnList::empty().into(), started: Time(0), damaged: true };
         let seen = self.power_on.entry(host.clone()).or_insert(unknown);
         if seen.started <= started {
             seen.started = started;

@@ -80,7 +80,7 @@ pub(crate) enum Done {
     Block {
         started: Time,
     },
-    PowerOn(PowerOnList),
+    PowerOn(Arc<PowerOnList>),
     List,
     /// That operation is none of these.
     Foreign,
@@ -89,9 +89,9 @@ pub(crate) enum Done {
 /// This host's power-on list: what is on disk of it, and what is on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct PowerOn {
-    writer: Writer<PowerOnList>,
+    writer: Writer<Arc<PowerOnList>>,
     version: u64,
-    durable: Option<PowerOnList>,
+    durable: Option<Arc<PowerOnList>>,
     /// The isolation flag, as written or to be written.
     isolated: bool,
     /// [`PowerOnList::complete`], likewise.
@@ -268,14 +268,14 @@ impl Own {
         power_on.complete = list.complete;
         power_on.offers.clone_from(&list.offers);
         power_on.version = power_on.version.wrapping_add(1);
-        let list = PowerOnList { version: power_on.version, ..list };
+        let list = Arc::new(PowerOnList { version: power_on.version, ..list });
         let id = RegisterId::PowerOn(self.me.clone());
-        let op = self.write(id, RegisterValue::PowerOn(list.clone()), out);
+        let op = self.write(id, RegisterValue::PowerOn(PowerOnList::clone(&list)), out);
         self.power_on.writer.begin(op, list);
     }
 
     /// That power-on list is on disk.
-    pub(crate) fn on_power_on_written(&mut self, list: PowerOnList, now: Time) {
+    pub(crate) fn on_power_on_written(&mut self, list: Arc<PowerOnList>, now: Time) {
         let power_on = &mut self.power_on;
         power_on.flagged = list.isolated.then(|| power_on.flagged.unwrap_or(now));
         power_on.durable = Some(list);
@@ -283,7 +283,7 @@ impl Own {
     }
 
     /// The power-on list on disk.
-    pub(crate) fn power_on(&self) -> Option<&PowerOnList> {
+    pub(crate) fn power_on(&self) -> Option<&Arc<PowerOnList>> {
         self.power_on.durable.as_ref()
     }
 
