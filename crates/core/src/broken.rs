@@ -24,7 +24,7 @@ impl Core {
     #[must_use]
     pub fn with_broken(mut self, rule: BrokenRule) -> Core {
         self.broken = Some(rule);
-        self.datastores.values_mut().for_each(|datastore| datastore.broken = Some(rule));
+        self.datastores.values_mut().for_each(|datastore| datastore.break_rule(rule));
         self
     }
 }

@@ -27,7 +27,7 @@ use crate::ownership::Epochs;
 use crate::protected_list::OwnerList;
 use crate::register::{ListStamp, Suspension};
 use crate::store::{Mirror, Own, PowerOnSeen, Reach, Reads, Watch};
-use crate::suspension::{OtherHolds, OwnHold};
+use crate::suspension::{Answer, OtherHolds, OwnHold};
 use crate::time::Time;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -37,27 +37,27 @@ use serde::{Deserialize, Serialize};
 /// A datastore.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Datastore {
-    pub(crate) name: DatastoreName,
+    name: DatastoreName,
     config: Config,
     /// Whether the host has booted since its power-on list was last written. `None`: its own registers were not read yet.
-    pub(crate) rebooted: Option<bool>,
+    rebooted: Option<bool>,
     mirror: Mirror,
     reads: Reads,
     own: Own,
     reach: Reach,
-    pub(crate) ownership: Epochs,
-    pub(crate) claims: Claims,
-    pub(crate) look: Option<Look>,
+    ownership: Epochs,
+    claims: Claims,
+    look: Option<Look>,
     /// The protected list, while this host owns the datastore.
-    pub(crate) list: Option<OwnerList>,
-    pub(crate) own_hold: OwnHold,
-    pub(crate) other_holds: OtherHolds,
+    list: Option<OwnerList>,
+    own_hold: OwnHold,
+    other_holds: OtherHolds,
     /// Something has happened about which the owner decides.
-    pub(crate) review_wanted: bool,
+    review_wanted: bool,
     /// When the owner's decisions were last made.
-    pub(crate) reviewed: Time,
+    reviewed: Time,
     #[cfg(feature = "broken-rules")]
-    pub(crate) broken: Option<crate::BrokenRule>,
+    broken: Option<crate::BrokenRule>,
 }
 
 /// The rest of the host, as a datastore needs to see it in one step.
@@ -96,6 +96,76 @@ impl Datastore {
             broken: None,
             name,
         }
+    }
+
+    pub(crate) fn name(&self) -> &DatastoreName {
+        &self.name
+    }
+
+    /// Whether the host has booted since its power-on list was last written. `None`: its own registers were not read yet.
+    pub(crate) fn rebooted(&self) -> Option<bool> {
+        self.rebooted
+    }
+
+    /// Who owns the datastore.
+    pub(crate) fn ownership(&self) -> &Epochs {
+        &self.ownership
+    }
+
+    /// What this host runs of it.
+    pub(crate) fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// What this host runs of it, for word of how an operation went.
+    pub(crate) fn claims_mut(&mut self) -> &mut Claims {
+        &mut self.claims
+    }
+
+    /// The protected list as this host last read it.
+    pub(crate) fn look(&self) -> Option<&Look> {
+        self.look.as_ref()
+    }
+
+    /// The protected list, while this host owns the datastore.
+    pub(crate) fn list(&self) -> Option<&OwnerList> {
+        self.list.as_ref()
+    }
+
+    /// The protected list, for the owner's decisions.
+    pub(crate) fn list_mut(&mut self) -> Option<&mut OwnerList> {
+        self.list.as_mut()
+    }
+
+    /// R72: whether this host's guard holds.
+    pub(crate) fn own_hold(&self) -> &OwnHold {
+        &self.own_hold
+    }
+
+    /// R72: the same, for word of the guard.
+    pub(crate) fn own_hold_mut(&mut self) -> &mut OwnHold {
+        &mut self.own_hold
+    }
+
+    /// Something has happened about which the owner decides.
+    pub(crate) fn want_review(&mut self) {
+        self.review_wanted = true;
+    }
+
+    /// Something has happened since the last review.
+    pub(crate) fn is_review_wanted(&self) -> bool {
+        self.review_wanted
+    }
+
+    /// The owner decides now.
+    pub(crate) fn begin_review(&mut self, now: Time) {
+        self.review_wanted = false;
+        self.reviewed = now;
+    }
+
+    /// When the owner last decided.
+    pub(crate) fn reviewed(&self) -> Time {
+        self.reviewed
     }
 
     /// What was read of the registers of others.
@@ -175,6 +245,34 @@ impl Datastore {
         self.ownership.on_released(from, epoch, self.mirror.blocks());
     }
 
+    /// The epoch that this host has given up, if others are to hear of it now.
+    pub(crate) fn take_release(&mut self, now: Time) -> Option<Epoch> {
+        self.ownership.take_release(&self.config.timing, now)
+    }
+
+    /// R72: an owner has answered a heartbeat.
+    pub(crate) fn on_answer(&mut self, answer: Answer, out: &mut Out<'_>) {
+        let read = self.look.as_ref().map(|look| &look.list);
+        self.own_hold.by_answer(answer, read, self.config.timing.lease, out);
+    }
+
+    /// R72: whether this host's guard holds, by this host's own list if it is the owner, else by what it read.
+    pub(crate) fn decide_own_hold(&mut self, out: &mut Out<'_>) {
+        let owns = self.ownership.epoch(out.now).is_some();
+        if let Some(list) = self.list.as_ref().filter(|_| owns) {
+            let (left, written) = (list.suspension().hold(out.now), list.on_disk().is_some());
+            self.own_hold.by_own_list(left, written, out);
+        } else if let Some(look) = &self.look {
+            self.own_hold.by_disk(&look.list, look.started, self.config.timing.lease, out);
+        }
+    }
+
+    /// R73: a person has made sure that the host is down.
+    pub(crate) fn confirm_down(&mut self, host: &HostId) {
+        self.other_holds.confirm_down(host);
+        self.want_review();
+    }
+
     /// Whether this host's power-on list has changed on disk since this was last asked.
     pub(crate) fn take_power_on_news(&mut self) -> bool {
         self.own.take_power_on_news()
@@ -200,6 +298,11 @@ impl Datastore {
         self.look_if_wanted(around, out);
         self.write_power_on(around, out);
         self.write_list(out);
+    }
+
+    #[cfg(feature = "broken-rules")]
+    pub(crate) fn break_rule(&mut self, rule: crate::BrokenRule) {
+        self.broken = Some(rule);
     }
 
     #[cfg(feature = "broken-rules")]

@@ -157,7 +157,7 @@ impl Core {
             Input::Guard(report) => self.on_guard(report, &mut out),
             Input::GuardLost => {
                 self.guard.on_lost();
-                self.datastores.values_mut().for_each(|datastore| datastore.own_hold.on_guard_lost());
+                self.datastores.values_mut().for_each(|datastore| datastore.own_hold_mut().on_guard_lost());
                 out.event(Event::GuardLost);
             }
             Input::Domains { as_of, domains } => {
@@ -169,11 +169,12 @@ impl Core {
             Input::Offers(offers) => self.vms.offers = Some(offers),
             Input::VmDone { op, outcome } => {
                 for datastore in self.datastores.values_mut() {
-                    datastore.claims.on_vm_done(op, &outcome, &mut out);
+                    datastore.claims_mut().on_vm_done(op, &outcome, &mut out);
                 }
             }
             Input::VmWaits { op, why } => {
-                let name = self.datastores.values_mut().find_map(|datastore| datastore.claims.on_waits(op));
+                let name =
+                    self.datastores.values_mut().find_map(|datastore| datastore.claims_mut().on_waits(op));
                 if let Some(vm) = name {
                     out.event(Event::VmWaitsForStorage { vm, reason: why });
                 }
@@ -222,7 +223,7 @@ impl Core {
         match report {
             GuardReport::Hello { incarnation } => {
                 for datastore in self.datastores.values_mut() {
-                    datastore.own_hold.on_guard_found(out.now);
+                    datastore.own_hold_mut().on_guard_found(out.now);
                 }
                 out.event(Event::GuardFound { incarnation });
             }
@@ -233,12 +234,12 @@ impl Core {
             }
             GuardReport::Vm { vm, state } => {
                 for datastore in self.datastores.values_mut() {
-                    datastore.claims.on_process(vm, state, out.now);
+                    datastore.claims_mut().on_process(vm, state, out.now);
                 }
             }
             GuardReport::Hold { datastore, until } => {
                 if let Some(datastore) = self.datastores.get_mut(&datastore) {
-                    datastore.own_hold.on_report(until);
+                    datastore.own_hold_mut().on_report(until);
                 }
             }
             GuardReport::Lease { .. } => {}
@@ -250,16 +251,10 @@ impl Core {
         let choice = &self.config.heartbeat_datastores;
         self.heartbeat_datastores.set_paces(&mut self.datastores, &mut self.guard, choice, out);
         for (name, datastore) in &mut self.datastores {
-            if let Some(until) = datastore.ownership.lease_end() {
+            if let Some(until) = datastore.ownership().lease_end() {
                 self.guard.pass(name, until, out);
             }
-            let owns = datastore.ownership.epoch(out.now).is_some();
-            if let Some(list) = datastore.list.as_ref().filter(|_| owns) {
-                let (left, written) = (list.suspension().hold(out.now), list.on_disk().is_some());
-                datastore.own_hold.by_own_list(left, written, out);
-            } else if let Some(look) = &datastore.look {
-                datastore.own_hold.by_disk(&look.list, look.started, self.config.timing.lease, out);
-            }
+            datastore.decide_own_hold(out);
             let leased = self.guard.lease(name, out.now).is_some();
             if let Some(vms) = datastore.watched(leased, out.now) {
                 self.guard.watch(name, vms, self.vms.has_seen(), out);
@@ -306,14 +301,14 @@ impl Core {
         };
         if self.hosts.judge(&self.election, evidence, &self.config.timing, out) {
             for datastore in self.datastores.values_mut() {
-                datastore.review_wanted = true;
+                datastore.want_review();
             }
         }
     }
 
     /// Somebody is silent who was not judged for it yet, or a datastore is still to be owned.
     fn is_suspicious(&self, now: Time) -> bool {
-        let unowned = || self.datastores.values().any(|store| store.is_connected() && store.list.is_none());
+        let unowned = || self.datastores.values().any(|store| store.is_connected() && store.list().is_none());
         (self.election.is_primary() && unowned())
             || self.hosts.are_suspicious(&self.election, &self.config.timing, now)
     }
@@ -339,7 +334,7 @@ impl Core {
     }
 
     fn owned(&self, now: Time) -> u32 {
-        self.datastores.values().filter(|datastore| datastore.ownership.epoch(now).is_some()).count() as u32
+        self.datastores.values().filter(|datastore| datastore.ownership().epoch(now).is_some()).count() as u32
     }
 
     fn tick_election(&mut self, out: &mut Out<'_>) {
@@ -362,9 +357,8 @@ impl Core {
 
     /// R79: a primary that enters maintenance hands over when that is on disk and somebody else is there.
     fn retires(&self, best_member: u32, now: Time) -> bool {
-        let owned = |datastore: &&Datastore| datastore.ownership.epoch(now).is_some();
-        let mut lists =
-            self.datastores.values().filter(owned).filter_map(|datastore| datastore.list.as_ref());
+        let owned = |datastore: &&Datastore| datastore.ownership().epoch(now).is_some();
+        let mut lists = self.datastores.values().filter(owned).filter_map(|datastore| datastore.list());
         self.election.is_primary()
             && self.settings.maintenance.contains_key(&self.config.me)
             && best_member > 0
@@ -374,7 +368,7 @@ impl Core {
 
     /// Says once that the agent has begun, when the first datastore has told whether the host rebooted.
     fn announce(&mut self, out: &mut Out<'_>) {
-        let known = self.datastores.values().filter_map(|datastore| datastore.rebooted);
+        let known = self.datastores.values().filter_map(Datastore::rebooted);
         if let (false, Some(rebooted)) = (self.announced, known.max()) {
             self.announced = true;
             out.event(Event::AgentStarted { rebooted });
@@ -435,7 +429,7 @@ impl Core {
 
     fn on_disk_done(&mut self, op: OpId, outcome: DiskOutcome, out: &mut Out<'_>) {
         let waiting = self.datastores.values().find(|datastore| datastore.expects(op));
-        let Some(name) = waiting.map(|datastore| datastore.name.clone()) else { return };
+        let Some(name) = waiting.map(|datastore| datastore.name().clone()) else { return };
         let concerned = self
             .with_datastore(&name, out.now, |datastore, around| {
                 datastore.on_disk_done(op, outcome, around, out)
@@ -445,7 +439,7 @@ impl Core {
     }
 
     fn tell_of_list(&mut self, name: &DatastoreName, concerned: BTreeSet<HostId>, out: &mut Out<'_>) {
-        let Some(list) = self.datastores.get(name).and_then(|datastore| datastore.list.as_ref()) else {
+        let Some(list) = self.datastores.get(name).and_then(|datastore| datastore.list()) else {
             return;
         };
         let Some(stamp) = list.on_disk() else { return };

@@ -74,10 +74,10 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
             .datastores
             .values()
             .filter_map(|datastore| {
-                let own = datastore.list.as_ref().map(|list| list.suspension().left(now));
+                let own = datastore.list().map(|list| list.suspension().left(now));
                 let suspension = own.unwrap_or_else(|| datastore.suspension_read(now))?;
                 let waits_for = own.map(|_| would_freeze(core, datastore, suspension.left, now));
-                Some(SuspensionView { datastore: datastore.name.clone(), suspension, waits_for })
+                Some(SuspensionView { datastore: datastore.name().clone(), suspension, waits_for })
             })
             .collect(),
         objection: core.standing.objection.clone(),
@@ -86,11 +86,11 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
 
 /// Hosts that do not go by the suspension of protection on that datastore, as far as its owner knows, or not for as long.
 fn would_freeze(core: &Core, datastore: &Datastore, left: Span, now: Time) -> Vec<HostId> {
-    let name = &datastore.name;
+    let name = datastore.name();
     let wanted = now + left;
     let holders: BTreeSet<&HostId> = datastore
-        .list
-        .iter()
+        .list()
+        .into_iter()
         .flat_map(|list| list.entries().filter_map(|(entry, _)| entry.holder.as_ref()))
         .collect();
     let unaware = |peer: &&Peer| {
@@ -115,7 +115,7 @@ fn would_freeze(core: &Core, datastore: &Datastore, left: Span, now: Time) -> Ve
         concerned && !held
     };
     let mut hosts: Vec<HostId> = core.hosts.all().filter(unaware).map(|peer| peer.host().clone()).collect();
-    let own = datastore.own_hold.left(now).is_some_and(|length| now + length + HOLD_DEVIATION >= wanted);
+    let own = datastore.own_hold().left(now).is_some_and(|length| now + length + HOLD_DEVIATION >= wanted);
     if (datastore.is_connected() || holders.contains(&core.config.me)) && !own {
         hosts.push(core.config.me.clone());
     }
@@ -138,10 +138,10 @@ fn own_view(core: &Core, now: Time) -> HostView {
         datastore_heartbeats: core
             .datastores
             .values()
-            .filter_map(|datastore| Some((datastore.name.clone(), now.since(datastore.reach().beaten()?))))
+            .filter_map(|datastore| Some((datastore.name().clone(), now.since(datastore.reach().beaten()?))))
             .collect(),
         ping: None,
-        datastores: connected.map(|datastore| datastore.name.clone()).collect(),
+        datastores: connected.map(|datastore| datastore.name().clone()).collect(),
         capacity: Some(core.vms.capacity),
         hypervisor_well: Some(core.vms.is_well()),
         maintenance: maintenance(core, &core.config.me),
@@ -153,7 +153,7 @@ fn peer_view(core: &Core, peer: &Peer, now: Time) -> HostView {
     let host = peer.host();
     let evidence = core.datastores.values().filter_map(|datastore| {
         let changed = datastore.mirror().evidence(host, &core.config.timing, now)?.changed?;
-        Some((datastore.name.clone(), now.since(changed)))
+        Some((datastore.name().clone(), now.since(changed)))
     });
     let heartbeat = peer.heartbeat();
     HostView {
@@ -182,36 +182,36 @@ fn maintenance(core: &Core, host: &HostId) -> Option<(Evacuation, u32)> {
 
 fn datastore_view(core: &Core, datastore: &Datastore, now: Time) -> DatastoreView {
     let owner = datastore.present_owner();
-    let own_list = datastore.list.as_ref().and_then(|list| list.on_disk());
+    let own_list = datastore.list().and_then(|list| list.on_disk());
     DatastoreView {
-        datastore: datastore.name.clone(),
+        datastore: datastore.name().clone(),
         connected: datastore.is_connected(),
         error: datastore.reach().problem(),
         epoch: owner.map_or(Epoch(0), |(epoch, _)| epoch),
         owner: owner.map(|(_, host)| host.clone()),
-        list: own_list.or(datastore.look.as_ref().map(|look: &Look| look.list.stamp())),
-        ownership_left: datastore.ownership.left(now),
-        heartbeat: core.heartbeat_datastores.chosen().contains(&datastore.name),
-        lease_left: core.guard.lease(&datastore.name, now).map(|lease| lease.left),
+        list: own_list.or(datastore.look().map(|look: &Look| look.list.stamp())),
+        ownership_left: datastore.ownership().left(now),
+        heartbeat: core.heartbeat_datastores.chosen().contains(datastore.name()),
+        lease_left: core.guard.lease(datastore.name(), now).map(|lease| lease.left),
         unreadable_registers: datastore.mirror().unreadable(),
     }
 }
 
 fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
-    let entries: Vec<(Entry, Option<(String, Wait)>)> = match &datastore.list {
+    let entries: Vec<(Entry, Option<(String, Wait)>)> = match datastore.list() {
         Some(list) => list
             .entries()
             .map(|(entry, waits)| (entry.clone(), waits.map(|waits| (reasons(waits), waits.1))))
             .collect(),
         None => {
-            let look = datastore.look.as_ref().map(|look| look.list.entries.as_slice());
+            let look = datastore.look().map(|look| look.list.entries.as_slice());
             look.unwrap_or_default().iter().map(|entry| (entry.clone(), None)).collect()
         }
     };
     let power_on = datastore.power_on_lists(now);
     // A host whose VMs are frozen for want of a datastore can't write that there: of its own claims it knows more.
-    let own_claims = datastore.claims.snapshot();
-    let own = datastore.list.is_some();
+    let own_claims = datastore.claims().snapshot();
+    let own = datastore.list().is_some();
     let halts = halts(core, datastore, now);
     entries
         .into_iter()
@@ -241,7 +241,7 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
             VmView {
                 vm: entry.vm,
                 name: entry.name.clone(),
-                datastore: datastore.name.clone(),
+                datastore: datastore.name().clone(),
                 host: entry.holder.clone(),
                 state,
                 // What is on disk is what counts: the VM of a silent host is protected too.
@@ -270,8 +270,8 @@ struct Halted {
 
 /// What hosts, as far as they are heard, say not to execute.
 fn halts(core: &Core, datastore: &Datastore, now: Time) -> BTreeMap<(VmId, HostId), Halted> {
-    let leased = core.guard.lease(&datastore.name, now).is_some();
-    let own = datastore.claims.halted(core.vms.domains());
+    let leased = core.guard.lease(datastore.name(), now).is_some();
+    let own = datastore.claims().halted(core.vms.domains());
     let own = own.map(|(vm, why)| ((vm, core.config.me.clone()), Halted { why, leased }));
     let mut halts: BTreeMap<_, _> = own.collect();
     let leased = datastore.present_owner().is_some();

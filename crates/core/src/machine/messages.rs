@@ -69,8 +69,7 @@ impl Core {
             }
             self.guard.pass(&owned.datastore, ack.echo + owned.lease.min(self.config.timing.lease), out);
             let answer = Answer { echo: ack.echo, hold: owned.hold, written: owned.list.is_some() };
-            let read = datastore.look.as_ref().map(|look| &look.list);
-            datastore.own_hold.by_answer(answer, read, self.config.timing.lease, out);
+            datastore.on_answer(answer, out);
             if datastore.promise(owned.epoch, out.now) {
                 let promise =
                     Promise { datastore: owned.datastore.clone(), epoch: owned.epoch, echo: ack.sent };
@@ -108,7 +107,7 @@ impl Core {
         let unwritten = before.into_iter().flat_map(|before| &before.unwritten);
         for name in unwritten.filter(|name| !heartbeat.unwritten.contains(name)) {
             if let Some(datastore) = self.datastores.get_mut(name) {
-                datastore.review_wanted = true;
+                datastore.want_review();
             }
         }
         let free = |heartbeat: &Heartbeat| heartbeat.capacity.memory_free_mib / REHEARSAL_STEP;
@@ -116,12 +115,12 @@ impl Core {
         self.hosts.on_heartbeat(from, heartbeat, &self.config.timing, out);
         let lease = self.config.timing.lease;
         let owned = self.datastores.values().filter_map(|datastore| {
-            let list = datastore.list.as_ref()?;
-            let left = datastore.ownership.left(out.now)?;
+            let list = datastore.list()?;
+            let left = datastore.ownership().left(out.now)?;
             #[cfg(feature = "broken-rules")]
             let left = if self.broken == Some(crate::BrokenRule::AckBeyondOwnership) { lease } else { left };
             Some(OwnedDatastore {
-                datastore: datastore.name.clone(),
+                datastore: datastore.name().clone(),
                 epoch: list.epoch(),
                 list: list.on_disk(),
                 lease: lease.min(left),
@@ -139,7 +138,7 @@ impl Core {
             Turn::None => {}
             Turn::Elected => {
                 for datastore in self.datastores.values_mut() {
-                    datastore.review_wanted = true;
+                    datastore.want_review();
                 }
             }
             Turn::Follows => self.heartbeat_due = out.now,
@@ -160,7 +159,7 @@ impl Core {
     pub(super) fn tell_of_releases(&mut self, out: &mut Out<'_>) {
         let mut told: Vec<(DatastoreName, Epoch)> = Vec::new();
         for (name, datastore) in &mut self.datastores {
-            if let Some(epoch) = datastore.ownership.take_release(&self.config.timing, out.now) {
+            if let Some(epoch) = datastore.take_release(out.now) {
                 told.push((name.clone(), epoch));
             }
         }
@@ -191,11 +190,11 @@ impl Core {
         let connected = self.datastores.values().filter(|datastore| datastore.is_connected());
         Heartbeat {
             sent: now,
-            datastores: connected.map(|datastore| datastore.name.clone()).collect(),
+            datastores: connected.map(|datastore| datastore.name().clone()).collect(),
             power_on: self
                 .datastores
                 .values()
-                .filter_map(|datastore| Some((datastore.name.clone(), datastore.own().power_on()?.version)))
+                .filter_map(|datastore| Some((datastore.name().clone(), datastore.own().power_on()?.version)))
                 .collect(),
             capacity: self.vms.capacity,
             hypervisor_well: self.vms.is_well(),
@@ -205,17 +204,17 @@ impl Core {
                 .datastores
                 .values()
                 .filter(|datastore| datastore.is_unwritten(self.vms.domains()))
-                .map(|datastore| datastore.name.clone())
+                .map(|datastore| datastore.name().clone())
                 .collect(),
             held: self
                 .datastores
                 .values()
-                .filter_map(|datastore| Some((datastore.name.clone(), datastore.own_hold.left(now)?)))
+                .filter_map(|datastore| Some((datastore.name().clone(), datastore.own_hold().left(now)?)))
                 .collect(),
             halted: self
                 .datastores
                 .values()
-                .flat_map(|datastore| datastore.claims.halted(self.vms.domains()))
+                .flat_map(|datastore| datastore.claims().halted(self.vms.domains()))
                 .take(HALTED_MAX)
                 .collect(),
         }

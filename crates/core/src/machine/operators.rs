@@ -22,7 +22,7 @@ impl Core {
             Ok(Asked::Later(until, answer)) => {
                 self.pending.push(Pending { request, command, until, answer });
                 for datastore in self.datastores.values_mut() {
-                    datastore.review_wanted = true;
+                    datastore.want_review();
                 }
             }
             Ok(Asked::Now(answer)) => {
@@ -85,9 +85,9 @@ impl Core {
         out: &mut Out<'_>,
     ) -> Result<Asked, String> {
         let owned =
-            self.datastores.iter().filter(|(_, datastore)| datastore.ownership.epoch(out.now).is_some());
-        let mut found = owned
-            .filter_map(|(name, datastore)| Some((name.clone(), datastore.list.as_ref()?.find(wanted)?)));
+            self.datastores.iter().filter(|(_, datastore)| datastore.ownership().epoch(out.now).is_some());
+        let mut found =
+            owned.filter_map(|(name, datastore)| Some((name.clone(), datastore.list()?.find(wanted)?)));
         let Some((name, vm)) = found.next() else {
             if let Some(reason) = self.vms.why_not(wanted) {
                 return Err(alloc::format!("{wanted} can't be protected: {reason}"));
@@ -101,7 +101,7 @@ impl Core {
             Command::Protect { .. } => self.admit_protection(vm, out.now)?,
             _ => None,
         };
-        let Some(list) = self.datastores.get_mut(&name).and_then(|datastore| datastore.list.as_mut()) else {
+        let Some(list) = self.datastores.get_mut(&name).and_then(|datastore| datastore.list_mut()) else {
             return Err(String::from("the ownership was lost: ask again"));
         };
         let mut answer = match command {
@@ -142,12 +142,12 @@ impl Core {
 
     /// Whether it is on disk. `None`: this host can't bring it there any more.
     fn is_done(&self, until: &Until, now: Time) -> Option<bool> {
-        let owned = |datastore: &&Datastore| datastore.ownership.epoch(now).is_some();
-        let lists = || self.datastores.values().filter(owned).filter_map(|datastore| datastore.list.as_ref());
+        let owned = |datastore: &&Datastore| datastore.ownership().epoch(now).is_some();
+        let lists = || self.datastores.values().filter(owned).filter_map(|datastore| datastore.list());
         match until {
             Until::Vm(name, vm) => {
                 let datastore = self.datastores.get(name).filter(owned)?;
-                Some(datastore.list.as_ref()?.is_settled(*vm))
+                Some(datastore.list()?.is_settled(*vm))
             }
             Until::Settings(revision) => {
                 lists().next()?;

@@ -14,7 +14,7 @@ impl Core {
     /// Whether this host decides for the cluster, or a part of it.
     fn decides(&self, now: Time) -> bool {
         let owns =
-            |datastore: &Datastore| datastore.ownership.epoch(now).is_some() && datastore.list.is_some();
+            |datastore: &Datastore| datastore.ownership().epoch(now).is_some() && datastore.list().is_some();
         self.election.is_primary() && !self.stopping && self.datastores.values().any(owns)
     }
 

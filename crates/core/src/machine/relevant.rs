@@ -51,7 +51,7 @@ impl Core {
         self.relevant = Relevant { takers, revision, settled, freed: freed && !by_room, pause_until };
         if gained || by_room {
             for datastore in self.datastores.values_mut() {
-                if let Some(list) = &mut datastore.list {
+                if let Some(list) = datastore.list_mut() {
                     list.hurry(now);
                 }
             }
@@ -64,7 +64,7 @@ impl Core {
             let connected = self.datastores.values().filter(|datastore| datastore.is_connected());
             let me = || self.config.me.clone();
             takers.insert((me(), None));
-            takers.extend(connected.map(|datastore| (me(), Some(datastore.name.clone()))));
+            takers.extend(connected.map(|datastore| (me(), Some(datastore.name().clone()))));
         }
         for peer in self.hosts.members() {
             let Some(heartbeat) = peer.heartbeat().filter(|heartbeat| heartbeat.hypervisor_well) else {

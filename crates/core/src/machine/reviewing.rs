@@ -45,22 +45,21 @@ impl Core {
     fn due_for_review(&mut self, now: Time) -> Vec<DatastoreName> {
         let placing = self.place_again.take_if(|at| *at <= now).is_some();
         let owned =
-            |datastore: &&Datastore| datastore.ownership.epoch(now).is_some() && datastore.list.is_some();
+            |datastore: &&Datastore| datastore.ownership().epoch(now).is_some() && datastore.list().is_some();
         let due = |datastore: &&Datastore| {
-            let last = datastore.reviewed;
-            let held = now < datastore.ownership.hold_until();
-            let list = datastore.list.as_ref();
+            let last = datastore.reviewed();
+            let held = now < datastore.ownership().hold_until();
+            let list = datastore.list();
             let overdue =
                 list.and_then(|list| list.deadline(&self.config.timing, last)).is_some_and(|at| at <= now);
-            datastore.review_wanted || overdue || (!held && last < datastore.ownership.hold_until())
+            datastore.is_review_wanted() || overdue || (!held && last < datastore.ownership().hold_until())
         };
         let any = placing || self.datastores.values().filter(owned).any(|datastore| due(&datastore));
         // Who waits may be let go by what happens to another, wherever that is homed.
-        let waits =
-            |datastore: &&Datastore| any && datastore.list.as_ref().is_some_and(OwnerList::is_waiting);
+        let waits = |datastore: &&Datastore| any && datastore.list().is_some_and(OwnerList::is_waiting);
         let wanted =
             self.datastores.values().filter(owned).filter(|datastore| due(datastore) || waits(datastore));
-        wanted.map(|datastore| datastore.name.clone()).collect()
+        wanted.map(|datastore| datastore.name().clone()).collect()
     }
 
     pub(super) fn review(&mut self, out: &mut Out<'_>) {
@@ -79,9 +78,8 @@ impl Core {
         let mut wants = Vec::new();
         for (name, sight) in &sights {
             let Some(datastore) = self.datastores.get_mut(name) else { continue };
-            datastore.review_wanted = false;
-            datastore.reviewed = out.now;
-            if let Some(list) = &mut datastore.list {
+            datastore.begin_review(out.now);
+            if let Some(list) = datastore.list_mut() {
                 wants.extend(list.prepare(&side(sight), out));
             }
         }
@@ -90,7 +88,7 @@ impl Core {
             let scene = self.scene(out.now);
             let mut under_way = BTreeMap::new();
             for datastore in self.datastores.values() {
-                if let Some(list) = &datastore.list {
+                if let Some(list) = datastore.list() {
                     under_way.extend(list.under_way(&datastore.power_on_lists(out.now)));
                 }
             }
@@ -101,7 +99,7 @@ impl Core {
         self.place_again = placed.look_again.into_iter().chain(room).filter(|at| *at > out.now).min();
         for (name, sight) in &sights {
             let Some(datastore) = self.datastores.get_mut(name) else { continue };
-            if let Some(list) = &mut datastore.list {
+            if let Some(list) = datastore.list_mut() {
                 list.give_up_on(&placed.given_up, out);
                 list.review(&side(sight), &mut placed.places, out);
             }
@@ -113,7 +111,7 @@ impl Core {
 
     /// The lists that this host decides about.
     pub(super) fn lists(&self) -> impl Iterator<Item = &OwnerList> {
-        self.datastores.values().filter_map(|datastore| datastore.list.as_ref())
+        self.datastores.values().filter_map(|datastore| datastore.list())
     }
 
     /// Whether some VM waits for a host.
@@ -126,7 +124,7 @@ impl Core {
         if no_wants && !self.is_waiting() {
             self.round = None;
             for datastore in self.datastores.values_mut() {
-                if let Some(list) = &mut datastore.list {
+                if let Some(list) = datastore.list_mut() {
                     list.end_round();
                 }
             }
@@ -146,7 +144,7 @@ impl Core {
                 held.insert(host.clone());
             }
             // R24: it may still hold a lease that the former owner granted by network.
-            if holds || now < datastore.ownership.hold_until() {
+            if holds || now < datastore.ownership().hold_until() {
                 *state = HostState::Unknown;
             }
         }
@@ -218,7 +216,7 @@ impl Core {
         let me = HostScene {
             host: self.config.me.clone(),
             unusable: unusable(true, self.vms.is_well()),
-            datastores: connected.map(|datastore| datastore.name.clone()).collect(),
+            datastores: connected.map(|datastore| datastore.name().clone()).collect(),
             memory_mib: self.vms.capacity.memory_mib,
             memory_free_mib: self.vms.capacity.memory_free_mib,
             offers: self.vms.offers.clone(),
@@ -239,15 +237,15 @@ impl Core {
         let hosts: Vec<HostScene> = [me].into_iter().chain(peers).collect();
         let mut vms: Vec<VmScene<'_>> = Vec::new();
         for datastore in self.datastores.values() {
-            let list = datastore.list.as_ref().filter(|_| datastore.ownership.epoch(now).is_some());
-            match (list, &datastore.look) {
+            let list = datastore.list().filter(|_| datastore.ownership().epoch(now).is_some());
+            match (list, datastore.look()) {
                 (Some(list), _) => vms.extend(list.scenes(&datastore.power_on_lists(now))),
                 // Somebody else's: they take room, and are its matter.
                 (None, Some(look)) => vms.extend(look.list.entries.iter().map(|entry| VmScene {
                     vm: entry.vm,
                     name: &entry.name,
                     spec: &entry.spec,
-                    datastore: &datastore.name,
+                    datastore: datastore.name(),
                     host: entry.holder.as_ref(),
                     running: true,
                     starting: false,
@@ -267,8 +265,8 @@ impl Core {
     /// R70: of all settings that were read, the newest count, and every list of this owner is to have them.
     fn share_settings(&mut self) {
         for datastore in self.datastores.values() {
-            let own = datastore.list.as_ref().map(|list| list.settings());
-            let read = datastore.look.as_ref().map(|look| &look.list.settings);
+            let own = datastore.list().map(|list| list.settings());
+            let read = datastore.look().map(|look| &look.list.settings);
             for settings in own.into_iter().chain(read) {
                 if settings.is_newer_than(&self.settings) {
                     self.settings = Arc::clone(settings);
@@ -276,10 +274,10 @@ impl Core {
             }
         }
         for datastore in self.datastores.values_mut() {
-            if let Some(list) = &mut datastore.list
+            if let Some(list) = datastore.list_mut()
                 && list.take_settings(&self.settings)
             {
-                datastore.review_wanted = true;
+                datastore.want_review();
             }
         }
     }

@@ -25,8 +25,8 @@ fn moved(number: u32) -> String {
 impl Core {
     /// Finds a VM on the datastores that this host owns.
     fn find_vm(&self, wanted: &str, now: Time) -> Result<VmId, String> {
-        let owned = self.datastores.values().filter(|datastore| datastore.ownership.epoch(now).is_some());
-        let mut lists = owned.filter_map(|datastore| datastore.list.as_ref());
+        let owned = self.datastores.values().filter(|datastore| datastore.ownership().epoch(now).is_some());
+        let mut lists = owned.filter_map(|datastore| datastore.list());
         lists.find_map(|list| list.find(wanted)).ok_or_else(|| {
             alloc::format!("no VM called {wanted} is known on a datastore that {} owns", self.config.me)
         })
@@ -45,8 +45,7 @@ impl Core {
 
     /// The newest settings that are on a datastore, as far as this host has read them.
     pub(super) fn forget_own_settings(&mut self) {
-        let read =
-            self.datastores.values().filter_map(|datastore| Some(&datastore.look.as_ref()?.list.settings));
+        let read = self.datastores.values().filter_map(|datastore| Some(&datastore.look()?.list.settings));
         let newest = read.fold(None, |newest: Option<&Arc<Settings>>, settings| match newest {
             Some(newest) if !settings.is_newer_than(newest) => Some(newest),
             Some(_) | None => Some(settings),
@@ -324,7 +323,7 @@ impl Core {
         }
         let mut back = 0;
         for datastore in self.datastores.values_mut() {
-            let Some(list) = &mut datastore.list else { continue };
+            let Some(list) = datastore.list_mut() else { continue };
             back += list.evacuated_from(host);
             if !bring_back {
                 list.forget_evacuation(host);
@@ -355,12 +354,12 @@ impl Core {
         let mut any = false;
         let timing = self.config.timing;
         for datastore in self.datastores.values_mut() {
-            if datastore.ownership.epoch(out.now).is_some()
-                && let Some(list) = &mut datastore.list
+            if datastore.ownership().epoch(out.now).is_some()
+                && let Some(list) = datastore.list_mut()
             {
                 any = true;
                 list.suspend(length, &timing, out.now);
-                datastore.review_wanted = true;
+                datastore.want_review();
             }
         }
         if !any {
@@ -379,12 +378,12 @@ impl Core {
     pub(super) fn resume(&mut self, out: &mut Out<'_>) -> Result<Asked, String> {
         let mut any = false;
         for datastore in self.datastores.values_mut() {
-            if datastore.ownership.epoch(out.now).is_some()
-                && let Some(list) = &mut datastore.list
+            if datastore.ownership().epoch(out.now).is_some()
+                && let Some(list) = datastore.list_mut()
             {
                 any |= list.suspension().left(out.now).is_some();
                 list.resume("a person resumed it", out);
-                datastore.review_wanted = true;
+                datastore.want_review();
             }
         }
         if !any {
@@ -404,8 +403,7 @@ impl Core {
         }
         // What it wrote counts again as soon as it writes anything more.
         for datastore in self.datastores.values_mut() {
-            datastore.other_holds.confirm_down(host);
-            datastore.review_wanted = true;
+            datastore.confirm_down(host);
         }
         out.event(Event::HostConfirmedDown { host: host.clone() });
         let when = if self.lists().any(|list| list.suspension().stands()) {

@@ -34,7 +34,7 @@ impl Core {
 
     /// R38: another host runs the VM, may run it, or is about to.
     fn elsewhere(&self, vm: VmId, name: &str, host: &HostId, now: Time) -> Option<String> {
-        self.datastores.values().find_map(|datastore| match &datastore.list {
+        self.datastores.values().find_map(|datastore| match datastore.list() {
             Some(list) => self.elsewhere_by(list, datastore, (vm, name), host, now),
             None => self.elsewhere_by_look(datastore, (vm, name), host, now),
         })
@@ -74,7 +74,7 @@ impl Core {
         host: &HostId,
         now: Time,
     ) -> Option<String> {
-        let list = &datastore.look.as_ref()?.list;
+        let list = &datastore.look()?.list;
         let entry = list.entries.iter().find(|entry| entry.vm == vm && entry.desired == Desired::On)?;
         let may_run =
             |other: &&HostId| *other != host && self.may_run(datastore, other, entry.unprotected, now);
@@ -88,11 +88,11 @@ impl Core {
         let state = self.hosts.state(host);
         if unprotected {
             let heard =
-                state == Some(HostState::Connected) && !self.hosts.cannot_write(host, &datastore.name);
+                state == Some(HostState::Connected) && !self.hosts.cannot_write(host, datastore.name());
             return heard || *host == self.config.me;
         }
         let held = datastore.held_until(host).is_some_and(|until| now < until);
-        state != Some(HostState::Failed) || held || now < datastore.ownership.hold_until()
+        state != Some(HostState::Failed) || held || now < datastore.ownership().hold_until()
     }
 
     /// What is so, and what can be done about it.
@@ -101,9 +101,9 @@ impl Core {
             "if it is off there, take it out of protection (mainstay vm unprotect {name}) and start it then"
         );
         match self.hosts.state(host) {
-            _ if self.hosts.cannot_write(host, &datastore.name) => alloc::format!(
+            _ if self.hosts.cannot_write(host, datastore.name()) => alloc::format!(
                 "{name} ran on {host} when that could last write to {}, and a second copy would destroy its disks; {way_out}",
-                datastore.name
+                datastore.name()
             ),
             None | Some(HostState::Connected) => alloc::format!(
                 "{name} runs on {host}, and a second copy would destroy its disks: migrate it, or shut it down there first"
