@@ -8,6 +8,8 @@
 //!
 //! It does not: decide anything about VMs, or own anything. Two primaries at once (one per partition) are normal.
 
+pub use mainstay_words::judgement::PrimaryReason;
+
 use crate::event::Event;
 use crate::ids::HostId;
 use crate::message::{Body, Rank};
@@ -16,71 +18,7 @@ use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
-use core::fmt;
 use serde::{Deserialize, Serialize};
-
-/// Why a host was elected.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "why", rename_all = "snake_case")]
-pub enum PrimaryReason {
-    /// Nobody else stood.
-    OnlyCandidate {
-        /// Its rank.
-        rank: Rank,
-    },
-    /// It reaches more datastores than the next best.
-    MoreDatastores {
-        /// Its rank.
-        rank: Rank,
-        /// The next best.
-        runner_up: Rank,
-    },
-    /// As many datastores as the next best; the larger host id, as text, decides.
-    LargerId {
-        /// Its rank.
-        rank: Rank,
-        /// The next best.
-        runner_up: Rank,
-    },
-    /// A host that ranks higher stood too, but did not take the role in time.
-    BetterOneSilent {
-        /// Its rank.
-        rank: Rank,
-        /// The one that ranks higher.
-        better: Rank,
-    },
-}
-
-impl fmt::Display for PrimaryReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PrimaryReason::OnlyCandidate { rank } => {
-                write!(f, "the only candidate, reaches {} datastore(s)", rank.datastores)
-            }
-            PrimaryReason::MoreDatastores { rank, runner_up } => {
-                write!(
-                    f,
-                    "reaches {} datastore(s), {} reaches {}",
-                    rank.datastores, runner_up.host, runner_up.datastores
-                )
-            }
-            PrimaryReason::LargerId { rank, runner_up } => {
-                write!(
-                    f,
-                    "reaches {} datastore(s) like {}, and has the larger id as text",
-                    rank.datastores, runner_up.host
-                )
-            }
-            PrimaryReason::BetterOneSilent { rank, better } => {
-                write!(
-                    f,
-                    "reaches {} datastore(s); {} ranks higher but did not take the role",
-                    rank.datastores, better.host
-                )
-            }
-        }
-    }
-}
 
 /// A host's part in the election.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -17,7 +17,8 @@ mod messages;
 #[cfg(test)]
 mod tests;
 
-pub use messages::{GuardConfig, GuardEffect, GuardInput, GuardOrder, GuardReport, ProcessState};
+pub use mainstay_words::guard::{GuardOrder, GuardReport, ProcessState};
+pub use messages::{GuardConfig, GuardEffect, GuardInput};
 
 use crate::ids::{DatastoreName, Incarnation, OpId, VmId};
 use crate::register::HeartbeatRegister;

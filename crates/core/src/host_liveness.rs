@@ -1,41 +1,10 @@
 //! Judging a silent host (DESIGN section 4): one pure, total function of five observations.
 
+pub use mainstay_words::judgement::HostState;
+
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use serde::{Deserialize, Serialize};
-
-/// What a host is, in somebody's view.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HostState {
-    /// Not judged: this view is a secondary's, or too young.
-    #[default]
-    Unknown,
-    /// Its network heartbeats arrive.
-    Connected,
-    /// Alive by its datastore heartbeats, but cut off from this partition.
-    Partitioned,
-    /// Alive, and says itself that it reaches nobody.
-    Isolated,
-    /// Its kernel answers pings; its agent does not show itself.
-    AgentUnreachable,
-    /// No sign of life on any path.
-    Failed,
-}
-
-impl fmt::Display for HostState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            HostState::Unknown => "unknown",
-            HostState::Connected => "connected",
-            HostState::Partitioned => "partitioned",
-            HostState::Isolated => "isolated",
-            HostState::AgentUnreachable => "agent unreachable",
-            HostState::Failed => "failed",
-        })
-    }
-}
 
 /// The five observations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

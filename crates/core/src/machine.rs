@@ -11,6 +11,7 @@ mod setting;
 mod starting;
 
 use crate::claims::{HostSide, IsolationNow};
+use crate::command::Command;
 use crate::config::Config;
 use crate::datastore::{Around, Datastore};
 use crate::effect::Effect;
@@ -21,7 +22,7 @@ use crate::heartbeat_datastores::HeartbeatDatastores;
 use crate::host_liveness::HostState;
 use crate::hosts::{DiskEvidence, Hosts, Peer};
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, OpId};
-use crate::input::{Command, DiskOutcome, Input};
+use crate::input::{DiskOutcome, Input};
 use crate::isolation::Isolation;
 use crate::leases::GuardSide;
 use crate::local_vms::LocalVms;

@@ -4,8 +4,8 @@
 //! VMs are named by their UUID, hosts by their id: both outlive a rename.
 
 use crate::ids::{HostId, VmId};
-use crate::register::Priority;
 use crate::time::Span;
+use crate::vm::Priority;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -45,7 +45,7 @@ pub struct Settings {
 
 impl Settings {
     /// Whether these are newer than those.
-    pub(crate) fn is_newer_than(&self, other: &Settings) -> bool {
+    pub fn is_newer_than(&self, other: &Settings) -> bool {
         (self.revision, &self.by) > (other.revision, &other.by)
     }
 
@@ -273,13 +273,13 @@ pub struct HostOffers {
 }
 
 /// So many of them, in words.
-pub(crate) fn counted(number: u32, what: &str) -> alloc::string::String {
+pub fn counted(number: u32, what: &str) -> alloc::string::String {
     let plural = if number == 1 { "" } else { "s" };
     alloc::format!("{number} {what}{plural}")
 }
 
 /// A length of time that a person typed, as a person would say it.
-pub(crate) fn in_words(span: Span) -> alloc::string::String {
+pub fn in_words(span: Span) -> alloc::string::String {
     let seconds = span.0.div_ceil(1_000_000);
     match seconds {
         0..120 => alloc::format!("{seconds} s"),

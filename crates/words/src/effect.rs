@@ -1,9 +1,9 @@
 //! All that the core can ask for. Effects of one step have no order: what must wait, waits for its `Done` input.
 
+use crate::command::Command;
 use crate::event::Event;
 use crate::guard::GuardOrder;
 use crate::ids::{DatastoreName, HostId, OpId, Token, VmId, XmlId};
-use crate::input::Command;
 use crate::message::Message;
 use crate::register::{RegisterId, RegisterValue};
 use alloc::string::String;
@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// An effect of [`crate::Core::step`].
+/// An effect of `Core::step`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Effect {
     /// Send a datagram.

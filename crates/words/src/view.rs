@@ -1,8 +1,7 @@
 //! What a core believes, for people: status, lists, the API. Nothing decides by it.
 
-use crate::election::PrimaryReason;
-use crate::host_liveness::HostState;
 use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
+use crate::judgement::{HostState, PrimaryReason};
 use crate::message::Capacity;
 use crate::register::{IsolationResponse, ListStamp, OrderKind, Priority, Suspension};
 use crate::settings::{Evacuation, Settings};

@@ -1,21 +1,22 @@
 //! All that can happen to the core. Inputs are levels where they can be (a VM's present state, not "it changed"), so that a
 //! lost one is repaired by the next.
 
+use crate::command::Command;
 use crate::guard::GuardReport;
 use crate::ids::{DatastoreName, HostId, OpId, VmId, XmlId};
 use crate::message::{Capacity, Message};
-use crate::register::{IsolationResponse, Priority, RegisterId, RegisterValue, StopCause, VmSpec};
-use crate::settings::{Admission, Evacuation, HostOffers, Readiness, RuleKind, Strength};
-use crate::time::{Span, Time};
-use alloc::string::String;
+use crate::register::{RegisterId, RegisterValue, StopCause};
+use crate::settings::HostOffers;
+use crate::time::Time;
+use crate::vm::VmSpec;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// An input to [`crate::Core::step`].
+/// An input to `Core::step`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Input {
-    /// Time has passed (see [`crate::Core::next_deadline`]).
+    /// Time has passed (see `Core::next_deadline`).
     Tick,
     /// A message came from that (authenticated) host.
     Message {
@@ -103,132 +104,6 @@ pub enum Input {
     },
     /// The agent is asked to stop: hand over ownership, say goodbye. VMs go on.
     Stop,
-}
-
-/// What an operator may ask of an owner.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Command {
-    /// Protect that VM (again).
-    Protect {
-        /// Name or UUID.
-        vm: String,
-    },
-    /// What is done with that VM when its host is isolated; `None`: as the cluster's default.
-    SetIsolation {
-        /// Name or UUID.
-        vm: String,
-        /// The response.
-        response: Option<IsolationResponse>,
-        /// How long it may take to shut down.
-        shutdown_timeout: Option<Span>,
-    },
-    /// Take that VM out of protection.
-    Unprotect {
-        /// Name or UUID.
-        vm: String,
-    },
-    /// The restart priority of that VM; `None`: as its domain XML says.
-    SetPriority {
-        /// Name or UUID.
-        vm: String,
-        /// The priority.
-        priority: Option<Priority>,
-    },
-    /// When those that wait for that VM may start; `None`: the default.
-    SetReadiness {
-        /// Name or UUID.
-        vm: String,
-        /// The condition.
-        readiness: Option<Readiness>,
-    },
-    /// A rule of that name is so from now on.
-    SetRule {
-        /// Its name.
-        name: Arc<str>,
-        /// Whether it binds.
-        strength: Strength,
-        /// What it says.
-        kind: RuleKind,
-        /// Names or UUIDs.
-        vms: Vec<String>,
-        /// The hosts, for the kinds that have some.
-        hosts: Vec<HostId>,
-    },
-    /// There is no such rule any more.
-    RemoveRule {
-        /// Its name.
-        name: Arc<str>,
-    },
-    /// A start group of that name is so from now on.
-    SetGroup {
-        /// Its name.
-        name: Arc<str>,
-        /// Names or UUIDs.
-        vms: Vec<String>,
-        /// Groups that it waits for.
-        waits_for: Vec<Arc<str>>,
-    },
-    /// There is no such group any more.
-    RemoveGroup {
-        /// Its name.
-        name: Arc<str>,
-    },
-    /// Admission control is so from now on.
-    SetAdmission {
-        /// The setting.
-        admission: Admission,
-    },
-    /// Keep that host empty for failovers, or not any more.
-    SetFailoverHost {
-        /// Which.
-        host: HostId,
-        /// Whether.
-        keep: bool,
-    },
-    /// Empty that host and put nothing on it.
-    EnterMaintenance {
-        /// Which.
-        host: HostId,
-        /// How it is emptied.
-        how: Evacuation,
-        /// Also when admission control, or the room on the others, speaks against it.
-        force: bool,
-    },
-    /// That host takes VMs again.
-    LeaveMaintenance {
-        /// Which.
-        host: HostId,
-        /// Live-migrate back what was moved away for it.
-        bring_back: bool,
-    },
-    /// No restart, no isolation response, no freeze for so long.
-    Suspend {
-        /// How long.
-        length: Span,
-    },
-    /// Protection again.
-    Resume,
-    /// That host is down: a person has seen to it. What its guard was told during a suspension no longer counts (R73).
-    ConfirmDown {
-        /// Which.
-        host: HostId,
-    },
-    /// Whether a VM may be started there: nobody else runs it (R38), and admission control agrees. Nothing is changed.
-    AdmitStart {
-        /// Where.
-        host: HostId,
-        /// Its UUID.
-        vm: VmId,
-        /// Its name.
-        name: Arc<str>,
-        /// What it needs.
-        spec: VmSpec,
-        /// Its home.
-        datastore: DatastoreName,
-        /// A live migration brings it: the host where it runs is its source.
-        #[serde(default)]
-        arrives: bool,
-    },
 }
 
 /// A domain as libvirt shows it.

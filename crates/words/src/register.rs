@@ -3,9 +3,7 @@
 //!
 //! Invariant: a register has one writer. `ProtectedList(epoch)` has the owner of that epoch, all others the host they name.
 
-mod vm;
-
-pub use vm::{IsolationResponse, Priority, VmNeeds, VmSpec};
+pub use crate::vm::{IsolationResponse, Priority, VmNeeds, VmSpec};
 
 use crate::ids::{BootId, Epoch, HostId, Incarnation, Token, VmId};
 use crate::settings::{HostOffers, Settings};
@@ -97,7 +95,7 @@ pub struct PowerOnList {
 
 impl PowerOnList {
     /// That of a host that has never written one.
-    pub(crate) fn empty() -> PowerOnList {
+    pub fn empty() -> PowerOnList {
         PowerOnList {
             boot: BootId([0; 16]),
             incarnation: Incarnation(0),
@@ -172,12 +170,12 @@ impl Guest {
 impl Claim {
     /// Whether it shows that the VM came here after that grant was given: under no grant yet, or a later one. What is held
     /// under an earlier grant goes (R36).
-    pub(crate) fn is_new_since(&self, token: Token) -> bool {
+    pub fn is_new_since(&self, token: Token) -> bool {
         self.state.is_running_or_frozen() && self.token.is_none_or(|held| held >= token)
     }
 
     /// Whether it shows that the VM came, or is coming, since that grant was given.
-    pub(crate) fn may_be_there(&self, token: Token) -> bool {
+    pub fn may_be_there(&self, token: Token) -> bool {
         let arriving = self.state == ClaimState::Migrating && self.token.is_none();
         arriving || self.is_new_since(token)
     }
@@ -210,7 +208,7 @@ pub enum ClaimState {
 
 impl ClaimState {
     /// Whether the VM is there and would execute but for the lease.
-    pub(crate) fn is_running_or_frozen(&self) -> bool {
+    pub fn is_running_or_frozen(&self) -> bool {
         matches!(self, ClaimState::Running | ClaimState::Frozen)
     }
 
@@ -459,7 +457,7 @@ pub struct Entry {
 
 impl Entry {
     /// The entry of a VM that was found running on that host.
-    pub(crate) fn running_on(host: &HostId, claim: &Claim, spec: &VmSpec, token: Token) -> Entry {
+    pub fn running_on(host: &HostId, claim: &Claim, spec: &VmSpec, token: Token) -> Entry {
         Entry {
             vm: claim.vm,
             name: claim.name.clone(),

@@ -4,9 +4,8 @@
 mod about;
 mod text;
 
-use crate::election::PrimaryReason;
-use crate::host_liveness::HostState;
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
+use crate::judgement::{HostState, PrimaryReason};
 use crate::register::{IsolationResponse, OrderKind, StopCause};
 use crate::time::Span;
 use alloc::sync::Arc;

@@ -1,9 +1,9 @@
 //! What a core is told at its start and never changes.
 
 use crate::ids::{BootId, DatastoreName, HostId, Incarnation};
-use crate::register::IsolationResponse;
 use crate::time::Span;
 use crate::timing::Timing;
+use crate::vm::IsolationResponse;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

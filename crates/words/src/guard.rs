@@ -1,0 +1,129 @@
+//! What an agent and its guard say to each other. The guard's own machine is `mainstay-guard-core`.
+
+use crate::ids::{DatastoreName, Incarnation, VmId};
+use crate::time::Time;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// What a VM's process does on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ProcessState {
+    /// There is none.
+    Absent,
+    /// It is scheduled (QEMU may have paused the guest: that is not the guard's matter).
+    Runs,
+    /// It is frozen: none of its threads executes.
+    Frozen,
+}
+
+/// From the agent to its guard. Each may be repeated without harm.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum GuardOrder {
+    /// The agent is well; sent each heartbeat.
+    Alive {
+        /// Its run.
+        incarnation: Incarnation,
+    },
+    /// VMs homed there may execute until then: an owner's acknowledgement, or the host's own ownership.
+    Lease {
+        /// Where.
+        datastore: DatastoreName,
+        /// Until when, on this host's clock.
+        until: Time,
+    },
+    /// These VMs, and no others, are bound to the lease on that datastore.
+    Watch {
+        /// The datastore.
+        datastore: DatastoreName,
+        /// All of them.
+        vms: Vec<VmId>,
+    },
+    /// These VMs are bound to the lease on that datastore too, beside those that are: an agent that has not seen yet what
+    /// runs here must not let go of what the run before it had seen.
+    WatchAlso {
+        /// The datastore.
+        datastore: DatastoreName,
+        /// Some of them.
+        vms: Vec<VmId>,
+    },
+    /// How often to beat on that datastore.
+    Pace {
+        /// Where.
+        datastore: DatastoreName,
+        /// Each [`crate::Timing::resync`] instead of each heartbeat.
+        slow: bool,
+    },
+    /// Freeze nothing of that datastore until then, whatever becomes of its lease; takes effect when a heartbeat that says so is
+    /// on disk (R72).
+    Hold {
+        /// The datastore.
+        datastore: DatastoreName,
+        /// Until when.
+        until: Time,
+    },
+    /// Leases count again.
+    EndHold {
+        /// The datastore.
+        datastore: DatastoreName,
+    },
+    /// QEMU was created for that VM: find its process. Answered by [`GuardReport::Vm`].
+    Adopt {
+        /// The VM.
+        vm: VmId,
+    },
+    /// The protected list, read in that term of the lease, says that the VM may go on.
+    Thaw {
+        /// The VM.
+        vm: VmId,
+        /// The term.
+        term: u64,
+    },
+    /// End its process, frozen or not: it belongs to another host now.
+    Kill {
+        /// The VM.
+        vm: VmId,
+    },
+}
+
+/// From the guard to its agent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum GuardReport {
+    /// First of all on each connection: what was ordered before must be ordered again when the guard is another.
+    Hello {
+        /// The run of the guard.
+        incarnation: Incarnation,
+    },
+    /// A heartbeat was written, or could not be.
+    Beat {
+        /// Where.
+        datastore: DatastoreName,
+        /// When the write was started.
+        started: Time,
+        /// The reason when it failed.
+        error: Option<Arc<str>>,
+    },
+    /// The lease, as it is now.
+    Lease {
+        /// Where.
+        datastore: DatastoreName,
+        /// Counts leases that began after another had ended.
+        term: u64,
+        /// Until when; in the past: it is over, and the VMs watched there are being frozen.
+        until: Time,
+    },
+    /// The hold that counts, as it is now (R72): the end of the lease freezes nothing until then.
+    Hold {
+        /// Where.
+        datastore: DatastoreName,
+        /// Until when; in the past: leases count.
+        until: Time,
+    },
+    /// What a watched VM's process does.
+    Vm {
+        /// The VM.
+        vm: VmId,
+        /// Its process.
+        state: ProcessState,
+    },
+}

@@ -1,0 +1,39 @@
+//! The words of Mainstay: the names and the plain data that the protocol, its processes and its tools share.
+//!
+//! Architecture invariant: plain data that imports nothing of ours. A crate that only reads, writes or shows what hosts say
+//! depends on this one, and so does not link the machine that decides. Modules import each other in one direction only: the
+//! list below is not that order, but `ids` and `time` import nothing, and nothing imports `view` or `input`.
+//!
+//! It does not: decide anything. A method here reads its own value, checks it, or says it in English.
+#![no_std]
+extern crate alloc;
+
+pub mod command;
+pub mod config;
+pub mod effect;
+pub mod event;
+pub mod guard;
+pub mod ids;
+pub mod input;
+pub mod judgement;
+pub mod message;
+pub mod register;
+pub mod settings;
+pub mod time;
+pub mod timing;
+pub mod view;
+pub mod vm;
+
+pub use command::Command;
+pub use config::{Config, HeartbeatChoice};
+pub use effect::{DiskAction, Effect, VmAction};
+pub use event::{Event, Severity, VmName};
+pub use guard::{GuardOrder, GuardReport, ProcessState};
+pub use ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, OpId, Token, VmId, XmlId};
+pub use input::{DiskOutcome, Domain, DomainState, Input, ReadRegister, VmOutcome};
+pub use judgement::{HostState, PrimaryReason};
+pub use message::{Body, Capacity, Message};
+pub use register::{RegisterId, RegisterValue};
+pub use time::{Span, Time};
+pub use timing::Timing;
+pub use view::View;
