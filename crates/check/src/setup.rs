@@ -1,7 +1,8 @@
 //! What is explored: the hosts, their times, which faults may befall them, and for how long a run goes on.
 
 use mainstay_core::register::{Priority, VmSpec};
-use mainstay_core::{BootId, Core, DatastoreName, Guard, HostId, Span, Timing, VmId, XmlId};
+use mainstay_core::{BootId, Core, DatastoreName, HostId, Span, Timing, VmId, XmlId};
+use mainstay_guard_core::Guard;
 
 /// One second in microseconds, the unit of a world's clock.
 pub const SECOND: u64 = 1_000_000;

@@ -68,7 +68,7 @@ fn two_hosts_lease_counted_from_the_answer() {
     setup.holds = Holds { writes: true, reads: false, messages: false, libvirt: false };
     setup.horizon = 8 * SECOND;
     let kept = setup.clone();
-    setup.alter_guard = |guard| guard.with_broken(BrokenRule::LeaseFromAnswer);
+    setup.alter_guard = |guard| guard.with_lease_from_answer();
     is_what_finds_it(kept, setup);
 }
 

@@ -1,14 +1,11 @@
 //! Rules broken on purpose: what checks must be able to find. Only with the feature `broken-rules`.
 
-use crate::guard::Guard;
 use crate::machine::Core;
 use serde::{Deserialize, Serialize};
 
 /// A rule to break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum BrokenRule {
-    /// R50: the lease counts from the answer of a heartbeat write, not from its start. A guard's.
-    LeaseFromAnswer,
     /// R30, R31, R52: a host starts, resumes and thaws without having read the protected list again.
     NoReadAfterClaim,
     /// R41: an owner moves a VM without having read its holder's registers again.
@@ -25,15 +22,6 @@ impl Core {
     pub fn with_broken(mut self, rule: BrokenRule) -> Core {
         self.broken = Some(rule);
         self.datastores.values_mut().for_each(|datastore| datastore.break_rule(rule));
-        self
-    }
-}
-
-impl Guard {
-    /// Breaks a rule.
-    #[must_use]
-    pub fn with_broken(mut self, rule: BrokenRule) -> Guard {
-        self.broken = Some(rule);
         self
     }
 }

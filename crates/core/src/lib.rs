@@ -11,7 +11,6 @@ mod claims;
 mod datastore;
 pub mod election;
 pub mod failover;
-pub mod guard;
 mod heartbeat_datastores;
 pub mod host_liveness;
 mod hosts;
@@ -29,7 +28,6 @@ mod view_of;
 
 #[cfg(feature = "broken-rules")]
 pub use broken::BrokenRule;
-pub use guard::{Guard, GuardConfig, GuardEffect, GuardInput};
 pub use machine::Core;
 pub use placing::{HostPlan, LeftOutVm, PlacedVm, RehearsalScene, Rehearsed};
 
@@ -41,5 +39,5 @@ pub use mainstay_words::{
     VmAction, VmId, VmName, VmOutcome, XmlId,
 };
 pub use mainstay_words::{
-    command, config, effect, event, ids, input, message, register, settings, time, timing, view, vm,
+    command, config, effect, event, guard, ids, input, message, register, settings, time, timing, view, vm,
 };

@@ -1,7 +1,8 @@
 //! What runs on a simulated host: the core, or in tests a scripted fake of one that breaks a rule on purpose, to prove that
 //! the checkers can fail.
 
-use mainstay_core::{Config, Core, Effect, Guard, GuardConfig, Input, Time, View};
+use mainstay_core::{Config, Core, Effect, Input, Time, View};
+use mainstay_guard_core::{Guard, GuardConfig};
 
 /// The part of [`Core`] that the world drives.
 pub trait Node {

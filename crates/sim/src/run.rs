@@ -7,7 +7,7 @@ use crate::generator::{Plan, Shape, plan, plan_of_one_fault};
 use crate::node::{GuardFactory, NodeFactory, real_core};
 use crate::sometimes::Sometimes;
 use crate::world::World;
-use mainstay_core::Guard;
+use mainstay_guard_core::Guard;
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,7 +1,8 @@
 //! The checkers can find what they are there for: with one rule of the protocol broken on purpose, a
 //! scenario finds a VM that two hosts execute. (`mainstay-check` does the same by exploration.)
 
-use mainstay_core::{BrokenRule, Config, Core, Guard, GuardConfig, Time};
+use mainstay_core::{BrokenRule, Config, Core, Time};
+use mainstay_guard_core::{Guard, GuardConfig};
 use mainstay_sim::node::real_core;
 use mainstay_sim::{GuardFactory, Node, NodeFactory, Scenario, run_scenario_on};
 
@@ -24,7 +25,7 @@ fn a_scenario_finds(name: &str, text: &str, node: NodeFactory, guard: GuardFacto
 #[test]
 fn a_lease_counted_from_the_answer_is_found() {
     let text = include_str!("../scenarios/two_hosts_lease_counts_from_the_start_of_the_write.toml");
-    let guard = |config: GuardConfig, now| Guard::new(config, now).with_broken(BrokenRule::LeaseFromAnswer);
+    let guard = |config: GuardConfig, now| Guard::new(config, now).with_lease_from_answer();
     a_scenario_finds("lease counted from the answer", text, real_core, guard);
 }
 

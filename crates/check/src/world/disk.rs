@@ -3,9 +3,8 @@
 
 use super::{Item, World};
 use mainstay_core::register::ProtectedList;
-use mainstay_core::{
-    DiskAction, DiskOutcome, GuardInput, Input, OpId, ReadRegister, RegisterId, RegisterValue,
-};
+use mainstay_core::{DiskAction, DiskOutcome, Input, OpId, ReadRegister, RegisterId, RegisterValue};
+use mainstay_guard_core::GuardInput;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

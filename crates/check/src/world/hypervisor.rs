@@ -5,7 +5,8 @@ use crate::fingerprint::clock_base;
 use crate::setup::{VM, spec, store};
 use mainstay_core::register::StopCause;
 use mainstay_core::timing::FREEZE_BOUND;
-use mainstay_core::{Domain, DomainState, GuardInput, Input, OpId, ProcessState, Token, VmAction, VmOutcome};
+use mainstay_core::{Domain, DomainState, Input, OpId, ProcessState, Token, VmAction, VmOutcome};
+use mainstay_guard_core::GuardInput;
 
 /// The VM's QEMU on a host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

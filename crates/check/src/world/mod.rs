@@ -21,7 +21,8 @@ use crate::fingerprint::{Fingerprint, clock_base};
 use crate::setup::{Fault, SECOND, Setup};
 use disk::{Read, Registers, Write};
 use hosts::Host;
-use mainstay_core::{GuardInput, GuardOrder, GuardReport, HostId, Input, Message, OpId, Time, VmAction};
+use mainstay_core::{GuardOrder, GuardReport, HostId, Input, Message, OpId, Time, VmAction};
+use mainstay_guard_core::GuardInput;
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -206,7 +207,7 @@ impl World {
         let of = |(index, host): (usize, &Arc<Host>)| {
             let local = [
                 host.core.as_ref().map(mainstay_core::Core::next_deadline),
-                host.guard.as_ref().map(mainstay_core::Guard::next_deadline),
+                host.guard.as_ref().map(mainstay_guard_core::Guard::next_deadline),
             ];
             let at = local.into_iter().flatten().min()?;
             Some(at.0.saturating_sub(clock_base(index)))

@@ -3,10 +3,8 @@
 use super::World;
 use super::hypervisor::QemuState;
 use super::queue::Happening;
-use mainstay_core::{
-    BootId, DatastoreName, DiskAction, DiskOutcome, Guard, GuardConfig, GuardEffect, GuardInput, GuardOrder,
-    GuardReport, Incarnation, Input, ProcessState, RegisterId, RegisterValue, Time, VmId,
-};
+use mainstay_core::{BootId, DatastoreName, DiskAction, DiskOutcome, GuardOrder, GuardReport, Incarnation, Input, ProcessState, RegisterId, RegisterValue, Time, VmId};
+use mainstay_guard_core::{Guard, GuardConfig, GuardEffect, GuardInput};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The longest that a freeze takes: the bound that the protocol counts on.

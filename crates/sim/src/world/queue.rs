@@ -3,7 +3,8 @@
 use super::guard::Deed;
 use crate::action::Action;
 use mainstay_core::register::StopCause;
-use mainstay_core::{GuardInput, Input, Message, Time, Token, VmId, XmlId};
+use mainstay_core::{Input, Message, Time, Token, VmId, XmlId};
+use mainstay_guard_core::GuardInput;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 

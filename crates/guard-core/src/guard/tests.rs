@@ -1,7 +1,7 @@
 use super::*;
-use crate::ids::{BootId, HostId};
-use crate::timing::Timing;
 use alloc::vec;
+use mainstay_words::ids::{BootId, HostId};
+use mainstay_words::timing::Timing;
 
 const VM: VmId = VmId([7; 16]);
 

@@ -7,25 +7,22 @@
 //!   on from an owner's acknowledgement. At its end every VM watched there is frozen.
 //! - R51: a lease that ended and came back is another *term*. A VM is thawed only in the term in which the agent has looked
 //!   at the protected list.
-//!
 //! - R72: during a suspension of protection the agent has the guard *hold*: nothing is frozen at the end of a lease. A hold
 //!   counts from when two heartbeats in a row that say so are on disk: an owner that finds none there may rely on leases.
 //!
 //! It does not: know libvirt, owners or claims; decide that a VM may run. It holds VMs back until the agent has looked.
 
-mod messages;
 #[cfg(test)]
 mod tests;
 
-pub use mainstay_words::guard::{GuardOrder, GuardReport, ProcessState};
-pub use messages::{GuardConfig, GuardEffect, GuardInput};
-
-use crate::ids::{DatastoreName, Incarnation, OpId, VmId};
-use crate::register::HeartbeatRegister;
-use crate::time::{Span, Time};
+use crate::messages::{GuardConfig, GuardEffect, GuardInput};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use mainstay_words::guard::{GuardOrder, GuardReport, ProcessState};
+use mainstay_words::ids::{DatastoreName, Incarnation, OpId, VmId};
+use mainstay_words::register::HeartbeatRegister;
+use mainstay_words::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 
 /// How soon a freeze that did not work is tried again.
@@ -72,8 +69,9 @@ pub struct Guard {
     operations: u64,
     /// Freezes that did not work: to be tried again at that time.
     retry: BTreeMap<VmId, Time>,
+    /// R50 is broken on purpose: a lease counts from the answer of a heartbeat write, not from its start.
     #[cfg(feature = "broken-rules")]
-    pub(crate) broken: Option<crate::BrokenRule>,
+    lease_from_answer: bool,
 }
 
 impl Guard {
@@ -108,8 +106,16 @@ impl Guard {
             operations: 0,
             retry: BTreeMap::new(),
             #[cfg(feature = "broken-rules")]
-            broken: None,
+            lease_from_answer: false,
         }
+    }
+
+    /// Breaks R50, for a check that must find it: a lease counts from the answer of a heartbeat write, not from its start.
+    #[cfg(feature = "broken-rules")]
+    #[must_use]
+    pub fn with_lease_from_answer(mut self) -> Guard {
+        self.lease_from_answer = true;
+        self
     }
 
     /// Takes one input and appends what is to be done to `effects`. `now` never goes back.
@@ -215,7 +221,7 @@ impl Guard {
         });
         let Some((datastore, started)) = written else { return };
         #[cfg(feature = "broken-rules")]
-        let started = if self.broken == Some(crate::BrokenRule::LeaseFromAnswer) { now } else { started };
+        let started = if self.lease_from_answer { now } else { started };
         if error.is_none() {
             self.renew(&datastore, started + self.config.timing.lease, now, effects);
         }

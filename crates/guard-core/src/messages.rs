@@ -1,13 +1,12 @@
 //! What the guard is told by its shell, and what it asks of it.
 
-use mainstay_words::guard::{GuardOrder, GuardReport, ProcessState};
-
-use crate::ids::{BootId, DatastoreName, HostId, Incarnation, OpId, VmId};
-use crate::register::HeartbeatRegister;
-use crate::time::Time;
-use crate::timing::Timing;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use mainstay_words::guard::{GuardOrder, GuardReport, ProcessState};
+use mainstay_words::ids::{BootId, DatastoreName, HostId, Incarnation, OpId, VmId};
+use mainstay_words::register::HeartbeatRegister;
+use mainstay_words::time::Time;
+use mainstay_words::timing::Timing;
 use serde::{Deserialize, Serialize};
 
 /// The configuration of a guard.
