@@ -29,8 +29,8 @@
 //! Any request may carry the header `mainstay-host: NAME`, which sends it to that host's agent. Errors are [`Problem`] with
 //! a fitting HTTP status.
 
-use mainstay_core::ids::{HostId, Incarnation};
-use mainstay_core::{Event, Rehearsed, Severity, Time, View};
+use mainstay_words::ids::{HostId, Incarnation};
+use mainstay_words::{Event, Rehearsed, Severity, Time, View};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 

@@ -2,8 +2,8 @@
 //! are of use on it.
 
 use crate::error::EncodeError;
-use mainstay_core::RegisterValue;
-use mainstay_core::register::RegisterId;
+use mainstay_words::RegisterValue;
+use mainstay_words::register::RegisterId;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 use std::io;

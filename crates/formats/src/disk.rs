@@ -15,8 +15,8 @@
 use crate::body;
 use crate::error::{EncodeError, SlotError};
 use crate::layout::{ATOMIC, ClusterId, round_up, slot_size};
-use mainstay_core::register::RegisterId;
-use mainstay_core::{Epoch, HostId, RegisterValue};
+use mainstay_words::register::RegisterId;
+use mainstay_words::{Epoch, HostId, RegisterValue};
 use serde::{Deserialize, Serialize};
 
 /// The version of the format. A reader refuses slots of a higher one.

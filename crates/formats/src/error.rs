@@ -1,6 +1,6 @@
 //! What can be wrong with bytes, and with values that are to become bytes.
 
-use mainstay_core::Epoch;
+use mainstay_words::Epoch;
 use thiserror::Error;
 
 /// Why a value can't be put on disk.

@@ -13,8 +13,8 @@
 //! All offsets and lengths are multiples of [`BLOCK`], as O_DIRECT wants it on disks of both sector sizes.
 
 use crate::error::EncodeError;
-use mainstay_core::register::{LIST_REGIONS, RegisterId};
-use mainstay_core::{HostId, VmId, XmlId};
+use mainstay_words::register::{LIST_REGIONS, RegisterId};
+use mainstay_words::{HostId, VmId, XmlId};
 use std::fmt;
 
 /// The unit of I/O. 4,096 is a multiple of every sector size in use.
@@ -198,7 +198,7 @@ fn is_uuid(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstay_core::Epoch;
+    use mainstay_words::Epoch;
 
     #[test]
     fn registers_lie_apart_and_aligned() {

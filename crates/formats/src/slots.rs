@@ -9,7 +9,7 @@
 
 use crate::disk::Slot;
 use crate::error::SlotError;
-use mainstay_core::{ReadRegister, RegisterValue};
+use mainstay_words::{ReadRegister, RegisterValue};
 
 /// What a register holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

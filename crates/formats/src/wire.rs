@@ -11,7 +11,7 @@
 
 use crate::error::WireError;
 use crate::layout::ClusterId;
-use mainstay_core::message::{Body, Message};
+use mainstay_words::message::{Body, Message};
 use minicbor::data::Type;
 use minicbor::decode::Decoder;
 use serde::Deserialize;

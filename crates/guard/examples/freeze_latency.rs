@@ -4,13 +4,13 @@
 //! time into shared memory stands for QEMU. Each round gives a short lease, lets it end, and compares its end with the last time
 //! that the process has written.
 
-use mainstay_core::ids::{DatastoreName, HostId, VmId};
-use mainstay_core::{GuardOrder, GuardReport, ProcessState, Span, Time, Timing};
 use mainstay_guard::freezer::Freezer;
 use mainstay_guard::link::{Frames, frame};
 use mainstay_guard::{
     DatastoreSettings, FromGuard, LogSettings, Service, Settings, ToGuard, clock, log, realtime,
 };
+use mainstay_words::ids::{DatastoreName, HostId, VmId};
+use mainstay_words::{GuardOrder, GuardReport, ProcessState, Span, Time, Timing};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use std::fs::File;
 use std::io::{Read, Write};

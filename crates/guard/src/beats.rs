@@ -2,10 +2,10 @@
 
 use crate::service::{Message, STACK};
 use crate::settings::Settings;
-use mainstay_core::GuardInput;
-use mainstay_core::ids::{BootId, DatastoreName, OpId};
-use mainstay_core::register::HeartbeatRegister;
+use mainstay_guard_core::GuardInput;
 use mainstay_storage::{DatastoreConfig, HeartbeatWriter, StorageError};
+use mainstay_words::ids::{BootId, DatastoreName, OpId};
+use mainstay_words::register::HeartbeatRegister;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;

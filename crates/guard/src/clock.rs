@@ -1,6 +1,6 @@
 //! CLOCK_BOOTTIME, the clock of the protocol: it goes on in suspend, and nobody sets it.
 
-use mainstay_core::Time;
+use mainstay_words::Time;
 use rustix::time::{ClockId, clock_gettime};
 
 /// The protocol's time.

@@ -21,7 +21,7 @@
 //! What this does not stop: a write that QEMU gave to the kernel before. No freezer can; releases are decided by claims.
 
 use crate::qemu::Process;
-use mainstay_core::{ProcessState, VmId};
+use mainstay_words::{ProcessState, VmId};
 use rustix::process::Signal;
 use std::fs;
 use std::io;

@@ -4,8 +4,8 @@
 //! does no harm: a lease that is missing ends too early, and a missing VM is named again by the agent. Of a hold that was ended or
 //! shortened it may tell too much (known limit 6 in docs/internals/protocol.md).
 
-use mainstay_core::Time;
-use mainstay_core::ids::{BootId, DatastoreName, VmId};
+use mainstay_words::Time;
+use mainstay_words::ids::{BootId, DatastoreName, VmId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

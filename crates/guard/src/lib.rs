@@ -4,7 +4,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`settings`], [`error`] | what the agent tells it at its start; what can go wrong |
-//! | [`service`] | the loop that runs [`mainstay_core::Guard`] |
+//! | [`service`] | the loop that runs [`mainstay_guard_core::Guard`] |
 //! | [`vms`], [`observer`], [`scanner`] | the watched VMs' processes: what is asked of them, what they do, how they are found |
 //! | [`freezer`], [`qemu`] | stopping a process, and naming one without fear of mistaking it for another |
 //! | [`beats`] | one thread per datastore, which writes the heartbeat |

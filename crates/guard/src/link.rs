@@ -4,7 +4,7 @@
 //! can't be understood is skipped as a whole.
 
 use crate::settings::Settings;
-use mainstay_core::{GuardOrder, GuardReport};
+use mainstay_words::{GuardOrder, GuardReport};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -101,8 +101,8 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstay_core::ids::{DatastoreName, VmId};
-    use mainstay_core::{ProcessState, Time};
+    use mainstay_words::ids::{DatastoreName, VmId};
+    use mainstay_words::{ProcessState, Time};
 
     #[test]
     fn frames_come_out_whole_however_they_arrive() {

@@ -3,7 +3,7 @@
 
 use crate::freezer::{Freezer, Hold};
 use crate::service::Message;
-use mainstay_core::{ProcessState, VmId};
+use mainstay_words::{ProcessState, VmId};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 

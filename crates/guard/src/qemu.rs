@@ -1,7 +1,7 @@
 //! One QEMU process, named so that it can't be mistaken for a later one of the same number.
 
-use mainstay_core::VmId;
 use mainstay_processes::{self as processes, Pid};
+use mainstay_words::VmId;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -6,8 +6,8 @@
 
 use crate::qemu::{Identity, Process};
 use crate::service::Message;
-use mainstay_core::VmId;
 use mainstay_processes as processes;
+use mainstay_words::VmId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! The loop that runs [`mainstay_core::Guard`]: waits for its next deadline or for news, steps, and carries out what comes of it,
+//! The loop that runs [`mainstay_guard_core::Guard`]: waits for its next deadline or for news, steps, and carries out what comes of it,
 //! freezes first.
 //!
 //! Invariant: nothing here waits for anything but its own queue. The queue needs no bound: each sender has few messages under way.
@@ -16,8 +16,9 @@ use crate::settings::Settings;
 use crate::socket::{self, Outbox};
 use crate::vms::Vms;
 use crate::watchdog::Watchdog;
-use mainstay_core::ids::{BootId, Incarnation};
-use mainstay_core::{Guard, GuardConfig, GuardEffect, GuardInput, GuardOrder, Span, Time};
+use mainstay_guard_core::{Guard, GuardConfig, GuardEffect, GuardInput};
+use mainstay_words::ids::{BootId, Incarnation};
+use mainstay_words::{GuardOrder, Span, Time};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;

@@ -4,8 +4,8 @@
 //! different versions during an upgrade. The agent compares what the running guard has with what it wants.
 
 use crate::error::GuardError;
-use mainstay_core::Timing;
-use mainstay_core::ids::{DatastoreName, HostId};
+use mainstay_words::Timing;
+use mainstay_words::ids::{DatastoreName, HostId};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

@@ -7,7 +7,7 @@ use crate::error::GuardError;
 use crate::link::{FrameError, Frames, FromGuard, ToGuard, frame};
 use crate::service::Message;
 use crate::settings::Settings;
-use mainstay_core::GuardInput;
+use mainstay_guard_core::GuardInput;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 use std::collections::VecDeque;

@@ -6,7 +6,8 @@
 use crate::freezer::{Freezer, Hold};
 use crate::observer::{Look, Observer, Seen, Wanted};
 use crate::scanner::{Scan, Scanner};
-use mainstay_core::{GuardInput, ProcessState, VmId};
+use mainstay_guard_core::GuardInput;
+use mainstay_words::{ProcessState, VmId};
 use std::collections::BTreeMap;
 
 /// Freezing was requested so often without success that everything is tried.

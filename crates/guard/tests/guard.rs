@@ -3,9 +3,9 @@
 mod common;
 
 use common::{Agent, Busy, World};
-use mainstay_core::{GuardOrder, GuardReport, ProcessState};
 use mainstay_guard::freezer::{Freezer, Hold};
 use mainstay_guard::qemu::Process;
+use mainstay_words::{GuardOrder, GuardReport, ProcessState};
 use std::process::{Command, Stdio};
 
 /// Freezers that this machine lets us try. SIGSTOP always.
@@ -105,7 +105,7 @@ fn a_lease_passed_on_by_the_agent_counts_without_any_datastore() {
     let mut agent = Agent::connect(&world);
     agent.watch(&[busy.vm]);
     agent.wait_for_vm(busy.vm, ProcessState::Frozen);
-    let until = mainstay_guard::clock::now() + mainstay_core::Span::from_secs(8);
+    let until = mainstay_guard::clock::now() + mainstay_words::Span::from_secs(8);
     agent.order(&GuardOrder::Lease { datastore: world.datastore(), until });
     let (term, _) = agent.lease(|_, end| end == until);
     agent.order(&GuardOrder::Thaw { vm: busy.vm, term });

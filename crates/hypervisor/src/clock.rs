@@ -3,7 +3,7 @@
 //! Why not `std::time::Instant`: it stands still in suspend. An answer that was asked for before a suspend and came after it
 //! would be dated later than it was asked for.
 
-use mainstay_core::Time;
+use mainstay_words::Time;
 use rustix::time::{ClockId, clock_gettime};
 
 pub(crate) fn now() -> Time {

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use mainstay_core::{Time, VmId};
+use mainstay_words::{Time, VmId};
 
 use crate::error::XmlError;
 use crate::metadata::Metadata;

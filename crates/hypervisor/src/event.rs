@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay_core::Time;
+use mainstay_words::Time;
 
 use crate::domain::{Domain, DomainUuid};
 use crate::error::{Error, OpError};

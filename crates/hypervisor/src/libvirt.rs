@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use libc::{c_int, c_void};
-use mainstay_core::{Time, VmId};
+use mainstay_words::{Time, VmId};
 use virt::connect::Connect;
 use virt::domain::Domain as Handle;
 use virt_sys as sys;

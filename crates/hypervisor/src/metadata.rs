@@ -17,7 +17,7 @@
 /// The namespace of Mainstay's element.
 pub const NAMESPACE: &str = "https://mainstay/1";
 
-pub use mainstay_core::register::Priority;
+pub use mainstay_words::register::Priority;
 use roxmltree::Node;
 
 /// What a VM must have of a host, as far as its user states it.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mainstay_core::Time;
+use mainstay_words::Time;
 
 use self::question::{Call, What};
 use self::round::Round;

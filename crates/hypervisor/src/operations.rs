@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mainstay_core::VmId;
+use mainstay_words::VmId;
 use virt::domain::Domain as Handle;
 use virt_sys as sys;
 

@@ -17,7 +17,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use mainstay_core::VmId;
+use mainstay_words::VmId;
 
 /// A process, by number. Numbers are used again: check again, or hold a pidfd, before sending a signal.
 pub type Pid = u32;

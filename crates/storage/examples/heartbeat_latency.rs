@@ -1,10 +1,10 @@
 //! Measures how long a heartbeat write takes on a directory: `cargo run --release --example heartbeat_latency -- PATH`.
 //! Makes a cluster folder called `measure-latency` there, which may be removed afterwards.
 
-use mainstay_core::ids::{BootId, DatastoreName, HostId, Incarnation, OpId};
-use mainstay_core::register::{HeartbeatRegister, RegisterId};
-use mainstay_core::{DiskAction, RegisterValue};
 use mainstay_storage::{Datastore, DatastoreConfig, StorageError};
+use mainstay_words::ids::{BootId, DatastoreName, HostId, Incarnation, OpId};
+use mainstay_words::register::{HeartbeatRegister, RegisterId};
+use mainstay_words::{DiskAction, RegisterValue};
 use std::sync::mpsc::channel;
 use std::time::Instant;
 

@@ -3,9 +3,9 @@
 //!
 //! Not in here: timing, hanging and failing operations; those differ between the two by design.
 
-use mainstay_core::ids::*;
-use mainstay_core::register::*;
-use mainstay_core::{ReadRegister, RegisterValue};
+use mainstay_words::ids::*;
+use mainstay_words::register::*;
+use mainstay_words::{ReadRegister, RegisterValue};
 
 /// A datastore on which several hosts work.
 pub trait DatastoreUnderTest {

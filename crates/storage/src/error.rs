@@ -1,7 +1,7 @@
 //! What can go wrong with a datastore. Each text says what to do.
 
-use mainstay_core::HostId;
 use mainstay_formats::EncodeError;
+use mainstay_words::HostId;
 use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};

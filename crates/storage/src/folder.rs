@@ -8,9 +8,9 @@
 use crate::aligned::AlignedBuffer;
 use crate::error::StorageError;
 use crate::mount::check_path;
-use mainstay_core::HostId;
 use mainstay_formats::ClusterId;
 use mainstay_formats::layout::{TOP_FOLDER, XML_FOLDER};
+use mainstay_words::HostId;
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::{self, File};

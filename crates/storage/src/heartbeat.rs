@@ -7,10 +7,10 @@ use crate::datastore::DatastoreConfig;
 use crate::error::StorageError;
 use crate::host_lock::{HostLock, LockedBy, lock_host};
 use crate::registers::Registers;
-use mainstay_core::RegisterValue;
-use mainstay_core::ids::BootId;
-use mainstay_core::register::{HeartbeatRegister, RegisterId};
 use mainstay_formats::ClusterId;
+use mainstay_words::RegisterValue;
+use mainstay_words::ids::BootId;
+use mainstay_words::register::{HeartbeatRegister, RegisterId};
 use std::sync::Arc;
 use std::time::Duration;
 

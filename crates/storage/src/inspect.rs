@@ -4,10 +4,10 @@
 use crate::counters::SharedCounters;
 use crate::error::StorageError;
 use crate::register_file::{Access, RegisterFile};
-use mainstay_core::Epoch;
-use mainstay_core::register::{LIST_REGIONS, RegisterId};
 use mainstay_formats::layout::{LIST_FILE, TOP_FOLDER, XML_FOLDER, locate, parse_xml_file, register_of_file};
 use mainstay_formats::{Chosen, ClusterId, Slot, choose, decode_slot, read_header};
+use mainstay_words::Epoch;
+use mainstay_words::register::{LIST_REGIONS, RegisterId};
 use std::fs;
 use std::path::Path;
 

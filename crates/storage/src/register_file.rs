@@ -4,9 +4,9 @@ use crate::aligned::AlignedBuffer;
 use crate::counters::{SharedCounters, add};
 use crate::error::StorageError;
 use crate::folder::{Identity, identity};
-use mainstay_core::register::RegisterId;
 use mainstay_formats::layout::{BLOCK, Location, round_up};
 use mainstay_formats::{Chosen, ClusterId, Slot, choose, decode_slot, read_header};
+use mainstay_words::register::RegisterId;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::{self, File};
@@ -207,9 +207,9 @@ fn settle(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstay_core::ids::{BootId, HostId, Incarnation};
-    use mainstay_core::{RegisterValue, register::HeartbeatRegister};
     use mainstay_formats::encode_slot;
+    use mainstay_words::ids::{BootId, HostId, Incarnation};
+    use mainstay_words::{RegisterValue, register::HeartbeatRegister};
 
     fn cluster() -> ClusterId {
         ClusterId::parse("lab").expect("good")

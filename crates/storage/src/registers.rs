@@ -17,11 +17,11 @@ use crate::datastore::DatastoreConfig;
 use crate::error::StorageError;
 use crate::folder::{Folder, lay_out};
 use crate::register_file::{Access, RegisterFile};
-use mainstay_core::register::RegisterId;
-use mainstay_core::{ReadRegister, RegisterValue};
 use mainstay_formats::disk::register_name;
 use mainstay_formats::layout::{ATOMIC, BLOCK, Location, SLOTS, locate};
 use mainstay_formats::{ClusterId, Slot, SlotError, decode_slot, encode_slot, read_header};
+use mainstay_words::register::RegisterId;
+use mainstay_words::{ReadRegister, RegisterValue};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -281,8 +281,8 @@ fn plan_first_write(slots: &[Slot; SLOTS]) -> Result<Plan, SlotError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstay_core::ids::{BootId, Incarnation};
-    use mainstay_core::register::HeartbeatRegister;
+    use mainstay_words::ids::{BootId, Incarnation};
+    use mainstay_words::register::HeartbeatRegister;
 
     fn valid(sequence: u64) -> Slot {
         let boot = BootId([1; 16]);

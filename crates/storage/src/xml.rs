@@ -2,8 +2,8 @@
 
 use crate::error::StorageError;
 use crate::folder::sync_folder;
-use mainstay_core::{HostId, VmId, XmlId};
 use mainstay_formats::layout::{XML_FOLDER, parse_xml_file, xml_file};
+use mainstay_words::{HostId, VmId, XmlId};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;

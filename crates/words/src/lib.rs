@@ -18,6 +18,7 @@ pub mod input;
 pub mod judgement;
 pub mod message;
 pub mod register;
+pub mod rehearsal;
 pub mod settings;
 pub mod time;
 pub mod timing;
@@ -34,6 +35,7 @@ pub use input::{DiskOutcome, Domain, DomainState, Input, ReadRegister, VmOutcome
 pub use judgement::{HostState, PrimaryReason};
 pub use message::{Body, Capacity, Message};
 pub use register::{RegisterId, RegisterValue};
+pub use rehearsal::{HostPlan, LeftOutVm, PlacedVm, Rehearsed};
 pub use time::{Span, Time};
 pub use timing::Timing;
 pub use view::View;

@@ -5,7 +5,10 @@ use super::hypervisor::Qemu;
 use super::{Deed, Item, World};
 use crate::setup::{boot_id, store};
 use mainstay_core::register::{IsolationResponse, StopCause};
-use mainstay_core::{Capacity, Config, Core, Effect, GuardOrder, HeartbeatChoice, Incarnation, Input, RegisterId, RegisterValue};
+use mainstay_core::{
+    Capacity, Config, Core, Effect, GuardOrder, HeartbeatChoice, Incarnation, Input, RegisterId,
+    RegisterValue,
+};
 use mainstay_guard_core::{Guard, GuardConfig, GuardEffect, GuardInput};
 use std::sync::Arc;
 

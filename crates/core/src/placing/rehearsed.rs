@@ -1,7 +1,9 @@
 //! The rehearsal in full, with reasons and order, for people. It may take a while in a large cluster: the driver takes the
 //! scene, and somebody else has the time.
 
-use super::{Refusals, Scene, admission_control, standing::shortened};
+pub use mainstay_words::rehearsal::{HostPlan, LeftOutVm, PlacedVm, Rehearsed};
+
+use super::{Scene, admission_control, standing::shortened};
 use crate::ids::{HostId, VmId};
 use crate::settings::Settings;
 use alloc::collections::BTreeMap;
@@ -10,55 +12,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mainstay_placement as placement;
 use placement::{NotRestarted, PROOF_WORK, Placement, Plan, Rehearsal, StartPlan};
-use serde::{Deserialize, Serialize};
-
-/// What each host's failure would come to, and what admission control says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rehearsed {
-    /// One for each host.
-    pub hosts: Vec<HostPlan>,
-    /// The setting, in words.
-    pub policy: alloc::string::String,
-    /// What admission control has against the cluster as it is; `None`: nothing.
-    pub objection: Option<Arc<str>>,
-}
-
-/// The plan for one host's failure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostPlan {
-    /// The host that fails.
-    pub host: HostId,
-    /// Who goes where, in the order of priorities.
-    pub placed: Vec<PlacedVm>,
-    /// Who would not come back, and why, host by host.
-    pub left_out: Vec<LeftOutVm>,
-    /// VMs that nobody wants back, and why.
-    pub not_restarted: Vec<(Arc<str>, Arc<str>)>,
-}
-
-/// A VM that comes back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlacedVm {
-    /// The VM.
-    pub vm: VmId,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its new host.
-    pub to: HostId,
-    /// 1 starts at once, 2 waits for some of 1, and so on.
-    pub wave: u32,
-}
-
-/// A VM that does not come back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftOutVm {
-    /// The VM.
-    pub vm: VmId,
-    /// Its name.
-    pub name: Arc<str>,
-    /// What it lacked, host by host.
-    pub why: Refusals,
-}
 
 /// All that a rehearsal needs, at one instant.
 #[derive(Clone, Debug)]

@@ -1,9 +1,9 @@
 //! Slots of registers: round trips, damage, versions, and what two slots say together.
 
-use mainstay_core::ids::*;
-use mainstay_core::register::*;
 use mainstay_formats::layout::{self, ClusterId};
 use mainstay_formats::*;
+use mainstay_words::ids::*;
+use mainstay_words::register::*;
 use proptest::prelude::*;
 
 fn cluster() -> ClusterId {

@@ -1,12 +1,12 @@
 //! One example of each format, as a person sees it with `cat`. A change here is a change of the format.
 
 use expect_test::{Expect, expect};
-use mainstay_core::ids::*;
-use mainstay_core::message::*;
-use mainstay_core::register::*;
-use mainstay_core::time::{Span, Time};
 use mainstay_formats::wire::encode_message;
 use mainstay_formats::{ClusterId, encode_slot};
+use mainstay_words::ids::*;
+use mainstay_words::message::*;
+use mainstay_words::register::*;
+use mainstay_words::time::{Span, Time};
 
 fn shows(id: RegisterId, value: RegisterValue, expected: Expect) {
     let cluster = ClusterId::parse("lab").expect("good");

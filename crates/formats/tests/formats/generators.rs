@@ -1,9 +1,9 @@
 //! Generators of every register value and every message.
 
-use mainstay_core::ids::*;
-use mainstay_core::message::*;
-use mainstay_core::register::*;
-use mainstay_core::time::{Span, Time};
+use mainstay_words::ids::*;
+use mainstay_words::message::*;
+use mainstay_words::register::*;
+use mainstay_words::time::{Span, Time};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;

@@ -1,11 +1,11 @@
 //! Messages: round trips, noise, versions, sizes.
 
-use mainstay_core::ids::*;
-use mainstay_core::message::*;
-use mainstay_core::register::ListStamp;
-use mainstay_core::time::{Span, Time};
 use mainstay_formats::wire::{WIRE_VERSION, decode_message, encode_message};
 use mainstay_formats::{ClusterId, WireError};
+use mainstay_words::ids::*;
+use mainstay_words::message::*;
+use mainstay_words::register::ListStamp;
+use mainstay_words::time::{Span, Time};
 use minicbor::Encoder;
 use proptest::prelude::*;
 

@@ -2,12 +2,12 @@
 
 use crate::register;
 use crate::short_run::corpus_of;
-use mainstay_core::ids::*;
-use mainstay_core::message::*;
-use mainstay_core::register::*;
-use mainstay_core::time::{Span, Time};
 use mainstay_formats::wire::encode_message;
 use mainstay_formats::{ClusterId, encode_slot};
+use mainstay_words::ids::*;
+use mainstay_words::message::*;
+use mainstay_words::register::*;
+use mainstay_words::time::{Span, Time};
 
 fn spec() -> VmSpec {
     VmSpec { xml: XmlId(0xfeed), memory_mib: 2048, vcpus: 2, priority: Priority::High, ..VmSpec::default() }

@@ -4,12 +4,12 @@
 //! checksums of its header made right.
 
 use crate::strange::{place_in, with_unknown_fields};
-use mainstay_core::register::{RegisterId, RegisterValue};
-use mainstay_core::{Epoch, HostId};
 use mainstay_formats::disk::register_name;
 use mainstay_formats::{
     Chosen, ClusterId, EncodeError, Slot, SlotError, choose, decode_slot, encode_slot, read_header,
 };
+use mainstay_words::register::{RegisterId, RegisterValue};
+use mainstay_words::{Epoch, HostId};
 
 /// The cluster of the corpus.
 pub const CLUSTER: &str = "lab";
@@ -118,9 +118,9 @@ fn check_valid(bytes: &[u8], id: &RegisterId, sequence: u64, value: &RegisterVal
 fn check_choice(slot: &Slot) {
     let beat = |sequence| {
         let id = RegisterId::Heartbeat(HostId::new("host-1"));
-        let value = mainstay_core::register::HeartbeatRegister {
-            boot: mainstay_core::BootId([1; 16]),
-            incarnation: mainstay_core::Incarnation(1),
+        let value = mainstay_words::register::HeartbeatRegister {
+            boot: mainstay_words::BootId([1; 16]),
+            incarnation: mainstay_words::Incarnation(1),
             counter: 1,
             agent: None,
             agent_well: true,

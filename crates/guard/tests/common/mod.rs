@@ -1,10 +1,10 @@
 //! A guard, an agent's end of its socket, and processes to be guarded.
 
-use mainstay_core::ids::{DatastoreName, HostId, Incarnation, VmId};
-use mainstay_core::{GuardOrder, GuardReport, ProcessState, Span, Time, Timing};
 use mainstay_guard::freezer::Freezer;
 use mainstay_guard::link::{Frames, frame};
 use mainstay_guard::{DatastoreSettings, FromGuard, LogSettings, Service, Settings, Stopper, ToGuard};
+use mainstay_words::ids::{DatastoreName, HostId, Incarnation, VmId};
+use mainstay_words::{GuardOrder, GuardReport, ProcessState, Span, Time, Timing};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 /// Whether the bytes are whole frames in one of the directions, all of them understood.
 pub fn check(bytes: &[u8]) -> bool {
     let hello =
-        FromGuard::Report(mainstay_core::GuardReport::Hello { incarnation: mainstay_core::Incarnation(1) });
+        FromGuard::Report(mainstay_words::GuardReport::Hello { incarnation: mainstay_words::Incarnation(1) });
     let to_guard = check_direction(bytes, &ToGuard::End { reason: "enough".into() });
     let from_guard = check_direction(bytes, &hello);
     to_guard || from_guard

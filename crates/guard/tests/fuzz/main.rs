@@ -4,11 +4,11 @@ mod guard_link;
 #[path = "../../../../fuzz/short_run.rs"]
 mod short_run;
 
-use mainstay_core::ids::{BootId, DatastoreName, HostId, Incarnation, VmId};
-use mainstay_core::{GuardOrder, GuardReport, ProcessState, Time, Timing};
 use mainstay_guard::kept::{KEPT_FILE, Kept};
 use mainstay_guard::link::{Frames, frame};
 use mainstay_guard::{DatastoreSettings, FromGuard, LogSettings, Settings, ToGuard};
+use mainstay_words::ids::{BootId, DatastoreName, HostId, Incarnation, VmId};
+use mainstay_words::{GuardOrder, GuardReport, ProcessState, Time, Timing};
 use std::time::{Duration, Instant};
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mainstay_core::Time;
+use mainstay_words::Time;
 
 use crate::domain::{Domain, DomainUuid};
 use crate::event::{Event, Stray, Unanswered};

@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use mainstay_core::VmId;
 use mainstay_hypervisor::{Config, DomainUuid, Event, Handle, Hypervisor};
+use mainstay_words::VmId;
 
 use crate::recorder::Recorder;
 use crate::suite::World;

@@ -8,7 +8,7 @@ use mainstay_hypervisor::{
     PauseReason, StopCause,
 };
 
-use mainstay_core::Time;
+use mainstay_words::Time;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::recorder::Recorder;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use mainstay_core::timing::Timing;
 use mainstay_lab::{DatastoreConfig, Lab, LabConfig, LabError};
+use mainstay_words::timing::Timing;
 use serde::Serialize;
 
 use super::drill::scene::{self, Victim};

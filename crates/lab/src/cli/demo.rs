@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use mainstay_api::EventRecord;
-use mainstay_core::Event;
-use mainstay_core::timing::Timing;
 use mainstay_lab::{Lab, LabConfig, LabError};
+use mainstay_words::Event;
+use mainstay_words::timing::Timing;
 
 use super::drill::follow::Follow;
 use super::drill::scene::{self, Victim};

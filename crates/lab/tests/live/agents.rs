@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use mainstay_core::Event;
-use mainstay_core::host_liveness::HostState;
-use mainstay_core::view::Role;
+use mainstay_words::Event;
+use mainstay_words::HostState;
+use mainstay_words::view::Role;
 
 use crate::support::{Alarm, Cluster, alarms, calm, id};
 

@@ -1,8 +1,8 @@
 //! Which alarms a step may raise, and which it must.
 
-use mainstay_core::Event;
-use mainstay_core::host_liveness::HostState;
-use mainstay_core::ids::HostId;
+use mainstay_words::Event;
+use mainstay_words::HostState;
+use mainstay_words::ids::HostId;
 
 use crate::support::id;
 

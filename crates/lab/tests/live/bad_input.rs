@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use mainstay_core::host_liveness::HostState;
+use mainstay_words::HostState;
 
 use crate::support::{Alarm, Cluster, alarms, calm};
 

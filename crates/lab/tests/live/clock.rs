@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use mainstay_api::EventRecord;
-use mainstay_core::{Event, Severity};
 use mainstay_lab::{Cut, Net};
+use mainstay_words::{Event, Severity};
 
 use crate::support::{Alarm, Cluster, calm, touches_a_vm};
 

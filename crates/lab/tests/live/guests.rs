@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use mainstay_core::Event;
-use mainstay_core::register::StopCause;
-use mainstay_core::view::VmState;
 use mainstay_lab::{GuestCommand, VmOptions};
+use mainstay_words::Event;
+use mainstay_words::register::StopCause;
+use mainstay_words::view::VmState;
 
 use crate::support::{Alarm, Cluster, Setup, alarms, calm, id, returning};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstay_core::Event;
+use mainstay_words::Event;
 
 use crate::support::{Cluster, calm};
 

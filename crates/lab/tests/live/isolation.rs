@@ -4,9 +4,9 @@
 
 use std::time::Instant;
 
-use mainstay_core::register::{IsolationResponse, StopCause};
-use mainstay_core::{Event, VmName};
 use mainstay_lab::{Cut, GuestCommand, Net};
+use mainstay_words::register::{IsolationResponse, StopCause};
+use mainstay_words::{Event, VmName};
 
 use crate::support::{Alarm, Cluster, Setup, alarms};
 

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use mainstay_core::Event;
 use mainstay_lab::{Cut, Net, Runner};
+use mainstay_words::Event;
 
 use crate::support::{Alarm, Cluster, Setup, alarms};
 

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use mainstay_core::Event;
-use mainstay_core::host_liveness::HostState;
-use mainstay_core::ids::HostId;
-use mainstay_core::register::OrderKind;
-use mainstay_core::view::{HostView, SuspensionView, VmState, VmView};
 use mainstay_lab::{Cut, GuestKind, Net, VmOptions};
+use mainstay_words::Event;
+use mainstay_words::HostState;
+use mainstay_words::ids::HostId;
+use mainstay_words::register::OrderKind;
+use mainstay_words::view::{HostView, SuspensionView, VmState, VmView};
 
 use crate::support::{Alarm, Boots, Cluster, LONG, Setup, alarms, calm, id, returning};
 use crate::watch::Watch;

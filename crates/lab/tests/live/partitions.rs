@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use mainstay_core::host_liveness::HostState;
 use mainstay_lab::{Cut, Direction, Net};
+use mainstay_words::HostState;
 
 use crate::support::{Alarm, Cluster, Expect, Setup, alarms, calm, id};
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use mainstay_api::{EventRecord, Rehearsal};
-use mainstay_core::ids::HostId;
-use mainstay_core::view::{VmState, VmView};
-use mainstay_core::{Event, HostPlan};
 use mainstay_lab::{DatastoreConfig, GuestAgent, VmOptions};
+use mainstay_words::ids::HostId;
+use mainstay_words::view::{VmState, VmView};
+use mainstay_words::{Event, HostPlan};
 use serde_json::Value;
 
 use crate::support::{Alarm, Boots, Cluster, Expect, Setup, alarms, calm, id, returning};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use mainstay_core::Event;
-use mainstay_core::election::PrimaryReason;
-use mainstay_core::view::VmState;
+use mainstay_words::Event;
+use mainstay_words::PrimaryReason;
+use mainstay_words::view::VmState;
 
 use crate::support::{Alarm, Cluster, Setup, alarms, calm, id, returning};
 

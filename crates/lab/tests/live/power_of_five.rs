@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use mainstay_core::Event;
-use mainstay_core::host_liveness::HostState;
+use mainstay_words::Event;
+use mainstay_words::HostState;
 
 use crate::support::{Alarm, Boots, Cluster, Setup, alarms, id, returning};
 

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use mainstay_api::EventRecord;
-use mainstay_core::ids::HostId;
-use mainstay_core::{Event, VmName};
 use mainstay_lab::DatastoreConfig;
+use mainstay_words::ids::HostId;
+use mainstay_words::{Event, VmName};
 
 use crate::support::{Alarm, Cluster, Setup, alarms, calm, id, returning};
 

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use mainstay_api::Status;
-use mainstay_core::Event;
-use mainstay_core::host_liveness::HostState;
-use mainstay_core::ids::HostId;
-use mainstay_core::view::VmState;
 use mainstay_lab::{DatastoreConfig, Host, PowerOn, VmOptions};
+use mainstay_words::Event;
+use mainstay_words::HostState;
+use mainstay_words::ids::HostId;
+use mainstay_words::view::VmState;
 
 use crate::support::{Alarm, Boots, Cluster, LONG, Setup, alarms, calm, id, returning};
 

@@ -14,12 +14,12 @@ pub use crate::alarm::{Alarm, Expect, alarms, calm, returning};
 use crate::disk_watch::DiskWatch;
 use mainstay_agent::client::{Client, ClientError};
 use mainstay_api::{EventRecord, Local, Status};
-use mainstay_core::Event;
-use mainstay_core::host_liveness::HostState;
-use mainstay_core::ids::HostId;
-use mainstay_core::timing::Timing;
-use mainstay_core::view::{HostView, VmView};
 use mainstay_lab::{DatastoreConfig, Host, Lab, LabConfig, Output, PowerOn, VmOptions};
+use mainstay_words::Event;
+use mainstay_words::HostState;
+use mainstay_words::ids::HostId;
+use mainstay_words::timing::Timing;
+use mainstay_words::view::{HostView, VmView};
 
 /// Patience with a busy machine. Nothing is expected to take as long.
 pub const LONG: Duration = Duration::from_secs(90);

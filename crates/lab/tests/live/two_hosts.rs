@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use mainstay_api::EventRecord;
-use mainstay_core::Event;
 use mainstay_lab::{Cut, Net};
+use mainstay_words::Event;
 
 use crate::support::{Alarm, Cluster, Expect, Setup, alarms, id};
 

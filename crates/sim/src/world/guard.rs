@@ -3,7 +3,10 @@
 use super::World;
 use super::hypervisor::QemuState;
 use super::queue::Happening;
-use mainstay_core::{BootId, DatastoreName, DiskAction, DiskOutcome, GuardOrder, GuardReport, Incarnation, Input, ProcessState, RegisterId, RegisterValue, Time, VmId};
+use mainstay_core::{
+    BootId, DatastoreName, DiskAction, DiskOutcome, GuardOrder, GuardReport, Incarnation, Input,
+    ProcessState, RegisterId, RegisterValue, Time, VmId,
+};
 use mainstay_guard_core::{Guard, GuardConfig, GuardEffect, GuardInput};
 use std::collections::{BTreeMap, VecDeque};
 

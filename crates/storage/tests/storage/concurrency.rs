@@ -1,9 +1,9 @@
 //! One host writes, another reads at the same time: every read is whole, and none goes backwards.
 
 use crate::harness::{Client, as_seen_by_others, beat, config, directory, host};
-use mainstay_core::ids::*;
-use mainstay_core::register::*;
-use mainstay_core::{ReadRegister, RegisterValue};
+use mainstay_words::ids::*;
+use mainstay_words::register::*;
+use mainstay_words::{ReadRegister, RegisterValue};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 

@@ -1,12 +1,12 @@
 //! The real datastore against the contract.
 
 use crate::harness::{Client, as_seen_by_others, config, directory};
-use mainstay_core::ids::HostId;
-use mainstay_core::register::RegisterId;
-use mainstay_core::{ReadRegister, RegisterValue};
 use mainstay_formats::layout::{locate, round_up};
 use mainstay_formats::{ClusterId, Slot, decode_slot, read_header};
 use mainstay_storage::contract::{DatastoreUnderTest, RULES};
+use mainstay_words::ids::HostId;
+use mainstay_words::register::RegisterId;
+use mainstay_words::{ReadRegister, RegisterValue};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;

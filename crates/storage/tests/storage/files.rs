@@ -1,12 +1,12 @@
 //! What happens to the files: layout, races at layout, removal, refusals, `inspect`.
 
 use crate::harness::{Client, as_seen_by_others, beat, config, directory, host};
-use mainstay_core::ids::*;
-use mainstay_core::register::*;
-use mainstay_core::{ReadRegister, RegisterValue};
 use mainstay_formats::layout::LIST_SLOT;
 use mainstay_formats::{Chosen, Slot};
 use mainstay_storage::{Datastore, StorageError, inspect};
+use mainstay_words::ids::*;
+use mainstay_words::register::*;
+use mainstay_words::{ReadRegister, RegisterValue};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::thread;

@@ -1,10 +1,10 @@
 //! A datastore operation that never ends: nothing else waits for it.
 
 use crate::harness::{Client, beat, config, directory, host};
-use mainstay_core::ids::*;
-use mainstay_core::register::{HeartbeatRegister, RegisterId};
-use mainstay_core::{DiskAction, DiskOutcome, RegisterValue};
 use mainstay_storage::{Completion, HeartbeatWriter};
+use mainstay_words::ids::*;
+use mainstay_words::register::{HeartbeatRegister, RegisterId};
+use mainstay_words::{DiskAction, DiskOutcome, RegisterValue};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::OpenOptions;
 use std::time::Duration;

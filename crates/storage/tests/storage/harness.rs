@@ -1,9 +1,9 @@
 //! A datastore on a directory of its own, with calls that wait for their answer.
 
-use mainstay_core::ids::*;
-use mainstay_core::register::*;
-use mainstay_core::{DiskAction, DiskOutcome, ReadRegister, RegisterValue};
 use mainstay_storage::{Completion, Datastore, DatastoreConfig};
+use mainstay_words::ids::*;
+use mainstay_words::register::*;
+use mainstay_words::{DiskAction, DiskOutcome, ReadRegister, RegisterValue};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! The agent's lock, and domain XML.
 
 use crate::harness::{Client, beat, config, directory, host};
-use mainstay_core::RegisterValue;
-use mainstay_core::ids::*;
-use mainstay_core::register::{HeartbeatRegister, RegisterId};
 use mainstay_storage::{Completion, HeartbeatWriter, HostLock, LockedBy, StorageError, lock_host};
+use mainstay_words::RegisterValue;
+use mainstay_words::ids::*;
+use mainstay_words::register::{HeartbeatRegister, RegisterId};
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;

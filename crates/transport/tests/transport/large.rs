@@ -1,13 +1,13 @@
 //! Messages that do not fit into a datagram: they arrive among small ones, and cost these nothing.
 
 use super::{HEARTBEAT, PATIENCE, next_datagram, pair};
-use mainstay_core::Message;
-use mainstay_core::ids::{DatastoreName, VmId};
-use mainstay_core::message::{Body, Capacity, HALTED_MAX, Halt, Heartbeat};
-use mainstay_core::time::{Span, Time};
 use mainstay_formats::layout::ClusterId;
 use mainstay_formats::wire::{decode_message, encode_message};
 use mainstay_transport::{DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX, Net, NetEvent};
+use mainstay_words::Message;
+use mainstay_words::ids::{DatastoreName, VmId};
+use mainstay_words::message::{Body, Capacity, HALTED_MAX, Halt, Heartbeat};
+use mainstay_words::time::{Span, Time};
 use std::collections::BTreeSet;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{interval, timeout};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use mainstay_api::EventRecord;
-use mainstay_core::Event;
-use mainstay_core::host_liveness::HostState;
-use mainstay_core::ids::HostId;
+use mainstay_words::Event;
+use mainstay_words::HostState;
+use mainstay_words::ids::HostId;
 use serde::Serialize;
 
 /// Steps of a failover, each with its time since the power loss.
@@ -165,8 +165,8 @@ impl Spread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstay_core::ids::{Epoch, Incarnation, Token, VmId};
-    use mainstay_core::{Severity, Span, Time, VmName};
+    use mainstay_words::ids::{Epoch, Incarnation, Token, VmId};
+    use mainstay_words::{Severity, Span, Time, VmName};
 
     fn at(host: &str, seconds: f64, event: Event) -> EventRecord {
         EventRecord {

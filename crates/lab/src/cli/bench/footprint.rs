@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use mainstay_api::Local;
-use mainstay_core::view::Role;
 use mainstay_lab::Lab;
+use mainstay_words::view::Role;
 use serde::Serialize;
 
 use crate::cli::drill::{api, scene};

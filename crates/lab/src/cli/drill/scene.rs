@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use mainstay_api::{EventRecord, Status};
-use mainstay_core::host_liveness::HostState;
-use mainstay_core::view::VmState;
 use mainstay_lab::{Host, Lab, LabConfig, LabError, VmOptions};
+use mainstay_words::HostState;
+use mainstay_words::view::VmState;
 
 use crate::cli::drill::api;
 use crate::cli::ending;

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use mainstay_api::EventRecord;
-use mainstay_core::{Event, Severity};
 use mainstay_lab::Host;
+use mainstay_words::{Event, Severity};
 
 use super::Cluster;
 use crate::alarm::{Alarm, Expect};

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mainstay_api::{EventRecord, Status};
-use mainstay_core::Event;
-use mainstay_core::host_liveness::HostState;
-use mainstay_core::ids::HostId;
-use mainstay_core::time::Span;
-use mainstay_core::view::{Role, VmState};
 use mainstay_lab::Host;
+use mainstay_words::Event;
+use mainstay_words::HostState;
+use mainstay_words::ids::HostId;
+use mainstay_words::time::Span;
+use mainstay_words::view::{Role, VmState};
 
 use super::{Cluster, LONG, id};
 
