@@ -9,7 +9,6 @@ use crate::vm_details;
 use crate::words::{HostNames, clean};
 use mainstay_api::{EventPage, EventRecord, Status};
 use mainstay_core::ids::{HostId, VmId};
-use mainstay_core::register::OrderKind;
 use mainstay_core::{Event, Severity};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -161,80 +160,7 @@ fn is_about_vm(record: &EventRecord, wanted: &str) -> bool {
 }
 
 fn is_about_host(record: &EventRecord, wanted: &HostId) -> bool {
-    record.host == *wanted || record.event.as_ref().is_some_and(|event| names_host(event, wanted))
-}
-
-/// Whether the event has the host among its objects (the reporting host is none of them).
-fn names_host(event: &Event, wanted: &HostId) -> bool {
-    match event {
-        Event::FollowsPrimary { primary: host }
-        | Event::HostStateChanged { host, .. }
-        | Event::HostConfirmedDown { host }
-        | Event::VmProtected { host, .. }
-        | Event::VmStopped { host, .. }
-        | Event::TakeoverCancelled { host, .. }
-        | Event::ResponsibilityDropped { host, .. }
-        | Event::MessageUnreadable { host, .. }
-        | Event::VmGranted { host, .. }
-        | Event::DefinitionDropped { holder: host, .. } => host == wanted,
-        Event::TakeoverIntended { from, to, .. } | Event::ResponsibilityTaken { from, to, .. } => {
-            from == wanted || to == wanted
-        }
-        Event::VmRestarted { from, to, .. } => from.as_ref() == Some(wanted) || to == wanted,
-        Event::VmActiveTwice { holder, other, .. } => holder == wanted || other == wanted,
-        Event::VmActiveOnce { host, .. } => host == wanted,
-        Event::VmCopyRemoved { holder, .. } => holder.as_ref() == Some(wanted),
-        Event::OwnershipAcquired { former, .. } => former.as_ref() == Some(wanted),
-        Event::VmOrdered { host, order, .. } | Event::VmOrderFailed { host, order, .. } => {
-            host == wanted || matches!(order, OrderKind::Migrate(to) if to == wanted)
-        }
-        Event::VmNotVerified { host, .. }
-        | Event::VmVerified { host, .. }
-        | Event::MaintenanceBegun { host, .. }
-        | Event::MaintenanceReached { host }
-        | Event::MaintenanceLeft { host } => host == wanted,
-        Event::VmWaitsForHost { reasons, .. } => reasons.iter().any(|(host, _)| host == wanted),
-        Event::SettingsChanged { .. }
-        | Event::VmWaitsForOthers { .. }
-        | Event::OrderGivenUp { .. }
-        | Event::ProtectionSuspended { .. }
-        | Event::ProtectionResumed { .. }
-        | Event::AdmissionNotMet { .. }
-        | Event::AdmissionMet
-        | Event::AgentStarted { .. }
-        | Event::ElectionStarted { .. }
-        | Event::BecamePrimary { .. }
-        | Event::SteppedDown { .. }
-        | Event::DatastoreLost { .. }
-        | Event::DatastoreBack { .. }
-        | Event::OwnershipLost { .. }
-        | Event::RegisterUnreadable { .. }
-        | Event::RegisterUnwritable { .. }
-        | Event::RegisterReadable { .. }
-        | Event::VmNotProtectable { .. }
-        | Event::VmUnprotected { .. }
-        | Event::VmClaimed { .. }
-        | Event::VmWaitsForStorage { .. }
-        | Event::VmStarted { .. }
-        | Event::VmStartFailed { .. }
-        | Event::GuardFound { .. }
-        | Event::GuardLost
-        | Event::VmFrozen { .. }
-        | Event::VmThawed { .. }
-        | Event::VmContinued { .. }
-        | Event::HostIsolated
-        | Event::HostNotIsolated
-        | Event::IsolationResponseApplied { .. }
-        | Event::ShutdownTimedOut { .. }
-        | Event::IsolationResponseStopped { .. }
-        | Event::StormSuspected { .. }
-        | Event::StormOver
-        | Event::HeartbeatDatastoresChosen { .. }
-        | Event::TimingDiffers { .. }
-        | Event::TimingAgrees { .. }
-        | Event::HypervisorLost
-        | Event::HypervisorBack => false,
-    }
+    record.host == *wanted || record.event.as_ref().is_some_and(|event| event.about().hosts.contains(&wanted))
 }
 
 /// The event as one line: time, host, severity, text.

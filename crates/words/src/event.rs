@@ -1,8 +1,9 @@
-//! What the core tells people: typed, with the objects in fields. Texts are made here too, in one place, so that log, command
-//! line and API say the same.
+//! What the core tells people: typed, with the objects in fields. What an event says, and what it is about, is a row of the table
+//! in `about.rs`, so that log, command line and API say the same.
 
 mod about;
-mod text;
+
+pub use about::{About, Alarm};
 
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
 use crate::judgement::{HostState, PrimaryReason};
