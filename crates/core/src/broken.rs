@@ -20,8 +20,7 @@ impl Core {
     /// Breaks a rule.
     #[must_use]
     pub fn with_broken(mut self, rule: BrokenRule) -> Core {
-        self.broken = Some(rule);
-        self.datastores.values_mut().for_each(|datastore| datastore.break_rule(rule));
+        self.datastores.all_mut().for_each(|datastore| datastore.break_rule(rule));
         self
     }
 }

@@ -306,6 +306,11 @@ impl Datastore {
     }
 
     #[cfg(feature = "broken-rules")]
+    pub(crate) fn breaks(&self, rule: crate::BrokenRule) -> bool {
+        self.broken == Some(rule)
+    }
+
+    #[cfg(feature = "broken-rules")]
     fn break_rules(&mut self, now: Time) {
         if let Some(list) = &mut self.list {
             list.broken = self.broken;

@@ -5,7 +5,7 @@
 //! Elsewhere it beats slowly, and its register says so.
 
 use crate::config::HeartbeatChoice;
-use crate::datastore::Datastore;
+use crate::datastores::Datastores;
 use crate::event::Event;
 use crate::hosts::{Hosts, Peer};
 use crate::ids::DatastoreName;
@@ -13,7 +13,6 @@ use crate::leases::GuardSide;
 use crate::message::Heartbeat;
 use crate::out::Out;
 use crate::time::{Span, Time};
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +40,7 @@ impl HeartbeatDatastores {
     pub(crate) fn choose(
         &mut self,
         hosts: &Hosts,
-        datastores: &BTreeMap<DatastoreName, Datastore>,
+        datastores: &Datastores,
         choice: &HeartbeatChoice,
         interval: Span,
         out: &mut Out<'_>,
@@ -51,7 +50,8 @@ impl HeartbeatDatastores {
         }
         self.due = out.now + interval;
         let members: Vec<&Heartbeat> = hosts.members().filter_map(Peer::heartbeat).collect();
-        let reach = datastores.iter().map(|(name, datastore)| {
+        let reach = datastores.all().map(|datastore| {
+            let name = datastore.name();
             let others = members.iter().filter(|heartbeat| heartbeat.datastores.contains(name)).count();
             (name.clone(), others + usize::from(datastore.is_connected()))
         });
@@ -65,25 +65,25 @@ impl HeartbeatDatastores {
     /// How often this host beats where.
     pub(crate) fn set_paces(
         &self,
-        datastores: &mut BTreeMap<DatastoreName, Datastore>,
+        datastores: &mut Datastores,
         guard: &mut GuardSide,
         choice: &HeartbeatChoice,
         out: &mut Out<'_>,
     ) {
         let count = choice.count as usize;
-        let few = datastores.len() <= count || self.chosen.is_empty();
+        let few = datastores.count() <= count || self.chosen.is_empty();
         let reached =
             self.chosen.iter().filter(|name| datastores.get(*name).is_some_and(|store| store.is_connected()));
         let mut missing = count.saturating_sub(reached.count());
-        for (name, datastore) in datastores {
-            let mut fast = few || self.chosen.contains(name);
+        for datastore in datastores.all_mut() {
+            let mut fast = few || self.chosen.contains(datastore.name());
             if !fast && missing > 0 && datastore.is_connected() {
                 missing -= 1;
                 fast = true;
             }
             let slow = !fast && !datastore.is_used();
             datastore.set_pace(slow, out.now);
-            guard.pace(name, slow, out);
+            guard.pace(datastore.name(), slow, out);
         }
     }
 }

@@ -2,18 +2,14 @@
 //! carries what one learns to the others.
 
 mod messages;
-mod operators;
-mod rehearsing;
-mod relevant;
-mod reviewing;
-mod rules;
-mod setting;
-mod starting;
 
 use crate::claims::{HostSide, IsolationNow};
-use crate::command::Command;
+use crate::cluster::Cluster;
+use crate::commands::Commands;
 use crate::config::Config;
 use crate::datastore::{Around, Datastore};
+use crate::datastores::Datastores;
+use crate::desk::Desk;
 use crate::effect::Effect;
 use crate::election::{Election, Turn};
 use crate::event::Event;
@@ -28,38 +24,15 @@ use crate::leases::GuardSide;
 use crate::local_vms::LocalVms;
 use crate::message::{Body, HALTED_MAX, Heartbeat, HeartbeatAck, Message, OwnedDatastore, Promise, Rank};
 use crate::out::{Counters, Out};
-use crate::placing::PlansAtHand;
-use crate::protected_list::{Candidate, OwnerSide};
-use crate::settings::Settings;
-use crate::store::PowerOnSeen;
+use crate::placing::{Placing, RehearsalScene};
+use crate::reviewing;
+use crate::settings_here::SettingsHere;
 use crate::time::Time;
 use crate::view::View;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use relevant::Relevant;
 use serde::{Deserialize, Serialize};
-
-/// A request that is answered when it is on disk.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Pending {
-    request: u64,
-    command: Command,
-    until: Until,
-    answer: String,
-}
-
-/// What has to be on disk.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-enum Until {
-    /// The entry of a VM.
-    Vm(DatastoreName, crate::ids::VmId),
-    /// Settings, on all datastores that this host owns.
-    Settings(u64),
-    /// What was asked about suspension, on all datastores that this host owns.
-    Suspension,
-}
 
 /// One host's part in the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,7 +41,7 @@ pub struct Core {
     counters: Counters,
     pub(crate) election: Election,
     pub(crate) hosts: Hosts,
-    pub(crate) datastores: BTreeMap<DatastoreName, Datastore>,
+    pub(crate) datastores: Datastores,
     pub(crate) vms: LocalVms,
     pub(crate) guard: GuardSide,
     pub(crate) isolation: Isolation,
@@ -76,29 +49,16 @@ pub struct Core {
     /// R25: what the next heartbeat to the primary promises.
     promises: BTreeMap<DatastoreName, Promise>,
     heartbeat_due: Time,
-    pending: Vec<Pending>,
-    /// R70: the newest that were seen on any datastore.
-    pub(crate) settings: Arc<Settings>,
-    /// Plans at hand, while this host is primary.
-    pub(crate) standing: PlansAtHand,
-    rehearsal_stale: bool,
-    /// Admission control objects since then; and whether that was told.
-    objecting: Option<(Time, bool)>,
-    /// Since when VMs have been waiting for hosts, or for one another.
-    round: Option<Time>,
-    /// When the order of starts may let somebody go.
-    place_again: Option<Time>,
-    relevant: Relevant,
-    /// Hosts in maintenance of which it was told that they are empty.
-    emptied: BTreeSet<HostId>,
+    commands: Commands,
+    pub(crate) settings: SettingsHere,
+    /// While this host is primary.
+    pub(crate) placing: Placing,
     announced: bool,
     stopping: bool,
     /// The time of the last step.
     now: Time,
     /// When this run of the agent began.
     pub(crate) begun: Time,
-    #[cfg(feature = "broken-rules")]
-    pub(crate) broken: Option<crate::BrokenRule>,
 }
 
 impl Core {
@@ -106,37 +66,24 @@ impl Core {
     /// with its first [`Core::step`], which should be a [`Input::Tick`].
     pub fn new(config: Config, now: Time) -> Result<Core, String> {
         config.check()?;
-        let datastores = config
-            .datastores
-            .iter()
-            .map(|name| (name.clone(), Datastore::new(name.clone(), &config, now)))
-            .collect();
         Ok(Core {
             counters: Counters { incarnation: config.incarnation, operations: 0, messages: 0 },
             election: Election::new(config.me.clone(), config.peers.clone(), now, &config.timing),
             hosts: Hosts::new(config.me.clone(), &config.peers, now),
-            datastores,
+            datastores: Datastores::new(&config, now),
             vms: LocalVms::new(),
             guard: GuardSide::default(),
             isolation: Isolation::new(config.isolation_addresses.len(), now),
             heartbeat_datastores: HeartbeatDatastores::default(),
             promises: BTreeMap::new(),
             heartbeat_due: now,
-            pending: Vec::new(),
-            settings: Arc::new(Settings::default()),
-            standing: PlansAtHand::default(),
-            rehearsal_stale: false,
-            objecting: None,
-            round: None,
-            place_again: None,
-            relevant: Relevant::default(),
-            emptied: BTreeSet::new(),
+            commands: Commands::default(),
+            settings: SettingsHere::default(),
+            placing: Placing::default(),
             announced: false,
             stopping: false,
             now,
             begun: now,
-            #[cfg(feature = "broken-rules")]
-            broken: None,
             config,
         })
     }
@@ -158,7 +105,7 @@ impl Core {
             Input::Guard(report) => self.on_guard(report, &mut out),
             Input::GuardLost => {
                 self.guard.on_lost();
-                self.datastores.values_mut().for_each(|datastore| datastore.own_hold_mut().on_guard_lost());
+                self.datastores.all_mut().for_each(|datastore| datastore.own_hold_mut().on_guard_lost());
                 out.event(Event::GuardLost);
             }
             Input::Domains { as_of, domains } => {
@@ -169,13 +116,13 @@ impl Core {
             Input::Capacity(capacity) => self.vms.capacity = capacity,
             Input::Offers(offers) => self.vms.offers = Some(offers),
             Input::VmDone { op, outcome } => {
-                for datastore in self.datastores.values_mut() {
+                for datastore in self.datastores.all_mut() {
                     datastore.claims_mut().on_vm_done(op, &outcome, &mut out);
                 }
             }
             Input::VmWaits { op, why } => {
                 let name =
-                    self.datastores.values_mut().find_map(|datastore| datastore.claims_mut().on_waits(op));
+                    self.datastores.all_mut().find_map(|datastore| datastore.claims_mut().on_waits(op));
                 if let Some(vm) = name {
                     out.event(Event::VmWaitsForStorage { vm, reason: why });
                 }
@@ -183,7 +130,11 @@ impl Core {
             Input::XmlStored { datastore, vm, xml, error } => {
                 self.vms.on_xml_stored(&datastore, vm, xml, error, &self.config.timing, &mut out);
             }
-            Input::Operator { request, command } => self.on_operator(request, command, &mut out),
+            Input::Operator { request, command } => {
+                let is_primary = self.election.is_primary();
+                let (commands, mut desk) = self.desk();
+                commands.on_operator(request, command, is_primary, &mut desk, &mut out);
+            }
             Input::Stop => self.on_stop(&mut out),
         }
         self.settle(&mut out);
@@ -203,16 +154,18 @@ impl Core {
         self.announce(out);
         self.vms.on_tick(&self.config.datastores, out);
         self.tick_datastores(out);
-        self.review(out);
+        let anchored = self.isolation.is_anchored(&self.config.timing, out.now);
+        reviewing::review(&mut self.desk().1, anchored, out);
         self.rehearse(out);
-        self.answer_operators(out);
+        let (commands, mut desk) = self.desk();
+        commands.answer(&mut desk, out);
         self.tell_of_releases(out);
         self.send_heartbeat(out);
         self.instruct_guard(out);
     }
 
     fn on_guard(&mut self, report: GuardReport, out: &mut Out<'_>) {
-        let foreign = |name: &DatastoreName| !self.datastores.contains_key(name);
+        let foreign = |name: &DatastoreName| self.datastores.get(name).is_none();
         let of = match &report {
             GuardReport::Lease { datastore, .. } | GuardReport::Hold { datastore, .. } => Some(datastore),
             GuardReport::Hello { .. } | GuardReport::Beat { .. } | GuardReport::Vm { .. } => None,
@@ -223,7 +176,7 @@ impl Core {
         self.guard.on_report(&report, out.now);
         match report {
             GuardReport::Hello { incarnation } => {
-                for datastore in self.datastores.values_mut() {
+                for datastore in self.datastores.all_mut() {
                     datastore.own_hold_mut().on_guard_found(out.now);
                 }
                 out.event(Event::GuardFound { incarnation });
@@ -234,7 +187,7 @@ impl Core {
                 }
             }
             GuardReport::Vm { vm, state } => {
-                for datastore in self.datastores.values_mut() {
+                for datastore in self.datastores.all_mut() {
                     datastore.claims_mut().on_process(vm, state, out.now);
                 }
             }
@@ -251,11 +204,12 @@ impl Core {
     fn instruct_guard(&mut self, out: &mut Out<'_>) {
         let choice = &self.config.heartbeat_datastores;
         self.heartbeat_datastores.set_paces(&mut self.datastores, &mut self.guard, choice, out);
-        for (name, datastore) in &mut self.datastores {
+        for datastore in self.datastores.all_mut() {
             if let Some(until) = datastore.ownership().lease_end() {
-                self.guard.pass(name, until, out);
+                self.guard.pass(datastore.name(), until, out);
             }
             datastore.decide_own_hold(out);
+            let name = datastore.name();
             let leased = self.guard.lease(name, out.now).is_some();
             if let Some(vms) = datastore.watched(leased, out.now) {
                 self.guard.watch(name, vms, self.vms.has_seen(), out);
@@ -274,20 +228,70 @@ impl Core {
         if let Some(at) = self.hosts.deadline(&self.election, timing, self.now) {
             due = due.min(at);
         }
-        for datastore in self.datastores.values() {
+        for datastore in self.datastores.all() {
             due = due.min(datastore.deadline(self.vms.domains().is_none(), self.now));
         }
-        let placing = self.place_again.into_iter().chain(self.rehearsal_deadline());
+        let placing = self.placing.deadline().into_iter().chain(self.rehearsal_deadline());
         let due = placing.fold(due, Time::min);
         let due = due.min(self.isolation.deadline(timing));
         due.min(self.vms.deadline()).min(self.guard.deadline())
+    }
+
+    /// What is known of the cluster.
+    pub(crate) fn cluster(&self) -> Cluster<'_> {
+        Cluster::new(&self.config.me, &self.hosts, &self.datastores, &self.vms, self.settings.get())
+    }
+
+    fn desk(&mut self) -> (&mut Commands, Desk<'_>) {
+        let desk = Desk {
+            config: &self.config,
+            hosts: &self.hosts,
+            vms: &self.vms,
+            datastores: &mut self.datastores,
+            settings: &mut self.settings,
+            placing: &mut self.placing,
+        };
+        (&mut self.commands, desk)
+    }
+
+    /// Whether this host decides for the cluster, or a part of it.
+    fn decides(&self, now: Time) -> bool {
+        self.election.is_primary() && !self.stopping && self.datastores.owned_lists(now).next().is_some()
+    }
+
+    fn rehearse(&mut self, out: &mut Out<'_>) {
+        let decides = self.decides(out.now);
+        let cluster =
+            Cluster::new(&self.config.me, &self.hosts, &self.datastores, &self.vms, self.settings.get());
+        let rehearsing = self.placing.rehearsing_mut();
+        if !decides {
+            return rehearsing.stop();
+        }
+        if self.config.rehearse {
+            let failing = || self.hosts.in_state(|state| state == HostState::Failed).into_iter().collect();
+            rehearsing.rehearse(|| cluster.scene(out.now), cluster.settings(), failing, out.now);
+        }
+        rehearsing.tell_of_admission(out);
+        rehearsing.tell_of_maintenance(cluster.settings(), |host| cluster.left_on(host), out);
+    }
+
+    fn rehearsal_deadline(&self) -> Option<Time> {
+        let decides = self.config.rehearse && self.decides(self.now);
+        self.placing.rehearsing().deadline().filter(|_| decides)
+    }
+
+    /// All that a rehearsal in full needs: it may take a while, and is made elsewhere.
+    pub fn rehearsal_scene(&self, now: Time) -> RehearsalScene {
+        let settings = self.settings.get();
+        let at_hand = self.placing.rehearsing().at_hand().under(settings);
+        RehearsalScene { scene: self.cluster().scene(now), settings: settings.clone(), at_hand }
     }
 
     /// R16: the election and the datastores give others the time to be heard again.
     fn notice_standstill(&mut self, now: Time) {
         if self.hosts.notice_standstill(self.now, now, &self.config.timing) {
             self.election.go_on(&self.config.timing, now);
-            for datastore in self.datastores.values_mut() {
+            for datastore in self.datastores.all_mut() {
                 datastore.on_awake(now);
             }
         }
@@ -297,19 +301,17 @@ impl Core {
     fn judge(&mut self, out: &mut Out<'_>) {
         let (datastores, timing, now) = (&self.datastores, &self.config.timing, out.now);
         let evidence = |host: &HostId| {
-            let mirrors = datastores.values().map(Datastore::mirror);
+            let mirrors = datastores.all().map(Datastore::mirror);
             DiskEvidence::of_all(mirrors.filter_map(|mirror| mirror.evidence(host, timing, now)))
         };
         if self.hosts.judge(&self.election, evidence, &self.config.timing, out) {
-            for datastore in self.datastores.values_mut() {
-                datastore.want_review();
-            }
+            self.datastores.want_reviews();
         }
     }
 
     /// Somebody is silent who was not judged for it yet, or a datastore is still to be owned.
     fn is_suspicious(&self, now: Time) -> bool {
-        let unowned = || self.datastores.values().any(|store| store.is_connected() && store.list().is_none());
+        let unowned = || self.datastores.all().any(|store| store.is_connected() && store.list().is_none());
         (self.election.is_primary() && unowned())
             || self.hosts.are_suspicious(&self.election, &self.config.timing, now)
     }
@@ -328,20 +330,19 @@ impl Core {
 
     fn rank(&self) -> Rank {
         // R79: a host in maintenance is primary only when there is nobody else.
-        let serves = !self.settings.maintenance.contains_key(&self.config.me);
-        let connected =
-            self.datastores.values().filter(|datastore| datastore.is_connected() && serves).count();
+        let serves = !self.settings.get().maintenance.contains_key(&self.config.me);
+        let connected = if serves { self.datastores.connected().count() } else { 0 };
         Rank { datastores: connected as u32, host: self.config.me.clone() }
     }
 
     fn owned(&self, now: Time) -> u32 {
-        self.datastores.values().filter(|datastore| datastore.ownership().epoch(now).is_some()).count() as u32
+        self.datastores.owned(now).count() as u32
     }
 
     fn tick_election(&mut self, out: &mut Out<'_>) {
         let rank = self.rank();
         let owned = self.owned(out.now);
-        let maintenance = &self.settings.maintenance;
+        let maintenance = &self.settings.get().maintenance;
         let members = self.hosts.members().filter(|peer| !maintenance.contains_key(peer.host()));
         let reached = members.filter_map(|peer| Some(peer.heartbeat()?.datastores.len() as u32));
         let best_member = reached.max().unwrap_or(0);
@@ -358,18 +359,16 @@ impl Core {
 
     /// R79: a primary that enters maintenance hands over when that is on disk and somebody else is there.
     fn retires(&self, best_member: u32, now: Time) -> bool {
-        let owned = |datastore: &&Datastore| datastore.ownership().epoch(now).is_some();
-        let mut lists = self.datastores.values().filter(owned).filter_map(|datastore| datastore.list());
         self.election.is_primary()
-            && self.settings.maintenance.contains_key(&self.config.me)
+            && self.settings.get().maintenance.contains_key(&self.config.me)
             && best_member > 0
-            && self.pending.is_empty()
-            && lists.all(|list| list.has_written(self.settings.revision))
+            && self.commands.is_idle()
+            && self.datastores.owned_lists(now).all(|list| list.has_written(self.settings.get().revision))
     }
 
     /// Says once that the agent has begun, when the first datastore has told whether the host rebooted.
     fn announce(&mut self, out: &mut Out<'_>) {
-        let known = self.datastores.values().filter_map(Datastore::rebooted);
+        let known = self.datastores.all().filter_map(Datastore::rebooted);
         if let (false, Some(rebooted)) = (self.announced, known.max()) {
             self.announced = true;
             out.event(Event::AgentStarted { rebooted });
@@ -429,7 +428,7 @@ impl Core {
     }
 
     fn on_disk_done(&mut self, op: OpId, outcome: DiskOutcome, out: &mut Out<'_>) {
-        let waiting = self.datastores.values().find(|datastore| datastore.expects(op));
+        let waiting = self.datastores.all().find(|datastore| datastore.expects(op));
         let Some(name) = waiting.map(|datastore| datastore.name().clone()) else { return };
         let concerned = self
             .with_datastore(&name, out.now, |datastore, around| {
@@ -456,8 +455,6 @@ impl Core {
                 out.send(host, Body::SteppingDown);
             }
         }
-        for datastore in self.datastores.values_mut() {
-            datastore.release("the agent stops", out);
-        }
+        self.datastores.release("the agent stops", out);
     }
 }

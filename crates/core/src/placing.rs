@@ -4,12 +4,15 @@
 //! It does not decide *that* a VM is restarted: that is `failover`'s.
 
 mod rehearsed;
+mod rehearsing;
+mod relevant;
+mod rounds;
 mod scene;
 mod standing;
 
 use crate::ids::{HostId, VmId};
 use crate::register::Guest;
-use crate::time::{Span, Time};
+use crate::time::Time;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -17,9 +20,14 @@ use alloc::vec::Vec;
 use mainstay_placement as placement;
 use placement::{How, Placement, Plan, Purpose, StartPlan};
 pub use rehearsed::{HostPlan, LeftOutVm, PlacedVm, RehearsalScene, Rehearsed};
+pub(crate) use rehearsing::Rehearsing;
+pub(crate) use relevant::Look as RelevantLook;
+use relevant::Relevant;
+use rounds::Rounds;
 pub(crate) use scene::{HostScene, Scene, VmScene, admission_control, make_scene, priority, started};
 use serde::{Deserialize, Serialize};
-pub(crate) use standing::{PlansAtHand, shortened};
+use standing::PlansAtHand;
+pub(crate) use standing::shortened;
 
 /// How the rule is called that keeps a VM away from hosts that it was tried on in this round.
 const TRIED: &str = "could not be started: ";
@@ -116,12 +124,67 @@ pub(crate) struct Placed {
     pub(crate) look_again: Option<Time>,
 }
 
+/// What a primary keeps about placing from one review to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Placing {
+    rounds: Rounds,
+    relevant: Relevant,
+    rehearsing: Rehearsing,
+}
+
+impl Placing {
+    /// Gives each want a place, in the present round.
+    pub(crate) fn place(
+        &mut self,
+        scene: &Scene,
+        wants: &[Want],
+        under_way: &BTreeMap<VmId, UnderWay>,
+        now: Time,
+    ) -> Placed {
+        let began = self.rounds.begin(now);
+        place(scene, wants, under_way, self.rehearsing.at_hand(), began, now)
+    }
+
+    /// `at`: when the order of starts may let somebody go. Room that was left may do so too.
+    pub(crate) fn look_again(&mut self, at: Option<Time>, now: Time) {
+        self.rounds.look_again(at.into_iter().chain(self.relevant.due()), now);
+    }
+
+    /// Whether places are to be given again although nothing has happened. Says so once.
+    pub(crate) fn take_due(&mut self, now: Time) -> bool {
+        self.rounds.take_due(now)
+    }
+
+    /// Nobody waits for a host, or for anybody.
+    pub(crate) fn end_round(&mut self) {
+        self.rounds.end();
+    }
+
+    /// R75: whether something has come that may help those that wait for their time.
+    pub(crate) fn note_relevant(&mut self, look: RelevantLook, now: Time) -> bool {
+        self.relevant.note(look, now)
+    }
+
+    pub(crate) fn rehearsing(&self) -> &Rehearsing {
+        &self.rehearsing
+    }
+
+    pub(crate) fn rehearsing_mut(&mut self) -> &mut Rehearsing {
+        &mut self.rehearsing
+    }
+
+    /// When places are to be given again although nothing has happened.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.rounds.deadline()
+    }
+}
+
 const fn milliseconds(time: Time) -> u64 {
     time.0 / 1_000
 }
 
 /// Gives each want a place. `began`: when this round of restarts began.
-pub(crate) fn place(
+fn place(
     scene: &Scene,
     wants: &[Want],
     under_way: &BTreeMap<VmId, UnderWay>,
@@ -277,6 +340,3 @@ pub(crate) fn guest_shows(guest: Guest, wanted: crate::settings::ReadyWhen) -> b
 
 #[cfg(test)]
 mod tests;
-
-/// How long a rehearsal is good for before it is made again although something small changed.
-pub(crate) const REHEARSAL_PAUSE: Span = Span::from_secs(2);

@@ -30,7 +30,7 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
     hosts.push(own_view(core, now));
     hosts.sort_by(|a, b| a.host.cmp(&b.host));
     let mut vms: BTreeMap<_, VmView> = BTreeMap::new();
-    for datastore in core.datastores.values() {
+    for datastore in core.datastores.all() {
         for vm in vm_views(core, datastore, now) {
             vms.insert((vm.name.clone(), vm.vm), vm);
         }
@@ -64,15 +64,15 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
         primary_reason: core.election.reason().cloned(),
         timing: core.config.timing,
         hosts,
-        datastores: core.datastores.values().map(|datastore| datastore_view(core, datastore, now)).collect(),
+        datastores: core.datastores.all().map(|datastore| datastore_view(core, datastore, now)).collect(),
         vms: vms.into_values().collect(),
         hypervisor_well: core.vms.is_well(),
         isolated: core.isolation.is_isolated(),
         guard: core.guard.is_connected(),
-        settings: core.settings.clone(),
+        settings: core.settings.get().clone(),
         suspensions: core
             .datastores
-            .values()
+            .all()
             .filter_map(|datastore| {
                 let own = datastore.list().map(|list| list.suspension().left(now));
                 let suspension = own.unwrap_or_else(|| datastore.suspension_read(now))?;
@@ -80,7 +80,7 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
                 Some(SuspensionView { datastore: datastore.name().clone(), suspension, waits_for })
             })
             .collect(),
-        objection: core.standing.objection.clone(),
+        objection: core.placing.rehearsing().at_hand().objection().cloned(),
     }
 }
 
@@ -129,7 +129,7 @@ fn own_state(core: &Core) -> HostState {
 }
 
 fn own_view(core: &Core, now: Time) -> HostView {
-    let connected = core.datastores.values().filter(|datastore| datastore.is_connected());
+    let connected = core.datastores.connected();
     HostView {
         host: core.config.me.clone(),
         state: own_state(core),
@@ -137,7 +137,7 @@ fn own_view(core: &Core, now: Time) -> HostView {
         network_heartbeat: None,
         datastore_heartbeats: core
             .datastores
-            .values()
+            .all()
             .filter_map(|datastore| Some((datastore.name().clone(), now.since(datastore.reach().beaten()?))))
             .collect(),
         ping: None,
@@ -145,13 +145,13 @@ fn own_view(core: &Core, now: Time) -> HostView {
         capacity: Some(core.vms.capacity),
         hypervisor_well: Some(core.vms.is_well()),
         maintenance: maintenance(core, &core.config.me),
-        failover_host: core.settings.failover_hosts.contains(&core.config.me),
+        failover_host: core.settings.get().failover_hosts.contains(&core.config.me),
     }
 }
 
 fn peer_view(core: &Core, peer: &Peer, now: Time) -> HostView {
     let host = peer.host();
-    let evidence = core.datastores.values().filter_map(|datastore| {
+    let evidence = core.datastores.all().filter_map(|datastore| {
         let changed = datastore.mirror().evidence(host, &core.config.timing, now)?.changed?;
         Some((datastore.name().clone(), now.since(changed)))
     });
@@ -171,13 +171,13 @@ fn peer_view(core: &Core, peer: &Peer, now: Time) -> HostView {
         capacity: heartbeat.map(|heartbeat| heartbeat.capacity),
         hypervisor_well: heartbeat.map(|heartbeat| heartbeat.hypervisor_well),
         maintenance: maintenance(core, host),
-        failover_host: core.settings.failover_hosts.contains(host),
+        failover_host: core.settings.get().failover_hosts.contains(host),
     }
 }
 
 fn maintenance(core: &Core, host: &HostId) -> Option<(Evacuation, u32)> {
-    let how = core.settings.maintenance.get(host)?;
-    Some((*how, core.left_on(host)))
+    let how = core.settings.get().maintenance.get(host)?;
+    Some((*how, core.cluster().left_on(host)))
 }
 
 fn datastore_view(core: &Core, datastore: &Datastore, now: Time) -> DatastoreView {
@@ -247,7 +247,7 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
                 // What is on disk is what counts: the VM of a silent host is protected too.
                 protected: matches!(state, VmState::Running | VmState::Unknown) && !entry.unprotected && own,
                 note: (!notes.is_empty()).then(|| notes.join("; ")),
-                priority: core.settings.priority(entry.vm, entry.spec.priority),
+                priority: core.settings.get().priority(entry.vm, entry.spec.priority),
                 token: Some(entry.token),
                 memory_mib: entry.spec.memory_mib,
                 vcpus: entry.spec.vcpus,

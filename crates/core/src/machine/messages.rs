@@ -111,14 +111,16 @@ impl Core {
             }
         }
         let free = |heartbeat: &Heartbeat| heartbeat.capacity.memory_free_mib / REHEARSAL_STEP;
-        self.rehearsal_stale |= before.map(free) != Some(free(&heartbeat));
+        if before.map(free) != Some(free(&heartbeat)) {
+            self.placing.rehearsing_mut().mark_stale();
+        }
         self.hosts.on_heartbeat(from, heartbeat, &self.config.timing, out);
         let lease = self.config.timing.lease;
-        let owned = self.datastores.values().filter_map(|datastore| {
+        let owned = self.datastores.all().filter_map(|datastore| {
             let list = datastore.list()?;
             let left = datastore.ownership().left(out.now)?;
             #[cfg(feature = "broken-rules")]
-            let left = if self.broken == Some(crate::BrokenRule::AckBeyondOwnership) { lease } else { left };
+            let left = if datastore.breaks(crate::BrokenRule::AckBeyondOwnership) { lease } else { left };
             Some(OwnedDatastore {
                 datastore: datastore.name().clone(),
                 epoch: list.epoch(),
@@ -136,17 +138,11 @@ impl Core {
     pub(super) fn on_turn(&mut self, turn: Turn, out: &mut Out<'_>) {
         match turn {
             Turn::None => {}
-            Turn::Elected => {
-                for datastore in self.datastores.values_mut() {
-                    datastore.want_review();
-                }
-            }
+            Turn::Elected => self.datastores.want_reviews(),
             Turn::Follows => self.heartbeat_due = out.now,
             Turn::SteppedDown => {
                 self.heartbeat_due = out.now;
-                for datastore in self.datastores.values_mut() {
-                    datastore.release("this host is not primary any more", out);
-                }
+                self.datastores.release("this host is not primary any more", out);
             }
             Turn::Stands => self.hosts.watch_anew(&self.election, &self.config.timing, out.now),
         }
@@ -158,9 +154,9 @@ impl Core {
     /// Where this host has given up an ownership, others need not wait for it to stand still.
     pub(super) fn tell_of_releases(&mut self, out: &mut Out<'_>) {
         let mut told: Vec<(DatastoreName, Epoch)> = Vec::new();
-        for (name, datastore) in &mut self.datastores {
+        for datastore in self.datastores.all_mut() {
             if let Some(epoch) = datastore.take_release(out.now) {
-                told.push((name.clone(), epoch));
+                told.push((datastore.name().clone(), epoch));
             }
         }
         if !told.is_empty() {
@@ -172,7 +168,7 @@ impl Core {
 
     pub(super) fn send_heartbeat(&mut self, out: &mut Out<'_>) {
         let mut news = false;
-        for datastore in self.datastores.values_mut() {
+        for datastore in self.datastores.all_mut() {
             news |= datastore.take_power_on_news();
         }
         let Some(primary) = self.election.primary().cloned() else { return };
@@ -187,13 +183,13 @@ impl Core {
     }
 
     fn heartbeat(&self, now: Time) -> Heartbeat {
-        let connected = self.datastores.values().filter(|datastore| datastore.is_connected());
+        let connected = self.datastores.connected();
         Heartbeat {
             sent: now,
             datastores: connected.map(|datastore| datastore.name().clone()).collect(),
             power_on: self
                 .datastores
-                .values()
+                .all()
                 .filter_map(|datastore| Some((datastore.name().clone(), datastore.own().power_on()?.version)))
                 .collect(),
             capacity: self.vms.capacity,
@@ -202,18 +198,18 @@ impl Core {
             failure_timeout: Some(self.config.timing.failure_timeout),
             unwritten: self
                 .datastores
-                .values()
+                .all()
                 .filter(|datastore| datastore.is_unwritten(self.vms.domains()))
                 .map(|datastore| datastore.name().clone())
                 .collect(),
             held: self
                 .datastores
-                .values()
+                .all()
                 .filter_map(|datastore| Some((datastore.name().clone(), datastore.own_hold().left(now)?)))
                 .collect(),
             halted: self
                 .datastores
-                .values()
+                .all()
                 .flat_map(|datastore| datastore.claims().halted(self.vms.domains()))
                 .take(HALTED_MAX)
                 .collect(),

@@ -26,11 +26,11 @@ const PROOF_WORK: u64 = 50_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct PlansAtHand {
     /// For each host, who would go where.
-    pub(crate) plans: BTreeMap<HostId, Vec<(VmId, HostId)>>,
+    plans: BTreeMap<HostId, Vec<(VmId, HostId)>>,
     /// What admission control has against the cluster as it is; `None`: nothing.
-    pub(crate) objection: Option<Arc<str>>,
+    objection: Option<Arc<str>>,
     /// When they were made.
-    pub(crate) made: Option<Time>,
+    made: Option<Time>,
     /// Under which settings.
     revision: u64,
     /// Hosts that had failed then.
@@ -141,6 +141,26 @@ impl PlansAtHand {
         let verdict = rehearsal.admit(&admission_control(settings, PROOF_WORK));
         self.objection = (!verdict.is_admitted()).then(|| shortened(&verdict.objections, verdict.more));
         self.kept = Kept(Some(rehearsal));
+    }
+
+    /// What admission control has against the cluster as it was then.
+    pub(crate) fn objection(&self) -> Option<&Arc<str>> {
+        self.objection.as_ref()
+    }
+
+    /// When they were made.
+    pub(super) fn made(&self) -> Option<Time> {
+        self.made
+    }
+
+    /// How many VMs have a place in some plan.
+    pub(super) fn places(&self) -> usize {
+        self.plans.values().map(Vec::len).sum()
+    }
+
+    #[cfg(test)]
+    pub(super) fn plans(&self) -> &BTreeMap<HostId, Vec<(VmId, HostId)>> {
+        &self.plans
     }
 
     /// The plans at hand, unless they were made under other settings.

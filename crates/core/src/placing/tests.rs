@@ -73,7 +73,7 @@ fn a_plan_at_hand_that_still_holds_is_followed_to_the_letter() {
     let (now, wants) = (scene(&["h1"], &settings), wants(&[1, 2, 3]));
     assert!(followed(&standing, &now, &wants));
     let placed = place(&now, &wants, &BTreeMap::new(), &standing, Time(2), Time(2));
-    let planned = &standing.plans[&HostId::new("h1")];
+    let planned = &standing.plans()[&HostId::new("h1")];
     assert_eq!(planned.len(), 3);
     for (vm, host) in planned {
         assert_eq!(placed.places.get(vm), Some(&Place::Go(host.clone())));
@@ -115,7 +115,7 @@ fn the_next_rehearsal_is_the_same_as_one_made_anew() {
     let mut anew = PlansAtHand::default();
     anew.rehearse(&now, &settings, &BTreeSet::new(), Time(9));
     assert_eq!(standing, anew);
-    assert!(anew.plans[&HostId::new("h1")].iter().all(|(_, host)| *host == HostId::new("h2")));
+    assert!(anew.plans()[&HostId::new("h1")].iter().all(|(_, host)| *host == HostId::new("h2")));
 }
 
 #[test]
