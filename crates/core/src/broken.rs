@@ -1,6 +1,5 @@
 //! Rules broken on purpose: what checks must be able to find. Only with the feature `broken-rules`.
 
-use crate::machine::Core;
 use serde::{Deserialize, Serialize};
 
 /// A rule to break.
@@ -14,13 +13,4 @@ pub enum BrokenRule {
     AckBeyondOwnership,
     /// R72: an owner takes a silent host for dead although its guard was told not to freeze.
     HoldsIgnored,
-}
-
-impl Core {
-    /// Breaks a rule.
-    #[must_use]
-    pub fn with_broken(mut self, rule: BrokenRule) -> Core {
-        self.datastores.all_mut().for_each(|datastore| datastore.break_rule(rule));
-        self
-    }
 }

@@ -7,6 +7,7 @@ use crate::datastores::Datastores;
 use crate::hosts::{Hosts, Peer};
 use crate::ids::{DatastoreName, HostId, VmId};
 use crate::local_vms::LocalVms;
+use crate::message::Rank;
 use crate::placing::{HostScene, Scene, VmScene, make_scene};
 use crate::protected_list::{Candidate, OwnerList};
 use crate::register::Desired;
@@ -54,6 +55,22 @@ impl<'a> Cluster<'a> {
 
     pub(crate) fn settings(&self) -> &'a Arc<Settings> {
         self.settings
+    }
+
+    /// How this host ranks in an election (R3).
+    pub(crate) fn rank(&self) -> Rank {
+        // R79: a host in maintenance is primary only when there is nobody else.
+        let serves = !self.settings.maintenance.contains_key(self.me);
+        let connected = if serves { self.datastores.connected().count() } else { 0 };
+        Rank { datastores: connected as u32, host: self.me.clone() }
+    }
+
+    /// The most datastores that another host reaches which is connected and not in maintenance.
+    pub(crate) fn best_member(&self) -> u32 {
+        let members =
+            self.hosts.members().filter(|peer| !self.settings.maintenance.contains_key(peer.host()));
+        let reached = members.filter_map(|peer| Some(peer.heartbeat()?.datastores.len() as u32));
+        reached.max().unwrap_or(0)
     }
 
     /// The lists that this host decides about.

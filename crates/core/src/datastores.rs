@@ -4,10 +4,12 @@
 
 use crate::config::Config;
 use crate::datastore::Datastore;
-use crate::ids::{DatastoreName, HostId};
+use crate::ids::{DatastoreName, Epoch, HostId};
+use crate::out::Out;
 use crate::protected_list::OwnerList;
 use crate::time::Time;
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// All datastores, by name.
@@ -77,8 +79,26 @@ impl Datastores {
     }
 
     /// Gives up all ownerships.
-    pub(crate) fn release(&mut self, reason: &str, out: &mut crate::out::Out<'_>) {
+    pub(crate) fn release(&mut self, reason: &str, out: &mut Out<'_>) {
         self.all_mut().for_each(|datastore| datastore.release(reason, out));
+    }
+
+    /// The ownerships that this host has given up lately and that others are to hear of now.
+    pub(crate) fn take_released(&mut self, now: Time) -> Vec<(DatastoreName, Epoch)> {
+        let released = |datastore: &mut Datastore| {
+            let epoch = datastore.take_release(now)?;
+            Some((datastore.name().clone(), epoch))
+        };
+        self.all_mut().filter_map(released).collect()
+    }
+
+    /// Whether this host's power-on list has changed on some disk: worth a heartbeat at once. Says so once.
+    pub(crate) fn take_power_on_news(&mut self) -> bool {
+        let mut news = false;
+        for datastore in self.all_mut() {
+            news |= datastore.take_power_on_news();
+        }
+        news
     }
 
     /// R73: a person says that the host is down.

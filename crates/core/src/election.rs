@@ -18,6 +18,7 @@ use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// A host's part in the election.
@@ -60,13 +61,25 @@ pub(crate) enum Turn {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Election {
     me: HostId,
-    peers: alloc::vec::Vec<HostId>,
+    peers: Vec<HostId>,
     standing: Standing,
     watching_since: Time,
 }
 
+/// Which datastores hosts reach, and how many this one owns.
+pub(crate) struct Reach {
+    /// This host's present rank.
+    pub(crate) rank: Rank,
+    /// How many datastores it owns.
+    pub(crate) owned: u32,
+    /// The most datastores that a connected secondary reaches.
+    pub(crate) best_member: u32,
+    /// Secondaries may beat slowly on some, and so notice later that those are gone (R13).
+    pub(crate) slow: bool,
+}
+
 impl Election {
-    pub(crate) fn new(me: HostId, peers: alloc::vec::Vec<HostId>, now: Time, timing: &Timing) -> Election {
+    pub(crate) fn new(me: HostId, peers: Vec<HostId>, now: Time, timing: &Timing) -> Election {
         // Twice the window at the start: hosts that boot together should find each other, and their datastores.
         let standing = Standing::Candidate {
             bid_due: now,
@@ -152,17 +165,15 @@ impl Election {
         if was_primary { Turn::SteppedDown } else { Turn::Follows }
     }
 
-    /// `rank` is this host's present rank, `best_member` the most datastores that a connected secondary reaches, `slow` that
-    /// secondaries may beat slowly on some, and so notice later that those are gone (R13).
+    /// `outsiders`: hosts that are not connected with this one as their primary.
     pub(crate) fn on_tick(
         &mut self,
-        rank: &Rank,
-        (best_member, slow): (u32, bool),
-        owned: u32,
-        outsiders: &[HostId],
+        reach: &Reach,
+        outsiders: impl FnOnce() -> Vec<HostId>,
         timing: &Timing,
         out: &mut Out<'_>,
     ) -> Turn {
+        let Reach { rank, owned, best_member, slow } = reach;
         match &mut self.standing {
             Standing::Secondary { primary, last_heard } => {
                 if out.now.since(*last_heard) < timing.network_timeout() {
@@ -183,16 +194,16 @@ impl Election {
             Standing::Primary { announce_due, outranked_since, .. } => {
                 if out.now >= *announce_due {
                     *announce_due = out.now + timing.heartbeat;
-                    for host in outsiders {
-                        out.send(host, Body::Announce { rank: rank.clone(), owned });
+                    for host in outsiders() {
+                        out.send(&host, Body::Announce { rank: rank.clone(), owned: *owned });
                     }
                 }
-                if best_member <= rank.datastores {
+                if *best_member <= rank.datastores {
                     *outranked_since = None;
                     return Turn::None;
                 }
                 let since = *outranked_since.get_or_insert(out.now);
-                let patience = timing.failure_timeout + if slow { timing.resync() } else { Span::ZERO };
+                let patience = timing.failure_timeout + if *slow { timing.resync() } else { Span::ZERO };
                 if out.now.since(since) < patience {
                     return Turn::None;
                 }

@@ -7,9 +7,9 @@
 use crate::config::HeartbeatChoice;
 use crate::datastores::Datastores;
 use crate::event::Event;
+use crate::guard_side::GuardSide;
 use crate::hosts::{Hosts, Peer};
 use crate::ids::DatastoreName;
-use crate::leases::GuardSide;
 use crate::message::Heartbeat;
 use crate::out::Out;
 use crate::time::{Span, Time};
@@ -73,7 +73,7 @@ impl HeartbeatDatastores {
         let count = choice.count as usize;
         let few = datastores.count() <= count || self.chosen.is_empty();
         let reached =
-            self.chosen.iter().filter(|name| datastores.get(*name).is_some_and(|store| store.is_connected()));
+            self.chosen.iter().filter(|name| datastores.get(name).is_some_and(|store| store.is_connected()));
         let mut missing = count.saturating_sub(reached.count());
         for datastore in datastores.all_mut() {
             let mut fast = few || self.chosen.contains(datastore.name());

@@ -1,11 +1,18 @@
-//! Makes the [`View`] of a core.
+//! Makes the [`View`] of a known.
 
 use crate::claims::Look;
+use crate::cluster::Cluster;
+use crate::config::Config;
 use crate::datastore::Datastore;
+use crate::datastores::Datastores;
+use crate::election::Election;
+use crate::guard_side::GuardSide;
+use crate::heartbeat_datastores::HeartbeatDatastores;
 use crate::host_liveness::HostState;
-use crate::hosts::Peer;
+use crate::hosts::{Hosts, Peer};
 use crate::ids::{Epoch, HostId, VmId};
-use crate::machine::Core;
+use crate::isolation::Isolation;
+use crate::local_vms::LocalVms;
 use crate::message::Halt;
 use crate::placing::Refusals;
 use crate::protected_list::Wait;
@@ -15,32 +22,50 @@ use crate::time::{Span, Time};
 use crate::view::{DatastoreView, HostView, Role, SuspensionView, View, VmState, VmView};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// The same end, as two hosts work it out: a hold is told anew when it changes by a second, and a heartbeat is as old.
 const HOLD_DEVIATION: Span = Span::from_secs(3);
 
-pub(crate) fn view_of(core: &Core, now: Time) -> View {
-    let role = match core.election.primary() {
+/// All rooms that a view looks into.
+pub(crate) struct Known<'a> {
+    pub(crate) config: &'a Config,
+    /// When this run of the agent began.
+    pub(crate) begun: Time,
+    pub(crate) election: &'a Election,
+    pub(crate) isolation: &'a Isolation,
+    pub(crate) guard: &'a GuardSide,
+    pub(crate) heartbeat_datastores: &'a HeartbeatDatastores,
+    /// What admission control has against the cluster.
+    pub(crate) objection: Option<&'a Arc<str>>,
+    pub(crate) hosts: &'a Hosts,
+    pub(crate) datastores: &'a Datastores,
+    pub(crate) vms: &'a LocalVms,
+    pub(crate) cluster: Cluster<'a>,
+}
+
+pub(crate) fn view_of(known: &Known<'_>, now: Time) -> View {
+    let role = match known.election.primary() {
         None => Role::Candidate,
-        Some(_) if core.election.is_primary() => Role::Primary,
+        Some(_) if known.election.is_primary() => Role::Primary,
         Some(_) => Role::Secondary,
     };
-    let mut hosts: Vec<HostView> = core.hosts.all().map(|peer| peer_view(core, peer, now)).collect();
-    hosts.push(own_view(core, now));
+    let mut hosts: Vec<HostView> = known.hosts.all().map(|peer| peer_view(known, peer, now)).collect();
+    hosts.push(own_view(known, now));
     hosts.sort_by(|a, b| a.host.cmp(&b.host));
     let mut vms: BTreeMap<_, VmView> = BTreeMap::new();
-    for datastore in core.datastores.all() {
-        for vm in vm_views(core, datastore, now) {
+    for datastore in known.datastores.all() {
+        for vm in vm_views(known, datastore, now) {
             vms.insert((vm.name.clone(), vm.vm), vm);
         }
     }
-    for (domain, problem) in core.vms.problems() {
+    for (domain, problem) in known.vms.problems() {
         let view = VmView {
             vm: domain.vm,
             name: domain.name.clone(),
             datastore: domain.home.clone().unwrap_or_else(|| "-".into()),
-            host: Some(core.config.me.clone()),
+            host: Some(known.config.me.clone()),
             state: VmState::Running,
             protected: false,
             note: Some(problem.to_string()),
@@ -48,44 +73,44 @@ pub(crate) fn view_of(core: &Core, now: Time) -> View {
             token: None,
             memory_mib: domain.spec.as_ref().map_or(0, |spec| spec.memory_mib),
             vcpus: domain.spec.as_ref().map_or(0, |spec| spec.vcpus),
-            isolation_response: core.config.isolation_response,
+            isolation_response: known.config.isolation_response,
             isolation_response_own: false,
-            shutdown_timeout: core.config.shutdown_timeout,
+            shutdown_timeout: known.config.shutdown_timeout,
             shutdown_timeout_own: false,
             order: None,
         };
         vms.entry((domain.name.clone(), domain.vm)).or_insert(view);
     }
     View {
-        host: core.config.me.clone(),
+        host: known.config.me.clone(),
         now,
         role,
-        primary: core.election.primary().cloned(),
-        primary_reason: core.election.reason().cloned(),
-        timing: core.config.timing,
+        primary: known.election.primary().cloned(),
+        primary_reason: known.election.reason().cloned(),
+        timing: known.config.timing,
         hosts,
-        datastores: core.datastores.all().map(|datastore| datastore_view(core, datastore, now)).collect(),
+        datastores: known.datastores.all().map(|datastore| datastore_view(known, datastore, now)).collect(),
         vms: vms.into_values().collect(),
-        hypervisor_well: core.vms.is_well(),
-        isolated: core.isolation.is_isolated(),
-        guard: core.guard.is_connected(),
-        settings: core.settings.get().clone(),
-        suspensions: core
+        hypervisor_well: known.vms.is_well(),
+        isolated: known.isolation.is_isolated(),
+        guard: known.guard.is_connected(),
+        settings: known.cluster.settings().clone(),
+        suspensions: known
             .datastores
             .all()
             .filter_map(|datastore| {
                 let own = datastore.list().map(|list| list.suspension().left(now));
                 let suspension = own.unwrap_or_else(|| datastore.suspension_read(now))?;
-                let waits_for = own.map(|_| would_freeze(core, datastore, suspension.left, now));
+                let waits_for = own.map(|_| would_freeze(known, datastore, suspension.left, now));
                 Some(SuspensionView { datastore: datastore.name().clone(), suspension, waits_for })
             })
             .collect(),
-        objection: core.placing.rehearsing().at_hand().objection().cloned(),
+        objection: known.objection.cloned(),
     }
 }
 
 /// Hosts that do not go by the suspension of protection on that datastore, as far as its owner knows, or not for as long.
-fn would_freeze(core: &Core, datastore: &Datastore, left: Span, now: Time) -> Vec<HostId> {
+fn would_freeze(known: &Known<'_>, datastore: &Datastore, left: Span, now: Time) -> Vec<HostId> {
     let name = datastore.name();
     let wanted = now + left;
     let holders: BTreeSet<&HostId> = datastore
@@ -114,45 +139,45 @@ fn would_freeze(core: &Core, datastore: &Datastore, left: Span, now: Time) -> Ve
         };
         concerned && !held
     };
-    let mut hosts: Vec<HostId> = core.hosts.all().filter(unaware).map(|peer| peer.host().clone()).collect();
+    let mut hosts: Vec<HostId> = known.hosts.all().filter(unaware).map(|peer| peer.host().clone()).collect();
     let own = datastore.own_hold().left(now).is_some_and(|length| now + length + HOLD_DEVIATION >= wanted);
-    if (datastore.is_connected() || holders.contains(&core.config.me)) && !own {
-        hosts.push(core.config.me.clone());
+    if (datastore.is_connected() || holders.contains(&known.config.me)) && !own {
+        hosts.push(known.config.me.clone());
     }
     hosts.sort();
     hosts
 }
 
 /// A host knows of itself whether it is isolated.
-fn own_state(core: &Core) -> HostState {
-    if core.isolation.is_isolated() { HostState::Isolated } else { HostState::Connected }
+fn own_state(known: &Known<'_>) -> HostState {
+    if known.isolation.is_isolated() { HostState::Isolated } else { HostState::Connected }
 }
 
-fn own_view(core: &Core, now: Time) -> HostView {
-    let connected = core.datastores.connected();
+fn own_view(known: &Known<'_>, now: Time) -> HostView {
+    let connected = known.datastores.connected();
     HostView {
-        host: core.config.me.clone(),
-        state: own_state(core),
-        since: now.since(core.begun),
+        host: known.config.me.clone(),
+        state: own_state(known),
+        since: now.since(known.begun),
         network_heartbeat: None,
-        datastore_heartbeats: core
+        datastore_heartbeats: known
             .datastores
             .all()
             .filter_map(|datastore| Some((datastore.name().clone(), now.since(datastore.reach().beaten()?))))
             .collect(),
         ping: None,
         datastores: connected.map(|datastore| datastore.name().clone()).collect(),
-        capacity: Some(core.vms.capacity),
-        hypervisor_well: Some(core.vms.is_well()),
-        maintenance: maintenance(core, &core.config.me),
-        failover_host: core.settings.get().failover_hosts.contains(&core.config.me),
+        capacity: Some(known.vms.capacity),
+        hypervisor_well: Some(known.vms.is_well()),
+        maintenance: maintenance(known, &known.config.me),
+        failover_host: known.cluster.settings().failover_hosts.contains(&known.config.me),
     }
 }
 
-fn peer_view(core: &Core, peer: &Peer, now: Time) -> HostView {
+fn peer_view(known: &Known<'_>, peer: &Peer, now: Time) -> HostView {
     let host = peer.host();
-    let evidence = core.datastores.all().filter_map(|datastore| {
-        let changed = datastore.mirror().evidence(host, &core.config.timing, now)?.changed?;
+    let evidence = known.datastores.all().filter_map(|datastore| {
+        let changed = datastore.mirror().evidence(host, &known.config.timing, now)?.changed?;
         Some((datastore.name().clone(), now.since(changed)))
     });
     let heartbeat = peer.heartbeat();
@@ -162,7 +187,7 @@ fn peer_view(core: &Core, peer: &Peer, now: Time) -> HostView {
         since: now.since(peer.since()),
         network_heartbeat: peer.last_network().map(|at| now.since(at)),
         datastore_heartbeats: evidence.collect(),
-        ping: peer.answers_pings(&core.config.timing, now),
+        ping: peer.answers_pings(&known.config.timing, now),
         // What it said before it went silent says nothing about now.
         datastores: heartbeat
             .filter(|_| peer.state() == HostState::Connected)
@@ -170,17 +195,17 @@ fn peer_view(core: &Core, peer: &Peer, now: Time) -> HostView {
             .unwrap_or_default(),
         capacity: heartbeat.map(|heartbeat| heartbeat.capacity),
         hypervisor_well: heartbeat.map(|heartbeat| heartbeat.hypervisor_well),
-        maintenance: maintenance(core, host),
-        failover_host: core.settings.get().failover_hosts.contains(host),
+        maintenance: maintenance(known, host),
+        failover_host: known.cluster.settings().failover_hosts.contains(host),
     }
 }
 
-fn maintenance(core: &Core, host: &HostId) -> Option<(Evacuation, u32)> {
-    let how = core.settings.get().maintenance.get(host)?;
-    Some((*how, core.cluster().left_on(host)))
+fn maintenance(known: &Known<'_>, host: &HostId) -> Option<(Evacuation, u32)> {
+    let how = known.cluster.settings().maintenance.get(host)?;
+    Some((*how, known.cluster.left_on(host)))
 }
 
-fn datastore_view(core: &Core, datastore: &Datastore, now: Time) -> DatastoreView {
+fn datastore_view(known: &Known<'_>, datastore: &Datastore, now: Time) -> DatastoreView {
     let owner = datastore.present_owner();
     let own_list = datastore.list().and_then(|list| list.on_disk());
     DatastoreView {
@@ -191,13 +216,13 @@ fn datastore_view(core: &Core, datastore: &Datastore, now: Time) -> DatastoreVie
         owner: owner.map(|(_, host)| host.clone()),
         list: own_list.or(datastore.look().map(|look: &Look| look.list.stamp())),
         ownership_left: datastore.ownership().left(now),
-        heartbeat: core.heartbeat_datastores.chosen().contains(datastore.name()),
-        lease_left: core.guard.lease(datastore.name(), now).map(|lease| lease.left),
+        heartbeat: known.heartbeat_datastores.chosen().contains(datastore.name()),
+        lease_left: known.guard.lease(datastore.name(), now).map(|lease| lease.left),
         unreadable_registers: datastore.mirror().unreadable(),
     }
 }
 
-fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
+fn vm_views(known: &Known<'_>, datastore: &Datastore, now: Time) -> Vec<VmView> {
     let entries: Vec<(Entry, Option<(String, Wait)>)> = match datastore.list() {
         Some(list) => list
             .entries()
@@ -212,18 +237,18 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
     // A host whose VMs are frozen for want of a datastore can't write that there: of its own claims it knows more.
     let own_claims = datastore.claims().snapshot();
     let own = datastore.list().is_some();
-    let halts = halts(core, datastore, now);
+    let halts = halts(known, datastore, now);
     entries
         .into_iter()
         .map(|(entry, waits)| {
-            let here = entry.holder.as_ref() == Some(&core.config.me);
+            let here = entry.holder.as_ref() == Some(&known.config.me);
             let claims = entry.holder.as_ref().and_then(|holder| power_on.get(holder));
             let claim = claims.and_then(|seen| claim_of(&seen.list.claims, &entry));
             let frozen_here =
                 claim_of(&own_claims, &entry).filter(|claim| here && claim.state == ClaimState::Frozen);
             let claim = frozen_here.or(claim).map(|claim| &claim.state);
             let holder_state = entry.holder.as_ref().map(|holder| {
-                if here { HostState::Connected } else { core.hosts.state(holder).unwrap_or_default() }
+                if here { HostState::Connected } else { known.hosts.state(holder).unwrap_or_default() }
             });
             let halted = entry.holder.clone().and_then(|holder| halts.get(&(entry.vm, holder)));
             let state = match (vm_state(&entry, claim, holder_state, own), halted) {
@@ -237,7 +262,7 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
             let gone = holder_state == Some(HostState::Failed) && placeless;
             let state = if gone { VmState::Waiting } else { state };
             let waits = waits.map(|(text, _)| text);
-            let notes = notes(core, &entry, waits, state, claim, halted, holder_state.unwrap_or_default());
+            let notes = notes(known, &entry, waits, state, claim, halted, holder_state.unwrap_or_default());
             VmView {
                 vm: entry.vm,
                 name: entry.name.clone(),
@@ -247,13 +272,13 @@ fn vm_views(core: &Core, datastore: &Datastore, now: Time) -> Vec<VmView> {
                 // What is on disk is what counts: the VM of a silent host is protected too.
                 protected: matches!(state, VmState::Running | VmState::Unknown) && !entry.unprotected && own,
                 note: (!notes.is_empty()).then(|| notes.join("; ")),
-                priority: core.settings.get().priority(entry.vm, entry.spec.priority),
+                priority: known.cluster.settings().priority(entry.vm, entry.spec.priority),
                 token: Some(entry.token),
                 memory_mib: entry.spec.memory_mib,
                 vcpus: entry.spec.vcpus,
-                isolation_response: response(core, &entry),
+                isolation_response: response(known, &entry),
                 isolation_response_own: entry.isolation_response.is_some(),
-                shutdown_timeout: entry.shutdown_timeout.unwrap_or(core.config.shutdown_timeout),
+                shutdown_timeout: entry.shutdown_timeout.unwrap_or(known.config.shutdown_timeout),
                 shutdown_timeout_own: entry.shutdown_timeout.is_some(),
                 order: entry.order.as_ref().map(|order| order.what.clone()),
             }
@@ -269,13 +294,13 @@ struct Halted {
 }
 
 /// What hosts, as far as they are heard, say not to execute.
-fn halts(core: &Core, datastore: &Datastore, now: Time) -> BTreeMap<(VmId, HostId), Halted> {
-    let leased = core.guard.lease(datastore.name(), now).is_some();
-    let own = datastore.claims().halted(core.vms.domains());
-    let own = own.map(|(vm, why)| ((vm, core.config.me.clone()), Halted { why, leased }));
+fn halts(known: &Known<'_>, datastore: &Datastore, now: Time) -> BTreeMap<(VmId, HostId), Halted> {
+    let leased = known.guard.lease(datastore.name(), now).is_some();
+    let own = datastore.claims().halted(known.vms.domains());
+    let own = own.map(|(vm, why)| ((vm, known.config.me.clone()), Halted { why, leased }));
     let mut halts: BTreeMap<_, _> = own.collect();
     let leased = datastore.present_owner().is_some();
-    for peer in core.hosts.members() {
+    for peer in known.hosts.members() {
         let told = peer.heartbeat().into_iter().flat_map(|heartbeat| &heartbeat.halted);
         halts.extend(told.map(|(vm, why)| ((*vm, peer.host().clone()), Halted { why: *why, leased })));
     }
@@ -288,13 +313,13 @@ fn claim_of<'a>(claims: &'a [Claim], entry: &Entry) -> Option<&'a Claim> {
     Some(&claims[index]).filter(|claim| claim.token == Some(entry.token))
 }
 
-fn response(core: &Core, entry: &Entry) -> IsolationResponse {
-    entry.isolation_response.unwrap_or(core.config.isolation_response)
+fn response(known: &Known<'_>, entry: &Entry) -> IsolationResponse {
+    entry.isolation_response.unwrap_or(known.config.isolation_response)
 }
 
 /// What a person is to know of a VM besides its state.
 fn notes(
-    core: &Core,
+    known: &Known<'_>,
     entry: &Entry,
     waits: Option<String>,
     state: VmState,
@@ -319,7 +344,8 @@ fn notes(
     }
     match claim {
         Some(ClaimState::Stopping) if state == VmState::Running => {
-            notes.push(alloc::format!("its host is isolated, isolation response: {}", response(core, entry)));
+            notes
+                .push(alloc::format!("its host is isolated, isolation response: {}", response(known, entry)));
         }
         Some(
             ClaimState::Starting

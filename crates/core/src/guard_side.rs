@@ -1,5 +1,5 @@
-//! What this host's core knows of its guard: the run leases, and what the processes of watched VMs do. And what it passes
-//! on: leases by network, the VMs to watch, its own health.
+//! What this host's core knows of its guard: the run leases (R50, R51), and what the processes of watched VMs do. And what it
+//! passes on: leases by network, the VMs to watch, its own health.
 //!
 //! Invariant: while no guard is connected there is no lease. Nothing is resumed or thawed then; what runs, runs on under the
 //! lease that the guard kept.
@@ -37,14 +37,22 @@ pub(crate) struct Lease {
     pub(crate) left: Span,
 }
 
+/// The VMs that the guard was told to watch on a datastore.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Watched {
+    vms: Vec<VmId>,
+    /// No others are to be watched.
+    all: bool,
+}
+
 /// The guard, as the core sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct GuardSide {
     connected: bool,
     leases: BTreeMap<DatastoreName, Known>,
     vms: BTreeMap<VmId, ProcessState>,
-    /// What was ordered last, and whether that was all.
-    watching: BTreeMap<DatastoreName, (Vec<VmId>, bool)>,
+    /// What was ordered last.
+    watching: BTreeMap<DatastoreName, Watched>,
     passed: BTreeMap<DatastoreName, Time>,
     paced: BTreeMap<DatastoreName, bool>,
     alive_due: Time,
@@ -82,7 +90,7 @@ impl GuardSide {
             }
             GuardReport::Vm { vm, state } => {
                 // What is told of others is told again when they are to be watched.
-                let watched: usize = self.watching.values().map(|(vms, _)| vms.len()).sum();
+                let watched: usize = self.watching.values().map(|watched| watched.vms.len()).sum();
                 if self.vms.len() < watched + UNWATCHED_MAX || self.vms.contains_key(vm) {
                     self.vms.insert(*vm, *state);
                 }
@@ -114,13 +122,13 @@ impl GuardSide {
 
     /// Tells the guard which VMs are bound to the lease on that datastore, when that has changed. `all`: no others are.
     pub(crate) fn watch(&mut self, datastore: &DatastoreName, vms: Vec<VmId>, all: bool, out: &mut Out<'_>) {
-        let order = (vms.clone(), all);
+        let order = Watched { vms: vms.clone(), all };
         if !self.connected || self.watching.get(datastore) == Some(&order) {
             return;
         }
         // What a guard told before it was told whom to watch stands.
-        let (before, _) = self.watching.insert(datastore.clone(), order).unwrap_or_default();
-        for vm in before.iter().filter(|vm| all && !vms.contains(vm)) {
+        let before = self.watching.insert(datastore.clone(), order).unwrap_or_default();
+        for vm in before.vms.iter().filter(|vm| all && !vms.contains(vm)) {
             self.vms.remove(vm);
         }
         let datastore = datastore.clone();

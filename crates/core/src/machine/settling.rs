@@ -1,0 +1,167 @@
+//! What follows from time and from an input, room by room: each function asks one room, and carries its answer to others.
+
+use super::Core;
+use crate::cluster::Cluster;
+use crate::datastore::Datastore;
+use crate::election::Reach;
+use crate::event::Event;
+use crate::heartbeats::heartbeat;
+use crate::host_liveness::HostState;
+use crate::hosts::DiskEvidence;
+use crate::ids::HostId;
+use crate::message::Body;
+use crate::out::Out;
+use crate::time::Time;
+
+impl Core {
+    /// R16: the election and the datastores give others the time to be heard again.
+    pub(super) fn notice_standstill(&mut self, now: Time) {
+        if self.hosts.notice_standstill(self.life.now(), now, &self.config.timing) {
+            self.election.go_on(&self.config.timing, now);
+            for datastore in self.datastores.all_mut() {
+                datastore.on_awake(now);
+            }
+        }
+    }
+
+    pub(super) fn tick_election(&mut self, out: &mut Out<'_>) {
+        let cluster = self.cluster();
+        let (rank, best_member) = (cluster.rank(), cluster.best_member());
+        let timing = self.config.timing;
+        let turn = if self.retires(best_member, out.now) {
+            self.election.stand("this host enters maintenance mode", &timing, out)
+        } else {
+            let slow = self.config.datastores.len() > self.config.heartbeat_datastores.count as usize;
+            let owned = self.datastores.owned(out.now).count() as u32;
+            let reach = Reach { rank, owned, best_member, slow };
+            self.election.on_tick(
+                &reach,
+                || self.hosts.in_state(|it| it != HostState::Connected),
+                &timing,
+                out,
+            )
+        };
+        self.on_turn(turn, out);
+    }
+
+    /// R79: a primary that enters maintenance hands over when that is on disk and somebody else is there.
+    fn retires(&self, best_member: u32, now: Time) -> bool {
+        let settings = self.settings.get();
+        self.election.is_primary()
+            && settings.maintenance.contains_key(&self.config.me)
+            && best_member > 0
+            && self.commands.is_idle()
+            && self.datastores.owned_lists(now).all(|list| list.has_written(settings.revision))
+    }
+
+    /// R60: whether this host reaches anybody.
+    pub(super) fn look_for_contact(&mut self, out: &mut Out<'_>) {
+        let contact = self.hosts.contact(&self.election, &self.config.timing, out.now);
+        self.isolation.tick(contact.alone, contact.quiet, &self.config.timing, out);
+    }
+
+    /// What the datastores show of the other hosts goes into the judgements, and these into the reviews.
+    pub(super) fn judge(&mut self, out: &mut Out<'_>) {
+        let (datastores, timing, now) = (&self.datastores, &self.config.timing, out.now);
+        let evidence = |host: &HostId| {
+            let mirrors = datastores.all().map(Datastore::mirror);
+            DiskEvidence::of_all(mirrors.filter_map(|mirror| mirror.evidence(host, timing, now)))
+        };
+        if self.hosts.judge(&self.election, evidence, &self.config.timing, out) {
+            self.datastores.want_reviews();
+        }
+    }
+
+    /// R13: as the primary.
+    pub(super) fn choose_heartbeat_datastores(&mut self, out: &mut Out<'_>) {
+        if self.election.is_primary() {
+            let (choice, interval) = (&self.config.heartbeat_datastores, self.config.timing.heartbeat);
+            let chosen = self.heartbeats.datastores_mut();
+            chosen.choose(&self.hosts, &self.datastores, choice, interval, out);
+        }
+    }
+
+    /// Says once that the agent has begun, when the first datastore has told whether the host rebooted.
+    pub(super) fn announce(&mut self, out: &mut Out<'_>) {
+        let known = self.datastores.all().filter_map(Datastore::rebooted).max();
+        if let Some(rebooted) = known
+            && self.life.take_announcement()
+        {
+            out.event(Event::AgentStarted { rebooted });
+        }
+    }
+
+    pub(super) fn tick_datastores(&mut self, out: &mut Out<'_>) {
+        let (surroundings, datastores) = self.surroundings();
+        let in_step = surroundings.in_step(out.now);
+        for name in &surroundings.config.datastores {
+            surroundings.act(datastores, name, &in_step, |datastore, around| datastore.on_tick(around, out));
+        }
+    }
+
+    /// Whether this host decides for the cluster, or a part of it.
+    fn decides(&self, now: Time) -> bool {
+        let owns = || self.datastores.owned_lists(now).next().is_some();
+        self.election.is_primary() && !self.life.is_stopping() && owns()
+    }
+
+    /// R78.
+    pub(super) fn rehearse(&mut self, out: &mut Out<'_>) {
+        let decides = self.decides(out.now);
+        let cluster =
+            Cluster::new(&self.config.me, &self.hosts, &self.datastores, &self.vms, self.settings.get());
+        let rehearsing = self.placing.rehearsing_mut();
+        if !decides {
+            return rehearsing.stop();
+        }
+        if self.config.rehearse {
+            let failing = || self.hosts.in_state(|state| state == HostState::Failed).into_iter().collect();
+            rehearsing.rehearse(|| cluster.scene(out.now), cluster.settings(), failing, out.now);
+        }
+        rehearsing.tell_of_admission(out);
+        rehearsing.tell_of_maintenance(cluster.settings(), |host| cluster.left_on(host), out);
+    }
+
+    pub(super) fn rehearsal_deadline(&self) -> Option<Time> {
+        let decides = self.config.rehearse && self.decides(self.life.now());
+        self.placing.rehearsing().deadline().filter(|_| decides)
+    }
+
+    /// Where this host has given up an ownership, others need not wait for it to stand still.
+    pub(super) fn tell_of_releases(&mut self, out: &mut Out<'_>) {
+        let told = self.datastores.take_released(out.now);
+        if !told.is_empty() {
+            for host in self.hosts.names() {
+                out.send(host, Body::Released { datastores: told.clone() });
+            }
+        }
+    }
+
+    /// As a secondary.
+    pub(super) fn send_heartbeat(&mut self, out: &mut Out<'_>) {
+        let news = self.datastores.take_power_on_news();
+        let primary = self.election.primary().filter(|_| !self.election.is_primary());
+        let Some(primary) = primary.filter(|_| !self.life.is_stopping()) else { return };
+        let (timing, now) = (&self.config.timing, out.now);
+        let own = || heartbeat(&self.datastores, &self.vms, timing.failure_timeout, now);
+        self.heartbeats.send(primary, news, own, timing.heartbeat, out);
+    }
+
+    /// Leases of datastores that this host owns, holds, the VMs to watch, and that the agent is well.
+    pub(super) fn instruct_guard(&mut self, out: &mut Out<'_>) {
+        let choice = &self.config.heartbeat_datastores;
+        self.heartbeats.datastores().set_paces(&mut self.datastores, &mut self.guard, choice, out);
+        for datastore in self.datastores.all_mut() {
+            if let Some(until) = datastore.ownership().lease_end() {
+                self.guard.pass(datastore.name(), until, out);
+            }
+            datastore.decide_own_hold(out);
+            let name = datastore.name();
+            let leased = self.guard.lease(name, out.now).is_some();
+            if let Some(vms) = datastore.watched(leased, out.now) {
+                self.guard.watch(name, vms, self.vms.has_seen(), out);
+            }
+        }
+        self.guard.show_life(self.config.incarnation, &self.config.timing, out);
+    }
+}
