@@ -19,7 +19,8 @@ use crate::host_liveness::HostState;
 use crate::ids::{DatastoreName, HostId};
 use crate::message::{Heartbeat, Message};
 use crate::out::Out;
-use crate::time::{Span, Time};
+use crate::time::Time;
+use crate::timers::{Deadline, Timer};
 use crate::timing::Timing;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -275,16 +276,22 @@ impl Hosts {
     }
 
     /// When to look at the others again although nothing comes from them.
-    pub(crate) fn deadline(&self, election: &Election, timing: &Timing, now: Time) -> Option<Time> {
+    pub(crate) fn deadline(&self, election: &Election, timing: &Timing, now: Time) -> Deadline<'_> {
         let limits =
             [timing.suspicion(), timing.network_timeout(), timing.failure_timeout, timing.storm_timeout()];
-        let of_peer = |peer: &Peer| {
-            let ping = peer.ping_deadline().filter(|_| is_quiet(peer, election, timing, now));
+        let awake = self.awake.deadline(timing, now).map(|at| Deadline::new(at, Timer::Awake));
+        let mut due = awake.unwrap_or(Deadline::NEVER);
+        for peer in self.watched(election) {
+            if let Some(at) = peer.ping_deadline().filter(|_| is_quiet(peer, election, timing, now)) {
+                due = due.or(Deadline::new(at, Timer::Ping(peer.host())));
+            }
             let silent_since = peer.last_network().unwrap_or(election.watching_since());
-            let silent = limits.into_iter().map(move |limit: Span| silent_since + limit);
-            silent.filter(move |at| *at > now).chain(ping).min()
-        };
-        self.watched(election).filter_map(of_peer).chain(self.awake.deadline(timing, now)).min()
+            let next = limits.into_iter().map(|limit| silent_since + limit).filter(|at| *at > now).min();
+            if let Some(at) = next {
+                due = due.or(Deadline::new(at, Timer::Silence(peer.host())));
+            }
+        }
+        due
     }
 }
 

@@ -33,12 +33,14 @@ mod settings_here;
 mod store;
 mod surroundings;
 mod suspension;
+pub mod timers;
 mod view_of;
 
 #[cfg(feature = "broken-rules")]
 pub use broken::BrokenRule;
 pub use machine::Core;
 pub use placing::{HostPlan, LeftOutVm, PlacedVm, RehearsalScene, Rehearsed};
+pub use timers::{Deadline, Timer};
 
 // The words, under the paths by which the rooms of the core and its users know them.
 pub use mainstay_words::{

@@ -24,6 +24,7 @@ use crate::reviewing;
 use crate::settings_here::SettingsHere;
 use crate::surroundings::Surroundings;
 use crate::time::Time;
+use crate::timers::{Deadline, Timer};
 use crate::view::View;
 use crate::view_of::Known;
 use alloc::string::String;
@@ -111,22 +112,33 @@ impl Core {
         self.instruct_guard(out);
     }
 
-    /// When [`Input::Tick`] is wanted next, unless another input comes before. May lie in the past: tick at once.
-    pub fn next_deadline(&self) -> Time {
+    /// What [`Input::Tick`] is wanted for next, and when, unless another input comes before. May lie in the past: tick at
+    /// once.
+    pub fn next_timer(&self) -> Deadline<'_> {
         let (timing, now) = (&self.config.timing, self.life.now());
-        let mut due = if self.life.is_stopping() { Time(u64::MAX) } else { self.election.deadline(timing) };
-        if self.election.primary().is_some() && !self.election.is_primary() && !self.life.is_stopping() {
-            due = due.min(self.heartbeats.due());
+        let mut due = Deadline::NEVER;
+        if !self.life.is_stopping() {
+            due = due.or(Deadline::new(self.election.deadline(timing), Timer::Election));
+            if self.election.primary().is_some() && !self.election.is_primary() {
+                due = due.or(Deadline::new(self.heartbeats.due(), Timer::Heartbeat));
+            }
         }
-        if let Some(at) = self.hosts.deadline(&self.election, timing, now) {
-            due = due.min(at);
-        }
+        due = due.or(self.hosts.deadline(&self.election, timing, now));
         for datastore in self.datastores.all() {
-            due = due.min(datastore.deadline(self.vms.domains().is_none(), now));
+            let at = datastore.deadline(self.vms.domains().is_none(), now);
+            due = due.or(Deadline::new(at, Timer::Datastore(datastore.name())));
         }
-        let placing = self.placing.deadline().into_iter().chain(self.rehearsal_deadline());
-        let due = placing.fold(due, Time::min);
-        due.min(self.isolation.deadline(timing)).min(self.vms.deadline()).min(self.guard.deadline())
+        let placing = self.placing.deadline().map(|at| Deadline::new(at, Timer::Placing));
+        let rehearsal = self.rehearsal_deadline().map(|at| Deadline::new(at, Timer::Rehearsal));
+        due = placing.into_iter().chain(rehearsal).fold(due, Deadline::or);
+        due.or(Deadline::new(self.isolation.deadline(timing), Timer::Isolation))
+            .or(Deadline::new(self.vms.deadline(), Timer::DomainXml))
+            .or(Deadline::new(self.guard.deadline(), Timer::Guard))
+    }
+
+    /// When [`Input::Tick`] is wanted next: [`Core::next_timer`] without its name.
+    pub fn next_deadline(&self) -> Time {
+        self.next_timer().at
     }
 
     /// What this core believes.
