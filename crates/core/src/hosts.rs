@@ -219,7 +219,10 @@ impl Hosts {
 
     // Judgements.
 
-    /// Judges everybody, as primary. `evidence`: what the datastores say of a host. Returns whether a judgement has changed.
+    /// Judges everybody, as primary. Returns whether a judgement has changed.
+    ///
+    /// `evidence`: what the datastores say of a host. It is asked only about hosts that are silent, or whose state changes: that
+    /// of all hosts on all datastores in each step costs a primary more than all else.
     pub(crate) fn judge(
         &mut self,
         election: &Election,
@@ -238,15 +241,16 @@ impl Hosts {
         }
         let mut changed = false;
         for peer in self.peers.values_mut() {
-            let disk = evidence(peer.host());
-            let judged = peer.judge(disk, watching_since, just_awake, timing, out.now);
+            let silence = peer.network_silence(watching_since, out.now);
+            let disk = (silence >= timing.network_timeout() && !just_awake).then(|| evidence(peer.host()));
+            let judged = peer.judge(disk, watching_since, timing, out.now);
             // R12: in a storm a host is called failed only after a second time-out with pings all along.
-            let second_look = peer.network_silence(watching_since, out.now) >= timing.storm_timeout();
+            let second_look = silence >= timing.storm_timeout();
             let judged =
                 judged.filter(|state| *state != HostState::Failed || !self.storm.is_on() || second_look);
             let Some(state) = judged.filter(|state| *state != peer.state()) else { continue };
-            let silent_since =
-                peer.last_network().unwrap_or(watching_since).max(disk.changed.unwrap_or_default());
+            let changed_at = disk.unwrap_or_else(|| evidence(peer.host())).changed.unwrap_or_default();
+            let silent_since = peer.last_network().unwrap_or(watching_since).max(changed_at);
             out.event(Event::HostStateChanged {
                 host: peer.host().clone(),
                 from: peer.state(),

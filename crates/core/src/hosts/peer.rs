@@ -242,26 +242,26 @@ impl Peer {
 
     /// The judgement, or `None` while the evidence is not conclusive.
     ///
+    /// `disk`: what the datastores say, asked for only when the host is silent. R16: `None` as well on a host that has stood
+    /// still a moment ago: it finds nobody silent.
+    ///
     /// R10: failed needs the failure time-out on both paths, counted from the last evidence *seen*, and two pings in a
-    /// row that were not answered. R16: nobody is found silent by a host that has stood still a moment ago.
+    /// row that were not answered.
     pub(crate) fn judge(
         &self,
-        disk: DiskEvidence,
+        disk: Option<DiskEvidence>,
         watching_since: Time,
-        just_awake: bool,
         timing: &Timing,
         now: Time,
     ) -> Option<HostState> {
         let silence = self.network_silence(watching_since, now);
-        let failure_timeout = timing.failure_timeout.max(disk.failure_timeout);
         if silence < timing.network_timeout() {
             self.last_network?;
             // Heard, but it does not follow this host (yet): certainly not failed, and no more can be said.
             return Some(if self.heartbeat.is_some() { HostState::Connected } else { HostState::Unknown });
         }
-        if just_awake {
-            return None;
-        }
+        let disk = disk?;
+        let failure_timeout = timing.failure_timeout.max(disk.failure_timeout);
         let silent_since = self.last_network.unwrap_or(watching_since);
         let disk_since = silent_since + timing.heartbeat.scaled(2, 1);
         let alive_on_disk = disk.changed.is_some_and(|at| at >= disk_since)
