@@ -29,6 +29,7 @@ use crate::register::{ListStamp, Suspension};
 use crate::store::{Mirror, Own, PowerOnSeen, Reach, Reads, Watch};
 use crate::suspension::{Answer, OtherHolds, OwnHold};
 use crate::time::Time;
+use crate::timers::{Deadline, Timer};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -379,23 +380,23 @@ impl Datastore {
     }
 
     /// When to tick next, for this datastore. `blind`: it is not known what runs on this host.
-    pub(crate) fn deadline(&self, blind: bool, now: Time) -> Time {
-        let timing = &self.config.timing;
-        let reach = self.reach.deadline(timing, now);
+    pub(crate) fn deadline(&self, blind: bool, now: Time) -> Deadline<'_> {
+        let (timing, name) = (&self.config.timing, &self.name);
+        let reach = Deadline::maybe(self.reach.deadline(timing, now), Timer::Reach(name));
         if !self.is_open() {
-            let due = reach.into_iter().chain(self.reads.open_deadline()).min();
-            return due.unwrap_or(Time(u64::MAX));
+            return reach.or(Deadline::maybe(self.reads.open_deadline(), Timer::Reads(name)));
         }
         let owns = self.list.is_some();
-        let due = [
-            reach,
-            self.reads.deadline(owns),
-            self.ownership.deadline(self.own.is_writing_block(), self.reads.is_recovering(), now),
-            self.own.deadline(self.claims.dirty, owns, now),
-            self.claims.deadline(blind),
-            self.list.as_ref().and_then(|list| list.deadline(timing, now)),
-        ];
-        due.into_iter().flatten().min().unwrap_or(Time(u64::MAX))
+        let (writing, recovering) = (self.own.is_writing_block(), self.reads.is_recovering());
+        let ownership = self.ownership.deadline(writing, recovering, now);
+        let own = self.own.deadline(self.claims.dirty, owns, now);
+        let list = self.list.as_ref().and_then(|list| list.deadline(timing, now));
+        reach
+            .or(Deadline::maybe(self.reads.deadline(owns), Timer::Reads(name)))
+            .or(Deadline::maybe(ownership, Timer::Ownership(name)))
+            .or(Deadline::maybe(own, Timer::OwnWrites(name)))
+            .or(Deadline::maybe(self.claims.deadline(blind), Timer::Claims(name)))
+            .or(Deadline::maybe(list, Timer::List(name)))
     }
 
     /// R72: until when that host's guard may not freeze VMs of this datastore.

@@ -125,13 +125,11 @@ impl Core {
         }
         due = due.or(self.hosts.deadline(&self.election, timing, now));
         for datastore in self.datastores.all() {
-            let at = datastore.deadline(self.vms.domains().is_none(), now);
-            due = due.or(Deadline::new(at, Timer::Datastore(datastore.name())));
+            due = due.or(datastore.deadline(self.vms.domains().is_none(), now));
         }
-        let placing = self.placing.deadline().map(|at| Deadline::new(at, Timer::Placing));
-        let rehearsal = self.rehearsal_deadline().map(|at| Deadline::new(at, Timer::Rehearsal));
-        due = placing.into_iter().chain(rehearsal).fold(due, Deadline::or);
-        due.or(Deadline::new(self.isolation.deadline(timing), Timer::Isolation))
+        due.or(Deadline::maybe(self.placing.deadline(), Timer::Placing))
+            .or(Deadline::maybe(self.rehearsal_deadline(), Timer::Rehearsal))
+            .or(Deadline::new(self.isolation.deadline(timing), Timer::Isolation))
             .or(Deadline::new(self.vms.deadline(), Timer::DomainXml))
             .or(Deadline::new(self.guard.deadline(), Timer::Guard))
     }

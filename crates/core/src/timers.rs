@@ -22,8 +22,18 @@ pub enum Timer<'a> {
     Awake,
     /// This host looks for signs that it is not isolated (R60).
     Isolation,
-    /// Something is due on that datastore.
-    Datastore(&'a DatastoreName),
+    /// On that datastore: whether this host still reaches it.
+    Reach(&'a DatastoreName),
+    /// On that datastore: a read.
+    Reads(&'a DatastoreName),
+    /// On that datastore: the owner's beat, the end of its ownership, or a step of the consensus (R20 to R26).
+    Ownership(&'a DatastoreName),
+    /// On that datastore: a write of this host's own registers is tried again.
+    OwnWrites(&'a DatastoreName),
+    /// On that datastore: a claim of this host.
+    Claims(&'a DatastoreName),
+    /// On that datastore: a decision of its owner.
+    List(&'a DatastoreName),
     /// Places are given again: the order of starts or room that was left may let somebody go (R75, R77).
     Placing,
     /// The standing rehearsal, or what admission control says of it (R78).
@@ -51,9 +61,29 @@ impl<'a> Deadline<'a> {
         Deadline { at, timer }
     }
 
+    /// If there is such a time.
+    pub(crate) fn maybe(at: Option<Time>, timer: Timer<'a>) -> Deadline<'a> {
+        at.map_or(Deadline::NEVER, |at| Deadline::new(at, timer))
+    }
+
     /// The earlier of the two; this one if they are equal.
     #[must_use]
     pub(crate) fn or(self, other: Deadline<'a>) -> Deadline<'a> {
         if other.at < self.at { other } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Deadline, Timer};
+    use crate::time::Time;
+
+    #[test]
+    fn the_earlier_one_counts_and_the_first_of_equals() {
+        let at = |at, timer| Deadline::new(Time(at), timer);
+        let due = Deadline::NEVER.or(at(5, Timer::Heartbeat)).or(at(5, Timer::Guard)).or(at(7, Timer::Awake));
+        assert_eq!(due, at(5, Timer::Heartbeat));
+        assert_eq!(due.or(at(3, Timer::Placing)), at(3, Timer::Placing));
+        assert_eq!(due.or(Deadline::maybe(None, Timer::Placing)), due);
     }
 }
