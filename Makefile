@@ -16,7 +16,7 @@ help: ## this text
 	@echo "make lab  [HOSTS=3 VMS=6]                             the same lab, left standing to play with; 'make lab-down' removes it"
 	@echo "make test                                             all tests, live ones included (these need root)"
 	@echo "make bench [RUNS=10]                                  the figures: failover times and footprint"
-	@echo "make check                                            formatter and linter only"
+	@echo "make check                                            formatter, linter and rustdoc only"
 	@echo "make house                                            figures of the sources, with their limits and goals"
 
 packages: ## Debian packages that building and the lab need
@@ -41,6 +41,7 @@ lab-down:
 check:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 
 house: ## figures of the sources
 	scripts/house.sh

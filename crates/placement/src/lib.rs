@@ -1,6 +1,6 @@
 //! Where VMs come back, in which order, and the proof beforehand: pure functions on a [`Picture`] of the cluster.
 //!
-//! - [`plan`]: which VM goes to which host when some hosts fail, and for each VM that does not come back the reason, host by host.
+//! - [`plan()`]: which VM goes to which host when some hosts fail, and for each VM that does not come back the reason, host by host.
 //! - [`StartPlan`]: in which order the VMs of a plan start, and what each one still waits for.
 //! - [`admit`]: would everything come back, asked before anything has failed.
 //! - [`Rehearsal`]: the plan for each single-host failure, kept current while the picture changes.

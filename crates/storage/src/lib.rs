@@ -6,7 +6,7 @@
 //! | [`image_lock`] | does some QEMU, anywhere, hold this disk image? |
 //! | [`heartbeat`] | a host's heartbeat register, written by its guard on a thread of the guard's own |
 //! | [`host_lock`] | does another agent or guard run under this host's id? |
-//! | [`inspect`] | a read-only walk over a datastore, for people |
+//! | [`mod@inspect`] | a read-only walk over a datastore, for people |
 //! | [`contract`] | what every datastore must do, be it this one or a simulator's model |
 //!
 //! Architecture invariant: no async, no libvirt. A hung mount hangs the threads of its own datastore and nothing else;
