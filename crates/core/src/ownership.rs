@@ -106,8 +106,17 @@ impl Epochs {
         self.consensus.is_idle()
     }
 
+    /// This host's block, to be written now.
+    pub(crate) fn block_to_write(&self) -> OwnershipBlock {
+        assert!(
+            !self.is_recovering(),
+            "R26: a lost block is written before it is known which epochs there were"
+        );
+        self.block().clone()
+    }
+
     /// This host's block, as written or to be written.
-    pub(crate) fn block(&self) -> &OwnershipBlock {
+    fn block(&self) -> &OwnershipBlock {
         self.consensus.block()
     }
 
@@ -128,6 +137,7 @@ impl Epochs {
 
     /// Begins phase one for the next epoch, if this host may contend now.
     pub(crate) fn contend(&mut self, mirror: &Mirror, timing: &Timing, now: Time) -> Next {
+        assert!(!self.is_recovering(), "R26: this host contends although its own block is lost");
         let grounds = Grounds {
             blocks: mirror.blocks(),
             timeouts: mirror.timeouts(),
@@ -176,6 +186,7 @@ impl Epochs {
         out: &mut Out<'_>,
     ) -> Beginning {
         let epoch = self.block().instance;
+        assert_eq!(self.epoch(out.now), Some(epoch), "R22: an epoch begins that is not owned");
         self.lapse_told = false;
         out.event(Event::OwnershipAcquired { datastore: self.datastore.clone(), epoch, former });
         if list == Some(epoch) {

@@ -69,7 +69,9 @@ impl Datastore {
     }
 
     fn write_block(&mut self, out: &mut Out<'_>) {
-        self.own.write_block(self.ownership.block(), out);
+        if self.own.is_block_due(out.now) {
+            self.own.write_block(self.ownership.block_to_write(), out);
+        }
     }
 
     /// Gives the ownership up.

@@ -271,6 +271,7 @@ impl Consensus {
         witness: Option<(HostId, Option<OwnershipBlock>)>,
         blocks: &Blocks,
     ) -> Next {
+        assert!(instance >= self.block.instance, "R20: this host contends for an earlier epoch than before");
         if self.block.instance != instance {
             self.block.instance = instance;
             self.block.promised = None;

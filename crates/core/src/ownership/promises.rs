@@ -22,7 +22,9 @@ pub(super) struct Promises {
 impl Promises {
     /// This host promises not to contend for so long.
     pub(super) fn give(&mut self, length: Span, now: Time) {
-        self.given = now + length;
+        let until = now + length;
+        assert!(until >= self.given, "R25: a promise became shorter");
+        self.given = until;
     }
 
     /// Until when this host has promised not to contend.
@@ -41,5 +43,23 @@ impl Promises {
     /// What others have promised concerned an earlier epoch.
     pub(super) fn forget_received(&mut self) {
         self.received.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HostId, Promises, Time};
+
+    #[test]
+    fn an_ownership_goes_on_for_as_long_as_everybody_has_promised() {
+        let mut promises = Promises::default();
+        let (first, second) = (HostId::new("host-1"), HostId::new("host-2"));
+        assert_eq!(promises.receive(&first, Time(50), 2), None);
+        assert_eq!(promises.receive(&second, Time(40), 2), Some(Time(40)));
+        // One that comes late does not shorten anything.
+        assert_eq!(promises.receive(&second, Time(30), 2), Some(Time(40)));
+        assert_eq!(promises.receive(&second, Time(60), 2), Some(Time(50)));
+        promises.forget_received();
+        assert_eq!(promises.receive(&first, Time(70), 2), None);
     }
 }

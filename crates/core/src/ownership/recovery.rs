@@ -70,3 +70,20 @@ impl Recovery {
         !self.lost
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Epoch, Recovery, Time};
+
+    #[test]
+    fn it_reads_on_until_no_later_epoch_shows() {
+        let mut recovery = Recovery::new(Time(0));
+        recovery.begin();
+        assert!(!recovery.take_in(Epoch(0), Some(Epoch(7))));
+        assert_eq!(recovery.known(), Epoch(7));
+        assert!(recovery.is_under_way());
+        // What was read is forgotten by then: nothing later than 7 is there.
+        assert!(recovery.take_in(Epoch(7), None));
+        assert!(!recovery.is_under_way());
+    }
+}

@@ -54,3 +54,21 @@ impl Releases {
         self.telling.map(|telling| telling.due)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Epoch, RELEASES_TOLD, Releases, Span, Time};
+
+    #[test]
+    fn a_release_is_told_several_times_with_pauses() {
+        let mut releases = Releases::default();
+        releases.tell(Epoch(3), Time(100));
+        for round in 0..u64::from(RELEASES_TOLD) {
+            let due = Time(100 + 10 * round);
+            assert_eq!(releases.deadline(), Some(due));
+            assert_eq!(releases.take_due(Span(10), Time(due.0 - 1)), None);
+            assert_eq!(releases.take_due(Span(10), due), Some(Epoch(3)));
+        }
+        assert_eq!(releases.deadline(), None);
+    }
+}

@@ -52,6 +52,7 @@ impl<T> Writer<T> {
     }
 
     fn begin(&mut self, op: OpId, what: T) {
+        assert!(self.is_idle(), "R1: two writes of one register are under way");
         self.under_way = Some(UnderWay { op, what });
     }
 
@@ -206,14 +207,17 @@ impl Own {
         !self.block.is_idle()
     }
 
-    /// Writes the ownership block, if that is wanted and possible now.
-    pub(crate) fn write_block(&mut self, block: &OwnershipBlock, out: &mut Out<'_>) {
-        if self.block_wanted && self.block.may_write(out.now) {
-            self.block_wanted = false;
-            let id = RegisterId::Ownership(self.me.clone());
-            let op = self.write(id, RegisterValue::Ownership(block.clone()), out);
-            self.block.begin(op, out.now);
-        }
+    /// The ownership block is to be written, and can be now.
+    pub(crate) fn is_block_due(&self, now: Time) -> bool {
+        self.block_wanted && self.block.may_write(now)
+    }
+
+    /// Writes the ownership block.
+    pub(crate) fn write_block(&mut self, block: OwnershipBlock, out: &mut Out<'_>) {
+        self.block_wanted = false;
+        let id = RegisterId::Ownership(self.me.clone());
+        let op = self.write(id, RegisterValue::Ownership(block), out);
+        self.block.begin(op, out.now);
     }
 
     /// The protected list can be written now.
@@ -264,6 +268,7 @@ impl Own {
     /// Writes the power-on list, under a new version.
     pub(crate) fn write_power_on(&mut self, list: PowerOnList, out: &mut Out<'_>) {
         let power_on = &mut self.power_on;
+        assert!(!power_on.lost, "R37: a power-on list is written before it is known what runs here");
         power_on.isolated = list.isolated;
         power_on.complete = list.complete;
         power_on.offers.clone_from(&list.offers);
@@ -320,5 +325,29 @@ impl Own {
         let writes = claims_changed && !power_on.lost && power_on.writer.is_idle();
         let power_on = writes.then_some(power_on.writer.not_before);
         [block, list, power_on].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OpId, Time, Writer};
+
+    #[test]
+    fn a_write_that_failed_is_tried_again_later() {
+        let mut writer = Writer::new(Time(0));
+        writer.begin(OpId(1), ());
+        assert!(!writer.may_write(Time(5)));
+        assert_eq!(writer.take(OpId(2), None), None);
+        assert_eq!(writer.take(OpId(1), Some(Time(20))), Some(()));
+        assert!(!writer.may_write(Time(19)));
+        assert!(writer.may_write(Time(20)));
+    }
+
+    #[test]
+    #[should_panic(expected = "R1")]
+    fn two_writes_of_one_register_are_a_broken_invariant() {
+        let mut writer = Writer::new(Time(0));
+        writer.begin(OpId(1), ());
+        writer.begin(OpId(2), ());
     }
 }

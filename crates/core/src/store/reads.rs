@@ -88,6 +88,7 @@ impl Reads {
 
     /// Begins a read.
     pub(crate) fn begin(&mut self, purpose: Purpose, registers: Vec<RegisterId>, out: &mut Out<'_>) {
+        assert!(!self.is_under_way(&purpose), "two reads for one purpose are under way: {purpose:?}");
         let op = out.disk(&self.datastore, DiskAction::Read(registers));
         self.under_way.insert(op, Read { purpose, started: out.now });
     }
