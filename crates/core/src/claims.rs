@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 /// How long to wait before a removal that failed is tried again.
 const REMOVAL_RETRY: Span = Span::from_secs(1);
 
-/// How long the stop of a VM that ran without a grant is remembered: a grant may be on its way.
+/// R34: how long the stop of a VM that ran without a grant is remembered: a grant may be on its way.
 const UNGRANTED_STOP_KEPT: Span = Span::from_secs(10);
 
 /// How long after a start of the agent a guest may still go down because the run before had asked it to.
@@ -389,7 +389,7 @@ impl Claims {
         Some(VmName { id: slot.claim.vm, name: slot.claim.name.clone() })
     }
 
-    /// That start waits for the storage.
+    /// R46: that start waits for the storage.
     pub(crate) fn on_waits(&mut self, wanted: OpId) -> Option<VmName> {
         let name = self.vm_of(wanted)?;
         if let Some(Slot { stage: Stage::Preparing { waits, .. }, .. }) = self.slots.get_mut(&name.id) {

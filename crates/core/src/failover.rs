@@ -70,7 +70,7 @@ pub enum Verdict {
     AwaitSight,
     /// The holder failed: write the intent to move it.
     Intend,
-    /// Its user has started it on that host while the holder was still about to: ask the holder to withdraw.
+    /// R43: its user has started it on that host while the holder was still about to: ask the holder to withdraw.
     IntendTo(HostId),
     /// The holder is isolated: take responsibility for the VM, where there is room for it.
     TakeResponsibility,
@@ -96,6 +96,7 @@ pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&H
             (None, Desired::On) => Verdict::Grant { same_host: false, reason: "no host holds it".into() },
         };
     };
+    // R48.
     if seen.unreadable && seen.state != HostState::Failed {
         return Verdict::Keep;
     }
@@ -262,6 +263,7 @@ fn decide_claimed(entry: &Entry, seen: &HolderSeen<'_>, claim: &Claim, adopter: 
     }
 }
 
+/// R44: the holder has let go of it, for that cause.
 fn released(entry: &Entry, adopter: Option<&HostId>, cause: StopCause) -> Verdict {
     if let Some(host) = adopter {
         return Verdict::Adopt(host.clone());

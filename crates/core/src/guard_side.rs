@@ -1,7 +1,7 @@
 //! What this host's core knows of its guard: the run leases (R50, R51), and what the processes of watched VMs do. And what it
 //! passes on: leases by network, the VMs to watch, its own health.
 //!
-//! Invariant: while no guard is connected there is no lease. Nothing is resumed or thawed then; what runs, runs on under the
+//! Invariant (R54): while no guard is connected there is no lease. Nothing is resumed or thawed then; what runs, runs on under the
 //! lease that the guard kept.
 
 use crate::effect::Effect;

@@ -1,4 +1,4 @@
-//! Judging a silent host (DESIGN section 4): one pure, total function of five observations.
+//! Judging a silent host (R10; DESIGN section 4): one pure, total function of five observations.
 
 pub use mainstay_words::judgement::HostState;
 

@@ -75,7 +75,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// A guard that has taken no step. Leases that the guard before it left behind go on.
+    /// A guard that has taken no step. R54: leases that the guard before it left behind go on.
     pub fn new(config: GuardConfig, now: Time) -> Guard {
         let guarded = |name: &DatastoreName| {
             let left = config.leases.iter().find(|(datastore, _)| datastore == name);

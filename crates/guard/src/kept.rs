@@ -1,8 +1,8 @@
-//! What the next run of the guard finds: until when leases last, and which VMs are bound to them. Of no use after a reboot.
+//! What the next run of the guard finds (R54): until when leases last, and which VMs are bound to them. Of no use after a reboot.
 //!
 //! A thread of its own writes the file, since even a directory in memory may be none in some installation. A file that lags behind
 //! does no harm: a lease that is missing ends too early, and a missing VM is named again by the agent. Of a hold that was ended or
-//! shortened it may tell too much (known limit 6 in docs/internals/protocol.md).
+//! shortened it may tell too much (known limit 6 in docs/internals/protocol/known-limits.md).
 
 use mainstay_words::Time;
 use mainstay_words::ids::{BootId, DatastoreName, VmId};

@@ -158,7 +158,7 @@ fn setup(dice: &mut Dice, shape: &Shape) -> Setup {
         start_delay: START_DELAY,
         start_failure_permille: *dice.pick(&[0, 0, 100, 400]).unwrap_or(&0),
         image_lock: dice.permille(500),
-        // The known limit of docs/internals/protocol.md: storage lets go of the lock of a host that it has lost.
+        // Known limit 1 of docs/internals/protocol/known-limits.md: storage lets go of the lock of a host that it has lost.
         hook: true,
         boot: BOOT,
         io_errors_permille: *dice.pick(&[0, 500, 1_000]).unwrap_or(&0),

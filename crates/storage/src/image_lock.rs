@@ -1,4 +1,4 @@
-//! Does some QEMU hold this disk image? A look at the locks that QEMU takes on each image it opens; nothing is ever locked here.
+//! Does some QEMU hold this disk image (R46)? A look at the locks that QEMU takes on each image it opens; nothing is ever locked here.
 //!
 //! QEMU (`block/file-posix.c`) puts shared OFD locks on single bytes of the image: byte 100 + p while it *uses* permission p,
 //! byte 200 + p while it does *not let others* use it. Whoever wants to open an image asks whether somebody holds a byte that

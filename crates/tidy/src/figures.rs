@@ -4,7 +4,7 @@ use crate::limits::{self, Better, Limit};
 use crate::measures::{
     circles, crates, documents, functions, history, licences, matches, prose, rules, structs, text,
 };
-use crate::tree::{Source, Tree};
+use crate::tree::{Page, Source, Tree};
 use crate::{Finding, PROTOCOL};
 use anyhow::Result;
 use std::fmt::Write;
@@ -140,16 +140,20 @@ fn core_for_words(tree: &Tree) -> Vec<Finding> {
 }
 
 fn of_the_documents(tree: &Tree) -> Result<Vec<Figure>> {
-    let protocol = tree.page("docs/internals/protocol.md")?;
-    let sentences = prose::sentences(protocol);
+    tree.page("docs/internals/protocol.md")?;
+    let protocol: Vec<&Page> =
+        tree.pages.iter().filter(|page| page.path.starts_with("docs/internals/protocol")).collect();
+    let sentences: Vec<(Finding, usize)> = protocol.iter().flat_map(|page| prose::sentences(page)).collect();
     let all_sentences = sentences.len();
     let long: Vec<Finding> = sentences
         .into_iter()
         .filter(|(_, words)| *words > limits::WORDS_OF_A_SENTENCE)
         .map(|(place, _)| place)
         .collect();
-    let wide = prose::long_lines(protocol, limits::WIDTH_OF_THE_PROTOCOL);
-    let mut rules = prose::rules(protocol);
+    let lines = protocol.iter().map(|page| page.text.lines().count()).sum();
+    let wide: Vec<Finding> =
+        protocol.iter().flat_map(|page| prose::long_lines(page, limits::WIDTH_OF_THE_PROTOCOL)).collect();
+    let mut rules: Vec<(Finding, usize)> = protocol.iter().flat_map(|page| prose::rules(page)).collect();
     rules.sort_by_key(|(_, words)| std::cmp::Reverse(*words));
     let longest = rules.first().map_or(0, |(_, words)| *words);
     let rules = rules
@@ -158,7 +162,7 @@ fn of_the_documents(tree: &Tree) -> Result<Vec<Figure>> {
         .map(|(place, words)| Finding { what: format!("{}: {words} words", place.what), ..place });
     Ok(vec![
         Figure::value(&limits::LONG_SENTENCES, percent(long.len(), all_sentences), long),
-        Figure::value(&limits::LONG_LINES, percent(wide.len(), protocol.text.lines().count()), wide),
+        Figure::value(&limits::LONG_LINES, percent(wide.len(), lines), wide),
         Figure::value(&limits::LONGEST_RULE, longest, rules.collect()),
         Figure::count(&limits::TABLES, tree.pages.iter().flat_map(documents::broken_tables).collect()),
         Figure::count(

@@ -154,7 +154,7 @@ impl fmt::Display for Epoch {
 }
 
 /// The name of one grant of one VM: the epoch in which it was given and its number there. Later grants are larger.
-/// Never given twice, since one epoch has one owner in one run of its agent.
+/// Never given twice (R27), since one epoch has one owner in one run of its agent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Token {
     /// The epoch in which the grant was given.

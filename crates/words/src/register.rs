@@ -1,7 +1,7 @@
 //! What is on a datastore: *registers*, each written by one host and read by all (DESIGN section 6). This file has their
 //! contents; how they become bytes is `mainstay-formats`' matter, how they reach a disk is `mainstay-storage`'s.
 //!
-//! Invariant: a register has one writer. `ProtectedList(epoch)` has the owner of that epoch, all others the host they name.
+//! Invariant: a register has one writer (R1). `ProtectedList(epoch)` has the owner of that epoch, all others the host they name.
 
 pub use crate::vm::{IsolationResponse, Priority, VmNeeds, VmSpec};
 
@@ -257,7 +257,7 @@ pub enum StopCause {
 }
 
 impl StopCause {
-    /// Whether the VM stopped by somebody's will, and so is to stay down (I4).
+    /// Whether the VM stopped by somebody's will, and so is to stay down (I4, R44).
     pub fn is_intended(self) -> bool {
         match self {
             StopCause::GuestShutdown

@@ -1,4 +1,4 @@
-//! Claims that follow what libvirt shows: a VM that runs, arrives, or has stopped.
+//! Claims that follow what libvirt shows: a VM that runs, arrives, or has stopped (R34, R36, R47).
 
 use super::*;
 

@@ -104,7 +104,7 @@ impl Peer {
         true
     }
 
-    /// Whether a run that was taken for a former one is the present one after all: a late datagram of a dead run had come first.
+    /// R4: whether a run that was taken for a former one is the present one after all: a late datagram of a dead run had come first.
     fn goes_on(&mut self, message: &Message) -> bool {
         let run = message.incarnation;
         let heard = match &self.revenant {

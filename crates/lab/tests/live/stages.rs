@@ -85,7 +85,7 @@ fn reached(c: &Cluster, name: &str, stage: Stage) -> Option<(HostId, HostId)> {
 /// A host fails; when the failover of one of its VMs has come to that stage, an agent that has a part in it is killed and started
 /// again at once, or hangs for some seconds.
 fn agent_fails_at(c: &mut Cluster, stage: Stage, whose: Whose, harm: Harm) {
-    // Whose VMs have been restarted least: one attempt after another to restart the same VM waits longer each time (R44).
+    // Whose VMs have been restarted least: one attempt after another to restart the same VM waits longer each time (R75).
     let boots = c.boots();
     let restarts = |h: &usize| c.vms_on(*h).iter().map(|vm| boots[vm]).max();
     let host = (1..=3).filter(|h| restarts(h).is_some()).min_by_key(restarts).expect("a host with a VM");
@@ -135,7 +135,7 @@ fn quick() -> Setup {
     Setup { vms: &[1, 2, 3], timing: "swift", datastores, ..Setup::default() }
 }
 
-/// Not all stages on one lab: a VM that was restarted often within a minute waits longer each time (R44).
+/// Not all stages on one lab: a VM that was restarted often within a minute waits longer each time (R75).
 fn agents_fail_at(cases: [(Stage, Whose); 2]) {
     let Some(mut c) = Cluster::up(quick()) else { return };
     for (stage, whose) in cases {

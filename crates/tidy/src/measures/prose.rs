@@ -86,41 +86,37 @@ pub fn long_lines(page: &Page, width: usize) -> Vec<Finding> {
         .collect()
 }
 
-/// The rules of a page, each with the number of its words. A rule begins with a list item such as `- **R41** …` and ends before the
-/// next rule, at a heading, or at a paragraph that is not indented.
+/// The rules of a page, each with the number of its words. A rule begins with a heading such as `### R41 …` and ends at the next
+/// heading. Its heading and its lists do not count (conditions are to be lists), nor where it lives and what shows it.
 pub fn rules(page: &Page) -> Vec<(Finding, usize)> {
     let mut found: Vec<(Finding, usize)> = Vec::new();
-    let mut inside = false;
-    let mut after_gap = false;
+    let (mut inside, mut counts) = (false, true);
     for (index, line) in page.text.lines().enumerate() {
-        let begins =
-            line.strip_prefix("- **R").or_else(|| line.strip_prefix("**R")).or_else(|| heading_of_rule(line));
-        if let Some(rest) = begins {
-            let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            found.push((Finding { path: page.path.clone(), line: index + 1, what: format!("R{number}") }, 0));
-            inside = true;
-        } else if line.starts_with(['#', '|'])
-            || line.starts_with("- **")
-            || (after_gap && !is_indented(line))
-        {
-            inside &= line.is_empty();
+        if line.starts_with('#') {
+            let number = number_of_rule(line);
+            inside = number.is_some();
+            if let Some(number) = number {
+                found.push((
+                    Finding { path: page.path.clone(), line: index + 1, what: format!("R{number}") },
+                    0,
+                ));
+            }
+        } else if line.is_empty() || !line.starts_with(' ') {
+            let is_place = line.starts_with("*Lives in:*") || line.starts_with("*Shown by:*");
+            let goes_on = !counts && line.starts_with('`');
+            counts = item_text(line).is_none() && !line.starts_with('|') && !is_place && !goes_on;
         }
-        after_gap = line.trim().is_empty();
-        if let (true, Some((_, words))) = (inside, found.last_mut()) {
+        if let (true, true, Some((_, words))) = (inside && !line.starts_with('#'), counts, found.last_mut()) {
             *words += line.split_whitespace().filter(|word| word.contains(char::is_alphanumeric)).count();
         }
     }
     found
 }
 
-fn heading_of_rule(line: &str) -> Option<&str> {
-    line.trim_start_matches('#')
-        .strip_prefix(" R")
-        .filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-}
-
-fn is_indented(line: &str) -> bool {
-    line.starts_with(' ') || line.trim().is_empty() || line.starts_with("- ")
+fn number_of_rule(line: &str) -> Option<String> {
+    let rest = line.trim_start_matches('#').strip_prefix(" R")?;
+    let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    (!number.is_empty()).then_some(number)
 }
 
 #[cfg(test)]
@@ -146,10 +142,10 @@ mod tests {
 
     #[test]
     fn words_of_a_rule_are_counted_to_its_end() {
-        let text = "- **R1** One two\n  three.\n\n  Four.\n- **R2** Five.\n- Six.\n\nNot a rule.\n## Heading\n- **R13** *Seven* – eight.\n\n| a | b |\n";
+        let text = "### R1 A heading\n\nOne two\nthree.\n\n- (a) four\n  five\n\nSix.\n\n*Lives in:* `x`,\n`y`\n\n### R13 Another\n\n*Seven* – eight.\n\n| a | b |\n\n## No rule\n\nNine.\n";
         let found = rules(&page(text));
         let figures: Vec<(&str, usize)> =
             found.iter().map(|(place, words)| (place.what.as_str(), *words)).collect();
-        assert_eq!(figures, [("R1", 5), ("R2", 3), ("R13", 3)]);
+        assert_eq!(figures, [("R1", 4), ("R13", 2)]);
     }
 }
