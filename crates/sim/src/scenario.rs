@@ -89,6 +89,8 @@ pub enum ScenarioError {
 pub struct Scenario {
     /// What it is about, for people.
     pub about: String,
+    /// The rules of docs/internals/protocol.md that it shows, such as `R41`.
+    pub rules: Vec<String>,
     /// The seed of latencies.
     pub seed: u64,
     /// Run it many times, with other latencies and with some steps shifted: for what depends on an instant.
@@ -106,6 +108,8 @@ pub struct Scenario {
 struct Frame {
     about: String,
     #[serde(default)]
+    rules: Vec<String>,
+    #[serde(default)]
     seed: u64,
     sweep: Option<Sweep>,
     fails: Option<String>,
@@ -116,7 +120,7 @@ struct Frame {
 }
 
 /// The keys of [`Frame`].
-const FRAME: [&str; 6] = ["about", "seed", "sweep", "fails", "step", "expect"];
+const FRAME: [&str; 7] = ["about", "rules", "seed", "sweep", "fails", "step", "expect"];
 
 /// Variants of a scenario: each seed of the latencies with each shift. All must go as the scenario says.
 #[derive(Clone, Debug, Deserialize)]
@@ -161,8 +165,13 @@ impl Scenario {
         let mut rest: Table = toml::from_str(text).map_err(wrong)?;
         rest.retain(|key, _| !FRAME.contains(&key));
         let topology = Topology::deserialize(Value::Table(rest)).map_err(wrong)?;
-        let Frame { about, seed, sweep, fails, step, expect } = frame;
-        let scenario = Scenario { about, seed, sweep, fails, topology, step, expect };
+        let Frame { about, rules, seed, sweep, fails, step, expect } = frame;
+        if let Some(rule) = rules.iter().find(|rule| !is_rule(rule)) {
+            let what =
+                Arc::from(format!("`rules` names rules of the protocol, such as \"R41\", not {rule:?}"));
+            return Err(ScenarioError::Unreadable { name: name.into(), what });
+        }
+        let scenario = Scenario { about, rules, seed, sweep, fails, topology, step, expect };
         // What is wrong in it is told now rather than after other files have been run.
         scenario.unfold(name).map(|_| scenario)
     }
@@ -229,6 +238,14 @@ impl Unfolded {
         }
         Ok(())
     }
+}
+
+/// Whether a text names a rule of the protocol: an R and a number without leading zeros.
+fn is_rule(text: &str) -> bool {
+    let digits = text.strip_prefix('R').unwrap_or_default();
+    matches!(digits.len(), 1 | 2)
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && !digits.starts_with('0')
 }
 
 /// A number of the file, whole or not.
