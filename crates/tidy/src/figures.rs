@@ -54,9 +54,11 @@ pub fn figures(tree: &Tree) -> Result<Vec<Figure>> {
 
 fn of_the_protocol(tree: &Tree) -> Vec<Figure> {
     let sources = || tree.sources.iter().filter(|source| PROTOCOL.contains(&source.package.as_str()));
-    let mut on_circles = Vec::new();
+    let (mut on_circles, mut upwards) = (Vec::new(), Vec::new());
     for package in PROTOCOL {
-        on_circles.extend(circles::circles(&tree.of(package).collect::<Vec<_>>()));
+        let sources: Vec<&Source> = tree.of(package).collect();
+        on_circles.extend(circles::circles(&sources));
+        upwards.extend(circles::parents(&sources));
     }
     let cited = rules::cited(sources());
     let mut smeared = Vec::new();
@@ -68,6 +70,7 @@ fn of_the_protocol(tree: &Tree) -> Vec<Figure> {
     vec![
         Figure::count(&limits::GLOBS, circles::globs(sources())),
         Figure::count(&limits::CIRCLES, on_circles),
+        Figure::count(&limits::PARENTS, upwards),
         Figure::count(&limits::ASSERTIONS, functions::assertions(sources())),
         Figure::count(&limits::TUPLES, structs::tuples(sources())),
         Figure::count(&limits::RULES, smeared.clone()),

@@ -61,6 +61,7 @@ pub const WIDTH_OF_A_SUBJECT: usize = 72;
 // The protocol's crates.
 pub(crate) const GLOBS: Limit = at_most("globs", "`use super::*` in production code of core", 31, 0);
 pub(crate) const CIRCLES: Limit = at_most("circles", "modules of core that stand on an import circle", 26, 4);
+pub(crate) const PARENTS: Limit = at_most("parents", "modules of core that import from their parent", 24, 0);
 pub(crate) const ASSERTIONS: Limit = at_least("assertions", "assertions in production code of core", 0, 20);
 pub(crate) const TUPLES: Limit = at_most("tuples", "fields of core that hold an anonymous tuple", 36, 0);
 pub(crate) const RULES: Limit = at_most("rules", "rules in more than 3 files of core", 24, 5);

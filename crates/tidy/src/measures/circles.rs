@@ -1,4 +1,4 @@
-//! Imports between the modules of a crate: which modules stand on a circle, and which take all of their parent's names.
+//! Imports between the modules of a crate: which modules stand on a circle, and which import from their parent, or all of it.
 //!
 //! An arrow goes from a module to each other module of its crate that it names: in a `use`, or in a path that begins with `crate`,
 //! `super` or `self`. A name that the crate's root re-exports counts as the name of the module that it comes from. Arrows to the
@@ -29,6 +29,22 @@ pub fn circles(sources: &[&Source]) -> Vec<Finding> {
             .map(|module| module.join("::"))
             .filter(|name| circle.contains(name));
         found.push(source.finding(0, format!("imports {}", direct.collect::<Vec<_>>().join(", "))));
+    }
+    found
+}
+
+/// Modules that import from the module that declares them, or from one above that. The root is everybody's.
+pub fn parents(sources: &[&Source]) -> Vec<Finding> {
+    let sources: Vec<&Source> = sources.iter().copied().filter(|source| !source.is_test).collect();
+    let arrows = arrows(&sources);
+    let mut found = Vec::new();
+    for source in &sources {
+        let above = |module: &&Module| source.module.starts_with(module);
+        let names: Vec<String> =
+            arrows.get(&source.module).into_iter().flatten().filter(above).map(|m| m.join("::")).collect();
+        if !names.is_empty() {
+            found.push(source.finding(0, format!("imports {}", names.join(", "))));
+        }
     }
     found
 }
@@ -207,6 +223,21 @@ mod tests {
                 "crates/core/src/c/inner.rs: imports a",
             ]
         );
+    }
+
+    #[test]
+    fn who_imports_from_above_is_found() {
+        let root = Source::sample("core", "", "mod a; use a::A;");
+        let a = Source::sample("core", "a", "mod b; mod c;");
+        let b = Source::sample("core", "a::b", "mod d; use super::A; use crate::a::c::C;");
+        let c = Source::sample(
+            "core",
+            "a::c",
+            "use super::b::B; use super::super::Root; #[cfg(test)] use super::*;",
+        );
+        let d = Source::sample("core", "a::b::d", "use crate::a::A;");
+        let found: Vec<String> = parents(&[&root, &a, &b, &c, &d]).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["crates/core/src/a/b.rs: imports a", "crates/core/src/a/b/d.rs: imports a"]);
     }
 
     #[test]
