@@ -267,7 +267,7 @@ pub fn admit(picture: &Picture, control: &AdmissionControl) -> Verdict {
         Policy::Proved { failures, work } => {
             let index = crate::index::Index::new(picture);
             let mut room = crate::room::Room::new(&index);
-            proved::prove(picture, &index, &mut room, None, *failures, *work)
+            proved::Proof::new(picture, &index, &mut room).prove(None, *failures, *work)
         }
         Policy::HostFailures { .. } | Policy::Percentage { .. } | Policy::FailoverHosts => {
             (counting::count(picture, &control.policy), 0)
@@ -282,7 +282,7 @@ impl Rehearsal {
         let (objections, more) = match &control.policy {
             Policy::Proved { failures, work } => {
                 let (picture, index, room, outcomes) = self.parts();
-                proved::prove(picture, index, room, Some(outcomes), *failures, *work)
+                proved::Proof::new(picture, index, room).prove(Some(outcomes), *failures, *work)
             }
             Policy::HostFailures { .. } | Policy::Percentage { .. } | Policy::FailoverHosts => {
                 (counting::count(self.picture(), &control.policy), 0)

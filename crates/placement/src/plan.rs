@@ -72,13 +72,14 @@ impl Plan {
 pub fn plan(picture: &Picture, failed: &[Name], purpose: Purpose) -> Plan {
     let index = Index::new(picture);
     let mut room = Room::new(&index);
-    let failing = Failing::new(picture, &index, failed.iter());
+    let failing = Failing::new(picture, &index, purpose, failed.iter());
     let outcome = decide(&index, &mut room, purpose, &failing.hosts, &failing.outside);
-    describe(picture, &index, &mut room, purpose, &failing, &outcome)
+    describe(picture, &index, &mut room, &failing, &outcome)
 }
 
-/// The hosts that fail, as the index knows them.
+/// The hosts that fail or are to be emptied, as the index knows them.
 pub(crate) struct Failing {
+    purpose: Purpose,
     names: Vec<Name>,
     pub hosts: Vec<u32>,
     /// VMs on failed hosts that are not in the picture.
@@ -86,7 +87,12 @@ pub(crate) struct Failing {
 }
 
 impl Failing {
-    pub fn new<'a>(picture: &Picture, index: &Index, failed: impl Iterator<Item = &'a Name>) -> Self {
+    pub fn new<'a>(
+        picture: &Picture,
+        index: &Index,
+        purpose: Purpose,
+        failed: impl Iterator<Item = &'a Name>,
+    ) -> Self {
         let mut names: Vec<Name> = failed.cloned().collect();
         names.sort_unstable();
         names.dedup();
@@ -98,7 +104,7 @@ impl Failing {
             let lost = picture.vms.iter().filter(|(_, vm)| vm.host.as_ref().is_some_and(unknown));
             lost.filter_map(|(name, _)| index.vm_at.get(name).copied()).collect()
         };
-        Self { names, hosts, outside }
+        Self { purpose, names, hosts, outside }
     }
 }
 
@@ -107,11 +113,10 @@ pub(crate) fn describe(
     picture: &Picture,
     index: &Index,
     room: &mut Room,
-    purpose: Purpose,
     failing: &Failing,
     outcome: &Outcome,
 ) -> Plan {
-    room.begin(index, purpose, &failing.hosts, &failing.outside);
+    room.begin(index, failing.purpose, &failing.hosts, &failing.outside);
     let name = |vm: u32| index.vms[vm as usize].name.clone();
     let mut placed = Vec::new();
     for (unit, host) in outcome.placed() {
@@ -121,7 +126,7 @@ pub(crate) fn describe(
     }
     let mut left_out = Vec::new();
     for unit in outcome.left_out() {
-        let why = refusals(picture, index, room, purpose, failing, unit);
+        let why = refusals(picture, index, room, failing, unit);
         left_out.extend(unit.vms.iter().map(|vm| LeftOut { vm: name(*vm), why: why.clone() }));
     }
     room.end(index, &failing.outside);
@@ -147,7 +152,6 @@ fn refusals(
     picture: &Picture,
     index: &Index,
     room: &Room,
-    purpose: Purpose,
     failing: &Failing,
     unit: &Unit,
 ) -> Vec<(Name, Refusal)> {
@@ -155,7 +159,7 @@ fn refusals(
     let reason = |host: u32| {
         let slot = &index.hosts[host as usize];
         let refusal = if failing.hosts.binary_search(&host).is_ok() {
-            Some(match purpose {
+            Some(match failing.purpose {
                 Purpose::Failover => Refusal::Failed,
                 Purpose::Planned => Refusal::ToBeEmptied,
             })

@@ -106,7 +106,7 @@ impl Rehearsal {
         let outcome = self.outcomes.get(position as usize)?;
         let failing = self.failing(&[position]);
         let mut room = Room::new(&self.index);
-        Some(describe(&self.picture, &self.index, &mut room, Purpose::Failover, &failing, outcome))
+        Some(describe(&self.picture, &self.index, &mut room, &failing, outcome))
     }
 
     /// Who goes where when this host fails: the plan without its reasons, which cost more than it.
@@ -126,10 +126,10 @@ impl Rehearsal {
 
     /// A plan for the failure of several hosts at once, made now.
     pub fn plan_for_all(&mut self, hosts: &[Name]) -> Plan {
-        let failing = Failing::new(&self.picture, &self.index, hosts.iter());
+        let failing = Failing::new(&self.picture, &self.index, Purpose::Failover, hosts.iter());
         let (index, room) = (&self.index, &mut self.room);
         let outcome = decide(index, room, Purpose::Failover, &failing.hosts, &failing.outside);
-        describe(&self.picture, index, room, Purpose::Failover, &failing, &outcome)
+        describe(&self.picture, index, room, &failing, &outcome)
     }
 
     /// What each host's failure would come to.
@@ -151,7 +151,7 @@ impl Rehearsal {
 
     fn failing(&self, hosts: &[u32]) -> Failing {
         let names = hosts.iter().filter_map(|host| self.index.host(*host)).map(|host| &host.name);
-        Failing::new(&self.picture, &self.index, names)
+        Failing::new(&self.picture, &self.index, Purpose::Failover, names)
     }
 
     fn make(&mut self, host: u32) -> Outcome {

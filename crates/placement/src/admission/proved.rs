@@ -22,39 +22,8 @@ use crate::unit::{Pin, units};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// All objections, and how many more there are.
-pub(super) fn prove(
-    picture: &Picture,
-    index: &Index,
-    room: &mut Room,
-    singles: Option<&[Outcome]>,
-    failures: u32,
-    work: u64,
-) -> (Vec<Objection>, u64) {
-    let mut proof = Proof { picture, index, room, objections: Vec::new(), more: 0 };
-    proof.try_choice(&[]);
-    let hosts = proof.hosts_that_may_fail();
-    // What one failure leaves out, two leave out as well: the smallest number of failures says it best.
-    for n in 1..=(failures as usize).min(hosts.len()) {
-        if !proof.objections.is_empty() {
-            break;
-        }
-        match singles {
-            Some(outcomes) if n == 1 => {
-                for host in hosts.iter().copied() {
-                    if let Some(outcome) = outcomes.get(host as usize).filter(|outcome| !outcome.all_placed())
-                    {
-                        proof.object(&[host], outcome);
-                    }
-                }
-            }
-            Some(_) | None => proof.try_all(&hosts, n, work),
-        }
-    }
-    (proof.objections, proof.more)
-}
-
-struct Proof<'a> {
+/// A proof in the making.
+pub(super) struct Proof<'a> {
     picture: &'a Picture,
     index: &'a Index,
     room: &'a mut Room,
@@ -73,7 +42,41 @@ fn choices(of: u64, n: u64) -> u64 {
         .min(u128::from(u64::MAX)) as u64
 }
 
-impl Proof<'_> {
+impl<'a> Proof<'a> {
+    pub(super) fn new(picture: &'a Picture, index: &'a Index, room: &'a mut Room) -> Proof<'a> {
+        Proof { picture, index, room, objections: Vec::new(), more: 0 }
+    }
+
+    /// All objections to this number of failures at once, and how many more there are. `singles` are the outcomes of single failures, if at hand.
+    pub(super) fn prove(
+        mut self,
+        singles: Option<&[Outcome]>,
+        failures: u32,
+        work: u64,
+    ) -> (Vec<Objection>, u64) {
+        self.try_choice(&[]);
+        let hosts = self.hosts_that_may_fail();
+        // What one failure leaves out, two leave out as well: the smallest number of failures says it best.
+        for n in 1..=(failures as usize).min(hosts.len()) {
+            if !self.objections.is_empty() {
+                break;
+            }
+            match singles {
+                Some(outcomes) if n == 1 => {
+                    for host in hosts.iter().copied() {
+                        if let Some(outcome) =
+                            outcomes.get(host as usize).filter(|outcome| !outcome.all_placed())
+                        {
+                            self.object(&[host], outcome);
+                        }
+                    }
+                }
+                Some(_) | None => self.try_all(&hosts, n, work),
+            }
+        }
+        (self.objections, self.more)
+    }
+
     /// Hosts in maintenance are out of the game; all others may fail, also those that take no VMs now.
     fn hosts_that_may_fail(&self) -> Vec<u32> {
         let in_game = |(_, host): &(u32, &crate::Host)| host.state != HostState::Maintenance;
@@ -93,8 +96,8 @@ impl Proof<'_> {
             return;
         }
         let names = failed.iter().filter_map(|host| self.index.host(*host)).map(|host| &host.name);
-        let failing = Failing::new(self.picture, self.index, names);
-        let plan = describe(self.picture, self.index, self.room, Purpose::Failover, &failing, outcome);
+        let failing = Failing::new(self.picture, self.index, Purpose::Failover, names);
+        let plan = describe(self.picture, self.index, self.room, &failing, outcome);
         self.objections.push(Objection::NotAllBack { failed: plan.failed, left_out: plan.left_out });
     }
 
