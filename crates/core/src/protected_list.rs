@@ -5,6 +5,7 @@
 //! further is decided about it. So every step of a take-over waits for the one before to be durable.
 
 mod orders;
+mod restart;
 mod slot;
 mod verdicts;
 mod wants;
@@ -16,7 +17,7 @@ use crate::failover::{HolderSeen, Verdict, decide};
 use crate::host_liveness::HostState;
 use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
 use crate::out::Out;
-use crate::placing::{Place, Places, Progress, Refusals, UnderWay, VmScene, Want, WantKind, guest_shows};
+use crate::placing::{Place, Places, Refusals, UnderWay, VmScene, Want, WantKind, guest_shows};
 use crate::register::{
     Claim, ClaimState, Desired, Entry, Guest, IsolationResponse, ListStamp, Order, OrderKind, PowerOnList,
     Priority, ProtectedList, StopCause,
@@ -30,32 +31,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use restart::Restart;
 use serde::{Deserialize, Serialize};
 use slot::Slot;
 
-/// R75: how long a VM waits that no host could start, after each round; after the last the same again and again. vSphere's
-/// times: 2, 6, 14 and 30 minutes after the first round; each wait begins when the round before has failed.
-const RETRY_DELAYS: [Span; 5] = [
-    Span::from_secs(120),
-    Span::from_secs(240),
-    Span::from_secs(480),
-    Span::from_secs(960),
-    Span::from_secs(1_800),
-];
-
-/// Waits until a host that is alive and has not taken up a grant gets another one, or another host gets it.
-const DECLINED_DELAYS: [Span; 5] =
-    [Span::ZERO, Span::from_secs(2), Span::from_secs(6), Span::from_secs(14), Span::from_secs(30)];
-
-/// So many grants in a row that ended with the failure of the host: after that it waits like after failed starts. A guest that
-/// brings down its hosts must not go through all of them.
-const HOSTS_LOST: u32 = 3;
-
 /// VMs of one host in maintenance that are on their way at a time.
 const MOVES_AT_ONCE: usize = 2;
-
-/// A VM that ran for this long after a restart is well again: its attempts are forgotten.
-const RAN_WELL: Span = Span::from_secs(60);
 
 /// How long a VM that migrated away, or vanished, may take to show up elsewhere before it is restarted.
 fn grace(cause: StopCause, timing: &Timing) -> Span {
@@ -348,7 +329,7 @@ impl OwnerList {
                 slot.working.order = None;
                 slot.refused.clear();
                 slot.working.failed_on.clear();
-                slot.progress = None;
+                slot.restart.forget_progress();
                 slot.working.attempts = 0;
                 slot.working.failed_over_from = None;
                 slot.working.intent = None;
@@ -391,19 +372,14 @@ impl OwnerList {
             if entry.desired == Desired::Off && entry.holder.is_none() {
                 return None;
             }
-            let retry = (!slot.tried.is_empty()).then_some(slot.next_try);
-            let verify = slot.verify_by.into_iter().chain([slot.ask_again]).find(|at| *at > now);
+            let restart = slot.restart.deadline(now);
             let claim = slot.durable_since + timing.claim_timeout();
             let claim = (slot.running_since.is_none() && claim > now).then_some(claim);
-            let well = slot.running_since.filter(|_| entry.attempts > 0).map(|since| since + RAN_WELL);
+            let well = slot.running_since.filter(|_| entry.attempts > 0).map(Restart::well_at);
             let twice = slot.twice.as_ref().filter(|(_, _, told)| !told).map(|(_, at, _)| *at);
             let grace = slot.migrating_since.map(|(_, until)| until);
             let told = slot.waits.as_ref().filter(|waits| !waits.told).map(|waits| waits.tell_at);
-            [retry, verify, twice, claim, well, grace, told]
-                .into_iter()
-                .flatten()
-                .filter(|at| *at > now)
-                .min()
+            [restart, twice, claim, well, grace, told].into_iter().flatten().filter(|at| *at > now).min()
         };
         self.slots.values().filter_map(due).chain(self.suspension.deadline(now)).min()
     }

@@ -19,14 +19,14 @@ impl OwnerList {
         let how = self.settings.maintenance.get(holder).copied();
         let home = self.home_of(entry);
         let slot = self.slots.get_mut(&vm)?;
-        let mute = slot.is_mute(now);
+        let mute = slot.restart.is_mute(&slot.working, now);
         let reachable = side.states.get(holder) == Some(&HostState::Connected) || holder == side.me;
         if entry.order.is_some() || now < slot.order_again || !reachable {
             return None;
         }
         if mute {
             // R76: tried last, so that it is chosen only when no other host can take the VM.
-            slot.avoid.insert(holder.clone());
+            slot.restart.avoid(holder.clone());
         } else if how == Some(Evacuation::Migrate) {
             // R79: the next primary moves what runs here.
             let other = |room: &Candidate| room.unusable.is_none() && room.host != *side.me;

@@ -1,7 +1,6 @@
 //! One VM of the list: its entry on disk, the entry as it is to be, and what the owner remembers of it.
 
 use super::*;
-use crate::settings::in_words;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -15,33 +14,14 @@ pub(super) struct Slot {
     pub(super) stamp: ListStamp,
     pub(super) announced: bool,
     pub(super) running_since: Option<Time>,
-    pub(super) next_try: Time,
-    /// It has wanted a host since then.
-    pub(super) wanted_since: Option<Time>,
     /// It is waited for since then, until then.
     pub(super) migrating_since: Option<(Time, Time)>,
     pub(super) waits: Option<Waits>,
     /// It is active on another host too: there, told when that has lasted until then, and whether it was.
     pub(super) twice: Option<(HostId, Time, bool)>,
-    /// Hosts that lost it lately: tried last, with those that failed to start it.
-    pub(super) avoid: BTreeSet<HostId>,
-    pub(super) reason: Arc<str>,
-    /// Hosts that failed to start it in this round of tries.
-    pub(super) tried: BTreeSet<HostId>,
+    pub(super) restart: Restart,
     /// Hosts to which it could not be migrated.
     pub(super) refused: BTreeSet<HostId>,
-    /// Why it could not be started, host by host.
-    pub(super) failures: BTreeMap<HostId, Arc<str>>,
-    /// A host that is alive and does not take it up is asked again after this.
-    pub(super) ask_again: Time,
-    /// The grant whose failure has been counted.
-    pub(super) failed_token: Option<Token>,
-    /// How far its restart has come, while others may wait for it.
-    pub(super) progress: Option<Progress>,
-    /// Its guest agent is waited for until then.
-    pub(super) verify_by: Option<Time>,
-    /// It was told that its guest agent does not answer.
-    pub(super) mute: bool,
     /// What it waits for besides a host, as it was told.
     pub(super) others_told: Option<Arc<str>>,
     /// The last order that failed: not given again before then.
@@ -60,30 +40,18 @@ pub(super) struct Waits {
 
 impl Slot {
     pub(super) fn new(entry: Entry, stamp: ListStamp, now: Time) -> Slot {
-        // The former owner's restarts that are under way: from now on, as far as anybody knows.
-        let progress = (entry.attempts > 0 && !entry.verified).then(|| Progress::new(now));
         Slot {
             durable: None,
+            restart: Restart::new(&entry, now),
             working: entry,
             durable_since: now,
             stamp,
             announced: false,
             running_since: None,
-            next_try: Time(0),
-            wanted_since: None,
             migrating_since: None,
             waits: None,
             twice: None,
-            avoid: BTreeSet::new(),
-            reason: "".into(),
-            tried: BTreeSet::new(),
             refused: BTreeSet::new(),
-            failures: BTreeMap::new(),
-            ask_again: Time(0),
-            failed_token: None,
-            progress,
-            verify_by: None,
-            mute: false,
             others_told: None,
             order_again: Time(0),
         }
@@ -245,69 +213,10 @@ impl Slot {
                 let kind = if orphaned { Wait::Orphaned } else { Wait::ForHost };
                 let mut why: BTreeMap<HostId, Arc<str>> = refusals.into_iter().collect();
                 // What a host has said counts, not that it is left out of this round.
-                why.extend(self.failures_told(out.now));
+                why.extend(self.restart.failures(out.now));
                 self.wait(why.into_iter().collect(), kind, name, timing, out);
                 None
             }
         }
-    }
-
-    /// It has been granted anew.
-    pub(super) fn count_attempt(&mut self, now: Time) {
-        let asked = (self.working.attempts as usize).min(DECLINED_DELAYS.len() - 1);
-        self.ask_again = now + DECLINED_DELAYS[asked];
-        self.working.attempts = self.working.attempts.saturating_add(1);
-        // R77: who waits for it waits from now on.
-        self.progress.get_or_insert_with(|| Progress::new(now)).ready_since = None;
-        self.working.verified = false;
-        self.working.order = None;
-        self.verify_by = None;
-    }
-
-    /// R75: it could not be started there. When each host that could take it has been tried, it waits, longer each time.
-    pub(super) fn note_failure(&mut self, host: &HostId, why: Arc<str>, now: Time) -> bool {
-        let token = self.working.token;
-        if self.failed_token.replace(token) == Some(token) {
-            return false;
-        }
-        self.failures.insert(host.clone(), why);
-        self.tried.insert(host.clone());
-        let new = !self.working.failed_on.contains(host);
-        if new {
-            self.working.failed_on.push(host.clone());
-        }
-        let round = self.working.attempts as usize / self.working.failed_on.len();
-        self.next_try = now + RETRY_DELAYS[round.saturating_sub(1).min(RETRY_DELAYS.len() - 1)];
-        new
-    }
-
-    /// A host is left that has not been tried in this round. Placement may still say that it can't take the VM.
-    fn is_untried(&self, candidates: &[Candidate]) -> bool {
-        candidates.iter().any(|room| room.unusable.is_none() && !self.tried.contains(&room.host))
-    }
-
-    /// Whether it is to be tried now: a host is left that has not been tried, or the time for the next round has come.
-    pub(super) fn is_due(&mut self, candidates: &[Candidate], now: Time) -> bool {
-        if now >= self.next_try {
-            self.tried.clear();
-        }
-        self.tried.is_empty() || self.is_untried(candidates)
-    }
-
-    /// R76: its guest agent should have answered by now, and this is its first try.
-    pub(super) fn is_mute(&self, now: Time) -> bool {
-        let due = self.verify_by.is_some_and(|by| now >= by);
-        due && !self.working.verified && self.working.failed_on.is_empty()
-    }
-
-    /// What is on show while it waits for its time.
-    pub(super) fn failures_told(&self, now: Time) -> Refusals {
-        let left = self.next_try.since(now);
-        let told = |host: &HostId| {
-            let why = self.failures.get(host).map_or("it could not be started there", |why| why);
-            let text = alloc::format!("{why}; tried again in {} at the latest", in_words(left));
-            (host.clone(), Arc::from(text))
-        };
-        self.tried.iter().map(told).collect()
     }
 }

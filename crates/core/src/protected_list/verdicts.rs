@@ -17,12 +17,12 @@ impl OwnerList {
         let claim = seen.and_then(|seen| seen.claim);
         let since = *slot.running_since.get_or_insert(out.now);
         slot.waits = None;
-        slot.wanted_since = None;
+        slot.restart.runs();
         if claim.is_some_and(|claim| claim.guest != Guest::Silent) && !entry.has_agent {
             slot.working.has_agent = true;
             self.dirty = true;
         }
-        if claim.is_some_and(|claim| claim.guest != Guest::Silent) && core::mem::take(&mut slot.mute) {
+        if claim.is_some_and(|claim| claim.guest != Guest::Silent) && slot.restart.guest_answers() {
             out.event(Event::VmVerified { vm: name.clone(), host: host.clone() });
         }
         if self.suspension.stands() {
@@ -33,7 +33,7 @@ impl OwnerList {
             return self.order(vm, entry, claim, places, name, out);
         }
         let Some(slot) = self.slots.get_mut(&vm) else { return };
-        slot.avoid.clear();
+        slot.restart.avoid_none();
         if !slot.announced {
             slot.announced = true;
             if entry.attempts > 0 && !entry.verified {
@@ -53,11 +53,8 @@ impl OwnerList {
                 out.event(Event::VmProtected { vm: name.clone(), host, datastore });
             }
         }
-        if entry.attempts > 0 && out.now.since(since) >= RAN_WELL {
-            slot.working.attempts = 0;
-            slot.working.failed_on.clear();
-            slot.failures.clear();
-            slot.tried.clear();
+        if entry.attempts > 0 && Restart::ran_well(since, out.now) {
+            slot.restart.forget_attempts(&mut slot.working);
             self.dirty = true;
         }
         self.order(vm, entry, claim, places, name, out);
@@ -80,7 +77,7 @@ impl OwnerList {
         // A short time-out for those that wait for it says nothing about how long a guest may boot.
         let timeout = self.settings.readiness(vm).timeout.max(READY_TIMEOUT);
         let Some(slot) = self.slots.get_mut(&vm) else { return false };
-        let by = *slot.verify_by.get_or_insert(out.now + timeout);
+        let by = slot.restart.wait_for_guest(timeout, out.now);
         if out.now < by || entry.order.is_some() {
             return false;
         }
@@ -90,11 +87,11 @@ impl OwnerList {
             Some(Place::Nowhere { .. }) => false,
             Some(Place::Later(..)) => return false,
             // It is not asked for a second time.
-            None if slot.is_mute(out.now) => return false,
+            None if slot.restart.is_mute(&slot.working, out.now) => return false,
             None => false,
         };
         out.event(Event::VmNotVerified { vm: name.clone(), host, again });
-        slot.mute = !again;
+        slot.restart.set_left_mute(!again);
         if again {
             self.give(vm, OrderKind::StartElsewhere);
         }
@@ -120,11 +117,8 @@ impl OwnerList {
         slot.working.evacuated_from = None;
         slot.working.failed_over_from = None;
         slot.running_since = None;
-        slot.progress = None;
         slot.waits = None;
-        slot.wanted_since = None;
-        slot.tried.clear();
-        slot.failures.clear();
+        slot.restart.set_off();
         self.dirty = true;
     }
 
@@ -159,8 +153,7 @@ impl OwnerList {
         }
         slot.working.holder = Some(host);
         slot.working.responsible = None;
-        slot.count_attempt(out.now);
-        slot.reason = reason;
+        slot.restart.grant(&mut slot.working, reason, out.now);
         self.dirty = true;
     }
 
@@ -175,8 +168,7 @@ impl OwnerList {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         slot.running_since = None;
         let Some(host) = slot.place(places, name, timing, out) else { return };
-        // R77: who waits for it waits from now on.
-        slot.progress.get_or_insert_with(|| Progress::new(out.now)).ready_since = None;
+        slot.restart.begin_progress(out.now);
         slot.working.intent = Some(host);
         self.dirty = true;
     }
@@ -192,11 +184,11 @@ impl OwnerList {
             slot.working.failed_over_from = entry.holder.clone();
         }
         slot.working.holder = Some(to);
-        slot.count_attempt(now);
-        slot.reason = match &entry.holder {
+        let reason = match &entry.holder {
             Some(host) => alloc::format!("{host} failed").into(),
             None => "its host failed".into(),
         };
+        slot.restart.grant(&mut slot.working, reason, now);
         self.dirty = true;
     }
 

@@ -1,5 +1,6 @@
 //! Which VMs want a host in this review, and how far restarts have come: what placement is asked about.
 
+use super::restart::failed_start;
 use super::*;
 
 impl OwnerList {
@@ -31,15 +32,17 @@ impl OwnerList {
     fn note_progress(&mut self, vm: VmId, seen: Option<&HolderSeen<'_>>, now: Time) {
         let readiness = self.settings.readiness(vm);
         let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let Some(progress) = slot.progress.as_mut().filter(|_| slot.working.intent.is_none()) else { return };
+        if slot.working.intent.is_some() {
+            return;
+        }
         let token = slot.working.token;
         let claim = seen.and_then(|seen| seen.claim).filter(|claim| claim.token == Some(token));
         let met = claim.is_some_and(|claim| match readiness.when {
             crate::settings::ReadyWhen::Started => !claim.state.is_released(),
             when => claim.state == ClaimState::Running && guest_shows(claim.guest, when),
         });
-        if met && progress.ready_since.is_none() {
-            progress.ready_since = Some(now);
+        if met {
+            slot.restart.note_ready(now);
         }
     }
 
@@ -53,34 +56,9 @@ impl OwnerList {
     ) {
         let (Some(slot), Some(holder)) = (self.slots.get_mut(&vm), &entry.holder) else { return };
         let claim = seen.and_then(|seen| seen.claim).filter(|claim| claim.token == Some(entry.token));
-        let why: Option<Arc<str>> = match (verdict, claim.map(|claim| &claim.state)) {
-            (Verdict::Grant { .. }, Some(ClaimState::StartFailed { reason })) => Some(reason.clone()),
-            // Not the first time, or on purpose: it does not keep running there.
-            (Verdict::Grant { .. }, Some(ClaimState::Stopped { cause })) => {
-                let counts = match cause {
-                    StopCause::Crashed => entry.attempts > 0,
-                    StopCause::NotVerified => true,
-                    StopCause::GuestShutdown
-                    | StopCause::UserShutdown
-                    | StopCause::UserDestroyed
-                    | StopCause::Saved
-                    | StopCause::Migrated
-                    | StopCause::MovedAway
-                    | StopCause::HostFailed
-                    | StopCause::Isolation
-                    | StopCause::Withdrawn
-                    | StopCause::Unknown
-                    | StopCause::Maintenance => false,
-                };
-                counts.then(|| alloc::format!("{cause}").into())
-            }
-            (Verdict::Intend, _) if entry.attempts >= HOSTS_LOST => {
-                Some("its host went down soon after it was started there".into())
-            }
-            (_, _) => None,
-        };
+        let why = failed_start(entry, claim, verdict);
         if let Some(why) = why
-            && slot.note_failure(holder, why, out.now)
+            && slot.restart.note_failure(&mut slot.working, holder, why, out.now)
         {
             self.dirty = true;
         }
@@ -113,7 +91,7 @@ impl OwnerList {
                 // R61: there was room for it there when this owner took responsibility.
                 want.first_try = former.clone().filter(|_| *same_host).or(entry.responsible.clone());
                 if let Some(host) = former.filter(|_| !same_host) {
-                    slot.avoid.insert(host);
+                    slot.restart.avoid(host);
                 }
             }
             Verdict::AwaitMigration(cause) if !disabled && !entry.unprotected => {
@@ -124,16 +102,18 @@ impl OwnerList {
                 let same_host = *cause == StopCause::Unknown && entry.attempts == 0;
                 want.first_try = former.clone().filter(|_| same_host);
                 if let Some(host) = former.filter(|_| !same_host) {
-                    slot.avoid.insert(host);
+                    slot.restart.avoid(host);
                 }
             }
             Verdict::Intend if !disabled => {
                 let failed = seen.is_some_and(|seen| seen.state == HostState::Failed);
-                if !failed && out.now < slot.ask_again {
+                if !failed && !slot.restart.was_declined(out.now) {
                     return None;
                 }
                 want.lost_on = former.clone().filter(|_| failed);
-                slot.avoid.extend(former);
+                if let Some(host) = former {
+                    slot.restart.avoid(host);
+                }
             }
             Verdict::TakeResponsibility => {
                 want.kind = WantKind::Responsibility;
@@ -154,17 +134,16 @@ impl OwnerList {
             | Verdict::Twice(_) => return None,
         }
         if entry.attempts == 0 && entry.intent.is_none() {
-            // What is known of an earlier restart says nothing of this one.
-            slot.progress = None;
+            slot.restart.forget_progress();
         }
-        if !slot.is_due(side.candidates, out.now) {
-            let told = slot.failures_told(out.now);
+        if !slot.restart.is_due(side.candidates, out.now) {
+            let told = slot.restart.failures(out.now);
             let name = VmName { id: vm, name: entry.name.clone() };
             slot.wait(told, Wait::ForHost, name, side.timing, out);
             return None;
         }
-        want.since = *slot.wanted_since.get_or_insert(out.now);
-        want.tried = slot.tried.clone();
+        want.since = slot.restart.want(out.now);
+        want.tried = slot.restart.tried().clone();
         Some(want)
     }
 
@@ -184,12 +163,6 @@ impl OwnerList {
             let released = claim.is_some_and(|claim| claim.state.is_released());
             let starting = claim.is_some_and(|claim| claim.state == ClaimState::Starting);
             let host = going.or(moving).or(entry.holder.as_ref().filter(|_| !released));
-            let failed_on: Vec<HostId> = if slot.tried.is_empty() {
-                slot.avoid.union(&slot.refused).cloned().collect()
-            } else {
-                // In a round of tries only those of this round are behind the others.
-                slot.tried.iter().cloned().collect()
-            };
             VmScene {
                 vm: entry.vm,
                 name: &entry.name,
@@ -199,7 +172,7 @@ impl OwnerList {
                 running: slot.running_since.is_some() && going.is_none() && moving.is_none(),
                 starting,
                 wanted: host.is_some() && !entry.unprotected && entry.desired == Desired::On,
-                failed_on,
+                failed_on: slot.restart.behind(&slot.refused),
                 on: entry.desired == Desired::On,
             }
         };
@@ -211,14 +184,14 @@ impl OwnerList {
         let under_way = |slot: &Slot| {
             let kinds = [Wait::ForHost, Wait::Orphaned, Wait::ForSight];
             let waits = slot.waits.as_ref().is_some_and(|waits| kinds.contains(&waits.kind));
-            let progress = slot.progress.clone();
+            let progress = slot.restart.progress().cloned();
             if progress.is_none() && !waits {
                 return None;
             }
             let host = slot.working.holder.clone()?;
             let claim = power_on.get(&host).and_then(|seen| claim_in(&seen.list, slot.working.vm));
             let starting = claim.is_some_and(|claim| claim.state == ClaimState::Starting);
-            let since = slot.wanted_since;
+            let since = slot.restart.wanted_since();
             Some((slot.working.vm, UnderWay { progress, host, starting, waits, since }))
         };
         self.slots.values().filter_map(under_way).collect()
@@ -229,9 +202,7 @@ impl OwnerList {
         for vm in vms {
             let Some(slot) = self.slots.get_mut(vm) else { continue };
             let name = slot.working.name.clone();
-            if let Some(progress) = &mut slot.progress
-                && !core::mem::replace(&mut progress.given_up, true)
-            {
+            if slot.restart.give_up() {
                 out.event(Event::OrderGivenUp { vm: VmName { id: *vm, name } });
             }
         }
@@ -240,16 +211,14 @@ impl OwnerList {
     /// Nobody waits for anybody: what has come far enough is forgotten.
     pub(crate) fn end_round(&mut self) {
         for slot in self.slots.values_mut() {
-            if slot.progress.as_ref().is_some_and(|progress| progress.ready_since.is_some()) {
-                slot.progress = None;
-            }
+            slot.restart.end_round();
         }
     }
 
     /// Something relevant changed: what waits for its time is tried at once.
     pub(crate) fn hurry(&mut self, now: Time) {
         for slot in self.slots.values_mut() {
-            slot.next_try = slot.next_try.min(now);
+            slot.restart.hurry(now);
         }
     }
 
@@ -273,7 +242,7 @@ impl OwnerList {
 
     /// Whether some VM waits for a host, or has been tried in vain and is being tried on another.
     pub(crate) fn is_in_need(&self) -> bool {
-        self.slots.values().any(|slot| slot.waits.is_some() || !slot.tried.is_empty())
+        self.slots.values().any(|slot| slot.waits.is_some() || !slot.restart.tried().is_empty())
     }
 
     /// Whether some VM waits for a host.

@@ -49,14 +49,14 @@ impl OwnerList {
             concerned.extend(entry.holder.clone());
             let vm = VmName { id: entry.vm, name: entry.name.clone() };
             let granted_anew = before.is_none_or(|before| before.token != entry.token);
-            let told = before.is_none() && slot.reason.is_empty();
+            let told = before.is_none() && slot.restart.reason().is_empty();
             if let (Some(host), true, true) = (&entry.holder, granted_anew && !told, entry.attempts > 0) {
                 out.event(Event::VmGranted {
                     vm: vm.clone(),
                     host: host.clone(),
                     token: entry.token,
                     attempt: entry.attempts,
-                    reason: slot.reason.clone(),
+                    reason: slot.restart.reason().clone(),
                 });
             }
             if let (Some(from), Some(to)) = (&entry.holder, &entry.intent) {
@@ -66,7 +66,7 @@ impl OwnerList {
             if granted_anew {
                 slot.announced = false;
                 if entry.attempts > 0 {
-                    slot.progress.get_or_insert_with(|| Progress::new(out.now)).ready_since = None;
+                    slot.restart.begin_progress(out.now);
                 }
             }
             if let (Some(order), Some(host)) = (&entry.order, &entry.holder)
