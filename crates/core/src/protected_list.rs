@@ -4,6 +4,7 @@
 //! Invariant: decisions about a VM are made on its entry *as it is on disk*; while a change of it is being written, nothing
 //! further is decided about it. So every step of a take-over waits for the one before to be durable.
 
+mod numbers;
 mod orders;
 mod restart;
 mod slot;
@@ -15,7 +16,7 @@ mod writing;
 use crate::event::{Event, VmName};
 use crate::failover::{HolderSeen, Verdict, decide};
 use crate::host_liveness::HostState;
-use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
+use crate::ids::{DatastoreName, Epoch, HostId, VmId};
 use crate::out::Out;
 use crate::placing::{Place, Places, Refusals, UnderWay, VmScene, Want, WantKind, guest_shows};
 use crate::register::{
@@ -31,9 +32,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use numbers::Numbers;
 use restart::Restart;
 use serde::{Deserialize, Serialize};
 use slot::Slot;
+use writing::Writing;
 
 /// VMs of one host in maintenance that are on their way at a time.
 const MOVES_AT_ONCE: usize = 2;
@@ -80,21 +83,12 @@ pub(crate) struct OwnerSide<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct OwnerList {
     datastore: DatastoreName,
-    epoch: Epoch,
-    version: u64,
-    tokens: u64,
+    numbers: Numbers,
     slots: BTreeMap<VmId, Slot>,
-    writing: Option<ProtectedList>,
-    /// Set when something has to be written.
-    dirty: bool,
-    on_disk: Option<ListStamp>,
+    writing: Writing,
     /// R70.
     settings: Arc<Settings>,
-    /// The revision on disk.
-    settings_on_disk: Option<u64>,
     suspension: Wish,
-    /// Numbers orders.
-    orders: u64,
     #[cfg(feature = "broken-rules")]
     pub(crate) broken: Option<crate::BrokenRule>,
 }
@@ -123,21 +117,16 @@ impl OwnerList {
                 adopt_claim(&mut entries, host, claim);
             }
         }
-        let stamp = ListStamp { epoch, version: 0 };
+        let writing = Writing::new();
+        let stamp = writing.stamp(epoch);
         let slots = entries.into_iter().map(|(vm, entry)| (vm, Slot::new(entry, stamp, now))).collect();
         OwnerList {
             datastore,
-            epoch,
-            version: 0,
-            tokens: 0,
+            numbers: Numbers::new(epoch),
             slots,
-            writing: None,
-            dirty: true,
-            on_disk: None,
+            writing,
             settings,
-            settings_on_disk: None,
             suspension,
-            orders: 0,
             #[cfg(feature = "broken-rules")]
             broken: None,
         }
@@ -145,11 +134,11 @@ impl OwnerList {
 
     /// The version on disk; `None` until the first write of this epoch is done: until then the owner decides nothing.
     pub(crate) fn on_disk(&self) -> Option<ListStamp> {
-        self.on_disk
+        self.writing.on_disk()
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
-        self.epoch
+        self.numbers.epoch()
     }
 
     /// Forgets VMs that are off and that nobody has, when there are very many: the register has room for some thousands.
@@ -167,13 +156,15 @@ impl OwnerList {
                 || entry.holder.is_some()
                 || entry.desired == Desired::On
         });
-        self.dirty |= self.slots.len() != before;
+        if self.slots.len() != before {
+            self.writing.want();
+        }
     }
 
     /// Decides about every VM whose entry is settled on disk. R40: only the owner calls this, within its ownership.
     /// `places` has a place for each VM that [`OwnerList::prepare`] has just said wants one.
     pub(crate) fn review(&mut self, side: &OwnerSide<'_>, places: &mut Places, out: &mut Out<'_>) {
-        if self.on_disk.is_none() {
+        if self.writing.on_disk().is_none() {
             return;
         }
         let mut order: Vec<(Priority, VmId)> =
@@ -192,12 +183,11 @@ impl OwnerList {
                 if !claim.state.is_running_or_frozen() || self.slots.contains_key(&claim.vm) {
                     continue;
                 }
-                self.tokens += 1;
-                let token = Token { epoch: self.epoch, number: self.tokens };
+                let token = self.numbers.next_grant();
                 let entry = Entry::running_on(host, claim, spec, token);
-                let stamp = ListStamp { epoch: self.epoch, version: self.version };
+                let stamp = self.writing.stamp(self.numbers.epoch());
                 self.slots.insert(claim.vm, Slot::new(entry, stamp, out.now));
-                self.dirty = true;
+                self.writing.want();
             }
         }
     }
@@ -250,7 +240,7 @@ impl OwnerList {
         let Some((entry, seen, verdict)) = self.judge(vm, side, out.now) else { return };
         let suspended = self.suspension.stands();
         let Some(slot) = self.slots.get_mut(&vm) else { return };
-        slot.refresh_spec(seen.as_ref(), &self.settings, &mut self.dirty);
+        slot.refresh_spec(seen.as_ref(), &self.settings, &mut self.writing);
         let name = VmName { id: vm, name: entry.name.clone() };
         if !matches!(verdict, Verdict::Twice(_))
             && let (Some((_, _, true)), Some(host)) = (slot.twice.take(), &entry.holder)
@@ -305,7 +295,7 @@ impl OwnerList {
             Verdict::Intend => self.intend(vm, places, name, side.timing, out),
             Verdict::IntendTo(host) => {
                 slot.working.intent = Some(host);
-                self.dirty = true;
+                self.writing.want();
             }
             Verdict::TakeResponsibility => {
                 self.take_responsibility(vm, &entry, places, name, side.timing, out);
@@ -314,13 +304,12 @@ impl OwnerList {
             Verdict::Confirm => self.confirm(vm, &entry, out.now),
             Verdict::Cancel(reason) => {
                 slot.working.intent = None;
-                self.dirty = true;
+                self.writing.want();
                 let host = entry.holder.clone().unwrap_or_else(|| side.me.clone());
                 out.event(Event::TakeoverCancelled { vm: name, host, reason });
             }
             Verdict::Adopt(host) => {
-                self.tokens += 1;
-                slot.working.token = Token { epoch: self.epoch, number: self.tokens };
+                slot.working.token = self.numbers.next_grant();
                 if slot.working.evacuated_from.as_ref() == Some(&host) {
                     slot.working.evacuated_from = None;
                 }
@@ -334,7 +323,7 @@ impl OwnerList {
                 slot.working.failed_over_from = None;
                 slot.working.intent = None;
                 slot.working.responsible = None;
-                self.dirty = true;
+                self.writing.want();
             }
             Verdict::Twice(other) => {
                 // A live migration is shown on both ends for a moment.
@@ -350,6 +339,83 @@ impl OwnerList {
                 }
             }
         }
+    }
+
+    /// The list to be written next, if one is due and none is under way.
+    pub(crate) fn take_write(&mut self, me: &HostId, now: Time) -> Option<ProtectedList> {
+        let version = self.writing.next_version()?;
+        let (suspension, holds) = self.suspension.take_write(now);
+        let entries = self.slots.values().map(|slot| slot.working.clone()).collect();
+        let list = ProtectedList {
+            epoch: self.numbers.epoch(),
+            version,
+            owner: me.clone(),
+            entries,
+            settings: self.settings.clone(),
+            suspension,
+            holds,
+        };
+        self.writing.begin(list.clone());
+        Some(list)
+    }
+
+    /// The write failed: what is on disk is not known; the same contents go out again under a new version.
+    pub(crate) fn on_write_failed(&mut self) {
+        self.writing.on_failed();
+    }
+
+    /// The write is on disk. Returns the hosts that should look at it.
+    pub(crate) fn on_written(&mut self, out: &mut Out<'_>) -> BTreeSet<HostId> {
+        let mut concerned = BTreeSet::new();
+        let Some(list) = self.writing.on_written() else { return concerned };
+        let stamp = list.stamp();
+        self.suspension.on_written();
+        for entry in list.entries {
+            let Some(slot) = self.slots.get_mut(&entry.vm) else { continue };
+            if slot.durable.as_ref() == Some(&entry) {
+                continue;
+            }
+            let before = slot.durable.as_ref();
+            concerned.extend(before.and_then(|entry| entry.holder.clone()));
+            concerned.extend(entry.holder.clone());
+            let vm = VmName { id: entry.vm, name: entry.name.clone() };
+            let granted_anew = before.is_none_or(|before| before.token != entry.token);
+            let told = before.is_none() && slot.restart.reason().is_empty();
+            if let (Some(host), true, true) = (&entry.holder, granted_anew && !told, entry.attempts > 0) {
+                out.event(Event::VmGranted {
+                    vm: vm.clone(),
+                    host: host.clone(),
+                    token: entry.token,
+                    attempt: entry.attempts,
+                    reason: slot.restart.reason().clone(),
+                });
+            }
+            if let (Some(from), Some(to)) = (&entry.holder, &entry.intent) {
+                let (vm, from, to) = (vm.clone(), from.clone(), to.clone());
+                out.event(Event::TakeoverIntended { vm, from, to });
+            }
+            if granted_anew {
+                slot.announced = false;
+                if entry.attempts > 0 {
+                    slot.restart.begin_progress(out.now);
+                }
+            }
+            if let (Some(order), Some(host)) = (&entry.order, &entry.holder)
+                && before.and_then(|before| before.order.as_ref()) != Some(order)
+            {
+                out.event(Event::VmOrdered { vm: vm.clone(), host: host.clone(), order: order.what.clone() });
+            }
+            slot.durable = Some(entry);
+            slot.durable_since = out.now;
+            slot.stamp = stamp;
+        }
+        concerned
+    }
+
+    /// Whether the entry is on disk as it is meant to be, and no write under way says anything else about it.
+    pub(crate) fn is_settled(&self, vm: VmId) -> bool {
+        let Some(slot) = self.slots.get(&vm) else { return true };
+        slot.durable.as_ref() == Some(&slot.working) && self.writing.agrees_with(&slot.working)
     }
 
     /// Whether this owner is responsible for a VM of an isolated host.
@@ -392,12 +458,14 @@ impl OwnerList {
     /// A person suspends protection.
     pub(crate) fn suspend(&mut self, length: Span, timing: &Timing, now: Time) {
         self.suspension.suspend(length, timing, now);
-        self.dirty = true;
+        self.writing.want();
     }
 
     /// A person resumes protection.
     pub(crate) fn resume(&mut self, reason: &str, out: &mut Out<'_>) {
-        self.dirty |= self.suspension.resume(reason, out);
+        if self.suspension.resume(reason, out) {
+            self.writing.want();
+        }
     }
 
     /// A restart has begun and is not done.

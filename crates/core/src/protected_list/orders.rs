@@ -133,17 +133,15 @@ impl OwnerList {
             return;
         }
         slot.working.order = None;
-        self.dirty = true;
+        self.writing.want();
     }
 
     pub(super) fn give(&mut self, vm: VmId, what: OrderKind) {
-        self.orders += 1;
-        // Unique over all owners: an epoch gives fewer than a million.
-        let number = self.epoch.0.wrapping_mul(1_000_000).wrapping_add(self.orders);
+        let number = self.numbers.next_order();
         if let Some(slot) = self.slots.get_mut(&vm) {
             slot.waits = None;
             slot.working.order = Some(Order { number, what });
-            self.dirty = true;
+            self.writing.want();
         }
     }
 
@@ -163,7 +161,7 @@ impl OwnerList {
         for slot in self.slots.values_mut() {
             if slot.working.evacuated_from.as_ref() == Some(host) {
                 slot.working.evacuated_from = None;
-                self.dirty = true;
+                self.writing.want();
             }
         }
     }

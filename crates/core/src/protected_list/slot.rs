@@ -161,7 +161,7 @@ impl Slot {
         &mut self,
         seen: Option<&HolderSeen<'_>>,
         settings: &Settings,
-        dirty: &mut bool,
+        writing: &mut Writing,
     ) {
         let Some(claim) = seen.and_then(|seen| seen.claim) else { return };
         if claim.token != Some(self.working.token) || claim.state != ClaimState::Running {
@@ -172,12 +172,12 @@ impl Slot {
             spec.priority = settings.priority(self.working.vm, spec.priority);
             if spec != self.working.spec {
                 self.working.spec = spec;
-                *dirty = true;
+                writing.want();
             }
         }
         if claim.name != self.working.name {
             self.working.name = claim.name.clone();
-            *dirty = true;
+            writing.want();
         }
     }
 

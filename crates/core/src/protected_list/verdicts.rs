@@ -20,7 +20,7 @@ impl OwnerList {
         slot.restart.runs();
         if claim.is_some_and(|claim| claim.guest != Guest::Silent) && !entry.has_agent {
             slot.working.has_agent = true;
-            self.dirty = true;
+            self.writing.want();
         }
         if claim.is_some_and(|claim| claim.guest != Guest::Silent) && slot.restart.guest_answers() {
             out.event(Event::VmVerified { vm: name.clone(), host: host.clone() });
@@ -46,7 +46,7 @@ impl OwnerList {
                 // On disk, so that a next owner does not report it again.
                 slot.working.verified = true;
                 slot.working.failed_over_from = None;
-                self.dirty = true;
+                self.writing.want();
             }
             if !entry.unprotected {
                 let datastore = self.datastore.clone();
@@ -55,7 +55,7 @@ impl OwnerList {
         }
         if entry.attempts > 0 && Restart::ran_well(since, out.now) {
             slot.restart.forget_attempts(&mut slot.working);
-            self.dirty = true;
+            self.writing.want();
         }
         self.order(vm, entry, claim, places, name, out);
     }
@@ -119,7 +119,7 @@ impl OwnerList {
         slot.running_since = None;
         slot.waits = None;
         slot.restart.set_off();
-        self.dirty = true;
+        self.writing.want();
     }
 
     /// The VM is held by nobody (any more): give it to the best host.
@@ -146,15 +146,14 @@ impl OwnerList {
             return self.set_off(vm, StopCause::Unknown, name, out);
         }
         let Some(host) = slot.place(places, name, side.timing, out) else { return };
-        self.tokens += 1;
-        slot.working.token = Token { epoch: self.epoch, number: self.tokens };
+        slot.working.token = self.numbers.next_grant();
         if slot.working.failed_over_from.is_none() && slot.working.holder.as_ref() != Some(&host) {
             slot.working.failed_over_from = slot.working.holder.clone();
         }
         slot.working.holder = Some(host);
         slot.working.responsible = None;
         slot.restart.grant(&mut slot.working, reason, out.now);
-        self.dirty = true;
+        self.writing.want();
     }
 
     pub(super) fn intend(
@@ -170,14 +169,13 @@ impl OwnerList {
         let Some(host) = slot.place(places, name, timing, out) else { return };
         slot.restart.begin_progress(out.now);
         slot.working.intent = Some(host);
-        self.dirty = true;
+        self.writing.want();
     }
 
     pub(super) fn confirm(&mut self, vm: VmId, entry: &Entry, now: Time) {
         let Some(slot) = self.slots.get_mut(&vm) else { return };
         let Some(to) = entry.intent.clone() else { return };
-        self.tokens += 1;
-        slot.working.token = Token { epoch: self.epoch, number: self.tokens };
+        slot.working.token = self.numbers.next_grant();
         slot.working.intent = None;
         slot.working.responsible = None;
         if slot.working.failed_over_from.is_none() {
@@ -189,7 +187,7 @@ impl OwnerList {
             None => "its host failed".into(),
         };
         slot.restart.grant(&mut slot.working, reason, now);
-        self.dirty = true;
+        self.writing.want();
     }
 
     /// R61: the holder is isolated and would stop the VM: this owner will restart it. Without room nothing is stopped (I2).
@@ -207,7 +205,7 @@ impl OwnerList {
         let Some(to) = slot.place(places, name.clone(), timing, out) else { return };
         out.event(Event::ResponsibilityTaken { vm: name, from, to: to.clone() });
         slot.working.responsible = Some(to);
-        self.dirty = true;
+        self.writing.want();
     }
 
     pub(super) fn drop_responsibility(
@@ -222,6 +220,6 @@ impl OwnerList {
         let Some(host) = entry.holder.clone() else { return };
         out.event(Event::ResponsibilityDropped { vm: name, host, reason });
         slot.working.responsible = None;
-        self.dirty = true;
+        self.writing.want();
     }
 }

@@ -7,13 +7,15 @@ impl OwnerList {
     /// Before a review: takes note of new VMs, failed starts and progress, and says which VMs want a host. R40: only the owner
     /// calls this, within its ownership.
     pub(crate) fn prepare(&mut self, side: &OwnerSide<'_>, out: &mut Out<'_>) -> Vec<Want> {
-        if self.on_disk.is_none() {
+        if self.writing.on_disk().is_none() {
             return Vec::new();
         }
         self.prune(side);
         self.admit_new(side, out);
         let failing_over = self.suspension.is_waiting() && self.is_failing_over(side);
-        self.dirty |= self.suspension.tick(failing_over, out);
+        if self.suspension.tick(failing_over, out) {
+            self.writing.want();
+        }
         let vms: Vec<VmId> = self.slots.keys().copied().collect();
         let mut wants = Vec::new();
         for vm in vms {
@@ -60,7 +62,7 @@ impl OwnerList {
         if let Some(why) = why
             && slot.restart.note_failure(&mut slot.working, holder, why, out.now)
         {
-            self.dirty = true;
+            self.writing.want();
         }
     }
 

@@ -24,7 +24,7 @@ impl OwnerList {
             slot.working.attempts = 0;
         }
         slot.announced = false;
-        self.dirty = true;
+        self.writing.want();
         if unprotected {
             out.event(Event::VmUnprotected { vm: VmName { id: vm, name: name.clone() } });
             return Ok(alloc::format!("{name} is no longer protected; it runs on"));
@@ -44,7 +44,7 @@ impl OwnerList {
         };
         slot.working.isolation_response = response;
         slot.working.shutdown_timeout = shutdown_timeout;
-        self.dirty = true;
+        self.writing.want();
         let response =
             response.map_or(String::from("as the cluster's"), |response| alloc::format!("{response}"));
         let timeout =
@@ -78,12 +78,12 @@ impl OwnerList {
             }
         }
         self.settings = settings.clone();
-        self.dirty = true;
+        self.writing.want();
         true
     }
 
     /// Whether that revision, or a later one, is on disk.
     pub(crate) fn has_written(&self, revision: u64) -> bool {
-        self.settings_on_disk.is_some_and(|written| written >= revision)
+        self.writing.has_settings(revision)
     }
 }

@@ -1,90 +1,83 @@
-//! What goes to disk, and what it means when it is there.
+//! What of the list goes to disk, and what is there: one write at a time, each with a version of its own.
+//!
+//! Invariant: after a write that failed nobody knows what is on disk, so the next one has a later version.
+//!
+//! It does not know what the entries mean.
 
-use super::*;
+use crate::ids::Epoch;
+use crate::register::{Entry, ListStamp, ProtectedList};
+use serde::{Deserialize, Serialize};
 
-impl OwnerList {
-    /// The list to be written next, if one is due and none is under way.
-    pub(crate) fn take_write(&mut self, me: &HostId, now: Time) -> Option<ProtectedList> {
-        if !self.dirty || self.writing.is_some() {
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Writing {
+    /// Of the last write that was begun.
+    version: u64,
+    under_way: Option<ProtectedList>,
+    /// Something has changed since the last write was begun.
+    wanted: bool,
+    on_disk: Option<ListStamp>,
+    /// The revision of the settings on disk (R70).
+    settings_on_disk: Option<u64>,
+}
+
+impl Writing {
+    /// Of a new epoch: nothing of it is on disk, and all of it is to be written.
+    pub(super) fn new() -> Writing {
+        Writing { version: 0, under_way: None, wanted: true, on_disk: None, settings_on_disk: None }
+    }
+
+    /// Something has changed.
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// The last version that was begun.
+    pub(super) fn stamp(&self, epoch: Epoch) -> ListStamp {
+        ListStamp { epoch, version: self.version }
+    }
+
+    /// The version on disk, once there is one.
+    pub(super) fn on_disk(&self) -> Option<ListStamp> {
+        self.on_disk
+    }
+
+    /// Whether that revision of the settings, or a later one, is on disk.
+    pub(super) fn has_settings(&self, revision: u64) -> bool {
+        self.settings_on_disk.is_some_and(|written| written >= revision)
+    }
+
+    /// The version to be written next, if a write is due and none is under way.
+    pub(super) fn next_version(&mut self) -> Option<u64> {
+        if !self.wanted || self.under_way.is_some() {
             return None;
         }
-        self.dirty = false;
+        self.wanted = false;
         self.version += 1;
-        let (suspension, holds) = self.suspension.take_write(now);
-        let entries = self.slots.values().map(|slot| slot.working.clone()).collect();
-        let list = ProtectedList {
-            epoch: self.epoch,
-            version: self.version,
-            owner: me.clone(),
-            entries,
-            settings: self.settings.clone(),
-            suspension,
-            holds,
-        };
-        self.writing = Some(list.clone());
+        Some(self.version)
+    }
+
+    /// That list is being written.
+    pub(super) fn begin(&mut self, list: ProtectedList) {
+        self.under_way = Some(list);
+    }
+
+    /// What is on disk is not known; the same contents go out again under a new version.
+    pub(super) fn on_failed(&mut self) {
+        self.under_way = None;
+        self.wanted = true;
+    }
+
+    /// The write under way is on disk.
+    pub(super) fn on_written(&mut self) -> Option<ProtectedList> {
+        let list = self.under_way.take()?;
+        self.on_disk = Some(list.stamp());
+        self.settings_on_disk = Some(list.settings.revision);
         Some(list)
     }
 
-    /// The write failed: what is on disk is not known; the same contents go out again under a new version.
-    pub(crate) fn on_write_failed(&mut self) {
-        self.writing = None;
-        self.dirty = true;
-    }
-
-    /// The write is on disk. Returns the hosts that should look at it.
-    pub(crate) fn on_written(&mut self, out: &mut Out<'_>) -> BTreeSet<HostId> {
-        let mut concerned = BTreeSet::new();
-        let Some(list) = self.writing.take() else { return concerned };
-        let stamp = list.stamp();
-        self.on_disk = Some(stamp);
-        self.settings_on_disk = Some(list.settings.revision);
-        self.suspension.on_written();
-        for entry in list.entries {
-            let Some(slot) = self.slots.get_mut(&entry.vm) else { continue };
-            if slot.durable.as_ref() == Some(&entry) {
-                continue;
-            }
-            let before = slot.durable.as_ref();
-            concerned.extend(before.and_then(|entry| entry.holder.clone()));
-            concerned.extend(entry.holder.clone());
-            let vm = VmName { id: entry.vm, name: entry.name.clone() };
-            let granted_anew = before.is_none_or(|before| before.token != entry.token);
-            let told = before.is_none() && slot.restart.reason().is_empty();
-            if let (Some(host), true, true) = (&entry.holder, granted_anew && !told, entry.attempts > 0) {
-                out.event(Event::VmGranted {
-                    vm: vm.clone(),
-                    host: host.clone(),
-                    token: entry.token,
-                    attempt: entry.attempts,
-                    reason: slot.restart.reason().clone(),
-                });
-            }
-            if let (Some(from), Some(to)) = (&entry.holder, &entry.intent) {
-                let (vm, from, to) = (vm.clone(), from.clone(), to.clone());
-                out.event(Event::TakeoverIntended { vm, from, to });
-            }
-            if granted_anew {
-                slot.announced = false;
-                if entry.attempts > 0 {
-                    slot.restart.begin_progress(out.now);
-                }
-            }
-            if let (Some(order), Some(host)) = (&entry.order, &entry.holder)
-                && before.and_then(|before| before.order.as_ref()) != Some(order)
-            {
-                out.event(Event::VmOrdered { vm: vm.clone(), host: host.clone(), order: order.what.clone() });
-            }
-            slot.durable = Some(entry);
-            slot.durable_since = out.now;
-            slot.stamp = stamp;
-        }
-        concerned
-    }
-
-    /// Whether the entry is on disk as it is meant to be, and no write under way says anything else about it.
-    pub(crate) fn is_settled(&self, vm: VmId) -> bool {
-        let Some(slot) = self.slots.get(&vm) else { return true };
-        let written = self.writing.as_ref().and_then(|list| list.entry(vm));
-        slot.durable.as_ref() == Some(&slot.working) && written.is_none_or(|entry| *entry == slot.working)
+    /// Whether the write under way, if any, has that entry as it is here, or has none for the VM.
+    pub(super) fn agrees_with(&self, entry: &Entry) -> bool {
+        let written = self.under_way.as_ref().and_then(|list| list.entry(entry.vm));
+        written.is_none_or(|written| written == entry)
     }
 }
