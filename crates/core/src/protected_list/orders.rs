@@ -1,32 +1,85 @@
-//! What the owner asks holders to do with running VMs (R74): move them off a host in maintenance, or back to it, shut them
-//! down, or end one whose guest was not seen to come up.
+//! What the owner asks a holder to do with a running VM (R74): move it off a host in maintenance, or back to it, shut it down,
+//! or end it because its guest was not seen to come up.
+//!
+//! Invariant: a VM has one order at a time; the next one is given when the holder has said what became of it.
+//!
+//! It does not carry anything out: that is the holder's (`claims`). Nor does it choose a host (`placing`).
 
-use super::*;
+use super::restart::Restart;
+use super::sight::{Candidate, OwnerSide};
+use crate::event::{Event, VmName};
+use crate::host_liveness::HostState;
+use crate::ids::HostId;
+use crate::out::Out;
+use crate::placing::{Place, Places, Refusals, Want, WantKind};
+use crate::register::{Claim, Entry, Guest, OrderKind};
+use crate::settings::{Evacuation, Settings};
+use crate::time::{Span, Time};
+use alloc::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
 
 /// An order that failed is not given again before so long: another host, or time, may help.
 const ORDER_RETRY: Span = Span::from_secs(30);
 
-impl OwnerList {
+/// VMs of one host in maintenance that are on their way at a time.
+const MOVES_AT_ONCE: usize = 2;
+
+/// What came of the orders for one VM.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Orders {
+    /// Hosts to which it could not be migrated.
+    refused: BTreeSet<HostId>,
+    /// After an order that failed, none is given before then.
+    again: Time,
+}
+
+/// What is to be ordered next.
+pub(super) enum Next {
+    Nothing,
+    Give {
+        what: OrderKind,
+        /// It leaves its holder for maintenance.
+        evacuates: bool,
+    },
+    /// It is to leave its holder, and can't.
+    Stays(Refusals),
+}
+
+impl Orders {
+    pub(super) fn new() -> Orders {
+        Orders { refused: BTreeSet::new(), again: Time(0) }
+    }
+
+    /// Hosts to which it could not be migrated.
+    pub(super) fn refused(&self) -> &BTreeSet<HostId> {
+        &self.refused
+    }
+
+    /// It is somewhere else now, without an order.
+    pub(super) fn forget_refusals(&mut self) {
+        self.refused.clear();
+    }
+
     /// A VM that runs on its holder, and is to run elsewhere.
     pub(super) fn wants_to_move(
-        &mut self,
-        vm: VmId,
+        &self,
         entry: &Entry,
+        restart: &mut Restart,
+        settings: &Settings,
         side: &OwnerSide<'_>,
         now: Time,
     ) -> Option<Want> {
         let holder = entry.holder.as_ref()?;
-        let how = self.settings.maintenance.get(holder).copied();
-        let home = self.home_of(entry);
-        let slot = self.slots.get_mut(&vm)?;
-        let mute = slot.restart.is_mute(&slot.working, now);
-        let reachable = side.states.get(holder) == Some(&HostState::Connected) || holder == side.me;
-        if entry.order.is_some() || now < slot.order_again || !reachable {
+        let how = settings.maintenance.get(holder).copied();
+        let home = home_of(entry, settings);
+        let mute = restart.is_mute(entry, now);
+        let reachable = side.state(holder) == Some(HostState::Connected) || holder == side.me;
+        if entry.order.is_some() || now < self.again || !reachable {
             return None;
         }
         if mute {
             // R76: tried last, so that it is chosen only when no other host can take the VM.
-            slot.restart.avoid(holder.clone());
+            restart.avoid(holder.clone());
         } else if how == Some(Evacuation::Migrate) {
             // R79: the next primary moves what runs here.
             let other = |room: &Candidate| room.unusable.is_none() && room.host != *side.me;
@@ -36,140 +89,91 @@ impl OwnerList {
         } else if how.is_some() || home.is_none() {
             return None;
         }
-        let first_try = home.filter(|_| how.is_none() && !mute);
-        let tried = BTreeSet::new();
         Some(Want {
-            vm,
+            vm: entry.vm,
             kind: WantKind::Move,
-            first_try,
+            first_try: home.filter(|_| how.is_none() && !mute),
             passed_over: false,
-            tried,
+            tried: BTreeSet::new(),
             lost_on: None,
             since: now,
         })
     }
 
-    /// The host to which it is to be brought back after maintenance.
-    fn home_of(&self, entry: &Entry) -> Option<HostId> {
-        let home = entry.evacuated_from.as_ref().filter(|home| self.settings.bring_back.contains(*home))?;
-        (entry.holder.as_ref() != Some(home)).then(|| home.clone())
-    }
-
-    /// As many are on their way from that host as may be at a time.
-    fn is_moving_enough(&self, holder: &HostId) -> bool {
-        let moving = |slot: &&Slot| {
-            let order = slot.working.order.as_ref().map(|order| &order.what);
-            slot.working.holder.as_ref() == Some(holder) && matches!(order, Some(OrderKind::Migrate(_)))
-        };
-        self.slots.values().filter(moving).count() >= MOVES_AT_ONCE
-    }
-
-    /// What is to be ordered, and what has become of the last order, for a VM that runs on its holder.
-    pub(super) fn order(
-        &mut self,
-        vm: VmId,
+    /// What is to be ordered for a VM that runs on its holder and has no order. `enough`: no more VMs may leave the holder now.
+    pub(super) fn next(
+        &self,
         entry: &Entry,
-        claim: Option<&Claim>,
+        settings: &Settings,
         places: &mut Places,
-        name: VmName,
-        out: &mut Out<'_>,
-    ) {
-        let Some(holder) = &entry.holder else { return };
-        let how = self.settings.maintenance.get(holder).copied();
-        if let Some(order) = &entry.order {
-            return self.follow_order(vm, order, how, holder, claim, name, out);
-        }
-        let home = self.home_of(entry);
-        let enough = self.is_moving_enough(holder);
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let what = match (how, places.remove(&vm)) {
-            (Some(Evacuation::ShutDown), _) if out.now >= slot.order_again => OrderKind::ShutDown,
-            (_, Some(Place::Go(to))) if enough || to == *holder => return,
+        enough: bool,
+        now: Time,
+    ) -> Next {
+        let Some(holder) = &entry.holder else { return Next::Nothing };
+        let how = settings.maintenance.get(holder).copied();
+        let home = home_of(entry, settings);
+        let what = match (how, places.remove(&entry.vm)) {
+            (Some(Evacuation::ShutDown), _) if now >= self.again => OrderKind::ShutDown,
+            (_, Some(Place::Go(to))) if enough || to == *holder => return Next::Nothing,
             (Some(Evacuation::Migrate), Some(Place::Go(to))) => OrderKind::Migrate(to),
             (None, Some(Place::Go(to))) if home.as_ref() == Some(&to) => OrderKind::Migrate(to),
-            (Some(Evacuation::Migrate), Some(Place::Nowhere { refusals: reasons, .. })) => {
-                // On show; no alarm, since it runs.
-                let tell_at = Time(u64::MAX);
-                slot.waits = Some(slot::Waits { reasons, tell_at, told: true, kind: Wait::ToMove });
-                return;
+            (Some(Evacuation::Migrate), Some(Place::Nowhere { refusals, .. })) => {
+                return Next::Stays(refusals);
             }
-            (Some(_) | None, _) => return,
+            (Some(_) | None, _) => return Next::Nothing,
         };
-        if how.is_some() {
-            slot.working.evacuated_from = Some(holder.clone());
-        }
-        self.give(vm, what);
+        Next::Give { what, evacuates: how.is_some() }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one review, passed on")]
-    fn follow_order(
+    /// What has become of the VM's order. Returns whether it is to be taken back, because it failed or is void.
+    pub(super) fn follow(
         &mut self,
-        vm: VmId,
-        order: &Order,
-        how: Option<Evacuation>,
-        holder: &HostId,
+        entry: &Entry,
         claim: Option<&Claim>,
-        name: VmName,
+        settings: &Settings,
         out: &mut Out<'_>,
-    ) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
+    ) -> bool {
+        let (Some(order), Some(holder)) = (&entry.order, &entry.holder) else { return false };
         let failed = claim.and_then(|claim| claim.order_failed.as_ref());
         let failed = failed.filter(|(number, _)| *number == order.number);
-        let answers = claim.is_some_and(|claim| claim.guest != Guest::Silent);
-        let void = match order.what {
-            // Maintenance is over, or another one, before it was obeyed.
-            OrderKind::ShutDown => how != Some(Evacuation::ShutDown),
-            OrderKind::StartElsewhere => answers,
-            OrderKind::Migrate(_) => false,
+        let Some((_, reason)) = failed else {
+            return is_void(&order.what, settings.maintenance.get(holder).copied(), claim);
         };
-        if let Some((_, reason)) = failed {
-            let (host, order, reason) = (holder.clone(), order.what.clone(), reason.clone());
-            if let OrderKind::Migrate(to) = &order {
-                slot.refused.insert(to.clone());
-            }
-            slot.order_again = out.now + ORDER_RETRY;
-            out.event(Event::VmOrderFailed { vm: name, host, order, reason });
-        } else if !void {
-            return;
+        if let OrderKind::Migrate(to) = &order.what {
+            self.refused.insert(to.clone());
         }
-        slot.working.order = None;
-        self.writing.want();
+        self.again = out.now + ORDER_RETRY;
+        out.event(Event::VmOrderFailed {
+            vm: VmName { id: entry.vm, name: entry.name.clone() },
+            host: holder.clone(),
+            order: order.what.clone(),
+            reason: reason.clone(),
+        });
+        true
     }
+}
 
-    pub(super) fn give(&mut self, vm: VmId, what: OrderKind) {
-        let number = self.numbers.next_order();
-        if let Some(slot) = self.slots.get_mut(&vm) {
-            slot.waits = None;
-            slot.working.order = Some(Order { number, what });
-            self.writing.want();
-        }
+/// It is not wanted any more.
+fn is_void(order: &OrderKind, how: Option<Evacuation>, claim: Option<&Claim>) -> bool {
+    match order {
+        // Maintenance is over, or another one, before it was obeyed.
+        OrderKind::ShutDown => how != Some(Evacuation::ShutDown),
+        OrderKind::StartElsewhere => claim.is_some_and(|claim| claim.guest != Guest::Silent),
+        OrderKind::Migrate(_) => false,
     }
+}
 
-    /// VMs that were moved away from that host for maintenance.
-    pub(crate) fn evacuated_from(&self, host: &HostId) -> u32 {
-        let away = |slot: &&Slot| {
-            let entry = &slot.working;
-            entry.evacuated_from.as_ref() == Some(host)
-                && entry.holder.is_some()
-                && entry.desired == Desired::On
-        };
-        self.slots.values().filter(away).count() as u32
-    }
+/// The host to which it is to be brought back after maintenance.
+fn home_of(entry: &Entry, settings: &Settings) -> Option<HostId> {
+    let home = entry.evacuated_from.as_ref().filter(|home| settings.bring_back.contains(*home))?;
+    (entry.holder.as_ref() != Some(home)).then(|| home.clone())
+}
 
-    /// Nothing is brought back to that host any more.
-    pub(crate) fn forget_evacuation(&mut self, host: &HostId) {
-        for slot in self.slots.values_mut() {
-            if slot.working.evacuated_from.as_ref() == Some(host) {
-                slot.working.evacuated_from = None;
-                self.writing.want();
-            }
-        }
-    }
-
-    /// VMs that the host holds or is to get.
-    pub(crate) fn held_by(&self, host: &HostId) -> u32 {
-        let held =
-            |slot: &&Slot| slot.working.holder.as_ref() == Some(host) && slot.working.desired == Desired::On;
-        self.slots.values().filter(held).count() as u32
-    }
+/// Whether as many VMs are on their way from that host as may be at a time.
+pub(super) fn is_moving_enough<'a>(mut entries: impl Iterator<Item = &'a Entry>, holder: &HostId) -> bool {
+    let moving = |entry: &&Entry| {
+        let order = entry.order.as_ref().map(|order| &order.what);
+        entry.holder.as_ref() == Some(holder) && matches!(order, Some(OrderKind::Migrate(_)))
+    };
+    entries.by_ref().filter(moving).nth(MOVES_AT_ONCE - 1).is_some()
 }

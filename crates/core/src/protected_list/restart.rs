@@ -8,7 +8,9 @@
 //!
 //! It does not decide that a VM is restarted (`failover`), nor where (`placing`).
 
-use super::Candidate;
+use super::entry::Record;
+use super::sight::Candidate;
+use super::writing::Writing;
 use crate::failover::Verdict;
 use crate::ids::{HostId, Token};
 use crate::placing::{Progress, Refusals};
@@ -170,27 +172,28 @@ impl Restart {
 
 /// R75: one host after the other, then a wait.
 impl Restart {
-    /// Takes note of a start that has failed. When each host that could take the VM has been tried, it waits, longer each time.
-    /// Returns whether the entry has changed.
+    /// Takes note of a start that has failed at the holder. When each host that could take the VM has been tried, it waits, longer
+    /// each time.
     pub(super) fn note_failure(
         &mut self,
-        entry: &mut Entry,
-        host: &HostId,
+        record: &mut Record,
         why: Arc<str>,
+        writing: &mut Writing,
         now: Time,
-    ) -> bool {
-        if self.round.failed_token.replace(entry.token) == Some(entry.token) {
-            return false;
+    ) {
+        let token = record.working().token;
+        let Some(host) = record.working().holder.clone() else { return };
+        if self.round.failed_token.replace(token) == Some(token) {
+            return;
         }
         self.round.failures.insert(host.clone(), why);
         self.round.tried.insert(host.clone());
-        let new = !entry.failed_on.contains(host);
-        if new {
-            entry.failed_on.push(host.clone());
+        if !record.working().failed_on.contains(&host) {
+            record.edit(writing).failed_on.push(host);
         }
+        let entry = record.working();
         let round = entry.attempts as usize / entry.failed_on.len();
         self.round.next = now + RETRY_DELAYS[round.saturating_sub(1).min(RETRY_DELAYS.len() - 1)];
-        new
     }
 
     /// A host is left that has not been tried in this round. Placement may still say that it can't take the VM.

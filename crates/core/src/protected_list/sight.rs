@@ -1,0 +1,137 @@
+//! What an owner sees when it decides about a VM: the judgements and power-on lists of hosts, and what follows from them for one
+//! entry (R42, R45, R48).
+//!
+//! Invariant: pure functions of what was read. Nothing here remembers or changes anything.
+
+use super::entry::Record;
+use crate::failover::HolderSeen;
+use crate::host_liveness::HostState;
+use crate::ids::{HostId, VmId};
+use crate::placing::Refusals;
+use crate::register::{Claim, ClaimState, Entry, IsolationResponse, PowerOnList, StopCause};
+use crate::store::PowerOnSeen;
+use crate::time::Time;
+use crate::timing::Timing;
+use alloc::collections::{BTreeMap, BTreeSet};
+use serde::{Deserialize, Serialize};
+
+/// A host that could take VMs, as the owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Candidate {
+    pub(crate) host: HostId,
+    pub(crate) unusable: Option<&'static str>,
+}
+
+/// What the owner sees when it decides.
+pub(crate) struct OwnerSide<'a> {
+    pub(crate) me: &'a HostId,
+    pub(crate) timing: &'a Timing,
+    pub(crate) power_on: &'a BTreeMap<HostId, PowerOnSeen>,
+    pub(crate) states: &'a BTreeMap<HostId, HostState>,
+    /// For each host: when the last read of its heartbeat register started.
+    pub(crate) heartbeat_read: &'a BTreeMap<HostId, Time>,
+    pub(crate) candidates: &'a [Candidate],
+    /// Hosts that are alive and whose power-on list was written by the run of their agent that is alive: only these show
+    /// what runs there *now*. What a dead host left behind shows what ran there once (R42).
+    pub(crate) current: &'a BTreeSet<HostId>,
+    /// Hosts that are not known to be dead and do not show what runs on them (R45).
+    pub(crate) dark: &'a [HostId],
+    /// Hosts whose agent was well, and the writer of their power-on list, when they were last seen: the list was kept to the end.
+    pub(crate) watched: &'a BTreeSet<HostId>,
+    /// Hosts that were told not to freeze VMs of this datastore, and may not know better yet (R72).
+    pub(crate) held: &'a BTreeSet<HostId>,
+    /// This host is sure that it is not isolated itself.
+    pub(crate) anchored: bool,
+    /// The cluster's default isolation response.
+    pub(crate) isolation_response: IsolationResponse,
+}
+
+/// A host's claim on a VM.
+pub(super) fn claim_in(list: &PowerOnList, vm: VmId) -> Option<&Claim> {
+    list.claims.binary_search_by_key(&vm, |claim| claim.vm).ok().map(|index| &list.claims[index])
+}
+
+impl<'a> OwnerSide<'a> {
+    /// The claim of that host on the VM.
+    pub(super) fn claim(&self, host: &HostId, vm: VmId) -> Option<&'a Claim> {
+        claim_in(&self.power_on.get(host)?.list, vm)
+    }
+
+    pub(super) fn state(&self, host: &HostId) -> Option<HostState> {
+        self.states.get(host).copied()
+    }
+
+    /// What is known of the VM's holder.
+    pub(super) fn holder_seen(&self, record: &Record, holder: &HostId, now: Time) -> HolderSeen<'a> {
+        let entry = record.working();
+        let seen = self.power_on.get(holder);
+        let after = |at: Option<Time>| at.is_some_and(|at| at >= record.since());
+        let claim = self.claim(holder, entry.vm);
+        let overdue = now.since(record.since()) >= self.timing.claim_timeout()
+            && claim.is_none_or(|claim| claim.token != Some(entry.token));
+        HolderSeen {
+            state: self.state(holder).unwrap_or_default(),
+            claim,
+            unreadable: seen.is_some_and(|seen| seen.damaged),
+            saw_grant: seen.and_then(|seen| seen.list.list_seen).is_some_and(|list| list >= record.stamp()),
+            read_after_intent: after(seen.map(|seen| seen.started))
+                && (holder == self.me || after(self.heartbeat_read.get(holder).copied())),
+            overdue,
+            may_be_elsewhere: self.may_be_elsewhere(entry, holder, claim),
+            may_take_responsibility: self.anchored
+                && entry.isolation_response.unwrap_or(self.isolation_response)
+                    != IsolationResponse::LeavePoweredOn,
+        }
+    }
+
+    /// R45: whether the VM may be on a host other than its holder although none is known to run it.
+    fn may_be_elsewhere(&self, entry: &Entry, holder: &HostId, claim: Option<&Claim>) -> bool {
+        // What it never claimed never ran there.
+        let had = claim.is_some() || self.power_on.get(holder).is_none_or(|seen| seen.damaged);
+        let dark = self.dark.iter().any(|host| host != holder);
+        let unwatched = had && dark && !self.watched.contains(holder);
+        unwatched || self.arriving(entry, holder).next().is_some()
+    }
+
+    /// Hosts other than the holder, and not dead, where the VM is arriving or has arrived.
+    fn arriving(&self, entry: &Entry, holder: &HostId) -> impl Iterator<Item = &'a HostId> {
+        let alive = move |host: &HostId| host != holder && self.state(host) != Some(HostState::Failed);
+        let shows = move |list: &PowerOnList| {
+            claim_in(list, entry.vm).is_some_and(|claim| claim.may_be_there(entry.token))
+        };
+        let others = self.power_on.iter().filter(move |(host, _)| alive(host));
+        others.filter(move |(_, seen)| shows(&seen.list)).map(|(host, _)| host)
+    }
+
+    /// Why nobody gets a VM that may run where nobody looks, or is arriving somewhere.
+    pub(super) fn unseen(&self, entry: &Entry) -> Refusals {
+        let dark = |host: &HostId| {
+            (host.clone(), "the VM may run there, and it does not show what runs there".into())
+        };
+        let arriving = |host: &HostId| (host.clone(), "the VM is arriving there by live migration".into());
+        let holder = entry.holder.as_ref();
+        let there = holder.into_iter().flat_map(|holder| self.arriving(entry, holder)).map(arriving);
+        self.dark.iter().map(dark).chain(there).collect()
+    }
+
+    /// A host on which the VM runs without a grant.
+    pub(super) fn adopter(&self, entry: &Entry) -> Option<&'a HostId> {
+        let adopts = |(host, seen): &(&HostId, &PowerOnSeen)| {
+            entry.holder.as_ref() != Some(*host)
+                && self.current.contains(*host)
+                && claim_in(&seen.list, entry.vm).is_some_and(|claim| claim.is_new_since(entry.token))
+        };
+        self.power_on.iter().find(adopts).map(|(host, _)| host)
+    }
+
+    /// R45: it arrived on another host and was stopped there on purpose before anybody saw it run: that is its user's word.
+    pub(super) fn stopped_elsewhere(&self, vm: VmId) -> Option<StopCause> {
+        let shown = |host: &HostId| self.current.contains(host) && !self.dark.contains(host);
+        let current = self.power_on.iter().filter(|(host, _)| shown(host));
+        let claims = current.filter_map(|(_, seen)| claim_in(&seen.list, vm));
+        claims.filter(|claim| claim.token.is_none()).find_map(|claim| {
+            let ClaimState::Stopped { cause } = claim.state else { return None };
+            cause.is_intended().then_some(cause)
+        })
+    }
+}
