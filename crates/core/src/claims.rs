@@ -1,218 +1,56 @@
 //! A host's own word about the VMs homed on one datastore: its power-on list.
 //!
-//! Starting a VM (R30 to R33): the claim is written; when it is on disk, ownership blocks and protected list are read *again*;
-//! same epoch, same grant: QEMU is created paused; the same check again; then it is resumed. Whoever takes the VM away
-//! writes first and reads after, as this host does: at least one of the two sees the other.
+//! A room for each part of it: starts, following what libvirt shows, removing, isolation responses, freezing, the owner's orders,
+//! asking guests. `vm` puts them together for one VM. Here is the order of the calls, and what concerns all VMs of the datastore.
 //!
-//! It does not: decide where a VM runs. Grants are the owner's.
+//! It does not decide where a VM runs. Grants are the owner's.
 
-mod following;
+mod desk;
 mod frozen;
 mod guests;
 mod isolated;
 mod orders;
+mod removing;
 mod starts;
+mod vm;
 
-use crate::effect::{Effect, VmAction};
+use crate::effect::VmAction;
 use crate::event::{Event, VmName};
-use crate::guard::{GuardOrder, ProcessState};
-use crate::guard_side::Lease;
-use crate::ids::{DatastoreName, HostId, OpId, Token, VmId};
+use crate::guard::ProcessState;
+use crate::ids::{DatastoreName, HostId, OpId, VmId};
 use crate::input::{Domain, DomainState, VmOutcome};
 use crate::local_vms::Domains;
 use crate::message::Halt;
 use crate::out::Out;
-use crate::register::{
-    Claim, ClaimState, Desired, Entry, Guest, IsolationResponse, OrderKind, Priority, ProtectedList,
-    StopCause, VmSpec,
-};
-use crate::time::{Span, Time};
+use crate::register::{Claim, Desired, Entry, Priority, StopCause};
+use crate::time::Time;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use guests::Asking;
+use desk::{Desk, Wanted};
+pub(crate) use desk::{HostSide, Look};
+use frozen::Present;
 pub(crate) use isolated::IsolationNow;
-use orders::Obeyed;
 use serde::{Deserialize, Serialize};
-
-/// How long to wait before a removal that failed is tried again.
-const REMOVAL_RETRY: Span = Span::from_secs(1);
-
-/// R34: how long the stop of a VM that ran without a grant is remembered: a grant may be on its way.
-const UNGRANTED_STOP_KEPT: Span = Span::from_secs(10);
-
-/// How long after a start of the agent a guest may still go down because the run before had asked it to.
-const ASKED_BEFORE: Span = Span::from_secs(300);
-
-/// How long after a start of the agent a VM may still be destroyed because the run before had ordered it.
-const POWERED_OFF_BEFORE: Span = Span::from_secs(30);
-
-/// What this host is doing about a VM beyond what its claim says.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-enum Stage {
-    /// Nothing: the claim follows the domain.
-    Settled,
-    /// The claim `Starting` has to reach the disk.
-    Announcing,
-    /// On disk since then: a look at the protected list that starts later decides.
-    Checking { since: Time },
-    /// QEMU is being created, paused.
-    Preparing {
-        op: OpId,
-        /// It waits for the storage: others may start meanwhile.
-        waits: bool,
-    },
-    /// QEMU is there, paused: the guard has to find its process, so that it is frozen like any other when the lease ends.
-    Guarding { since: Time, ask_at: Time },
-    /// QEMU is there, paused and guarded: one more look decides.
-    Prepared { since: Time },
-    /// It is being resumed.
-    Resuming { op: OpId },
-    /// It may not run here: it is being removed; then the claim says so.
-    Removing { op: OpId, then: ClaimState },
-    /// Removing it failed; it is tried again at that time. The claim stands until somebody has seen it gone.
-    RemovalDue { at: Time, then: ClaimState },
-    /// Its isolation response is being applied.
-    Stopping(Stopping),
-    /// Nobody knows whether the start happened: the next full picture of the domains tells.
-    Doubtful { since: Time },
-}
-
-/// An isolation response under way (R62).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Stopping {
-    /// Since when the claim that says so is on disk: a look that starts later decides whether it happens.
-    durable: Option<Time>,
-    /// Such a look has shown that the owner is still responsible: the order is given.
-    ordered: bool,
-    /// The guest was asked to shut down.
-    asked: bool,
-    /// The order that is being carried out.
-    op: Option<OpId>,
-    retry_at: Time,
-    /// It is shutting down until then; `None`: it is being powered off.
-    power_off_at: Option<Time>,
-    timeout: Span,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Slot {
-    claim: Claim,
-    stage: Stage,
-    /// This host's last own operation on the VM was done then: what libvirt said before says nothing about it.
-    acted: Time,
-    /// When it was on disk that its VM has stopped.
-    stop_told: Option<Time>,
-    /// When its VM was first seen running here.
-    began: Time,
-    /// Without a grant: the newest grant of the VM that may be older than its arrival here.
-    under: Option<Token>,
-    /// The claim has been on disk in a running state: from then on the VM is bound to the lease.
-    durable: bool,
-    /// The guard has frozen it.
-    frozen: bool,
-    /// It was to be thawed in that term of the lease, at that time.
-    thawing: Option<(u64, Time)>,
-    /// QEMU had paused it for an I/O error and was told to go on then.
-    continued: Option<Time>,
-    /// This host asked the guest to shut down: until then its going down is not its user's word.
-    asked_to_stop: Option<Time>,
-    /// This host powered it off: until then its being destroyed is not its user's word either.
-    powered_off: Option<Time>,
-    /// The owner's last order, and what came of it (R74).
-    order: Option<Obeyed>,
-    guest: Asking,
-}
-
-impl Slot {
-    /// Why the VM stopped, when libvirt gives that cause: what this host has asked for is not its user's word (R62).
-    fn cause(&self, cause: StopCause, now: Time) -> StopCause {
-        let ours = |until: Option<Time>| until.is_some_and(|until| now < until);
-        match cause {
-            StopCause::GuestShutdown | StopCause::UserShutdown if ours(self.asked_to_stop) => {
-                StopCause::Isolation
-            }
-            StopCause::UserDestroyed if ours(self.powered_off) => StopCause::Isolation,
-            _ => cause,
-        }
-    }
-
-    fn new(claim: Claim, stage: Stage) -> Slot {
-        Slot {
-            claim,
-            stage,
-            acted: Time(0),
-            stop_told: None,
-            began: Time(0),
-            under: None,
-            durable: false,
-            frozen: false,
-            thawing: None,
-            continued: None,
-            asked_to_stop: None,
-            powered_off: None,
-            order: None,
-            guest: Asking::default(),
-        }
-    }
-}
-
-/// The protected list as a host last saw it, and since when it may be relied on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Look {
-    /// When the read was started.
-    pub(crate) started: Time,
-    /// The list of the highest epoch.
-    pub(crate) list: ProtectedList,
-    /// Somebody is about to own a later epoch: grants of this list can't be relied on now.
-    pub(crate) changing: bool,
-}
+use starts::Turn;
+use vm::{ClaimedVm, Stopped};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Claims {
     datastore: DatastoreName,
     me: HostId,
-    slots: BTreeMap<VmId, Slot>,
+    vms: BTreeMap<VmId, ClaimedVm>,
+    /// Definitions that were ordered to be dropped.
     undefining: BTreeSet<VmId>,
-    /// VMs homed here that have a QEMU on this host, claimed or not yet: the target of a live migration too.
-    present: BTreeSet<VmId>,
-    /// When to order once more that frozen targets of live migrations end.
-    arrivals_due: Time,
-    /// What is present and frozen, since when this host knows.
-    frozen_arrivals: BTreeMap<VmId, Time>,
+    present: Present,
     /// There was a lease in this run: from then on all that is present is bound to it.
     leased: bool,
+    wanted: Wanted,
     #[cfg(feature = "broken-rules")]
-    pub(crate) blind: bool,
-    /// Set when the power-on list has to be written.
-    pub(crate) dirty: bool,
-    /// A look at the protected list is wanted, started no sooner than this.
-    pub(crate) look_wanted: bool,
-}
-
-/// What the claims need to see of the host.
-pub(crate) struct HostSide<'a> {
-    /// All domains; `None` while libvirt does not answer.
-    pub(crate) domains: Option<&'a Domains>,
-    pub(crate) concurrent_starts: u32,
-    /// Versions of XML that are on the datastore.
-    pub(crate) stored: &'a BTreeMap<VmId, VmSpec>,
-    /// What the host can give to VMs.
-    pub(crate) offers: Option<&'a Arc<crate::settings::HostOffers>>,
-    /// The run lease on this datastore, while there is one.
-    pub(crate) lease: Option<Lease>,
-    /// When the last heartbeat was begun that arrived on this datastore.
-    pub(crate) beaten: Option<Time>,
-    /// A guard is connected.
-    pub(crate) guarded: bool,
-    /// What the processes of watched VMs do.
-    pub(crate) processes: &'a BTreeMap<VmId, ProcessState>,
-    /// Whether this host is isolated.
-    pub(crate) isolation: IsolationNow,
+    blind: bool,
 }
 
 impl Claims {
-    /// Takes over what an earlier run left on disk. R35: claims of an earlier boot are dropped: those VMs are gone.
+    /// Takes over what an earlier run left on disk.
     pub(crate) fn new(
         datastore: DatastoreName,
         me: HostId,
@@ -220,56 +58,36 @@ impl Claims {
         rebooted: bool,
         now: Time,
     ) -> Claims {
-        let mut slots = BTreeMap::new();
-        for mut claim in found {
-            let mut stage = Stage::Settled;
-            let (mut asked_to_stop, mut powered_off) = (None, None);
-            if !claim.state.is_released() {
-                if rebooted {
-                    if claim.token.is_none() {
-                        continue;
-                    }
-                    claim.state = ClaimState::Stopped { cause: StopCause::HostFailed };
-                } else if claim.state == ClaimState::Starting {
-                    stage = Stage::Doubtful { since: now };
-                } else if claim.state == ClaimState::Stopping {
-                    // The run before this was about to stop it, and did not: whether it is to be stopped is seen anew.
-                    claim.state = ClaimState::Running;
-                }
-                asked_to_stop = claim.asked_to_stop.then_some(now + ASKED_BEFORE);
-                powered_off = claim.powering_off.then_some(now + POWERED_OFF_BEFORE);
-            }
-            let durable = !claim.state.is_released();
-            let stop_told = (!durable).then_some(Time(0));
-            let read = Slot { durable, stop_told, asked_to_stop, powered_off, ..Slot::new(claim, stage) };
-            slots.insert(read.claim.vm, read);
-        }
+        let found = found.into_iter().filter_map(|claim| ClaimedVm::found(claim, rebooted, now));
         Claims {
             datastore,
             me,
-            slots,
+            vms: found.map(|vm| (vm.id(), vm)).collect(),
             undefining: BTreeSet::new(),
-            present: BTreeSet::new(),
+            present: Present::default(),
             leased: false,
-            arrivals_due: Time(0),
-            frozen_arrivals: BTreeMap::new(),
+            wanted: Wanted::both(),
             #[cfg(feature = "broken-rules")]
             blind: false,
-            dirty: true,
-            look_wanted: true,
         }
+    }
+
+    /// A rule is broken on purpose.
+    #[cfg(feature = "broken-rules")]
+    pub(crate) fn set_blind(&mut self) {
+        self.blind = true;
     }
 
     /// The claims, for the power-on list.
     pub(crate) fn snapshot(&self) -> Vec<Claim> {
-        self.slots.values().map(|slot| slot.claim.clone()).collect()
+        self.vms.values().map(|vm| vm.claim().clone()).collect()
     }
 
     /// Whether anything of this datastore runs or is claimed here.
     pub(crate) fn concern(&self, domains: &Domains) -> bool {
         let homed = |domain: &Domain| domain.home.as_ref() == Some(&self.datastore);
         let there = |domain: &Domain| !matches!(domain.state, DomainState::Stopped(_));
-        !self.slots.is_empty() || domains.iter().any(|domain| homed(domain) && there(domain))
+        !self.vms.is_empty() || domains.iter().any(|domain| homed(domain) && there(domain))
     }
 
     /// Whether whatever these domains show running, or arriving, of this datastore is claimed. (What was created paused is claimed,
@@ -279,148 +97,373 @@ impl Claims {
             domain.home.as_ref() == Some(&self.datastore)
                 && matches!(domain.state, DomainState::Running | DomainState::Incoming)
         };
-        let claimed = |vm: VmId| self.slots.get(&vm).is_some_and(|slot| !slot.claim.state.is_released());
+        let claimed = |vm: VmId| self.vms.get(&vm).is_some_and(|vm| !vm.is_released());
         domains.iter().filter(matters).all(|domain| claimed(domain.vm))
     }
 
     /// Brings claims in line with the domains and the protected list.
     pub(crate) fn reconcile(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
-        let mut vms: BTreeSet<VmId> = self.slots.keys().copied().collect();
+        let mut ids: BTreeSet<VmId> = self.vms.keys().copied().collect();
         if let Some(look) = look {
             let mine = look.list.entries.iter().filter(|entry| entry.holder.as_ref() == Some(&self.me));
-            vms.extend(mine.map(|entry| entry.vm));
+            ids.extend(mine.map(|entry| entry.vm));
         }
         if let Some(domains) = host.domains {
             let homed = |domain: &&Domain| domain.home.as_ref() == Some(&self.datastore);
-            vms.extend(domains.iter().filter(homed).map(|domain| domain.vm));
+            ids.extend(domains.iter().filter(homed).map(|domain| domain.vm));
             let has_qemu = |domain: &&Domain| !matches!(domain.state, DomainState::Stopped(_));
-            self.present = domains.iter().filter(homed).filter(has_qemu).map(|domain| domain.vm).collect();
+            self.present.set(domains.iter().filter(homed).filter(has_qemu).map(|domain| domain.vm).collect());
         }
         self.leased |= host.lease.is_some();
         if host.guarded {
-            self.take_processes(host.processes);
+            for (id, vm) in &mut self.vms {
+                vm.set_frozen(host.processes.get(id) == Some(&ProcessState::Frozen));
+            }
         }
-        for vm in vms {
-            self.reconcile_vm(vm, look, host, out);
+        for id in ids {
+            self.reconcile_vm(id, look, host, out);
         }
-        self.end_frozen_arrivals(host, out);
+        self.present.end_frozen_arrivals(host.processes, host.domains, out);
         self.advance_starts(look, host, out);
         self.respond_to_isolation(look, host, out);
         self.obey(look, host, out);
-        self.ask_guests(look, out);
-        self.thaw(look, host, out);
-        self.continue_after_io_errors(look, host, out);
+        for (id, vm) in &mut self.vms {
+            let readiness = || look.map(|look| look.list.settings.readiness(*id)).unwrap_or_default();
+            vm.ask_guest(readiness, out);
+        }
+        self.for_each(look, host, out, ClaimedVm::thaw);
+        self.for_each(look, host, out, ClaimedVm::continue_after_io_error);
     }
 
-    fn reconcile_vm(&mut self, vm: VmId, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
-        self.retry_removal(vm, out);
-        let Some(domains) = host.domains else { return };
-        let (domain, as_of) = domains.get(vm);
-        let slot = self.slots.get(&vm);
-        let state = domain.map_or(DomainState::Stopped(StopCause::Unknown), |domain| domain.state);
-        if let Some(slot) = slot
-            && slot.stage != Stage::Settled
-        {
-            let called_off = look.is_some_and(|look| !self.is_granted(look, vm));
-            match &slot.stage {
-                Stage::Preparing { .. } if called_off && look.is_some_and(|look| !look.changing) => {
-                    // It may wait for the storage for ever, and somebody else is to have the VM.
-                    let op = self.destroy(vm, out);
-                    let then = ClaimState::Stopped { cause: StopCause::Withdrawn };
-                    self.set_stage(vm, Stage::Removing { op, then });
-                }
-                Stage::Doubtful { since } if as_of >= *since => self.settle_doubt(vm, state, out.now),
-                Stage::Guarding { since, .. }
-                    if as_of >= *since && matches!(state, DomainState::Stopped(_)) =>
-                {
-                    self.settle_doubt(vm, state, out.now);
-                }
-                Stage::Guarding { ask_at, .. } if out.now >= *ask_at => self.ask_guard(vm, out),
-                Stage::Stopping(_) => self.follow_stopping(vm, (state, as_of), look, host, out),
-                Stage::Doubtful { .. }
-                | Stage::RemovalDue { .. }
-                | Stage::Settled
-                | Stage::Announcing
-                | Stage::Checking { .. }
-                | Stage::Preparing { .. }
-                | Stage::Guarding { .. }
-                | Stage::Prepared { .. }
-                | Stage::Resuming { .. }
-                | Stage::Removing { .. } => {}
-            }
-            return;
-        }
-        if slot.is_some_and(|slot| as_of < slot.acted) {
-            // R32: from before this host's own last operation on the VM.
-            return;
-        }
-        match state {
-            DomainState::Running => {
-                if let Some(domain) = domain {
-                    self.follow_running(domain, look, host, out);
-                }
-            }
-            // Left behind by a start that was called off, or by a former run of the agent: nobody will resume it.
-            DomainState::Prepared if slot.is_none_or(|slot| slot.claim.state.is_released()) => {
-                self.remove_orphan(vm, domain, out);
-            }
-            DomainState::Prepared => {}
-            DomainState::Incoming => self.follow_incoming(domain, out),
-            DomainState::Stopped(cause) => self.follow_stopped(vm, domain, cause, look, out),
-        }
-    }
-
-    /// The VM of an operation under way here.
-    pub(crate) fn vm_of(&self, wanted: OpId) -> Option<VmName> {
-        let matches = |stage: &Stage| match stage {
-            Stage::Preparing { op, .. } | Stage::Resuming { op } | Stage::Removing { op, .. } => {
-                *op == wanted
-            }
-            Stage::Settled
-            | Stage::Announcing
-            | Stage::Checking { .. }
-            | Stage::Guarding { .. }
-            | Stage::Prepared { .. }
-            | Stage::RemovalDue { .. }
-            | Stage::Doubtful { .. } => false,
-            Stage::Stopping(Stopping { op, .. }) => *op == Some(wanted),
+    /// What is here, and what a decision about one VM may use besides it.
+    fn parts<'a, 'o>(
+        &'a mut self,
+        look: Option<&'a Look>,
+        host: &'a HostSide<'a>,
+        out: &'a mut Out<'o>,
+    ) -> Parts<'a, 'o> {
+        #[cfg(feature = "broken-rules")]
+        let blind = self.blind;
+        #[cfg(not(feature = "broken-rules"))]
+        let blind = false;
+        let desk = Desk {
+            me: &self.me,
+            datastore: &self.datastore,
+            look,
+            host,
+            leased: self.leased,
+            blind,
+            wanted: &mut self.wanted,
+            out,
         };
-        let slot = self.slots.values().find(|slot| matches(&slot.stage))?;
-        Some(VmName { id: slot.claim.vm, name: slot.claim.name.clone() })
+        Parts { vms: &mut self.vms, undefining: &mut self.undefining, desk }
+    }
+
+    fn for_each(
+        &mut self,
+        look: Option<&Look>,
+        host: &HostSide<'_>,
+        out: &mut Out<'_>,
+        act: fn(&mut ClaimedVm, &mut Desk<'_, '_>),
+    ) {
+        let Parts { vms, mut desk, .. } = self.parts(look, host, out);
+        vms.values_mut().for_each(|vm| act(vm, &mut desk));
+    }
+
+    fn reconcile_vm(&mut self, id: VmId, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
+        let mut parts = self.parts(look, host, out);
+        if let Some(vm) = parts.vms.get_mut(&id) {
+            vm.retry_removal(parts.desk.out);
+        }
+        let Some(domains) = host.domains else { return };
+        let (domain, as_of) = domains.get(id);
+        let state = domain.map_or(DomainState::Stopped(StopCause::Unknown), |domain| domain.state);
+        if let Some(vm) = parts.vms.get_mut(&id)
+            && (vm.go_on(state, as_of, &mut parts.desk) || !vm.is_shown(as_of))
+        {
+            return;
+        }
+        match (state, domain) {
+            (DomainState::Running, Some(domain)) => parts.follow_running(domain),
+            (DomainState::Prepared, Some(domain)) => parts.remove_orphan(domain),
+            (DomainState::Incoming, Some(domain)) => parts.follow_incoming(domain),
+            (DomainState::Stopped(cause), domain) => parts.follow_stopped(id, domain, cause),
+            (DomainState::Running | DomainState::Prepared | DomainState::Incoming, None) => {}
+        }
+    }
+
+    /// Takes starts that wait for a look one step further, higher priorities first.
+    fn advance_starts(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
+        let Some(look) = look else { return };
+        let mut room = host.concurrent_starts.saturating_sub(self.starting());
+        let Parts { vms, mut desk, .. } = self.parts(Some(look), host, out);
+        let mut waiting: Vec<(Turn, Priority, VmId)> = Vec::new();
+        for (id, vm) in vms.iter() {
+            waiting.extend(vm.turn().map(|(turn, priority)| (turn, priority, *id)));
+        }
+        waiting.sort_by(|a, b| b.0.prepared.cmp(&a.0.prepared).then(b.1.cmp(&a.1)).then(a.2.cmp(&b.2)));
+        for (turn, _, id) in waiting {
+            let Some(vm) = vms.get_mut(&id) else { continue };
+            if !turn.is_decided_by(look.started) || look.changing {
+                desk.wanted.want_look();
+                continue;
+            }
+            if !turn.prepared && room == 0 {
+                continue;
+            }
+            if turn.is_stale(look.started, desk.out.now) {
+                vm.check_again(desk.out.now);
+                desk.wanted.want_look();
+                continue;
+            }
+            match (desk.is_granted(look, vm.claim()), turn.prepared) {
+                (true, false) => {
+                    room -= 1;
+                    vm.prepare(&mut desk);
+                }
+                (true, true) => vm.resume(&mut desk),
+                (false, prepared) => vm.call_start_off(prepared, &mut desk),
+            }
+        }
+    }
+
+    fn respond_to_isolation(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
+        let (Some(look), Some(flagged)) = (look, host.isolation.flagged) else { return };
+        if look.started < flagged {
+            return self.wanted.want_look();
+        }
+        self.for_each(Some(look), host, out, ClaimedVm::respond_to_isolation);
+    }
+
+    /// Does what the owner asks for, and gives up what it no longer asks for.
+    fn obey(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
+        if let Some(look) = look.filter(|look| !look.changing) {
+            let Parts { vms, mut desk, .. } = self.parts(Some(look), host, out);
+            for (id, vm) in vms.iter_mut() {
+                vm.forget_order_unless(look.list.entry(*id).and_then(|entry| entry.order.as_ref()));
+            }
+            let mut end: Vec<VmId> = Vec::new();
+            for entry in look.list.entries.iter().filter(|entry| entry.holder.as_ref() == Some(desk.me)) {
+                if let (Some(order), Some(vm)) = (&entry.order, vms.get_mut(&entry.vm))
+                    && vm.obey(entry, order, &mut desk)
+                {
+                    end.push(entry.vm);
+                }
+            }
+            for id in end {
+                if let Some(vm) = vms.get_mut(&id) {
+                    vm.end_for_order(desk.out);
+                }
+            }
+        }
+        self.vms.values_mut().for_each(|vm| vm.put_off_order(out.now));
+    }
+}
+
+/// The claims, the definitions that are being dropped, and what a decision about one VM may use besides it.
+struct Parts<'a, 'o> {
+    vms: &'a mut BTreeMap<VmId, ClaimedVm>,
+    undefining: &'a mut BTreeSet<VmId>,
+    desk: Desk<'a, 'o>,
+}
+
+/// Claims come and go with what libvirt shows.
+impl Parts<'_, '_> {
+    fn is_homed(&self, domain: &Domain) -> bool {
+        domain.home.as_ref() == Some(self.desk.datastore)
+    }
+
+    fn follow_running(&mut self, domain: &Domain) {
+        match self.vms.get_mut(&domain.vm) {
+            Some(vm) => vm.follow_running(domain, &mut self.desk),
+            None => {
+                if let Some(vm) = ClaimedVm::appeared(domain, &mut self.desk) {
+                    self.vms.insert(domain.vm, vm);
+                }
+            }
+        }
+    }
+
+    /// Left behind by a start that was called off, or by a former run of the agent: nobody will resume it.
+    fn remove_orphan(&mut self, domain: &Domain) {
+        let vm = self.vms.get(&domain.vm);
+        if vm.is_some_and(|vm| !vm.is_released()) || !self.is_homed(domain) {
+            return;
+        }
+        let claim = vm.map_or_else(|| ClaimedVm::left_behind(domain), |vm| vm.claim().clone());
+        let op = self.desk.out.vm(VmAction::Destroy { vm: domain.vm });
+        self.vms.insert(domain.vm, ClaimedVm::orphan(claim, op));
+    }
+
+    fn follow_incoming(&mut self, domain: &Domain) {
+        // What an earlier stay here left behind is for the owner to read first.
+        if self.is_homed(domain) && self.desk.leased && !self.vms.contains_key(&domain.vm) {
+            self.vms.insert(domain.vm, ClaimedVm::arriving(domain, &mut self.desk));
+        }
+    }
+
+    fn follow_stopped(&mut self, id: VmId, domain: Option<&Domain>, cause: StopCause) {
+        let entry = self.desk.entry(id);
+        let granted = entry.filter(|entry| self.desk.is_mine(entry) && entry.desired == Desired::On);
+        if let Some(vm) = self.vms.get_mut(&id) {
+            match vm.follow_stopped(cause, granted, &mut self.desk) {
+                Stopped::Stays => return,
+                Stopped::Done => {
+                    self.vms.remove(&id);
+                    self.desk.wanted.want_write();
+                }
+            }
+        }
+        if let Some(entry) = granted.filter(|_| self.desk.look.is_some_and(|look| !look.changing)) {
+            self.vms.insert(id, ClaimedVm::granted(entry));
+            self.undefining.remove(&id);
+            self.desk.wanted.want_write();
+            return;
+        }
+        self.drop_definition(id, domain, entry);
+    }
+
+    /// A definition that is left here of a VM that another host has.
+    fn drop_definition(&mut self, id: VmId, domain: Option<&Domain>, entry: Option<&Entry>) {
+        let (Some(domain), Some(entry)) = (domain, entry) else {
+            self.undefining.remove(&id);
+            return;
+        };
+        let Some(holder) = entry.holder.as_ref().filter(|holder| *holder != self.desk.me) else { return };
+        if domain.persistent && entry.desired == Desired::On && self.undefining.insert(id) {
+            self.desk.out.vm(VmAction::Undefine { vm: id });
+            let vm = VmName { id, name: domain.name.clone() };
+            self.desk.out.event(Event::DefinitionDropped { vm, holder: holder.clone() });
+        }
+    }
+}
+
+/// What is wanted of the datastore.
+impl Claims {
+    /// The power-on list has to be written.
+    pub(crate) fn want_write(&mut self) {
+        self.wanted.want_write();
+    }
+
+    pub(crate) fn is_write_wanted(&self) -> bool {
+        self.wanted.is_write_wanted()
+    }
+
+    /// The claims as they are now are being written.
+    pub(crate) fn write_begins(&mut self) {
+        self.wanted.write_begins();
+    }
+
+    /// A look at the protected list is wanted, started no sooner than now.
+    pub(crate) fn want_look(&mut self) {
+        self.wanted.want_look();
+    }
+
+    pub(crate) fn is_look_wanted(&self) -> bool {
+        self.wanted.is_look_wanted()
+    }
+
+    pub(crate) fn look_begins(&mut self) {
+        self.wanted.look_begins(false);
+    }
+
+    /// A look could not be made: another one is wanted if any claim waits for it.
+    pub(crate) fn look_failed(&mut self) {
+        let again = self.waits_for_look();
+        self.wanted.look_begins(again);
+    }
+
+    /// Whether a look is waited for.
+    pub(crate) fn waits_for_look(&self) -> bool {
+        self.vms.values().any(ClaimedVm::waits_for_look)
+    }
+
+    /// A power-on list with these claims is on disk.
+    pub(crate) fn on_durable(&mut self, claims: &[Claim], now: Time) {
+        for claim in claims {
+            if let Some(vm) = self.vms.get_mut(&claim.vm)
+                && vm.on_durable(claim, now)
+            {
+                self.wanted.want_look();
+            }
+        }
+    }
+
+    /// When something is to be tried again. `blind`: it is not known what runs here, and most is taken up again only when it is.
+    pub(crate) fn deadline(&self, blind: bool) -> Option<Time> {
+        self.vms.values().filter_map(|vm| vm.deadline(blind)).min()
+    }
+}
+
+/// Operations on VMs.
+impl Claims {
+    /// How many starts are under way.
+    pub(crate) fn starting(&self) -> u32 {
+        self.vms.values().filter(|vm| vm.is_starting()).count() as u32
+    }
+
+    /// An operation of ours on a VM is done. Returns whether it was one of these claims'.
+    pub(crate) fn on_vm_done(&mut self, op: OpId, outcome: &VmOutcome, out: &mut Out<'_>) -> bool {
+        let news = if let Some(vm) = self.vms.values_mut().find(|vm| vm.has_order(op)) {
+            vm.on_order_done(outcome, out.now)
+        } else if let Some(vm) = self.vms.values_mut().find(|vm| vm.asks_guest(op)) {
+            vm.on_guest_answer(outcome, out.now)
+        } else if let Some(vm) = self.vms.values_mut().find(|vm| vm.op() == Some(op)) {
+            vm.on_done(outcome, &mut self.wanted, out);
+            false
+        } else {
+            return false;
+        };
+        if news {
+            self.wanted.want_write();
+        }
+        true
     }
 
     /// R46: that start waits for the storage.
-    pub(crate) fn on_waits(&mut self, wanted: OpId) -> Option<VmName> {
-        let name = self.vm_of(wanted)?;
-        if let Some(Slot { stage: Stage::Preparing { waits, .. }, .. }) = self.slots.get_mut(&name.id) {
-            *waits = true;
-        }
-        Some(name)
+    pub(crate) fn on_waits(&mut self, op: OpId) -> Option<VmName> {
+        let vm = self.vms.values_mut().find(|vm| vm.op() == Some(op))?;
+        vm.on_waits();
+        Some(vm.name())
     }
 
-    /// When something is to be tried again: a removal, an order to the guard. `blind`: it is not known what runs here, and most is
-    /// taken up again only when it is.
-    pub(crate) fn deadline(&self, blind: bool) -> Option<Time> {
-        let due = |slot: &Slot| match slot.stage {
-            Stage::RemovalDue { at, .. } => Some(at),
-            Stage::Guarding { .. } | Stage::Stopping(_) if blind => None,
-            Stage::Guarding { ask_at, .. } => Some(ask_at),
-            Stage::Stopping(Stopping { op, retry_at, power_off_at, ordered: true, .. }) => {
-                let retry = op.is_none().then_some(retry_at);
-                retry.into_iter().chain(power_off_at).min()
-            }
-            Stage::Stopping(_)
-            | Stage::Settled
-            | Stage::Announcing
-            | Stage::Checking { .. }
-            | Stage::Preparing { .. }
-            | Stage::Prepared { .. }
-            | Stage::Resuming { .. }
-            | Stage::Removing { .. }
-            | Stage::Doubtful { .. } => None,
-        };
-        let asks = self.slots.values().filter_map(Slot::ask_at);
-        let orders = self.slots.values().filter_map(Slot::order_at);
-        self.slots.values().filter_map(due).chain(asks).chain(orders).min()
+    /// The guard has looked for a VM's process.
+    pub(crate) fn on_process(&mut self, vm: VmId, state: ProcessState, now: Time) {
+        if self.vms.get_mut(&vm).is_some_and(|vm| vm.on_process(state, now)) {
+            self.wanted.want_look();
+        }
+    }
+}
+
+/// What is bound to the lease, and what does not execute.
+impl Claims {
+    /// The VMs that are bound to the lease: all that this host has claimed on disk and has not let go, and whatever else
+    /// has a QEMU here (it is about to be claimed).
+    pub(crate) fn watched(&self, present_too: bool) -> Vec<VmId> {
+        let claimed = self.vms.values().filter(|vm| vm.is_bound()).map(ClaimedVm::id);
+        // Where there never was a lease nobody was told that these VMs are held by one: they are left alone.
+        let present = self.present.iter().filter(|_| self.leased && present_too);
+        claimed.chain(present).collect::<BTreeSet<VmId>>().into_iter().collect()
+    }
+
+    /// VMs that are claimed as running here and do not execute.
+    pub(crate) fn halted<'a>(
+        &'a self,
+        domains: Option<&'a Domains>,
+    ) -> impl Iterator<Item = (VmId, Halt)> + 'a {
+        self.vms.values().filter_map(move |vm| {
+            let domain = || domains.and_then(|domains| domains.get(vm.id()).0);
+            Some((vm.id(), vm.halt(domain)?))
+        })
+    }
+
+    /// Whether there is nothing of this datastore's on this host.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.vms.is_empty() && self.present.is_empty()
+    }
+
+    /// Whether any VM is frozen.
+    pub(crate) fn has_frozen(&self) -> bool {
+        self.vms.values().any(ClaimedVm::is_frozen)
     }
 }

@@ -237,7 +237,7 @@ impl Datastore {
         let seen = self.look.as_ref().map(|look| look.list.stamp());
         if seen.is_none_or(|seen| seen < stamp) {
             self.reads.hint_list(stamp);
-            self.claims.look_wanted = true;
+            self.claims.want_look();
         }
     }
 
@@ -320,7 +320,7 @@ impl Datastore {
             // The last look passes for a new one, whatever it says.
             look.started = now;
             look.changing = false;
-            self.claims.blind = true;
+            self.claims.set_blind();
         }
     }
 
@@ -343,8 +343,8 @@ impl Datastore {
         let timing = &self.config.timing;
         let young = |look: &Look| look.changing && out.now.since(look.started) < timing.close_look();
         let hasty = self.look.as_ref().is_some_and(young);
-        if self.reads.is_look_due(self.claims.look_wanted, hasty, out.now) {
-            self.claims.look_wanted = false;
+        if self.reads.is_look_due(self.claims.is_look_wanted(), hasty, out.now) {
+            self.claims.look_begins();
             let relaxed = (around.secondary || around.primary)
                 && !self.claims.has_frozen()
                 && !around.host.isolation.isolated;
@@ -371,7 +371,7 @@ impl Datastore {
     pub(crate) fn is_unwritten(&self, domains: Option<&Domains>) -> bool {
         // Where nothing of it runs there is nothing to say, whether or not the datastore is reached.
         let nothing = domains.is_some_and(|domains| !self.claims.concern(domains));
-        !(nothing || (self.own.is_power_on_settled() && !self.claims.dirty))
+        !(nothing || (self.own.is_power_on_settled() && !self.claims.is_write_wanted()))
     }
 
     /// Whether this host has VMs here, or decides about some.
@@ -389,7 +389,7 @@ impl Datastore {
         let owns = self.list.is_some();
         let (writing, recovering) = (self.own.is_writing_block(), self.reads.is_recovering());
         let ownership = self.ownership.deadline(writing, recovering, now);
-        let own = self.own.deadline(self.claims.dirty, owns, now);
+        let own = self.own.deadline(self.claims.is_write_wanted(), owns, now);
         let list = self.list.as_ref().and_then(|list| list.deadline(timing, now));
         reach
             .or(Deadline::maybe(self.reads.deadline(owns), Timer::Reads(name)))

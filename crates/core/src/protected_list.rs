@@ -158,14 +158,14 @@ impl OwnerList {
         self.vms.values().any(|vm| vm.is_failing_over(side))
     }
 
-    /// Whether a VM that could leave its holder has to wait until others have left it (R74).
+    /// Whether a VM that could leave its holder has to wait until others have left it.
     fn is_moving_enough(&self, id: VmId, places: &Places) -> bool {
         let holder = self.vms.get(&id).and_then(|vm| vm.working().holder.as_ref());
         let goes = matches!(places.get(&id), Some(Place::Go(_)));
         holder.filter(|_| goes).is_some_and(|holder| is_moving_enough(self.working(), holder))
     }
 
-    /// R41: broken on purpose.
+    /// A rule is broken on purpose.
     fn unread_is_fine(&self) -> bool {
         #[cfg(feature = "broken-rules")]
         let broken = self.broken == Some(crate::BrokenRule::NoReadBeforeConfirm);
@@ -218,7 +218,7 @@ impl OwnerList {
     }
 }
 
-/// Suspension (R71 to R73).
+/// Suspension of protection.
 impl OwnerList {
     /// What people asked for about suspension.
     pub(crate) fn suspension(&self) -> &Wish {

@@ -1,7 +1,15 @@
 //! Asking guests whether they are up (R76): their agent, and the command that is set for them as a ready condition.
+//!
+//! It does not conclude anything from silence: the owner does.
 
-use super::*;
-use crate::settings::ReadyWhen;
+use crate::effect::VmAction;
+use crate::ids::OpId;
+use crate::input::VmOutcome;
+use crate::out::Out;
+use crate::register::{Claim, ClaimState, Guest};
+use crate::settings::{Readiness, ReadyWhen};
+use crate::time::{Span, Time};
+use serde::{Deserialize, Serialize};
 
 /// How often a guest is asked while it may be booting.
 const ASK_EVERY: Span = Span::from_secs(5);
@@ -14,69 +22,69 @@ const ASK_SELDOM: Span = Span::from_secs(600);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Asking {
     op: Option<OpId>,
-    /// With its command.
+    /// The question under way is whether its command succeeds.
     command: bool,
     due: Option<Time>,
+    /// When the asking began.
     since: Time,
 }
 
-impl Slot {
-    /// When its guest is to be asked.
-    pub(super) fn ask_at(&self) -> Option<Time> {
-        self.guest.due.filter(|_| self.guest.op.is_none() && self.asks())
-    }
-
-    /// A guest that is to be asked at all.
-    fn asks(&self) -> bool {
-        let channel = self.claim.spec.as_ref().is_some_and(|spec| spec.guest_agent);
-        channel && self.stage == Stage::Settled && self.claim.state == ClaimState::Running && !self.frozen
-    }
+/// A guest that can be asked at all.
+pub(super) fn can_answer(claim: &Claim) -> bool {
+    let channel = claim.spec.as_ref().is_some_and(|spec| spec.guest_agent);
+    channel && claim.state == ClaimState::Running
 }
 
-impl Claims {
-    pub(super) fn ask_guests(&mut self, look: Option<&Look>, out: &mut Out<'_>) {
-        for (vm, slot) in &mut self.slots {
-            if !slot.asks() {
-                slot.guest.due = None;
-                continue;
-            }
-            let readiness = look.map(|look| look.list.settings.readiness(*vm)).unwrap_or_default();
-            let commanded = readiness.when == ReadyWhen::CommandSucceeds;
-            let wanted = if commanded { Guest::CommandSucceeded } else { Guest::Answers };
-            if slot.claim.guest >= wanted {
-                slot.guest.due = None;
-                continue;
-            }
-            if slot.guest.op.is_some() {
-                continue;
-            }
-            let due = *slot.guest.due.get_or_insert_with(|| {
-                slot.guest.since = out.now;
-                out.now
-            });
-            if out.now < due {
-                continue;
-            }
-            let command = readiness.command.filter(|_| commanded && slot.claim.guest == Guest::Answers);
-            slot.guest.command = command.is_some();
-            slot.guest.op = Some(out.vm(VmAction::AskGuest { vm: *vm, command }));
-        }
+impl Asking {
+    /// When it is to be asked.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.due.filter(|_| self.op.is_none())
     }
 
-    /// The answer of a guest. False: that operation was none of these.
-    pub(super) fn on_guest_answer(&mut self, op: OpId, outcome: &VmOutcome, now: Time) -> bool {
-        let Some(slot) = self.slots.values_mut().find(|slot| slot.guest.op == Some(op)) else { return false };
-        slot.guest.op = None;
-        let seldom = now.since(slot.guest.since) >= BOOTS_FOR;
-        slot.guest.due = Some(now + if seldom { ASK_SELDOM } else { ASK_EVERY });
-        if *outcome == VmOutcome::Done {
-            let shown = if slot.guest.command { Guest::CommandSucceeded } else { Guest::Answers };
-            if slot.claim.state == ClaimState::Running && slot.claim.guest < shown {
-                slot.claim.guest = shown;
-                slot.guest.due = Some(now);
-                self.dirty = true;
-            }
+    /// It can't be asked now.
+    pub(super) fn pause(&mut self) {
+        self.due = None;
+    }
+
+    /// Asks it, if it is time and there is anything left to be known.
+    pub(super) fn ask(&mut self, claim: &Claim, readiness: Readiness, out: &mut Out<'_>) {
+        let commanded = readiness.when == ReadyWhen::CommandSucceeds;
+        let wanted = if commanded { Guest::CommandSucceeded } else { Guest::Answers };
+        if claim.guest >= wanted {
+            self.due = None;
+            return;
         }
-        true
+        if self.op.is_some() {
+            return;
+        }
+        let due = *self.due.get_or_insert_with(|| {
+            self.since = out.now;
+            out.now
+        });
+        if out.now < due {
+            return;
+        }
+        let command = readiness.command.filter(|_| commanded && claim.guest == Guest::Answers);
+        self.command = command.is_some();
+        self.op = Some(out.vm(VmAction::AskGuest { vm: claim.vm, command }));
+    }
+
+    /// Whether that question is under way.
+    pub(super) fn asks(&self, op: OpId) -> bool {
+        self.op == Some(op)
+    }
+
+    /// The answer. Returns whether the claim says more than before.
+    pub(super) fn on_answer(&mut self, outcome: &VmOutcome, claim: &mut Claim, now: Time) -> bool {
+        self.op = None;
+        let seldom = now.since(self.since) >= BOOTS_FOR;
+        self.due = Some(now + if seldom { ASK_SELDOM } else { ASK_EVERY });
+        let shown = if self.command { Guest::CommandSucceeded } else { Guest::Answers };
+        let news = *outcome == VmOutcome::Done && claim.state == ClaimState::Running && claim.guest < shown;
+        if news {
+            claim.guest = shown;
+            self.due = Some(now);
+        }
+        news
     }
 }

@@ -1,10 +1,25 @@
 //! Isolation responses, on the host's side (R61, R62): applied only while this host is isolated, its flag is on disk, and
 //! a look that was started after that shows that an owner is responsible for the VM.
+//!
+//! Invariant: nothing is ordered before the claim that says so is on disk and a look after that shows the owner still
+//! responsible. Whoever comes after this run of the agent must know whose will it was.
+//!
+//! It does not conclude that a VM is off: that is seen.
 
-use super::*;
+use crate::ids::OpId;
+use crate::input::VmOutcome;
+use crate::register::{IsolationResponse, StopCause};
+use crate::time::{Span, Time};
+use serde::{Deserialize, Serialize};
 
 /// How soon a shutdown that could not be asked for is asked for again.
 const SHUTDOWN_RETRY: Span = Span::from_secs(2);
+
+/// How long after a start of the agent a guest may still go down because the run before had asked it to.
+const ASKED_BEFORE: Span = Span::from_secs(300);
+
+/// How long after a start of the agent a VM may still be destroyed because the run before had ordered it.
+const POWERED_OFF_BEFORE: Span = Span::from_secs(30);
 
 /// Whether and how isolation responses are to be applied now.
 #[derive(Clone, Copy, Debug)]
@@ -19,146 +34,171 @@ pub(crate) struct IsolationNow {
     pub(crate) shutdown_timeout: Span,
 }
 
-impl Claims {
-    pub(super) fn respond_to_isolation(
-        &mut self,
-        look: Option<&Look>,
-        host: &HostSide<'_>,
-        out: &mut Out<'_>,
-    ) {
-        let (Some(look), Some(flagged)) = (look, host.isolation.flagged) else { return };
-        if look.started < flagged {
-            self.look_wanted = true;
-            return;
-        }
-        let settled = |slot: &&Slot| slot.stage == Stage::Settled && slot.claim.state == ClaimState::Running;
-        let running: Vec<VmId> = self.slots.values().filter(settled).map(|slot| slot.claim.vm).collect();
-        for vm in running {
-            let Some(entry) = look.list.entry(vm).filter(|entry| entry.responsible.is_some()) else {
-                continue;
-            };
-            let response = entry.isolation_response.unwrap_or(host.isolation.response);
-            if look.changing || !self.is_granted(look, vm) || response == IsolationResponse::LeavePoweredOn {
-                continue;
-            }
-            let timeout = entry.shutdown_timeout.unwrap_or(host.isolation.shutdown_timeout);
-            let power_off_at = (response == IsolationResponse::ShutDown).then(|| out.now + timeout);
-            let name = VmName { id: vm, name: entry.name.clone() };
-            out.event(Event::IsolationResponseApplied { vm: name, response });
-            if let Some(slot) = self.slots.get_mut(&vm) {
-                // On disk first: whoever comes after this run of the agent must know whose will it was.
-                slot.stage = Stage::Stopping(Stopping {
-                    durable: None,
-                    ordered: false,
-                    asked: false,
-                    op: None,
-                    retry_at: Time(u64::MAX),
-                    power_off_at,
-                    timeout,
-                });
-                slot.claim.state = ClaimState::Stopping;
-                slot.claim.asked_to_stop |= power_off_at.is_some();
-                slot.claim.powering_off = power_off_at.is_none();
-                self.dirty = true;
-            }
+/// What this host has asked of a VM itself: what follows from that is not its user's word (R62).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct OwnDoing {
+    /// This host asked the guest to shut down: until then its going down is this host's doing.
+    asked_until: Option<Time>,
+    /// This host powered it off: until then its being destroyed is, too.
+    powered_off_until: Option<Time>,
+}
+
+impl OwnDoing {
+    /// Of the run of the agent before this one.
+    pub(super) fn found(asked: bool, powering_off: bool, now: Time) -> OwnDoing {
+        OwnDoing {
+            asked_until: asked.then_some(now + ASKED_BEFORE),
+            powered_off_until: powering_off.then_some(now + POWERED_OFF_BEFORE),
         }
     }
 
-    /// An isolation response under way: the VM has stopped, contact is back, the owner has changed its mind, or its time is over.
-    pub(super) fn follow_stopping(
-        &mut self,
-        vm: VmId,
-        (state, as_of): (DomainState, Time),
-        look: Option<&Look>,
-        host: &HostSide<'_>,
-        out: &mut Out<'_>,
-    ) {
-        let Some(slot) = self.slots.get(&vm) else { return };
-        let Stage::Stopping(mut stopping) = slot.stage.clone() else { return };
-        let name = VmName { id: vm, name: slot.claim.name.clone() };
-        if let DomainState::Stopped(cause) = state
-            && as_of >= slot.acted
-        {
-            if !stopping.ordered {
-                // It ended by itself before anybody was told to stop it (or before it was to be powered off).
-                let cause = slot.cause(cause, out.now);
-                return self.release(vm, ClaimState::Stopped { cause });
-            }
-            // What nobody can explain was this, and so was what libvirt was told to end by this very agent; what its user did
-            // meanwhile is the user's word (I4).
-            let cause = match slot.cause(cause, out.now) {
-                StopCause::Crashed | StopCause::Unknown | StopCause::Withdrawn => StopCause::Isolation,
-                cause => cause,
-            };
-            return self.release(vm, ClaimState::Stopped { cause });
-        }
-        // R62: what has not happened yet does not happen.
-        let revocable = !stopping.ordered || stopping.power_off_at.is_some();
-        if revocable && !host.isolation.isolated {
-            out.event(Event::IsolationResponseStopped { vm: name });
-            return self.call_off(vm, &stopping);
-        }
-        if !stopping.ordered {
-            let after = |look: &&Look| stopping.durable.is_some_and(|at| look.started >= at);
-            let Some(look) = look.filter(after) else { return };
-            if look.changing {
-                self.look_wanted = true;
-                return;
-            }
-            let responsible = look.list.entry(vm).is_some_and(|entry| entry.responsible.is_some());
-            if !responsible || !self.is_granted(look, vm) {
-                out.event(Event::IsolationResponseStopped { vm: name });
-                return self.call_off(vm, &stopping);
-            }
-            stopping.ordered = true;
-            stopping.retry_at = out.now;
-        }
-        if stopping.power_off_at.is_some_and(|at| out.now >= at) {
-            out.event(Event::ShutdownTimedOut { vm: name, after: stopping.timeout });
-            // On disk first, and looked at again, like the beginning.
-            stopping = Stopping { durable: None, ordered: false, power_off_at: None, op: None, ..stopping };
-            if let Some(slot) = self.slots.get_mut(&vm) {
-                slot.claim.powering_off = true;
-                self.dirty = true;
-            }
-        } else if stopping.op.is_none() && out.now >= stopping.retry_at {
-            stopping = self.order_stop(vm, stopping, out);
-        }
-        self.set_stage(vm, Stage::Stopping(stopping));
+    pub(super) fn has_asked(&self, now: Time) -> bool {
+        self.asked_until.is_some_and(|until| now < until)
     }
 
-    /// Asks the guest to shut down, or powers it off. Until then what libvirt says of its end is taken for this host's doing.
-    fn order_stop(&mut self, vm: VmId, stopping: Stopping, out: &mut Out<'_>) -> Stopping {
-        let shuts_down = stopping.power_off_at.is_some();
-        if let Some(slot) = self.slots.get_mut(&vm) {
-            let until = out.now + stopping.timeout.max(ASKED_BEFORE);
-            if shuts_down {
-                slot.asked_to_stop = Some(until);
-            } else {
-                slot.powered_off = Some(until);
-            }
+    pub(super) fn has_powered_off(&self, now: Time) -> bool {
+        self.powered_off_until.is_some_and(|until| now < until)
+    }
+
+    /// Why the VM stopped, when libvirt gives that cause.
+    pub(super) fn cause(&self, cause: StopCause, now: Time) -> StopCause {
+        match cause {
+            StopCause::GuestShutdown | StopCause::UserShutdown if self.has_asked(now) => StopCause::Isolation,
+            StopCause::UserDestroyed if self.has_powered_off(now) => StopCause::Isolation,
+            StopCause::GuestShutdown
+            | StopCause::UserShutdown
+            | StopCause::UserDestroyed
+            | StopCause::Saved
+            | StopCause::Migrated
+            | StopCause::MovedAway
+            | StopCause::Crashed
+            | StopCause::HostFailed
+            | StopCause::Isolation
+            | StopCause::NotVerified
+            | StopCause::Withdrawn
+            | StopCause::Unknown
+            | StopCause::Maintenance => cause,
         }
-        let op = if shuts_down { out.vm(VmAction::Shutdown { vm }) } else { self.destroy(vm, out) };
-        Stopping { asked: stopping.asked || shuts_down, op: Some(op), retry_at: out.now, ..stopping }
+    }
+}
+
+/// An isolation response under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Stopping {
+    /// Since when the claim that says so is on disk: a look that starts later decides whether it happens.
+    durable: Option<Time>,
+    /// Such a look has shown that the owner is still responsible: the order is given.
+    ordered: bool,
+    /// The guest was asked to shut down.
+    asked: bool,
+    /// The order that is being carried out.
+    op: Option<OpId>,
+    retry_at: Time,
+    /// It is shutting down until then; `None`: it is being powered off.
+    power_off_at: Option<Time>,
+    timeout: Span,
+}
+
+impl Stopping {
+    /// `timeout`: how long the guest may take to shut down, if it is asked.
+    pub(super) fn new(shuts_down: bool, timeout: Span, now: Time) -> Stopping {
+        Stopping {
+            durable: None,
+            ordered: false,
+            asked: false,
+            op: None,
+            retry_at: Time(u64::MAX),
+            power_off_at: shuts_down.then(|| now + timeout),
+            timeout,
+        }
     }
 
-    /// The VM stays as it is. A guest that was asked to shut down may do so all the same: that is not its user's word.
-    fn call_off(&mut self, vm: VmId, stopping: &Stopping) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        slot.stage = Stage::Settled;
-        slot.claim.state = if slot.frozen { ClaimState::Frozen } else { ClaimState::Running };
-        slot.claim.powering_off = false;
-        slot.claim.asked_to_stop = stopping.asked;
-        self.dirty = true;
+    /// The claim that says so is on disk. Returns whether that was waited for.
+    pub(super) fn on_durable(&mut self, now: Time) -> bool {
+        let waited = self.durable.is_none();
+        self.durable.get_or_insert(now);
+        waited
     }
 
-    /// The order to stop was carried out, or could not be. That the VM is off is seen, never concluded.
-    pub(super) fn on_stop_done(&mut self, vm: VmId, outcome: &VmOutcome, now: Time) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let Stage::Stopping(stopping) = &mut slot.stage else { return };
-        stopping.op = None;
+    /// A look is waited for.
+    pub(super) fn waits_for_look(&self) -> bool {
+        self.durable.is_some() && !self.ordered
+    }
+
+    /// Whether a look that was started then decides.
+    pub(super) fn is_decided_by(&self, look_started: Time) -> bool {
+        self.durable.is_some_and(|at| look_started >= at)
+    }
+
+    pub(super) fn is_ordered(&self) -> bool {
+        self.ordered
+    }
+
+    /// R62: what has not happened yet does not happen.
+    pub(super) fn is_revocable(&self) -> bool {
+        !self.ordered || self.power_off_at.is_some()
+    }
+
+    pub(super) fn has_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// A look has shown that the owner is still responsible.
+    pub(super) fn confirm(&mut self, now: Time) {
+        self.ordered = true;
+        self.retry_at = now;
+    }
+
+    /// The guest has had its time. On disk first, and looked at again, like the beginning. Returns the time that it had.
+    pub(super) fn turn_to_power_off(&mut self, now: Time) -> Option<Span> {
+        self.power_off_at.take_if(|at| now >= *at)?;
+        self.durable = None;
+        self.ordered = false;
+        self.op = None;
+        Some(self.timeout)
+    }
+
+    /// The order is to be given, or given again.
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        self.op.is_none() && now >= self.retry_at
+    }
+
+    /// What is to be done is to ask the guest to shut down.
+    pub(super) fn shuts_down(&self) -> bool {
+        self.power_off_at.is_some()
+    }
+
+    /// The order is given. Until then what libvirt says of the VM's end is taken for this host's doing.
+    pub(super) fn on_order(&mut self, op: OpId, doing: &mut OwnDoing, now: Time) {
+        let until = Some(now + self.timeout.max(ASKED_BEFORE));
+        if self.shuts_down() {
+            doing.asked_until = until;
+        } else {
+            doing.powered_off_until = until;
+        }
+        self.asked |= self.shuts_down();
+        self.op = Some(op);
+        self.retry_at = now;
+    }
+
+    /// The operation under way.
+    pub(super) fn op(&self) -> Option<OpId> {
+        self.op
+    }
+
+    /// The order was carried out, or could not be. That the VM is off is seen, never concluded.
+    pub(super) fn on_done(&mut self, outcome: &VmOutcome, now: Time) {
+        self.op = None;
         // A guest that was asked once need not be asked again; a power-off is repeated until the VM is seen to be gone.
-        let again = *outcome != VmOutcome::Done || stopping.power_off_at.is_none();
-        stopping.retry_at = if again { now + SHUTDOWN_RETRY } else { Time(u64::MAX) };
+        let again = *outcome != VmOutcome::Done || self.power_off_at.is_none();
+        self.retry_at = if again { now + SHUTDOWN_RETRY } else { Time(u64::MAX) };
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        if !self.ordered {
+            return None;
+        }
+        let retry = self.op.is_none().then_some(self.retry_at);
+        retry.into_iter().chain(self.power_off_at).min()
     }
 }

@@ -1,256 +1,257 @@
-//! Starting a VM, step by step (R30, R31), and taking a start back.
+//! A start, from the grant to the resumed VM (R30, R31).
+//!
+//! The claim is written; when it is on disk, ownership blocks and protected list are read *again*; same epoch, same grant: QEMU is
+//! created paused. The guard finds its process, so that it is frozen like any other when the lease ends. The same check again;
+//! then the VM is resumed. Whoever takes the VM away writes first and reads after, as this host does: at least one of the two
+//! sees the other.
+//!
+//! Invariant: a step that has to wait for a look waits for one that starts after the step before was done.
+//!
+//! It does not look at the list itself, and orders nothing but the guard's search: `vm` does.
 
-use super::*;
+use crate::effect::Effect;
+use crate::guard::{GuardOrder, ProcessState};
+use crate::ids::{OpId, VmId};
+use crate::input::{DomainState, VmOutcome};
+use crate::out::Out;
+use crate::time::{Span, Time};
+use alloc::sync::Arc;
+use serde::{Deserialize, Serialize};
 
 /// How long after a look a start may still be begun by it.
 const LOOK_KEPT: Span = Span::from_secs(1);
 
-impl Claims {
-    /// How many starts are under way.
-    pub(crate) fn starting(&self) -> u32 {
-        let busy = |slot: &&Slot| match slot.stage {
-            Stage::Preparing { waits, .. } => !waits,
-            Stage::Guarding { .. } | Stage::Prepared { .. } | Stage::Resuming { .. } => true,
-            Stage::Settled
-            | Stage::Announcing
-            | Stage::Checking { .. }
-            | Stage::Removing { .. }
-            | Stage::RemovalDue { .. }
-            | Stage::Stopping(_)
-            | Stage::Doubtful { .. } => false,
-        };
-        self.slots.values().filter(busy).count() as u32
+/// How soon the guard is asked again that has not found the process.
+const ASK_RETRY: Span = Span::from_secs(1);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+enum Step {
+    /// The claim `Starting` has to reach the disk.
+    Announcing,
+    /// On disk since then: a look at the protected list that starts later decides.
+    Checking { since: Time },
+    /// QEMU is being created, paused.
+    Preparing {
+        op: OpId,
+        /// It waits for the storage: others may start meanwhile.
+        waits: bool,
+    },
+    /// QEMU is there, paused: the guard has to find its process.
+    Guarding { since: Time, ask_at: Time },
+    /// QEMU is there, paused and guarded: one more look decides.
+    Prepared { since: Time },
+    /// It is being resumed.
+    Resuming { op: OpId },
+    /// Nobody knows whether the start happened: the next full picture of the domains tells.
+    Doubtful { since: Time },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Start {
+    step: Step,
+}
+
+/// A start that waits for a look.
+pub(super) struct Turn {
+    /// Only a look that was started since then counts.
+    since: Time,
+    /// QEMU is there: it need not wait for its turn.
+    pub(super) prepared: bool,
+}
+
+impl Turn {
+    /// Whether a look that started then may decide.
+    pub(super) fn is_decided_by(&self, look_started: Time) -> bool {
+        look_started >= self.since
     }
 
-    /// Whether a look at the protected list is waited for.
-    pub(crate) fn waits_for_look(&self) -> bool {
-        let waits = |slot: &Slot| {
-            let asking = matches!(
-                slot.stage,
-                Stage::Checking { .. }
-                    | Stage::Prepared { .. }
-                    | Stage::Stopping(Stopping { durable: Some(_), ordered: false, .. })
-            );
-            asking || slot.frozen
-        };
-        self.slots.values().any(waits)
+    /// It waited for its turn: what it was granted when the look was started may have been taken back.
+    pub(super) fn is_stale(&self, look_started: Time, now: Time) -> bool {
+        !self.prepared && now.since(look_started) > LOOK_KEPT
+    }
+}
+
+/// What came of an operation.
+pub(super) enum Outcome {
+    /// The start goes on.
+    GoesOn,
+    /// The VM is resumed.
+    Runs,
+    /// It could not be created.
+    NotCreated(Arc<str>),
+    /// It was created and could not be resumed.
+    NotResumed(Arc<str>),
+}
+
+impl Start {
+    /// The VM is granted to this host, and the claim has yet to be written.
+    pub(super) fn announce() -> Start {
+        Start { step: Step::Announcing }
     }
 
-    /// A power-on list with these claims is on disk.
-    pub(crate) fn on_durable(&mut self, claims: &[Claim], now: Time) {
-        for claim in claims {
-            let Some(slot) = self.slots.get_mut(&claim.vm) else { continue };
-            slot.durable |= !claim.state.is_released();
-            if slot.stop_told.is_none() && claim.state.is_released() && slot.claim == *claim {
-                slot.stop_told = Some(now);
-            }
-            if let Stage::Stopping(stopping @ Stopping { durable: None, .. }) = &mut slot.stage
-                && *claim == slot.claim
-            {
-                stopping.durable = Some(now);
-                self.look_wanted = true;
-            }
-            if slot.stage == Stage::Announcing && slot.claim == *claim {
-                slot.stage = Stage::Checking { since: now };
-                self.look_wanted = true;
-            }
+    /// A start of an earlier run of the agent.
+    pub(super) fn doubtful(now: Time) -> Start {
+        Start { step: Step::Doubtful { since: now } }
+    }
+
+    /// The claim is on disk. Returns whether that was waited for.
+    pub(super) fn on_durable(&mut self, now: Time) -> bool {
+        let waited = self.step == Step::Announcing;
+        if waited {
+            self.step = Step::Checking { since: now };
+        }
+        waited
+    }
+
+    /// The look that it waits for, if it does.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        match self.step {
+            Step::Checking { since } => Some(Turn { since, prepared: false }),
+            Step::Prepared { since } => Some(Turn { since, prepared: true }),
+            Step::Announcing
+            | Step::Preparing { .. }
+            | Step::Guarding { .. }
+            | Step::Resuming { .. }
+            | Step::Doubtful { .. } => None,
         }
     }
 
-    pub(super) fn is_granted(&self, look: &Look, vm: VmId) -> bool {
-        #[cfg(feature = "broken-rules")]
-        if self.blind {
-            return true;
-        }
-        let token = self.slots.get(&vm).and_then(|slot| slot.claim.token);
-        look.list.entry(vm).is_some_and(|entry| {
-            entry.holder.as_ref() == Some(&self.me) && Some(entry.token) == token && entry.intent.is_none()
-        })
+    /// Another look has to be started for it.
+    pub(super) fn check_again(&mut self, now: Time) {
+        self.step = Step::Checking { since: now };
     }
 
-    /// Takes starts that wait for a look one step further, higher priorities first.
-    pub(super) fn advance_starts(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
-        let Some(look) = look else { return };
-        let mut waiting: Vec<(Priority, VmId, Time, bool)> = Vec::new();
-        for (vm, slot) in &self.slots {
-            let priority = slot.claim.spec.as_ref().map_or(Priority::Medium, |spec| spec.priority);
-            match slot.stage {
-                Stage::Checking { since } => waiting.push((priority, *vm, since, false)),
-                Stage::Prepared { since } => waiting.push((priority, *vm, since, true)),
-                Stage::Settled
-                | Stage::Announcing
-                | Stage::Preparing { .. }
-                | Stage::Guarding { .. }
-                | Stage::Resuming { .. }
-                | Stage::Removing { .. }
-                | Stage::RemovalDue { .. }
-                | Stage::Stopping(_)
-                | Stage::Doubtful { .. } => {}
-            }
-        }
-        waiting.sort_by(|a, b| b.3.cmp(&a.3).then(b.0.cmp(&a.0)).then(a.1.cmp(&b.1)));
-        let mut room = host.concurrent_starts.saturating_sub(self.starting());
-        for (_, vm, since, prepared) in waiting {
-            if look.started < since || look.changing {
-                self.look_wanted = true;
-                continue;
-            }
-            if !prepared && room == 0 {
-                continue;
-            }
-            if !prepared && out.now.since(look.started) > LOOK_KEPT {
-                // It waited for its turn: what it was granted then may have been taken back.
-                self.set_stage(vm, Stage::Checking { since: out.now });
-                self.look_wanted = true;
-                continue;
-            }
-            match (self.is_granted(look, vm), prepared) {
-                (true, false) => {
-                    room -= 1;
-                    self.prepare(vm, out);
-                }
-                (true, true) => self.resume(vm, look, host, out),
-                (false, false) => self.release(vm, ClaimState::Stopped { cause: StopCause::Withdrawn }),
-                (false, true) => {
-                    let op = self.destroy(vm, out);
-                    let then = ClaimState::Stopped { cause: StopCause::Withdrawn };
-                    self.set_stage(vm, Stage::Removing { op, then });
-                }
-            }
+    /// QEMU is being created, paused.
+    pub(super) fn prepare(&mut self, op: OpId) {
+        self.step = Step::Preparing { op, waits: false };
+    }
+
+    /// It is being resumed.
+    pub(super) fn resume(&mut self, op: OpId) {
+        self.step = Step::Resuming { op };
+    }
+
+    /// It waits for the storage.
+    pub(super) fn on_waits(&mut self) {
+        if let Step::Preparing { waits, .. } = &mut self.step {
+            *waits = true;
         }
     }
 
-    pub(super) fn prepare(&mut self, vm: VmId, out: &mut Out<'_>) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
-        let (Some(token), Some(spec)) = (slot.claim.token, slot.claim.spec.clone()) else { return };
-        let name = VmName { id: vm, name: slot.claim.name.clone() };
-        out.event(Event::VmClaimed { vm: name, token });
-        let action = VmAction::Prepare {
-            vm,
-            name: slot.claim.name.clone(),
-            datastore: self.datastore.clone(),
-            xml: spec.xml,
-            token,
-        };
-        slot.stage = Stage::Preparing { op: out.vm(action), waits: false };
+    pub(super) fn is_preparing(&self) -> bool {
+        matches!(self.step, Step::Preparing { .. })
     }
 
-    pub(super) fn set_stage(&mut self, vm: VmId, stage: Stage) {
-        if let Some(slot) = self.slots.get_mut(&vm) {
-            slot.stage = stage;
+    pub(super) fn is_resuming_or_doubtful(&self) -> bool {
+        matches!(self.step, Step::Resuming { .. } | Step::Doubtful { .. })
+    }
+
+    /// It counts among the starts that may be under way at a time.
+    pub(super) fn is_busy(&self) -> bool {
+        match self.step {
+            Step::Preparing { waits, .. } => !waits,
+            Step::Guarding { .. } | Step::Prepared { .. } | Step::Resuming { .. } => true,
+            Step::Announcing | Step::Checking { .. } | Step::Doubtful { .. } => false,
         }
     }
 
-    pub(super) fn release(&mut self, vm: VmId, state: ClaimState) {
-        if let Some(slot) = self.slots.get_mut(&vm) {
-            slot.stage = Stage::Settled;
-            if state.is_released() {
-                slot.claim.guest = Guest::Silent;
-                slot.claim.order_failed = None;
-                slot.order = None;
-                slot.guest = Asking::default();
-            }
-            slot.claim.state = state;
-            self.dirty = true;
+    /// The operation under way.
+    pub(super) fn op(&self) -> Option<OpId> {
+        match self.step {
+            Step::Preparing { op, .. } | Step::Resuming { op } => Some(op),
+            Step::Announcing
+            | Step::Checking { .. }
+            | Step::Guarding { .. }
+            | Step::Prepared { .. }
+            | Step::Doubtful { .. } => None,
         }
     }
 
-    /// An operation of ours on a VM is done. Returns whether it was one of these claims'.
-    pub(crate) fn on_vm_done(&mut self, op: OpId, outcome: &VmOutcome, out: &mut Out<'_>) -> bool {
-        if self.on_order_done(op, outcome, out.now) || self.on_guest_answer(op, outcome, out.now) {
-            return true;
-        }
-        let Some(name) = self.vm_of(op) else { return false };
-        let vm = name.id;
-        let Some(slot) = self.slots.get_mut(&vm) else { return false };
-        slot.acted = out.now;
-        match (slot.stage.clone(), outcome) {
-            (Stage::Preparing { .. }, VmOutcome::Done) => {
-                self.set_stage(vm, Stage::Guarding { since: out.now, ask_at: out.now });
+    /// The operation under way is done.
+    pub(super) fn on_done(&mut self, vm: VmId, outcome: &VmOutcome, out: &mut Out<'_>) -> Outcome {
+        match (&self.step, outcome) {
+            (Step::Preparing { .. }, VmOutcome::Done) => {
+                self.step = Step::Guarding { since: out.now, ask_at: out.now };
                 self.ask_guard(vm, out);
+                Outcome::GoesOn
             }
-            (Stage::Resuming { .. }, VmOutcome::Done) => {
-                let token = slot.claim.token.unwrap_or_default();
-                out.event(Event::VmStarted { vm: name, token });
-                self.release(vm, ClaimState::Running);
-            }
-            (Stage::Preparing { .. }, VmOutcome::Failed(reason)) => {
-                out.event(Event::VmStartFailed { vm: name, reason: reason.clone() });
-                self.release(vm, ClaimState::StartFailed { reason: reason.clone() });
-            }
-            (Stage::Resuming { .. }, VmOutcome::Failed(reason)) => {
-                out.event(Event::VmStartFailed { vm: name, reason: reason.clone() });
-                let op = self.destroy(vm, out);
-                let then = ClaimState::StartFailed { reason: reason.clone() };
-                self.set_stage(vm, Stage::Removing { op, then });
-            }
-            (Stage::Stopping(_), outcome) => self.on_stop_done(vm, outcome, out.now),
-            (Stage::Removing { then, .. }, VmOutcome::Done) => self.release(vm, then),
-            (Stage::Removing { then, .. }, VmOutcome::Failed(_) | VmOutcome::Unknown(_)) => {
-                self.set_stage(vm, Stage::RemovalDue { at: out.now + REMOVAL_RETRY, then });
-            }
-            (Stage::Preparing { .. } | Stage::Resuming { .. }, VmOutcome::Unknown(_)) => {
-                self.set_stage(vm, Stage::Doubtful { since: out.now });
+            (Step::Resuming { .. }, VmOutcome::Done) => Outcome::Runs,
+            (Step::Preparing { .. }, VmOutcome::Failed(reason)) => Outcome::NotCreated(reason.clone()),
+            (Step::Resuming { .. }, VmOutcome::Failed(reason)) => Outcome::NotResumed(reason.clone()),
+            (Step::Preparing { .. } | Step::Resuming { .. }, VmOutcome::Unknown(_)) => {
+                self.step = Step::Doubtful { since: out.now };
+                Outcome::GoesOn
             }
             (
-                Stage::Settled
-                | Stage::Announcing
-                | Stage::Checking { .. }
-                | Stage::Guarding { .. }
-                | Stage::Prepared { .. }
-                | Stage::RemovalDue { .. }
-                | Stage::Doubtful { .. },
+                Step::Announcing
+                | Step::Checking { .. }
+                | Step::Guarding { .. }
+                | Step::Prepared { .. }
+                | Step::Doubtful { .. },
                 _,
-            ) => {}
-        }
-        true
-    }
-
-    pub(super) fn retry_removal(&mut self, vm: VmId, out: &mut Out<'_>) {
-        let Some(slot) = self.slots.get(&vm) else { return };
-        if let Stage::RemovalDue { at, then } = slot.stage.clone()
-            && out.now >= at
-        {
-            let op = self.destroy(vm, out);
-            self.set_stage(vm, Stage::Removing { op, then });
+            ) => Outcome::GoesOn,
         }
     }
 
-    pub(super) fn settle_doubt(&mut self, vm: VmId, state: DomainState, now: Time) {
-        let Some(slot) = self.slots.get_mut(&vm) else { return };
+    /// Asks the guard to find the process of the VM that was just created.
+    fn ask_guard(&mut self, vm: VmId, out: &mut Out<'_>) {
+        if let Step::Guarding { ask_at, .. } = &mut self.step {
+            *ask_at = out.now + ASK_RETRY;
+            out.effects.push(Effect::Guard(GuardOrder::Adopt { vm }));
+        }
+    }
+
+    /// The guard has looked for the process. Returns whether a look is wanted.
+    pub(super) fn on_process(&mut self, state: ProcessState, now: Time) -> bool {
+        let found = matches!(self.step, Step::Guarding { .. }) && state != ProcessState::Absent;
+        if found {
+            self.step = Step::Prepared { since: now };
+        }
+        found
+    }
+
+    /// When the guard is to be asked again.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.step {
+            Step::Guarding { ask_at, .. } => Some(ask_at),
+            Step::Announcing
+            | Step::Checking { .. }
+            | Step::Preparing { .. }
+            | Step::Prepared { .. }
+            | Step::Resuming { .. }
+            | Step::Doubtful { .. } => None,
+        }
+    }
+
+    /// Libvirt has shown the VM, as of then. Returns whether the start has turned out not to have happened.
+    pub(super) fn follow(&mut self, vm: VmId, state: DomainState, as_of: Time, out: &mut Out<'_>) -> bool {
+        match self.step {
+            Step::Doubtful { since } if as_of >= since => self.settle_doubt(state, out.now),
+            Step::Guarding { since, .. } if as_of >= since && matches!(state, DomainState::Stopped(_)) => {
+                self.settle_doubt(state, out.now)
+            }
+            Step::Guarding { ask_at, .. } if out.now >= ask_at => {
+                self.ask_guard(vm, out);
+                false
+            }
+            Step::Announcing
+            | Step::Checking { .. }
+            | Step::Preparing { .. }
+            | Step::Guarding { .. }
+            | Step::Prepared { .. }
+            | Step::Resuming { .. }
+            | Step::Doubtful { .. } => false,
+        }
+    }
+
+    fn settle_doubt(&mut self, state: DomainState, now: Time) -> bool {
         match state {
             DomainState::Running | DomainState::Prepared => {
-                slot.stage = Stage::Guarding { since: now, ask_at: now };
+                self.step = Step::Guarding { since: now, ask_at: now };
+                false
             }
-            DomainState::Incoming => {}
-            DomainState::Stopped(_) => {
-                slot.stage = Stage::Settled;
-                slot.claim.state = ClaimState::StartFailed { reason: "the start did not happen".into() };
-                self.dirty = true;
-            }
+            DomainState::Incoming => false,
+            DomainState::Stopped(_) => true,
         }
-    }
-
-    pub(super) fn remove_orphan(&mut self, vm: VmId, domain: Option<&Domain>, out: &mut Out<'_>) {
-        let Some(domain) = domain.filter(|domain| domain.home.as_ref() == Some(&self.datastore)) else {
-            return;
-        };
-        let claim = match self.slots.get(&vm) {
-            Some(slot) => slot.claim.clone(),
-            None => Claim {
-                vm,
-                name: domain.name.clone(),
-                token: None,
-                state: ClaimState::Stopped { cause: StopCause::Withdrawn },
-                spec: None,
-                asked_to_stop: false,
-                powering_off: false,
-                guest: Guest::Silent,
-                order_failed: None,
-            },
-        };
-        let then = claim.state.clone();
-        let op = out.vm(VmAction::Destroy { vm });
-        self.slots.insert(vm, Slot::new(claim, Stage::Removing { op, then }));
     }
 }

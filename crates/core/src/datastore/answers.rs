@@ -140,7 +140,7 @@ impl Datastore {
             }
             Purpose::TakeOver(_) => self.ownership.retry_take_over(out.now + timing.close_look()),
             Purpose::Look => {
-                self.claims.look_wanted = self.claims.waits_for_look();
+                self.claims.look_failed();
                 self.reads.look_by(out.now + timing.heartbeat);
             }
             Purpose::PowerOn => self.reads.resync_by(out.now + timing.heartbeat),
@@ -193,8 +193,9 @@ impl Datastore {
                 let before = self.look.as_ref().map(|look| look.list.stamp());
                 if before != Some(list.stamp()) {
                     // Worth telling the owner: a grant that was seen and is not claimed has been declined.
-                    self.claims.dirty |=
-                        list.entries.iter().any(|entry| entry.holder.as_ref() == Some(&self.config.me));
+                    if list.entries.iter().any(|entry| entry.holder.as_ref() == Some(&self.config.me)) {
+                        self.claims.want_write();
+                    }
                 }
                 self.own_hold.on_look(&list, read.started);
                 self.look = Some(Look { started: read.started, list, changing: contended });

@@ -14,11 +14,13 @@ impl Datastore {
         let isolated = around.host.isolation.isolated;
         let complete = around.host.domains.is_some_and(|domains| self.claims.show_all(domains));
         let offers = around.host.offers;
-        self.claims.dirty |= self.own.power_on_differs(isolated, complete, offers);
-        if !self.own.may_write_power_on(complete, out.now) || !self.claims.dirty {
+        if self.own.power_on_differs(isolated, complete, offers) {
+            self.claims.want_write();
+        }
+        if !self.own.may_write_power_on(complete, out.now) || !self.claims.is_write_wanted() {
             return;
         }
-        self.claims.dirty = false;
+        self.claims.write_begins();
         let list = PowerOnList {
             boot: self.config.boot,
             incarnation: self.config.incarnation,
@@ -77,12 +79,14 @@ impl Datastore {
                 self.carry_out(next, out);
             }
             Done::PowerOn(list) if written => {
-                self.claims.look_wanted |= list.isolated;
+                if list.isolated {
+                    self.claims.want_look();
+                }
                 self.claims.on_durable(&list.claims, out.now);
                 self.own.on_power_on_written(list, out.now);
                 self.review_wanted = true;
             }
-            Done::PowerOn(_) => self.claims.dirty = true,
+            Done::PowerOn(_) => self.claims.want_write(),
             Done::List => return self.on_list_done(written, out),
             Done::Foreign => {}
         }
@@ -98,7 +102,7 @@ impl Datastore {
             return BTreeSet::new();
         }
         let concerned = list.on_written(out);
-        self.claims.look_wanted = true;
+        self.claims.want_look();
         // Whoever is to lose a VM is read once more, by a read that starts now.
         let losing: Vec<HostId> = list
             .entries()

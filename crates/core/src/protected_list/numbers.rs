@@ -28,7 +28,7 @@ impl Numbers {
         Token { epoch: self.epoch, number: self.grants }
     }
 
-    /// For a new order (R74).
+    /// For a new order.
     pub(super) fn next_order(&mut self) -> u64 {
         self.orders += 1;
         // Unique over all owners: an epoch gives fewer than a million.

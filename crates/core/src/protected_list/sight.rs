@@ -1,5 +1,5 @@
 //! What an owner sees when it decides about a VM: the judgements and power-on lists of hosts, and what follows from them for one
-//! entry (R42, R45, R48).
+//! entry (R42, R45).
 //!
 //! Invariant: pure functions of what was read. Nothing here remembers or changes anything.
 
@@ -38,7 +38,7 @@ pub(crate) struct OwnerSide<'a> {
     pub(crate) dark: &'a [HostId],
     /// Hosts whose agent was well, and the writer of their power-on list, when they were last seen: the list was kept to the end.
     pub(crate) watched: &'a BTreeSet<HostId>,
-    /// Hosts that were told not to freeze VMs of this datastore, and may not know better yet (R72).
+    /// Hosts that were told not to freeze VMs of this datastore, and may not know better yet.
     pub(crate) held: &'a BTreeSet<HostId>,
     /// This host is sure that it is not isolated itself.
     pub(crate) anchored: bool,

@@ -1,6 +1,6 @@
 //! One VM of the list, in the hands of the owner: its entry, what the owner remembers of it, and what follows from both.
 //!
-//! R40: a decision is made on the entry as it is on disk, and only while it is settled. So every step of a take-over waits for
+//! A decision is made on the entry as it is on disk, and only while it is settled. So every step of a take-over waits for
 //! the one before to be durable.
 //!
 //! It knows nothing of the other VMs.
@@ -182,13 +182,13 @@ impl ListedVm {
             }
             Some(_) | None => verdict,
         };
-        // R72: what a silent host ran may run on; nobody sees it run.
+        // What a silent host ran may run on; nobody sees it run.
         let held = holder.is_some_and(|holder| side.held.contains(holder));
         let verdict = if held && verdict == Verdict::Runs { Verdict::Keep } else { verdict };
         Some(Judged { entry: entry.clone(), seen, verdict })
     }
 
-    /// Takes note of how far its restart has come, and of a start that has failed (R75, R77).
+    /// Takes note of how far its restart has come, and of a start that has failed.
     pub(super) fn note(
         &mut self,
         judged: &Judged<'_>,
@@ -315,7 +315,7 @@ impl ListedVm {
         due.into_iter().flatten().filter(|at| *at > now).min()
     }
 
-    /// A restart has begun and is not done (R71).
+    /// A restart has begun and is not done.
     pub(super) fn is_failing_over(&self, side: &OwnerSide<'_>) -> bool {
         let entry = self.working();
         let restarts = entry.attempts > 0 && !entry.verified && entry.desired == Desired::On;

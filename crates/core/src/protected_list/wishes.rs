@@ -69,7 +69,7 @@ impl OwnerList {
         by_id.or_else(|| self.working().find(|entry| &*entry.name == wanted).map(|entry| entry.vm))
     }
 
-    /// The settings of the cluster, as this list has them (R70).
+    /// The settings of the cluster, as this list has them.
     pub(crate) fn settings(&self) -> &Arc<Settings> {
         &self.settings
     }

@@ -16,7 +16,7 @@ pub(super) struct Writing {
     /// Something has changed since the last write was begun.
     wanted: bool,
     on_disk: Option<ListStamp>,
-    /// The revision of the settings on disk (R70).
+    /// The revision of the settings on disk.
     settings_on_disk: Option<u64>,
 }
 

@@ -24,9 +24,9 @@ pub(in crate::protected_list) struct Desk<'a, 'o> {
     pub(in crate::protected_list) datastore: &'a DatastoreName,
     pub(in crate::protected_list) side: &'a OwnerSide<'a>,
     pub(in crate::protected_list) settings: &'a Settings,
-    /// R71.
+    /// Nothing is restarted, ended or moved.
     pub(in crate::protected_list) suspended: bool,
-    /// R74: as many VMs are on their way from its holder as may be at a time.
+    /// As many VMs are on their way from its holder as may be at a time.
     pub(in crate::protected_list) moving_enough: bool,
     pub(in crate::protected_list) numbers: &'a mut Numbers,
     pub(in crate::protected_list) writing: &'a mut Writing,
@@ -60,7 +60,7 @@ fn restarts(verdict: &Verdict) -> bool {
 }
 
 impl ListedVm {
-    /// R40: only the owner calls this, within its ownership.
+    /// Only the owner calls this, within its ownership.
     pub(in crate::protected_list) fn carry_out(&mut self, judged: &Judged<'_>, desk: &mut Desk<'_, '_>) {
         if let Some(claim) = judged.claim() {
             self.record.follow(claim, desk.settings, desk.writing);
@@ -131,7 +131,7 @@ impl ListedVm {
             desk.out.event(Event::VmVerified { vm: judged.name(), host: host.clone() });
         }
         if desk.suspended {
-            // R71: nothing is ended or moved.
+            // Nothing is ended or moved.
             return;
         }
         if entry.attempts > 0 && !entry.verified && !self.verify(judged, desk) {
@@ -199,7 +199,7 @@ impl ListedVm {
         !again
     }
 
-    /// R74: what is to be ordered, and what has become of the last order.
+    /// What is to be ordered, and what has become of the last order.
     fn order(&mut self, judged: &Judged<'_>, desk: &mut Desk<'_, '_>) {
         let entry = &judged.entry;
         if entry.order.is_some() {
