@@ -29,7 +29,7 @@ use alloc::vec::Vec;
 use numbers::Numbers;
 use orders::is_moving_enough;
 use serde::{Deserialize, Serialize};
-pub(crate) use sight::{Candidate, OwnerSide};
+pub(crate) use sight::{Candidate, Claimants, OwnerSide};
 use vm::{Desk, ListedVm};
 pub(crate) use waiting::Wait;
 use writing::Writing;

@@ -10,7 +10,7 @@ use crate::hosts::Peer;
 use crate::ids::{DatastoreName, HostId, VmId};
 use crate::out::Out;
 use crate::placing::{Placed, RelevantLook, UnderWay};
-use crate::protected_list::{Candidate, OwnerList, OwnerSide};
+use crate::protected_list::{Candidate, Claimants, OwnerList, OwnerSide};
 use crate::store::PowerOnSeen;
 use crate::time::Time;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -39,13 +39,18 @@ pub(crate) fn review(desk: &mut Desk<'_>, anchored: bool, out: &mut Out<'_>) {
     let sights: BTreeMap<DatastoreName, Sight> =
         due.iter().filter_map(|name| Some((name.clone(), sight(desk, name, out.now)?))).collect();
     let config = desk.config;
-    let side = |sight| side_of(sight, config, anchored);
+    let claimants: Vec<Claimants<'_>> = sights.values().map(|sight| Claimants::of(&sight.power_on)).collect();
+    let sides: Vec<(&DatastoreName, OwnerSide<'_>)> = sights
+        .iter()
+        .zip(&claimants)
+        .map(|((name, sight), claimants)| (name, side_of(sight, claimants, config, anchored)))
+        .collect();
     let mut wants = Vec::new();
-    for (name, sight) in &sights {
+    for (name, side) in &sides {
         let Some(datastore) = desk.datastores.get_mut(name) else { continue };
         datastore.begin_review(out.now);
         if let Some(list) = datastore.list_mut() {
-            wants.extend(list.prepare(&side(sight), out));
+            wants.extend(list.prepare(side, out));
         }
     }
     let mut placed = Placed::default();
@@ -54,11 +59,11 @@ pub(crate) fn review(desk: &mut Desk<'_>, anchored: bool, out: &mut Out<'_>) {
         placed = desk.placing.place(&scene, &wants, &under_way, out.now);
     }
     desk.placing.look_again(placed.look_again, out.now);
-    for (name, sight) in &sights {
+    for (name, side) in &sides {
         let Some(datastore) = desk.datastores.get_mut(name) else { continue };
         if let Some(list) = datastore.list_mut() {
             list.give_up_on(&placed.given_up, out);
-            list.review(&side(sight), &mut placed.places, out);
+            list.review(side, &mut placed.places, out);
         }
         datastore.write_list(out);
     }
@@ -202,11 +207,17 @@ fn is_dark(peer: &Peer, name: &DatastoreName, read: u64, complete: bool) -> bool
     unwritten || unread || (reaches && !shows)
 }
 
-fn side_of<'a>(sight: &'a Sight, config: &'a crate::config::Config, anchored: bool) -> OwnerSide<'a> {
+fn side_of<'a>(
+    sight: &'a Sight,
+    claimants: &'a Claimants<'a>,
+    config: &'a crate::config::Config,
+    anchored: bool,
+) -> OwnerSide<'a> {
     OwnerSide {
         me: &config.me,
         timing: &config.timing,
         power_on: &sight.power_on,
+        claimants,
         states: &sight.states,
         heartbeat_read: &sight.heartbeat_read,
         candidates: &sight.candidates,

@@ -13,6 +13,7 @@ use crate::store::PowerOnSeen;
 use crate::time::Time;
 use crate::timing::Timing;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// A host that could take VMs, as the owner sees it.
@@ -22,11 +23,38 @@ pub(crate) struct Candidate {
     pub(crate) unusable: Option<&'static str>,
 }
 
+/// For each VM the hosts that claim it, in their order: an index of the power-on lists, made once for a review.
+pub(crate) struct Claimants<'a> {
+    by_vm: Vec<(VmId, &'a HostId, &'a Claim)>,
+}
+
+impl<'a> Claimants<'a> {
+    pub(crate) fn of(power_on: &'a BTreeMap<HostId, PowerOnSeen>) -> Claimants<'a> {
+        let claims = power_on
+            .iter()
+            .flat_map(|(host, seen)| seen.list.claims.iter().map(move |claim| (claim.vm, host, claim)));
+        let mut by_vm: Vec<(VmId, &HostId, &Claim)> = claims.collect();
+        // Stable: the order of the hosts stays.
+        by_vm.sort_by_key(|(vm, _, _)| *vm);
+        Claimants { by_vm }
+    }
+
+    fn on(&self, vm: VmId) -> impl Iterator<Item = (&'a HostId, &'a Claim)> {
+        let first = self.by_vm.partition_point(|(other, _, _)| *other < vm);
+        self.by_vm[first..]
+            .iter()
+            .take_while(move |(other, _, _)| *other == vm)
+            .map(|(_, host, claim)| (*host, *claim))
+    }
+}
+
 /// What the owner sees when it decides.
 pub(crate) struct OwnerSide<'a> {
     pub(crate) me: &'a HostId,
     pub(crate) timing: &'a Timing,
     pub(crate) power_on: &'a BTreeMap<HostId, PowerOnSeen>,
+    /// Of these lists.
+    pub(crate) claimants: &'a Claimants<'a>,
     pub(crate) states: &'a BTreeMap<HostId, HostState>,
     /// For each host: when the last read of its heartbeat register started.
     pub(crate) heartbeat_read: &'a BTreeMap<HostId, Time>,
@@ -54,7 +82,7 @@ pub(super) fn claim_in(list: &PowerOnList, vm: VmId) -> Option<&Claim> {
 impl<'a> OwnerSide<'a> {
     /// The claim of that host on the VM.
     pub(super) fn claim(&self, host: &HostId, vm: VmId) -> Option<&'a Claim> {
-        claim_in(&self.power_on.get(host)?.list, vm)
+        self.claimants.on(vm).find(|(other, _)| *other == host).map(|(_, claim)| claim)
     }
 
     pub(super) fn state(&self, host: &HostId) -> Option<HostState> {
@@ -96,11 +124,8 @@ impl<'a> OwnerSide<'a> {
     /// Hosts other than the holder, and not dead, where the VM is arriving or has arrived.
     fn arriving(&self, entry: &Entry, holder: &HostId) -> impl Iterator<Item = &'a HostId> {
         let alive = move |host: &HostId| host != holder && self.state(host) != Some(HostState::Failed);
-        let shows = move |list: &PowerOnList| {
-            claim_in(list, entry.vm).is_some_and(|claim| claim.may_be_there(entry.token))
-        };
-        let others = self.power_on.iter().filter(move |(host, _)| alive(host));
-        others.filter(move |(_, seen)| shows(&seen.list)).map(|(host, _)| host)
+        let shown = self.claimants.on(entry.vm).filter(|(_, claim)| claim.may_be_there(entry.token));
+        shown.map(|(host, _)| host).filter(move |host| alive(host))
     }
 
     /// Why nobody gets a VM that may run where nobody looks, or is arriving somewhere.
@@ -116,20 +141,19 @@ impl<'a> OwnerSide<'a> {
 
     /// A host on which the VM runs without a grant.
     pub(super) fn adopter(&self, entry: &Entry) -> Option<&'a HostId> {
-        let adopts = |(host, seen): &(&HostId, &PowerOnSeen)| {
-            entry.holder.as_ref() != Some(*host)
+        let adopts = |(host, claim): &(&HostId, &Claim)| {
+            claim.is_new_since(entry.token)
+                && entry.holder.as_ref() != Some(*host)
                 && self.current.contains(*host)
-                && claim_in(&seen.list, entry.vm).is_some_and(|claim| claim.is_new_since(entry.token))
         };
-        self.power_on.iter().find(adopts).map(|(host, _)| host)
+        self.claimants.on(entry.vm).find(adopts).map(|(host, _)| host)
     }
 
     /// R45: it arrived on another host and was stopped there on purpose before anybody saw it run: that is its user's word.
     pub(super) fn stopped_elsewhere(&self, vm: VmId) -> Option<StopCause> {
         let shown = |host: &HostId| self.current.contains(host) && !self.dark.contains(host);
-        let current = self.power_on.iter().filter(|(host, _)| shown(host));
-        let claims = current.filter_map(|(_, seen)| claim_in(&seen.list, vm));
-        claims.filter(|claim| claim.token.is_none()).find_map(|claim| {
+        let current = self.claimants.on(vm).filter(|(host, _)| shown(host)).map(|(_, claim)| claim);
+        current.filter(|claim| claim.token.is_none()).find_map(|claim| {
             let ClaimState::Stopped { cause } = claim.state else { return None };
             cause.is_intended().then_some(cause)
         })
