@@ -164,6 +164,14 @@ impl Datastore {
         self.reviewed = now;
     }
 
+    /// While nothing happens, when to decide next is asked for in each step: the answer is to be quick.
+    pub(crate) fn remember_deadline(&mut self) {
+        let reviewed = self.reviewed;
+        if let Some(list) = self.list.as_mut().filter(|_| !self.review_wanted) {
+            list.remember_deadline(&self.config.timing, reviewed);
+        }
+    }
+
     /// When the owner last decided.
     pub(crate) fn reviewed(&self) -> Time {
         self.reviewed

@@ -10,6 +10,7 @@ mod orders;
 mod restart;
 mod sight;
 mod vm;
+mod vms;
 mod waiting;
 mod wishes;
 mod writing;
@@ -31,6 +32,7 @@ use orders::is_moving_enough;
 use serde::{Deserialize, Serialize};
 pub(crate) use sight::{Candidate, Claimants, OwnerSide};
 use vm::{Desk, ListedVm};
+use vms::Vms;
 pub(crate) use waiting::Wait;
 use writing::Writing;
 
@@ -41,7 +43,7 @@ const ENTRIES_KEPT: usize = 2_000;
 pub(crate) struct OwnerList {
     datastore: DatastoreName,
     numbers: Numbers,
-    vms: BTreeMap<VmId, ListedVm>,
+    vms: Vms,
     writing: Writing,
     /// R70.
     settings: Arc<Settings>,
@@ -80,7 +82,7 @@ impl OwnerList {
         OwnerList {
             datastore,
             numbers: Numbers::new(epoch),
-            vms,
+            vms: Vms::new(vms),
             writing,
             settings,
             suspension,
@@ -211,10 +213,14 @@ impl OwnerList {
         }
     }
 
+    /// The next answers of [`OwnerList::deadline`] are to be quick, for times from then on.
+    pub(crate) fn remember_deadline(&mut self, timing: &Timing, now: Time) {
+        self.vms.remember_deadline(timing, now);
+    }
+
     /// When to review again although nothing happened.
     pub(crate) fn deadline(&self, timing: &Timing, now: Time) -> Option<Time> {
-        let vms = self.vms.values().filter_map(|vm| vm.deadline(timing, now));
-        vms.chain(self.suspension.deadline(now)).min()
+        self.vms.deadline(timing, now).into_iter().chain(self.suspension.deadline(now)).min()
     }
 }
 

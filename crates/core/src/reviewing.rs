@@ -78,6 +78,7 @@ pub(crate) fn review(desk: &mut Desk<'_>, anchored: bool, out: &mut Out<'_>) {
 /// Datastores whose VMs are decided about now.
 fn due_for_review(desk: &mut Desk<'_>, now: Time) -> Vec<DatastoreName> {
     let placing = desk.placing.take_due(now);
+    desk.datastores.all_mut().for_each(|datastore| datastore.remember_deadline());
     let timing = &desk.config.timing;
     let owned = || desk.datastores.owned(now).filter(|datastore| datastore.list().is_some());
     let due = |datastore: &Datastore| {
