@@ -101,7 +101,7 @@ impl<'a> Cluster<'a> {
     pub(crate) fn left_on(&self, host: &HostId) -> u32 {
         let held = self.lists().map(|list| list.held_by(host)).sum::<u32>();
         let capacity = if host == self.me {
-            Some(self.vms.capacity)
+            Some(self.vms.capacity())
         } else {
             self.hosts.member_heartbeat(host).map(|heartbeat| heartbeat.capacity)
         };
@@ -188,9 +188,9 @@ impl<'a> Cluster<'a> {
             host: self.me.clone(),
             unusable: unusable(true, self.vms.is_well()),
             datastores: self.datastores.connected().map(|datastore| datastore.name().clone()).collect(),
-            memory_mib: self.vms.capacity.memory_mib,
-            memory_free_mib: self.vms.capacity.memory_free_mib,
-            offers: self.vms.offers.clone(),
+            memory_mib: self.vms.capacity().memory_mib,
+            memory_free_mib: self.vms.capacity().memory_free_mib,
+            offers: self.vms.offers().cloned(),
         }
     }
 

@@ -163,7 +163,7 @@ pub(crate) fn heartbeat(
         sent: now,
         datastores: datastores.connected().map(|datastore| datastore.name().clone()).collect(),
         power_on: power_on.collect(),
-        capacity: vms.capacity,
+        capacity: vms.capacity(),
         hypervisor_well: vms.is_well(),
         promises: alloc::vec::Vec::new(),
         failure_timeout: Some(failure_timeout),

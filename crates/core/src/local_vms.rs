@@ -9,6 +9,7 @@ use crate::input::{Domain, DomainState};
 use crate::message::Capacity;
 use crate::out::Out;
 use crate::register::VmSpec;
+use crate::settings::HostOffers;
 use crate::time::Time;
 use crate::timing::Timing;
 use alloc::collections::btree_map::Entry;
@@ -66,9 +67,9 @@ pub(crate) struct LocalVms {
     domains: Domains,
     well: bool,
     seen: bool,
-    pub(crate) capacity: Capacity,
+    capacity: Capacity,
     /// What the host can give to VMs; `None`: not known yet.
-    pub(crate) offers: Option<Arc<crate::settings::HostOffers>>,
+    offers: Option<Arc<HostOffers>>,
     stored: BTreeMap<DatastoreName, BTreeMap<VmId, VmSpec>>,
     storing: BTreeMap<(DatastoreName, VmId), Storing>,
     problems: BTreeMap<VmId, Arc<str>>,
@@ -95,6 +96,25 @@ impl LocalVms {
         self.well.then_some(&self.domains)
     }
 
+    /// How much room this host has.
+    pub(crate) fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    pub(crate) fn on_capacity(&mut self, capacity: Capacity) {
+        self.capacity = capacity;
+    }
+
+    /// What the host can give to VMs; `None`: not known yet.
+    pub(crate) fn offers(&self) -> Option<&Arc<HostOffers>> {
+        self.offers.as_ref()
+    }
+
+    pub(crate) fn on_offers(&mut self, offers: Arc<HostOffers>) {
+        self.offers = Some(offers);
+    }
+
+    /// Libvirt answers.
     pub(crate) fn is_well(&self) -> bool {
         self.well
     }
@@ -165,8 +185,12 @@ impl LocalVms {
                 continue;
             };
             let stored = self.stored.entry(home.clone()).or_default();
-            if stored.get(&domain.vm).is_some_and(|known| known.xml == spec.xml) {
-                stored.insert(domain.vm, spec.clone());
+            if let Some(known) = stored.get_mut(&domain.vm)
+                && known.xml == spec.xml
+            {
+                if known != spec {
+                    known.clone_from(spec);
+                }
                 continue;
             }
             let key = (home.clone(), domain.vm);

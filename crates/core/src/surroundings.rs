@@ -81,7 +81,7 @@ impl Surroundings<'_> {
             domains: self.vms.domains(),
             concurrent_starts: if self.stopping { 0 } else { self.config.concurrent_starts },
             stored: self.vms.stored(datastore.name()),
-            offers: self.vms.offers.as_ref(),
+            offers: self.vms.offers(),
             lease: self.guard.lease(datastore.name(), now),
             beaten: datastore.reach().beaten(),
             guarded: self.guard.is_connected(),

@@ -167,7 +167,7 @@ fn own_view(known: &Known<'_>, now: Time) -> HostView {
             .collect(),
         ping: None,
         datastores: connected.map(|datastore| datastore.name().clone()).collect(),
-        capacity: Some(known.vms.capacity),
+        capacity: Some(known.vms.capacity()),
         hypervisor_well: Some(known.vms.is_well()),
         maintenance: maintenance(known, &known.config.me),
         failover_host: known.cluster.settings().failover_hosts.contains(&known.config.me),

@@ -34,8 +34,8 @@ impl Core {
             Input::Domains { as_of, domains } => self.vms.on_domains(as_of, domains, out),
             Input::Domain { as_of, domain } => self.vms.on_domain(as_of, domain),
             Input::HypervisorLost => self.vms.on_lost(out),
-            Input::Capacity(capacity) => self.vms.capacity = capacity,
-            Input::Offers(offers) => self.vms.offers = Some(offers),
+            Input::Capacity(capacity) => self.vms.on_capacity(capacity),
+            Input::Offers(offers) => self.vms.on_offers(offers),
             Input::VmDone { op, outcome } => {
                 for datastore in self.datastores.all_mut() {
                     datastore.claims_mut().on_vm_done(op, &outcome, out);
