@@ -105,8 +105,7 @@ impl Claims {
     pub(crate) fn reconcile(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
         let mut ids: BTreeSet<VmId> = self.vms.keys().copied().collect();
         if let Some(look) = look {
-            let mine = look.list.entries.iter().filter(|entry| entry.holder.as_ref() == Some(&self.me));
-            ids.extend(mine.map(|entry| entry.vm));
+            ids.extend(look.mine().map(|entry| entry.vm));
         }
         if let Some(domains) = host.domains {
             let homed = |domain: &&Domain| domain.home.as_ref() == Some(&self.datastore);
@@ -240,10 +239,10 @@ impl Claims {
         if let Some(look) = look.filter(|look| !look.changing) {
             let Parts { vms, mut desk, .. } = self.parts(Some(look), host, out);
             for (id, vm) in vms.iter_mut() {
-                vm.forget_order_unless(look.list.entry(*id).and_then(|entry| entry.order.as_ref()));
+                vm.forget_order_unless(|| look.list.entry(*id).and_then(|entry| entry.order.as_ref()));
             }
             let mut end: Vec<VmId> = Vec::new();
-            for entry in look.list.entries.iter().filter(|entry| entry.holder.as_ref() == Some(desk.me)) {
+            for entry in look.mine() {
                 if let (Some(order), Some(vm)) = (&entry.order, vms.get_mut(&entry.vm))
                     && vm.obey(entry, order, &mut desk)
                 {

@@ -11,6 +11,7 @@ use crate::settings::HostOffers;
 use crate::time::Time;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// The protected list as a host last saw it, and since when it may be relied on.
@@ -20,11 +21,26 @@ pub(crate) struct Look {
     pub(crate) started: Time,
     /// The list of the highest epoch.
     pub(crate) list: ProtectedList,
+    /// Which of its entries are this host's, as holder. A function of the list: noted when it is read, since it is asked for in
+    /// each step.
+    mine: Vec<usize>,
     /// Somebody is about to own a later epoch: grants of this list can't be relied on now.
     pub(crate) changing: bool,
 }
 
 impl Look {
+    pub(crate) fn new(me: &HostId, started: Time, list: ProtectedList, changing: bool) -> Look {
+        let entries = list.entries.iter().enumerate();
+        let mine = entries.filter(|(_, entry)| entry.holder.as_ref() == Some(me));
+        let mine = mine.map(|(index, _)| index).collect();
+        Look { started, list, mine, changing }
+    }
+
+    /// The entries whose holder this host is.
+    pub(crate) fn mine(&self) -> impl Iterator<Item = &Entry> {
+        self.mine.iter().map(|index| &self.list.entries[*index])
+    }
+
     /// Whether it may say what has become of a VM whose lease was over: it was started within the present term (R51), and nobody
     /// is changing the owner.
     pub(super) fn is_conclusive(&self, lease: Lease) -> bool {

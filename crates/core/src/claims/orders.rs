@@ -113,9 +113,9 @@ impl Orders {
     }
 
     /// What the owner no longer asks for. `asked`: its present order.
-    pub(super) fn forget_unless(&mut self, asked: Option<&Order>) {
+    pub(super) fn forget_unless<'a>(&mut self, asked: impl FnOnce() -> Option<&'a Order>) {
         let Some(obeyed) = &mut self.last else { return };
-        if asked.is_none_or(|order| order.number != obeyed.number) {
+        if asked().is_none_or(|order| order.number != obeyed.number) {
             obeyed.again = None;
             obeyed.give_up = None;
         }

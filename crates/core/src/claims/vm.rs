@@ -433,7 +433,8 @@ impl ClaimedVm {
         self.remove(ClaimState::Stopped { cause: StopCause::NotVerified }, out);
     }
 
-    pub(super) fn forget_order_unless(&mut self, asked: Option<&Order>) {
+    /// What the owner no longer asks for. `asked`: its present order.
+    pub(super) fn forget_order_unless<'a>(&mut self, asked: impl FnOnce() -> Option<&'a Order>) {
         self.orders.forget_unless(asked);
     }
 

@@ -198,7 +198,7 @@ impl Datastore {
                     }
                 }
                 self.own_hold.on_look(&list, read.started);
-                self.look = Some(Look { started: read.started, list, changing: contended });
+                self.look = Some(Look::new(&self.config.me, read.started, list, contended));
                 self.claims.reconcile(self.look.as_ref(), &around.host, out);
             }
             Some(_) | None => {
