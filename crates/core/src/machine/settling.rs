@@ -54,7 +54,7 @@ impl Core {
             && self.datastores.owned_lists(now).all(|list| list.has_written(settings.revision))
     }
 
-    /// R60: whether this host reaches anybody.
+    /// Whether this host reaches anybody: from that follows whether it is isolated.
     pub(super) fn look_for_contact(&mut self, out: &mut Out<'_>) {
         let contact = self.hosts.contact(&self.election, &self.config.timing, out.now);
         self.isolation.tick(contact.alone, contact.quiet, &self.config.timing, out);
