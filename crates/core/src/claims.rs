@@ -191,7 +191,8 @@ impl Claims {
         }
     }
 
-    /// Takes starts that wait for a look one step further, higher priorities first.
+    /// R30: takes starts that wait for a look one step further, higher priorities first. A look counts if it started after the
+    /// step that waits for it; it has to show the grant unchanged.
     fn advance_starts(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
         let Some(look) = look else { return };
         let mut room = host.concurrent_starts.saturating_sub(self.starting());
@@ -436,8 +437,8 @@ impl Claims {
 
 /// What is bound to the lease, and what does not execute.
 impl Claims {
-    /// The VMs that are bound to the lease: all that this host has claimed on disk and has not let go, and whatever else
-    /// has a QEMU here (it is about to be claimed).
+    /// R50: the VMs that are bound to the lease. These are all that this host has claimed on disk and has not let go, and
+    /// whatever else has a QEMU here (it is about to be claimed).
     pub(crate) fn watched(&self, present_too: bool) -> Vec<VmId> {
         let claimed = self.vms.values().filter(|vm| vm.is_bound()).map(ClaimedVm::id);
         // Where there never was a lease nobody was told that these VMs are held by one: they are left alone.

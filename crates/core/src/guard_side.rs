@@ -121,6 +121,7 @@ impl GuardSide {
     }
 
     /// Tells the guard which VMs are bound to the lease on that datastore, when that has changed. `all`: no others are.
+    /// Before libvirt has shown what runs here it is not set, and the guard takes nothing off its list (R37).
     pub(crate) fn watch(&mut self, datastore: &DatastoreName, vms: Vec<VmId>, all: bool, out: &mut Out<'_>) {
         let order = Watched { vms: vms.clone(), all };
         if !self.connected || self.watching.get(datastore) == Some(&order) {

@@ -1,6 +1,6 @@
 //! The owner's review: what it sees of each datastore that it owns, and when it decides about the VMs homed there.
 //!
-//! Invariant: nobody but an owner reviews, and only within its ownership (R40).
+//! Invariant: nobody but an owner reviews, and only within its ownership.
 //! It does not: decide about a VM (`failover`), or choose a host for it (`placing`).
 
 use crate::datastore::Datastore;
@@ -16,7 +16,7 @@ use crate::time::Time;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-/// What the owner of a datastore sees of it in one review.
+/// What the owner of a datastore sees of it in one review. [`OwnerSide`] lends these fields to the list, and explains them.
 struct Sight {
     power_on: BTreeMap<HostId, PowerOnSeen>,
     states: BTreeMap<HostId, HostState>,
@@ -124,6 +124,7 @@ fn under_way(desk: &Desk<'_>, now: Time) -> BTreeMap<VmId, UnderWay> {
     under_way
 }
 
+/// What the owner sees of one datastore. R42: a host counts as `current` only if the run of its agent that is alive wrote its list.
 fn sight(desk: &Desk<'_>, name: &DatastoreName, now: Time) -> Option<Sight> {
     let datastore = desk.datastores.get(name)?;
     let (states, held) = states(desk, datastore, now);

@@ -1,4 +1,4 @@
-//! What a register's two slots say together.
+//! What a register's two slots say together (R2).
 //!
 //! A writer alternates between the slots and never touches the better one, so at most one is unfinished at any time.
 //!

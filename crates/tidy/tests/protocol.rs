@@ -21,8 +21,15 @@ const LINE_MAX: usize = 120;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Rule {
     heading: String,
-    lives_in: Vec<String>,
+    lives_in: Vec<Place>,
     shown_by: Vec<String>,
+}
+
+/// A file or a room that a rule lives in, and the functions and types there that keep it: `` `path` (`name`, `name`) ``.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Place {
+    path: String,
+    names: Vec<String>,
 }
 
 /// All that the documents say about rules and promises.
@@ -53,12 +60,13 @@ impl Protocol {
             } else if block.starts_with("## ") {
                 self.end(present.take());
             } else if let (Some(paths), Some((_, rule))) = (block.strip_prefix("*Lives in:*"), &mut present) {
-                rule.lives_in = in_backticks(paths);
+                rule.lives_in = places(paths);
             } else if let (Some(names), Some((_, rule))) = (block.strip_prefix("*Shown by:*"), &mut present) {
                 rule.shown_by = in_backticks(names);
             } else if let (Some(paths), Some((_, rule))) = (block.strip_prefix("*Checked by:*"), &mut present)
             {
-                rule.lives_in = in_backticks(paths);
+                rule.lives_in =
+                    in_backticks(paths).into_iter().map(|path| Place { path, names: Vec::new() }).collect();
             }
             for line in block.lines() {
                 if let [number, heading] = cells(line).as_slice()
@@ -74,7 +82,8 @@ impl Protocol {
     fn end(&mut self, rule: Option<(String, Rule)>) {
         let Some((name, rule)) = rule else { return };
         let twice = if name.starts_with('I') {
-            self.promises.insert(name.clone(), rule.lives_in).is_some()
+            let checked_by = rule.lives_in.into_iter().map(|place| place.path).collect();
+            self.promises.insert(name.clone(), checked_by).is_some()
         } else {
             self.rules.insert(name.clone(), rule).is_some()
         };
@@ -95,6 +104,27 @@ fn is_cited(name: &str) -> bool {
 /// What stands between backticks.
 fn in_backticks(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The places in a *Lives in* line. What is no path is a name in the path before it.
+fn places(text: &str) -> Vec<Place> {
+    let mut places: Vec<Place> = Vec::new();
+    for word in in_backticks(text) {
+        match places.last_mut() {
+            Some(place) if !word.ends_with(".rs") && !word.ends_with('/') => place.names.push(word),
+            Some(_) | None => places.push(Place { path: word, names: Vec::new() }),
+        }
+    }
+    places
+}
+
+/// Whether source defines a function, a type or a constant of that name.
+fn defines(source: &str, name: &str) -> bool {
+    source.lines().map(str::trim_start).filter(|line| !line.starts_with("//")).any(|line| {
+        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let is_it = |two: &[&str]| ["fn", "struct", "enum", "const"].contains(&two[0]) && two[1] == name;
+        words.windows(2).any(is_it)
+    })
 }
 
 /// The cells of a row of a Markdown table; none when the line is no row.
@@ -217,17 +247,32 @@ fn faults_of_place(name: &str, rule: &Rule, repository: &Repository) -> Vec<Stri
     if rule.lives_in.is_empty() {
         return vec![format!("{name} does not say where it lives")];
     }
-    let places = rule.lives_in.iter().map(|path| from_root(path));
-    places
-        .filter_map(|path| {
-            if !repository.has(&path) {
-                return Some(format!("{name} lives in {path}: there is none"));
-            }
-            let below = repository.sources.iter().filter(|(file, _)| is_in(file, &path));
-            let cited = below.map(|(_, text)| citations(&comments(text))).any(|cited| cited.contains(name));
-            (!cited).then(|| format!("{name} lives in {path}, which does not cite it"))
-        })
-        .collect()
+    let cites = |place: &Place| {
+        let path = from_root(&place.path);
+        let below = repository.sources.iter().filter(|(file, _)| is_in(file, &path));
+        below.map(|(_, text)| citations(&comments(text))).any(|cited| cited.contains(name))
+    };
+    if !rule.lives_in.iter().any(cites) {
+        return vec![format!("{name} lives in files of which none cites it")];
+    }
+    rule.lives_in.iter().flat_map(|place| faults_of_one_place(name, place, repository)).collect()
+}
+
+/// A place is there, and says what of it keeps the rule: by names that it defines, or by citing the rule itself.
+fn faults_of_one_place(name: &str, place: &Place, repository: &Repository) -> Vec<String> {
+    let path = from_root(&place.path);
+    if !repository.has(&path) {
+        return vec![format!("{name} lives in {path}: there is none")];
+    }
+    let below = || repository.sources.iter().filter(|(file, _)| is_in(file, &path)).map(|(_, text)| text);
+    let missing = place.names.iter().filter(|wanted| !below().any(|text| defines(text, wanted)));
+    let mut faults: Vec<String> =
+        missing.map(|missing| format!("{name} lives in {path}, which defines no {missing}")).collect();
+    let cited = below().any(|text| citations(&comments(text)).contains(name));
+    if place.names.is_empty() && !cited {
+        faults.push(format!("{name} lives in {path}, which does not cite it"));
+    }
+    faults
 }
 
 fn faults_of_showing(name: &str, rule: &Rule, repository: &Repository) -> Vec<String> {
@@ -303,7 +348,7 @@ fn the_protocol_has_short_lines() {
 
 /// A protocol of one rule that fits [`sample_repository`].
 const SAMPLE: &str = "# A sample\n\n### I1 One\n\nText.\n\n*Checked by:* `crates/a.rs`\n\n### R1 A rule\n\nText of R1.\n\n\
-                      *Lives in:* `crates/a.rs`,\n`crates/room/`\n\n*Shown by:* `a_scenario`, `a_test`\n\n## The rules\n\n\
+                      *Lives in:* `crates/a.rs`,\n`crates/b.rs` (`keep`, `Kept`), `crates/room/`\n\n*Shown by:* `a_scenario`, `a_test`\n\n## The rules\n\n\
                       | rule | what |\n| --- | --- |\n| R1 | A rule |\n";
 
 fn sample_repository() -> Repository {
@@ -311,6 +356,10 @@ fn sample_repository() -> Repository {
     Repository {
         sources: BTreeMap::from([
             source("crates/a.rs", "let R9 = 1; // R1 and I1 live here"),
+            source(
+                "crates/b.rs",
+                "// fn gone\npub(crate) struct Kept;\nimpl Kept {\n    pub fn keep<T>(&self) {}\n}",
+            ),
             source("crates/room/b.rs", "//! Rules R1 to R1."),
         ]),
         scenarios: BTreeMap::from([("a_scenario".into(), vec!["R1".into()])]),
@@ -340,6 +389,13 @@ fn each_fault_of_a_broken_sample_is_found() {
     let same =
         |from: &str, to: &str, what: &str| assert!(broken(from, to).contains(what), "{}", broken(from, to));
     same("`crates/a.rs`,", "`crates/gone.rs`,", "R1 lives in crates/gone.rs: there is none");
+    same("`keep`", "`gone`", "R1 lives in crates/b.rs, which defines no gone");
+    same(" (`keep`, `Kept`)", "", "R1 lives in crates/b.rs, which does not cite it");
+    same(
+        "`crates/a.rs`,\n`crates/b.rs` (`keep`, `Kept`), `crates/room/`",
+        "`crates/b.rs` (`keep`)",
+        "R1 lives in files of which none cites it",
+    );
     same("| R1 | A rule |", "| R1 | Another |", "does not have R1 with the heading");
     same("| R1 | A rule |", "| R1 | A rule |\n| R2 | More |", "the list of rules has R2, which is no rule");
     same("`a_scenario`", "`no_scenario`", "neither a scenario nor a test");
@@ -347,8 +403,8 @@ fn each_fault_of_a_broken_sample_is_found() {
     same("*Checked by:* `crates/a.rs`", "*Checked by:* nobody", "I1 does not say what checks it");
     same(
         "*Checked by:* `crates/a.rs`",
-        "*Checked by:* `crates/b.rs`",
-        "I1 is checked by crates/b.rs: there is none",
+        "*Checked by:* `crates/c.rs`",
+        "I1 is checked by crates/c.rs: there is none",
     );
     same("## The rules", "### R1 Again\n\n*Lives in:* `crates/a.rs`\n\n## The rules", "R1 is there twice");
 

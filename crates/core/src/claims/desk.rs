@@ -134,7 +134,7 @@ impl<'a> Desk<'a, '_> {
         entry.holder.as_ref() == Some(self.me) && entry.intent.is_none()
     }
 
-    /// Whether a look shows what is claimed to be granted.
+    /// R30: whether a look shows what is claimed to be granted: to this host, by the same grant, with no intent to move it.
     pub(super) fn is_granted(&self, look: &Look, claim: &Claim) -> bool {
         let granted = |entry: &Entry| self.is_mine(entry) && Some(entry.token) == claim.token;
         self.blind || look.list.entry(claim.vm).is_some_and(granted)

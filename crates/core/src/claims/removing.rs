@@ -1,4 +1,4 @@
-//! The removal of a VM that may not run here (R33, R36).
+//! The removal of a VM that may not run here (R33).
 //!
 //! Invariant: the claim stands until somebody has seen the VM gone. A removal that failed is tried again for ever.
 

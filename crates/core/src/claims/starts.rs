@@ -1,13 +1,17 @@
 //! A start, from the grant to the resumed VM (R30, R31).
 //!
-//! The claim is written; when it is on disk, ownership blocks and protected list are read *again*; same epoch, same grant: QEMU is
-//! created paused. The guard finds its process, so that it is frozen like any other when the lease ends. The same check again;
-//! then the VM is resumed. Whoever takes the VM away writes first and reads after, as this host does: at least one of the two
-//! sees the other.
+//! 1. The claim is written.
+//! 2. When it is on disk, the ownership blocks and the protected list are read *again*: a look.
+//! 3. If the look shows the same epoch and the same grant, QEMU is created, paused.
+//! 4. The guard finds the process, so that it freezes it like any other when the lease ends.
+//! 5. One more look. If it shows the same, the VM is resumed.
+//!
+//! Whoever takes the VM away writes first and reads after, as this host does. So at least one of the two sees the other.
 //!
 //! Invariant: a step that has to wait for a look waits for one that starts after the step before was done.
 //!
-//! It does not look at the list itself, and orders nothing but the guard's search: `vm` does.
+//! It does not look at the list itself: [`Claims`](super::Claims) hands the looks out. And it orders nothing but the guard's
+//! search: `vm` does.
 
 use crate::effect::Effect;
 use crate::guard::{GuardOrder, ProcessState};

@@ -315,7 +315,7 @@ impl ClaimedVm {
         }
     }
 
-    /// Lets a VM that was created paused, and is granted to this host, execute: under a valid lease only.
+    /// R31: lets a VM that was created paused, and is granted to this host, execute. It does so under a valid lease only.
     pub(super) fn resume(&mut self, desk: &mut Desk<'_, '_>) {
         let (Some(look), Some(lease)) = (desk.look, desk.host.lease) else { return };
         if !desk.counts(look, lease) {
@@ -370,7 +370,7 @@ impl ClaimedVm {
         self.freeze.set(frozen);
     }
 
-    /// Whether the list leaves the VM to this host. One that was never granted to anybody is nobody else's.
+    /// R52: whether the list leaves the VM to this host. One that was never granted to anybody is nobody else's.
     fn may_go_on(&self, desk: &Desk<'_, '_>) -> bool {
         let Some(look) = desk.look else { return false };
         let ungranted = self.claim.token.is_none();
@@ -383,7 +383,7 @@ impl ClaimedVm {
         }
     }
 
-    /// Thaws what is still this host's.
+    /// R52: has the guard thaw the VM, if a look of the present term shows that it is still this host's.
     pub(super) fn thaw(&mut self, desk: &mut Desk<'_, '_>) {
         let (Some(look), Some(lease)) = (desk.look, desk.host.lease) else { return };
         let goes_on = match &self.stage {
@@ -397,7 +397,7 @@ impl ClaimedVm {
         }
     }
 
-    /// A VM that QEMU paused for an I/O error goes on when its storage is reached again, on the conditions of a thaw.
+    /// R53: a VM that QEMU paused for an I/O error goes on when its storage is reached again, on the conditions of a thaw.
     pub(super) fn continue_after_io_error(&mut self, desk: &mut Desk<'_, '_>) {
         let (Some(look), Some(lease)) = (desk.look, desk.host.lease) else { return };
         let Some(domains) = desk.host.domains else { return };

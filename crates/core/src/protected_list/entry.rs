@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Record {
     durable: Option<Entry>,
-    /// To be written, or the same.
+    /// The entry as it is to be. While nothing is to be written it is the same as `durable`.
     working: Entry,
     /// When the present durable entry reached the disk, and in which version.
     since: Time,

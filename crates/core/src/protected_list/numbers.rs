@@ -1,6 +1,6 @@
 //! The names that an owner gives to grants and orders.
 //!
-//! Invariant: a number is used once. An epoch has one owner and a higher number than all before it, so what is numbered within
+//! Invariant: a number is used once (R27). An epoch has one owner and a higher number than all before it, so what is numbered within
 //! an epoch is named uniquely over all owners.
 
 use crate::ids::{Epoch, Token};

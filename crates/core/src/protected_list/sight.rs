@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Candidate {
     pub(crate) host: HostId,
+    /// Why it can take no VM at all now; `None` if placement may consider it.
     pub(crate) unusable: Option<&'static str>,
 }
 
@@ -52,9 +53,11 @@ impl<'a> Claimants<'a> {
 pub(crate) struct OwnerSide<'a> {
     pub(crate) me: &'a HostId,
     pub(crate) timing: &'a Timing,
+    /// All power-on lists, as they were last read; this host's own as it is on disk.
     pub(crate) power_on: &'a BTreeMap<HostId, PowerOnSeen>,
-    /// Of these lists.
+    /// The index of these lists.
     pub(crate) claimants: &'a Claimants<'a>,
+    /// The judgements as they count here: a failed host that may still have a lease, or holds, is unknown (R24, R72).
     pub(crate) states: &'a BTreeMap<HostId, HostState>,
     /// For each host: when the last read of its heartbeat register started.
     pub(crate) heartbeat_read: &'a BTreeMap<HostId, Time>,
@@ -64,9 +67,10 @@ pub(crate) struct OwnerSide<'a> {
     pub(crate) current: &'a BTreeSet<HostId>,
     /// Hosts that are not known to be dead and do not show what runs on them (R45).
     pub(crate) dark: &'a [HostId],
-    /// Hosts whose agent was well, and the writer of their power-on list, when they were last seen: the list was kept to the end.
+    /// Hosts whose agent was well when they were last seen, and had itself written their power-on list. Such a list was kept up
+    /// to date to the end (R45).
     pub(crate) watched: &'a BTreeSet<HostId>,
-    /// Hosts that were told not to freeze VMs of this datastore, and may not know better yet.
+    /// Failed hosts whose guard may still hold (R72): their VMs may run on.
     pub(crate) held: &'a BTreeSet<HostId>,
     /// This host is sure that it is not isolated itself.
     pub(crate) anchored: bool,

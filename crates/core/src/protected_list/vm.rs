@@ -52,7 +52,7 @@ struct Twice {
     reported: bool,
 }
 
-/// What is to be done about a VM, and by what.
+/// What is to be done about a VM (`verdict`), and what that was decided by.
 pub(super) struct Judged<'a> {
     /// On disk.
     entry: Entry,

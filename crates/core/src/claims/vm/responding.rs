@@ -1,4 +1,4 @@
-//! A claim under an isolation response: when it begins, goes on and ends. The state of one is in `isolated`.
+//! A claim under an isolation response: when it begins, goes on and ends (R61, R62). The state of one is in `isolated`.
 
 use super::{ClaimedVm, Stage};
 use crate::claims::desk::Desk;

@@ -275,6 +275,7 @@ impl ListedVm {
         self.restart.grant(entry, reason, desk.out.now);
     }
 
+    /// R45: the holder let go of the VM, which may run elsewhere. Waits until it shows up, or until nobody can have it.
     fn await_migration(&mut self, cause: StopCause, judged: &Judged<'_>, desk: &mut Desk<'_, '_>) {
         let now = desk.out.now;
         let until = *self.expected_until.get_or_insert(now + grace(cause, desk.side.timing));
@@ -293,6 +294,7 @@ impl ListedVm {
         }
     }
 
+    /// R45: the holder has failed, and a host that does not show what runs there may have the VM. Waits for such hosts.
     fn await_sight(&mut self, judged: &Judged<'_>, desk: &mut Desk<'_, '_>) {
         let unseen = desk.side.unseen(self.record.working());
         self.waiting.wait(unseen, Wait::ForSight, judged.name(), desk.side.timing, desk.out);
