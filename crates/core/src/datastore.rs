@@ -35,7 +35,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// A datastore.
+/// One datastore as this host deals with it. The rooms decide; here is the order in which they are called.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Datastore {
     name: DatastoreName,

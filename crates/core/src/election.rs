@@ -46,9 +46,9 @@ enum Standing {
 /// What the machine around must do after an election step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Turn {
-    /// Nothing changed.
+    /// This host stands as it did before.
     None,
-    /// Became primary.
+    /// This host has become primary.
     Elected,
     /// Became secondary (of another primary than before): send a heartbeat.
     Follows,

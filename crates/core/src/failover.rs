@@ -50,7 +50,7 @@ impl HolderSeen<'_> {
 /// What is to be done about a VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing.
+    /// Leave everything as it is.
     Keep,
     /// It runs as granted.
     Runs,
@@ -60,7 +60,7 @@ pub enum Verdict {
     Grant {
         /// Prefer the host that just lost it (QEMU crashed).
         same_host: bool,
-        /// Why.
+        /// Why it is to be restarted, in words for people.
         reason: Arc<str>,
     },
     /// The holder let go of it, and it may be running elsewhere, after a live migration as a rule: wait until it shows up, or

@@ -114,7 +114,7 @@ impl LocalVms {
         self.offers = Some(offers);
     }
 
-    /// Libvirt answers.
+    /// Whether libvirt answers on this host.
     pub(crate) fn is_well(&self) -> bool {
         self.well
     }

@@ -70,7 +70,7 @@ pub(crate) enum Place {
     Go(HostId),
     /// This host, when others are ready.
     Later(HostId, Arc<str>),
-    /// None.
+    /// No host can take it now.
     Nowhere {
         /// Why, host by host.
         refusals: Refusals,

@@ -47,9 +47,9 @@ pub enum Timer<'a> {
 /// A deadline with its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline<'a> {
-    /// When.
+    /// When it is due, on this host's clock.
     pub at: Time,
-    /// For what.
+    /// What is to be done then.
     pub timer: Timer<'a>,
 }
 

@@ -68,7 +68,7 @@ pub enum DomainState {
     Running,
     /// QEMU is there, the guest does not execute.
     Paused {
-        /// Why.
+        /// Why the CPUs are stopped, as libvirt tells it.
         reason: PauseReason,
     },
     /// The guest has powered off, QEMU is ending.
@@ -106,7 +106,7 @@ impl DomainState {
 pub struct Domain {
     /// When libvirt was asked for it.
     pub as_of: Time,
-    /// Its identity.
+    /// The UUID by which libvirt, and all of Mainstay, knows the domain.
     pub uuid: DomainUuid,
     /// Its name on this host.
     pub name: String,

@@ -25,7 +25,7 @@ pub enum Error {
     /// A value in the configuration cannot be used.
     #[error("hypervisor configuration: {what} is {value}; {remedy}")]
     Config {
-        /// Which value.
+        /// The setting that is refused, by its name in the configuration.
         what: &'static str,
         /// What it is.
         value: String,
@@ -46,13 +46,13 @@ pub enum XmlError {
     /// Something that every domain has is not there.
     #[error("the domain XML has no {what}")]
     Missing {
-        /// What.
+        /// What is missing, in words for people.
         what: &'static str,
     },
     /// A value cannot be understood.
     #[error("the domain XML has a {what} of {value:?}, which cannot be understood")]
     BadValue {
-        /// Which value.
+        /// The element or attribute that has the value.
         what: &'static str,
         /// What it is, shortened.
         value: String,
@@ -65,7 +65,7 @@ pub enum OpError {
     /// Nothing was done: libvirtd could not be reached, or too many earlier calls still hang.
     #[error("nothing was done: {why}")]
     NotAttempted {
-        /// Why not.
+        /// Why nothing was tried, in words for people.
         why: String,
     },
     /// The connection ended during the operation: its outcome is unknown.
@@ -84,7 +84,7 @@ pub enum OpError {
     /// lock of a dead client.
     #[error("a disk image is locked by another process or host: {message}")]
     ImageLocked {
-        /// QEMU's words.
+        /// QEMU's message, as libvirt passes it on.
         message: String,
     },
     /// There is not enough memory for the VM.
@@ -96,13 +96,13 @@ pub enum OpError {
     /// A file, network or device that the VM needs is not on this host.
     #[error("something that the VM needs is missing on this host: {message}")]
     MissingResource {
-        /// libvirt's words.
+        /// libvirt's message; it names what is missing.
         message: String,
     },
     /// Another domain on this host has the same name, or the same UUID under another name.
     #[error("another domain on this host is in the way: {message}")]
     Conflict {
-        /// libvirt's words.
+        /// libvirt's message; it names the other domain.
         message: String,
     },
     /// The domain has a saved state on this host. Starting it would continue from an old memory image on disks that have
@@ -111,19 +111,19 @@ pub enum OpError {
         "domain {uuid} has a saved state on this host that may be older than its disks; remove it with `virsh managedsave-remove {uuid}`"
     )]
     SavedState {
-        /// Which domain.
+        /// The domain that has a saved state.
         uuid: DomainUuid,
     },
     /// libvirt does not know the domain.
     #[error("libvirt knows no domain {uuid}")]
     NoSuchDomain {
-        /// Which domain.
+        /// The domain that was asked for.
         uuid: DomainUuid,
     },
     /// The domain is not in a state for this operation.
     #[error("the domain's state does not allow it: {message}")]
     WrongState {
-        /// libvirt's words.
+        /// libvirt's message; it says what state the domain is in.
         message: String,
     },
     /// The guest's agent does not answer, or there is none. The command may have been started.
@@ -131,7 +131,7 @@ pub enum OpError {
         "the guest's agent cannot be asked: {message}; install and start qemu-guest-agent in the guest, and give the domain the channel org.qemu.guest_agent.0"
     )]
     NoGuestAgent {
-        /// libvirt's words.
+        /// libvirt's message about the channel or the agent.
         message: String,
     },
     /// The guest's agent answered with an error.
@@ -149,7 +149,7 @@ pub enum OpError {
     DestinationUnreachable {
         /// The destination's libvirt.
         uri: String,
-        /// libvirt's words.
+        /// libvirt's message about the connection to the destination.
         message: String,
     },
     /// libvirt fears that both hosts would see different data.
@@ -157,7 +157,7 @@ pub enum OpError {
         "libvirt calls this migration unsafe: {message}; set cache='none' on the VM's disks, or switch migrate_unsafe on if the storage is coherent between hosts"
     )]
     MigrationUnsafe {
-        /// libvirt's words.
+        /// libvirt's message; it says what makes the migration unsafe.
         message: String,
     },
     /// A migration took too long and was aborted: the VM is still here.
@@ -167,7 +167,7 @@ pub enum OpError {
     MigrationAborted {
         /// How long it was allowed to take.
         seconds: u64,
-        /// libvirt's words.
+        /// libvirt's message, from when the migration was ended.
         message: String,
     },
     /// The VM may be on the destination although libvirt reports an error.
@@ -175,7 +175,7 @@ pub enum OpError {
         "libvirt cannot tell whether the migration succeeded: {message}; look on both hosts (virsh list --all)"
     )]
     MigrationUnclear {
-        /// libvirt's words.
+        /// libvirt's message about the end of the migration.
         message: String,
     },
     /// The XML cannot be used.
@@ -184,7 +184,7 @@ pub enum OpError {
     /// Anything else that libvirt refused.
     #[error("libvirt refused: {message}")]
     Other {
-        /// libvirt's words.
+        /// libvirt's message, whatever it is about.
         message: String,
     },
 }

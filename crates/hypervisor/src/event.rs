@@ -83,32 +83,32 @@ pub enum Op {
     },
     /// Lets the CPUs run.
     Resume {
-        /// Which domain.
+        /// The domain, which has to be active. One that runs already stays so.
         uuid: DomainUuid,
     },
     /// Stops the CPUs.
     Suspend {
-        /// Which domain.
+        /// The domain, which has to be active.
         uuid: DomainUuid,
     },
     /// Asks the guest to shut down (ACPI, or its agent where the domain has one). Done when asked, not when it is off.
     Shutdown {
-        /// Which domain.
+        /// The domain, which has to be active.
         uuid: DomainUuid,
     },
     /// Ends QEMU at once. Done when libvirt saw the process end.
     Destroy {
-        /// Which domain.
+        /// The domain, which has to be active.
         uuid: DomainUuid,
     },
     /// Removes the definition of a domain that is shut off; NVRAM and TPM state stay. An active domain is refused.
     Undefine {
-        /// Which domain.
+        /// The domain, which has to be shut off.
         uuid: DomainUuid,
     },
     /// Reads the domain, after it was submitted and never before.
     Read {
-        /// Which domain.
+        /// The domain to read; it need not exist.
         uuid: DomainUuid,
     },
     /// Asks what this host can give to VMs besides room: [`OpOutput::HostOffers`].
@@ -116,16 +116,16 @@ pub enum Op {
     /// Asks whether the guest's agent answers, for 2 s: [`OpOutput::Guest`]. A VM that does not run is
     /// [`OpError::WrongState`].
     GuestPing {
-        /// Which domain.
+        /// The domain, whose guest is asked.
         uuid: DomainUuid,
     },
     /// Runs a command in the guest by its agent, and waits for its end: [`OpOutput::GuestEnded`]. Its output is not read.
     GuestCommand {
-        /// Which domain.
+        /// The domain in whose guest the command runs.
         uuid: DomainUuid,
         /// The program, as the guest finds it. Not a shell's line.
         path: String,
-        /// Its arguments.
+        /// The program's arguments, passed on as they are.
         args: Vec<String>,
         /// How long it is waited for. The agent can't end a command: it runs on.
         timeout: Duration,
@@ -136,7 +136,7 @@ pub enum Op {
     /// the other libvirtd hangs, it is [`OpError::TimedOut`]; it ends, with the VM here, when that one answers or is gone, and
     /// until then libvirt refuses another. It goes on when the handle is dropped.
     Migrate {
-        /// Which domain.
+        /// The domain, which has to be active here.
         uuid: DomainUuid,
         /// The destination's libvirt as this host's libvirtd reaches it, such as `qemu+tls://host2/system`.
         destination_uri: String,
@@ -153,34 +153,34 @@ pub enum Op {
 pub enum OpOutput {
     /// The domain was started here, by this operation, and is paused.
     Started {
-        /// Which domain.
+        /// The domain that was started.
         uuid: DomainUuid,
         /// Its QEMU. `None`: libvirt reports it started, but the process is gone already or can't be seen from here.
         pid: Option<u32>,
     },
     /// The domain was active before; nothing was changed.
     AlreadyActive {
-        /// Which domain.
+        /// The domain that was found active.
         uuid: DomainUuid,
-        /// Its QEMU.
+        /// Its QEMU's process. `None`: it can't be seen from here.
         pid: Option<u32>,
     },
     /// It was done, or there was nothing to do.
     Done,
     /// The domain, for [`Op::Read`].
     Domain(Box<Domain>),
-    /// For [`Op::HostOffers`].
+    /// What the host can give to VMs, for [`Op::HostOffers`].
     HostOffers(Box<HostOffers>),
-    /// For [`Op::GuestPing`].
+    /// Whether the guest agent answers, for [`Op::GuestPing`].
     Guest(GuestAnswer),
-    /// For [`Op::GuestCommand`].
+    /// How the command in the guest ended, for [`Op::GuestCommand`].
     GuestEnded(GuestExit),
 }
 
 /// What a guest's agent says when it is asked whether it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuestAnswer {
-    /// It answers.
+    /// The guest agent has answered.
     Answers,
     /// The domain has no channel for it: it can never answer.
     NoChannel,
@@ -202,13 +202,13 @@ pub enum GuestExit {
 /// The host, as libvirt describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostInfo {
-    /// Its name.
+    /// The host's name, as libvirt knows it.
     pub hostname: String,
     /// Its UUID, where libvirt tells one.
     pub uuid: Option<DomainUuid>,
     /// Active logical CPUs.
     pub cpus: u32,
-    /// Installed memory.
+    /// Installed memory, in bytes.
     pub memory_bytes: u64,
     /// Memory that is free right now, without what the kernel could reclaim.
     pub memory_free_bytes: u64,
@@ -219,11 +219,11 @@ pub struct HostInfo {
 /// A domain that libvirt did not tell about in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unanswered {
-    /// Which domain.
+    /// The domain about which libvirt does not answer.
     pub uuid: DomainUuid,
     /// Its name, as far as known from before.
     pub name: String,
-    /// Why not.
+    /// Why nothing is known of it, in words for people.
     pub why: String,
 }
 
@@ -233,7 +233,7 @@ pub struct Unanswered {
 pub struct Stray {
     /// From its command line.
     pub uuid: DomainUuid,
-    /// Its process.
+    /// The process id of its QEMU.
     pub pid: u32,
 }
 
@@ -244,7 +244,7 @@ pub enum Event {
     Connected,
     /// libvirtd is gone or silent. This says nothing about VMs: they run on without it.
     Lost {
-        /// What happened.
+        /// How the connection was lost, in words for people.
         why: String,
     },
     /// The host; on connecting and with every snapshot.
@@ -269,19 +269,19 @@ pub enum Event {
     Removed {
         /// When libvirt was asked.
         as_of: Time,
-        /// Which domain.
+        /// The domain that has gone.
         uuid: DomainUuid,
-        /// Its name.
+        /// The name that it had.
         name: String,
     },
     /// A domain stopped: the cause, as libvirt's events tell it. Comes before the matching `Changed` or `Removed`.
     /// Missed while the connection is lost: the state in the next snapshot tells then, less precisely.
     Stopped {
-        /// Which domain.
+        /// The domain that has stopped.
         uuid: DomainUuid,
-        /// Its name.
+        /// Its name on this host.
         name: String,
-        /// Why.
+        /// Why it stopped, as far as libvirt tells.
         cause: StopCause,
     },
     /// The result of an operation.

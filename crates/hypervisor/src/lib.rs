@@ -125,7 +125,7 @@ impl Hypervisor {
         Ok(Hypervisor { observer, actor, news })
     }
 
-    /// See [`Handle::submit`].
+    /// Orders an operation; [`Handle::submit`] says when it is answered and with what.
     pub fn submit(&self, id: u64, op: Op) {
         if self.actor.send(actor::Message::Submit { id, op }).is_err() {
             // The actor's thread ended (a panic, which is a bug): nothing was done, and the caller must hear it.

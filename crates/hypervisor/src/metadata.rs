@@ -36,7 +36,7 @@ const MEMORY_MIB_MAX: u64 = 1 << 30;
 /// The user's wishes for a VM. `None`: not stated.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Metadata {
-    /// Restart priority.
+    /// How early the VM is restarted. `None`: the domain XML says nothing of it.
     pub priority: Option<Priority>,
     /// Whether the VM is to be protected.
     pub protect: Option<bool>,

@@ -54,12 +54,12 @@ fn cut(name: &str) -> &str {
     name.get(..name.floor_char_boundary(NAME_MAX)).unwrap_or_default()
 }
 
-/// `pci 0000:03:00.0`
+/// The name of a PCI device, such as `pci 0000:03:00.0`.
 pub(crate) fn pci(address: &str) -> String {
     format!("pci {address}")
 }
 
-/// `usb 046d:c52b`
+/// The name of a USB device by vendor and product, such as `usb 046d:c52b`.
 pub(crate) fn usb(vendor: &str, product: &str) -> String {
     format!("usb {vendor}:{product}")
 }
@@ -69,12 +69,12 @@ pub(crate) fn usb_at(bus: u64, device: u64) -> String {
     format!("usb bus {bus} device {device}")
 }
 
-/// `mdev 4b20d080-1b54-4048-85b3-a6a62d165c01`
+/// The name of a mediated device, such as `mdev 4b20d080-1b54-4048-85b3-a6a62d165c01`.
 pub(crate) fn mdev(uuid: &str) -> String {
     format!("mdev {}", uuid.to_ascii_lowercase())
 }
 
-/// `scsi 0:0:1:0`
+/// The name of a SCSI device, such as `scsi 0:0:1:0`.
 pub(crate) fn scsi(address: &str) -> String {
     format!("scsi {address}")
 }

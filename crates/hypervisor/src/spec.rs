@@ -30,9 +30,9 @@ pub enum DiskSource {
     },
     /// A volume of a libvirt storage pool.
     Volume {
-        /// The pool.
+        /// The pool's name, as libvirt on this host knows it.
         pool: String,
-        /// The volume.
+        /// The volume's name within the pool.
         volume: String,
     },
     /// An empty drive (cdrom, floppy).
@@ -83,7 +83,7 @@ pub struct Interface {
 /// Which CPU the guest sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CpuMode {
-    /// QEMU's default.
+    /// The XML names no CPU: the guest gets QEMU's default.
     Default,
     /// Exactly the host's.
     HostPassthrough,
@@ -100,9 +100,9 @@ pub enum CpuMode {
 /// What a domain needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// Its identity.
+    /// The UUID by which the domain is known.
     pub uuid: DomainUuid,
-    /// Its name.
+    /// The domain's name on this host.
     pub name: String,
     /// `kvm`, `qemu`, `test`...
     pub virt_type: String,
@@ -122,7 +122,7 @@ pub struct Spec {
     pub machine: Option<String>,
     /// Architecture, such as `x86_64`.
     pub arch: Option<String>,
-    /// CPU mode.
+    /// Which CPU the guest is to see, and so which hosts can take it.
     pub cpu: CpuMode,
     /// libvirt starts it whatever the host's CPU can do (`check='none'`).
     pub cpu_unchecked: bool,

@@ -74,7 +74,7 @@ pub enum StopCause {
 pub enum Intent {
     /// The user or the guest wanted it: it stays down.
     Wanted,
-    /// An accident.
+    /// Nobody wanted it, such as a crash: the VM is restarted.
     Accident,
     /// It can't be told.
     Unclear,

@@ -43,9 +43,9 @@ pub enum Policy {
     },
     /// So many percent of all CPU and memory are not reserved by VMs.
     Percentage {
-        /// CPU.
+        /// Percent of the CPU of all usable hosts, 0 to 100.
         cpu: u8,
-        /// Memory.
+        /// Percent of the memory of all usable hosts, 0 to 100.
         memory: u8,
     },
     /// Hosts are kept empty for failovers.
@@ -78,7 +78,7 @@ pub enum Enforcement {
 /// The setting: policy and enforcement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdmissionControl {
-    /// The policy.
+    /// What has to be kept for failures, and how that is counted.
     pub policy: Policy,
     /// What happens when it is not met.
     pub enforcement: Enforcement,
@@ -105,7 +105,7 @@ pub enum Objection {
     },
     /// Too few slots.
     Slots {
-        /// The slot.
+        /// The size of a slot: what the VMs are counted in.
         slot: Slot,
         /// How many VMs need one.
         needed: u64,
@@ -136,23 +136,23 @@ pub enum Objection {
     NoFailoverHost,
     /// A VM runs on a host that is kept for failovers.
     FailoverHostInUse {
-        /// The host.
+        /// The dedicated failover host.
         host: Name,
-        /// The VM.
+        /// The VM that runs there.
         vm: Name,
     },
     /// The VM can't run there at all.
     CannotRunThere {
-        /// The VM.
+        /// The VM that is to run there.
         vm: Name,
-        /// The host.
+        /// The host that can't take the VM.
         host: Name,
-        /// Why.
+        /// What keeps the VM from it.
         why: Refusal,
     },
     /// The host can't be emptied.
     CannotBeEmptied {
-        /// The host.
+        /// The host that is to be emptied.
         host: Name,
         /// The VMs that no other host can take.
         left_out: Vec<LeftOut>,

@@ -24,21 +24,21 @@ pub enum Breach {
     HostTakesNone {
         /// The VM that it sends there.
         vm: Name,
-        /// The host.
+        /// The host that the plan sends it to.
         host: Name,
     },
     /// The host does not have what the VM needs.
     Lacks {
-        /// The VM.
+        /// The VM that the plan places there.
         vm: Name,
-        /// The host.
+        /// The host that it is placed on.
         host: Name,
         /// What it does not have.
         what: Name,
     },
     /// More is placed on the host than it has left.
     OverCapacity {
-        /// The host.
+        /// The host that is given too much.
         host: Name,
         /// What it has left.
         free: Resources,
@@ -47,7 +47,7 @@ pub enum Breach {
     },
     /// A must rule is broken.
     Rule {
-        /// The rule.
+        /// The name of the broken rule.
         rule: Name,
         /// A VM that breaks it.
         vm: Name,

@@ -22,11 +22,11 @@ use alloc::vec::Vec;
 /// One start of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartStep {
-    /// The VM.
+    /// The VM to be started.
     pub vm: Name,
     /// Where it starts.
     pub host: Name,
-    /// Its priority.
+    /// The VM's priority: those of a higher one start first.
     pub priority: Priority,
     /// What others wait for.
     pub readiness: Readiness,
@@ -39,7 +39,7 @@ pub struct StartStep {
 /// A VM that a group has and that this plan does not start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Absent {
-    /// It runs.
+    /// It runs, so nobody waits for its start.
     Runs,
     /// It does not come back.
     LeftOut(Readiness),

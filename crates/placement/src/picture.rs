@@ -69,7 +69,7 @@ impl Resources {
 /// Whether a host can take VMs now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HostState {
-    /// It can.
+    /// It can take VMs, as far as its offers and room go.
     #[default]
     Usable,
     /// It can't, for this reason, in words: not connected, no libvirt, no contact with the datastore.
@@ -93,7 +93,7 @@ pub struct Offers {
     pub devices: Vec<Name>,
 }
 
-/// A host.
+/// A host, as placement sees it: what it offers, and whether it can take VMs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
     /// Whether it takes VMs.
@@ -128,12 +128,12 @@ pub enum Priority {
     Disabled,
     /// After all others.
     Lowest,
-    /// After medium.
+    /// After those of medium and before those of lowest priority.
     Low,
-    /// The default.
+    /// The default: for VMs of which nothing is set.
     #[default]
     Medium,
-    /// Before medium.
+    /// Before those of medium and after those of highest priority.
     High,
     /// Before all others.
     Highest,
@@ -195,7 +195,7 @@ impl fmt::Display for ReadyWhen {
 /// What others wait for before they start after this VM. Times are in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readiness {
-    /// The condition.
+    /// What has to be so before others stop waiting for the VM.
     pub when: ReadyWhen,
     /// So long after the condition was met.
     pub delay_ms: u64,
@@ -209,7 +209,7 @@ impl Default for Readiness {
     }
 }
 
-/// A VM.
+/// A VM, as placement sees it: where it is, what it needs, and how it is restarted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vm {
     /// CPU and memory that it must have: what placement and admission control count.
@@ -277,26 +277,26 @@ pub enum Strength {
 pub enum RuleKind {
     /// These VMs run on these hosts only.
     OnHosts {
-        /// The VMs.
+        /// The VMs that the rule binds, by name.
         vms: Vec<Name>,
-        /// The hosts.
+        /// The only hosts that may run them, by name.
         hosts: Vec<Name>,
     },
     /// These VMs run on none of these hosts.
     NotOnHosts {
-        /// The VMs.
+        /// The VMs that the rule binds, by name.
         vms: Vec<Name>,
-        /// The hosts.
+        /// The hosts that may run none of them, by name.
         hosts: Vec<Name>,
     },
     /// No two of these VMs run on the same host.
     Apart {
-        /// The VMs.
+        /// The VMs that have to be on different hosts, by name.
         vms: Vec<Name>,
     },
     /// All of these VMs run on the same host. With [`Strength::Must`] they move as a whole or not at all.
     Together {
-        /// The VMs.
+        /// The VMs that have to be on one host, by name.
         vms: Vec<Name>,
     },
 }
@@ -313,7 +313,7 @@ pub struct Rule {
 /// VMs that start as one step of an order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
-    /// Its VMs.
+    /// The VMs of the group, by name. A VM in two groups waits for what either waits for.
     pub vms: Vec<Name>,
     /// Groups whose VMs must all be ready before one of this group starts.
     pub waits_for: Vec<Name>,
@@ -326,7 +326,7 @@ pub struct Picture {
     pub hosts: BTreeMap<Name, Host>,
     /// All VMs that take room or shall come back.
     pub vms: BTreeMap<Name, Vm>,
-    /// All rules.
+    /// All rules about where VMs may run, by name.
     pub rules: BTreeMap<Name, Rule>,
     /// All start groups.
     pub groups: BTreeMap<Name, Group>,

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 /// A VM and the host that it goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// The VM.
+    /// The VM that is placed.
     pub vm: Name,
     /// Its new host.
     pub host: Name,
@@ -20,7 +20,7 @@ pub struct Placement {
 /// A VM that does not come back, and what it lacked on each host when all others had been placed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// The VM.
+    /// The VM for which there is no host.
     pub vm: Name,
     /// Each host of the picture, by name, with the reason.
     pub why: Vec<(Name, Refusal)>,

@@ -47,14 +47,14 @@ pub enum Refusal {
     HostRule(Name),
     /// A rule keeps the VM apart from one that runs there or was just placed there.
     Apart {
-        /// The rule.
+        /// The name of the anti-affinity rule.
         rule: Name,
         /// The VM that is there.
         vm: Name,
     },
     /// A rule keeps the VM together with one that runs elsewhere.
     Together {
-        /// The rule.
+        /// The name of the affinity rule.
         rule: Name,
         /// The VM that runs elsewhere.
         vm: Name,

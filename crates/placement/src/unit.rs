@@ -10,7 +10,7 @@ use core::cmp::Ordering;
 /// What binds a unit to a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pin {
-    /// Nothing.
+    /// It may go to any host that can take it.
     Free,
     /// A member of its pack runs there, and the others must join it.
     At(u32),
@@ -20,7 +20,7 @@ pub(crate) enum Pin {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Unit {
-    /// By name.
+    /// The members, as indices of the picture's VMs, in the order of their names.
     pub vms: Vec<u32>,
     pub demand: Resources,
     pub rank: u8,

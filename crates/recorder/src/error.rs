@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// The recorder can't be started.
 #[derive(Debug, thiserror::Error)]
 pub enum RecorderError {
-    /// No thread.
+    /// The thread that writes the recording can't be started.
     #[error(
         "no thread for the flight recorder: {0}; raise the limit of processes of this service, or set enabled = false in [recorder]"
     )]
@@ -19,7 +19,7 @@ pub enum ReadError {
     /// The file or folder can't be read.
     #[error("{path} can't be read: {source}", path = path.display())]
     Io {
-        /// Which.
+        /// The file or folder that can't be read.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
@@ -27,7 +27,7 @@ pub enum ReadError {
     /// The file is something else.
     #[error("{path} is no recording of Mainstay: name a flight-*.rec file, or a folder that holds some", path = path.display())]
     NotARecording {
-        /// Which.
+        /// The file or folder that was named.
         path: PathBuf,
     },
     /// The file has another format.
@@ -38,9 +38,9 @@ pub enum ReadError {
         known = crate::FORMAT_VERSION
     )]
     ForeignFormat {
-        /// Which.
+        /// The segment that another release has written.
         path: PathBuf,
-        /// Its format.
+        /// The format that the segment says it has.
         format: String,
         /// The software that wrote it.
         software: String,
@@ -52,7 +52,7 @@ pub enum ReadError {
         path = path.display()
     )]
     ForeignCore {
-        /// Which.
+        /// The segment whose core this build can't read.
         path: PathBuf,
         /// Header or checkpoint.
         what: &'static str,
@@ -66,7 +66,7 @@ pub enum ReadError {
     /// Header or checkpoint are damaged or cut off, so nothing can be replayed from this segment.
     #[error("{path}: the {what} at byte {offset} is {reason}: nothing of this segment can be replayed", path = path.display())]
     Unusable {
-        /// Which.
+        /// The segment that can't be used.
         path: PathBuf,
         /// Header or checkpoint.
         what: &'static str,

@@ -66,7 +66,7 @@ pub struct Checkpoint {
 pub struct Step {
     /// `now` of the step.
     pub at: Time,
-    /// Its input.
+    /// What the core was given in this step.
     pub input: Input,
 }
 
@@ -87,11 +87,11 @@ pub(crate) struct StepRef<'a> {
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// [`Header`].
+    /// The first frame of a segment: a [`Header`].
     Header,
-    /// [`Checkpoint`].
+    /// The whole core at one moment, a [`Checkpoint`], from which a replay begins.
     Checkpoint,
-    /// [`Step`].
+    /// One input and its time: a [`Step`].
     Step,
     /// Steps are missing from here on; the payload says why, as a text.
     Broken,

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// A segment.
+/// One file of a recording, read as far as it is whole: where it begins, its steps, and how it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// What it says about itself.
@@ -27,7 +27,7 @@ pub enum End {
     Whole,
     /// The recorder says that steps are missing from here on.
     Broken {
-        /// Why.
+        /// Why steps are missing, in the recorder's words.
         reason: String,
     },
     /// In the middle of a frame: the agent or the host died while it was written.

@@ -68,9 +68,9 @@ pub struct Counts {
     pub recorded: u64,
     /// Steps that are not in the recording.
     pub lost: u64,
-    /// Bytes written.
+    /// Bytes that were written to disk since the recorder began.
     pub bytes: u64,
-    /// Segments begun.
+    /// Segments that were begun: one file each.
     pub segments: u64,
 }
 

@@ -32,9 +32,9 @@ pub(crate) struct Shared {
     pub(crate) gap: AtomicBool,
     /// Steps that were in the queue and could not be written.
     pub(crate) unwritten: AtomicU64,
-    /// Bytes written.
+    /// Bytes that were written to disk since the recorder began.
     pub(crate) bytes: AtomicU64,
-    /// Segments begun.
+    /// Segments that were begun: one file each.
     pub(crate) segments: AtomicU64,
 }
 
@@ -54,20 +54,20 @@ impl Default for Shared {
 pub(crate) enum Job {
     /// The core before the step that comes next.
     Checkpoint {
-        /// When.
+        /// When the core was copied, on the core's clock.
         at: Time,
         /// The same for people.
         at_unix_us: u64,
-        /// The core.
+        /// A copy of the core, to be written as it was then.
         core: Box<Core>,
         /// Steps that never came into the queue, all in all.
         lost: u64,
     },
-    /// A step.
+    /// One step of the core, to be written behind the one before.
     Step {
-        /// When.
+        /// The time of the step, on the core's clock.
         at: Time,
-        /// Its input.
+        /// What the core was given in this step.
         input: Input,
     },
 }

@@ -18,7 +18,7 @@ pub struct Counters {
     pub connections_opened: u64,
     /// Connections that ended by silence, reset or error; not by a goodbye, and not unused spares of a live one.
     pub connections_lost: u64,
-    /// Dials begun.
+    /// Attempts to connect to a peer, whatever came of them.
     pub dials: u64,
     /// Dials that were not answered or refused.
     pub dials_failed: u64,
@@ -66,11 +66,11 @@ pub struct Counters {
     pub messages_unaddressed: u64,
     /// Messages and requests received and dropped because the agent did not take them out in time.
     pub events_dropped: u64,
-    /// Requests made.
+    /// Requests that this host has made of others.
     pub requests_sent: u64,
     /// Requests made that got no answer.
     pub requests_failed: u64,
-    /// Requests received.
+    /// Requests that others have made of this host.
     pub requests_received: u64,
 }
 
@@ -89,7 +89,7 @@ pub(crate) enum Refusal {
     ByPeer,
     /// No common protocol version.
     OtherVersion,
-    /// Anything else.
+    /// The handshake failed for any other reason.
     Handshake,
 }
 

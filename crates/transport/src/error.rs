@@ -44,7 +44,7 @@ pub enum NetError {
         listen: Vec<SocketAddr>,
         /// Host id of the peer.
         peer: String,
-        /// Its addresses.
+        /// The addresses that the configuration names for that peer.
         addresses: Vec<SocketAddr>,
     },
     /// An id cannot be put into a certificate.
@@ -53,15 +53,15 @@ pub enum NetError {
          neither begin nor end with `-`"
     )]
     InvalidName {
-        /// Which id.
+        /// What the id names, in words: a host or the cluster.
         what: &'static str,
-        /// Its value.
+        /// The id as it is configured.
         name: String,
     },
     /// The interval of heartbeats makes no sense.
     #[error("a heartbeat interval of {heartbeat:?} is not possible: use one between 10 ms and 60 s")]
     Heartbeat {
-        /// The interval.
+        /// The interval as it is configured.
         heartbeat: Duration,
     },
     /// The cryptographic library refused.
@@ -90,9 +90,9 @@ pub enum NetError {
     TooLarge {
         /// Host id of the peer.
         peer: String,
-        /// The size.
+        /// The size of the message, in bytes.
         size: usize,
-        /// The limit.
+        /// The most that a message may have, in bytes.
         max: usize,
     },
     /// No answer in time. The request may or may not have been carried out.
@@ -120,7 +120,7 @@ pub enum NetError {
     Refused {
         /// Host id of the peer.
         peer: String,
-        /// Why.
+        /// Why there is no answer, in words for people.
         why: &'static str,
     },
     /// The transport was closed.

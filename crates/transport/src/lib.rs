@@ -122,14 +122,14 @@ pub enum NetEvent {
     Datagram {
         /// Host id of the sender, proven by its certificate.
         from: String,
-        /// The message.
+        /// The message as its sender wrote it.
         bytes: Vec<u8>,
     },
     /// A request that wants an answer.
     Request {
         /// Host id of the sender, proven by its certificate.
         from: String,
-        /// The request.
+        /// The request as its sender wrote it.
         body: Vec<u8>,
         /// Takes the answer. Dropping it tells the peer that there will be none; it is closed when the peer gave up.
         reply: oneshot::Sender<Vec<u8>>,

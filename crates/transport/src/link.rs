@@ -39,7 +39,7 @@ pub(crate) struct Link {
 
 #[derive(Default)]
 struct LinkState {
-    /// Oldest first.
+    /// The connections with this peer, the oldest first.
     connections: Vec<Connection>,
     waiting: VecDeque<Vec<u8>>,
     dialling: bool,

@@ -264,7 +264,7 @@ impl ClaimedVm {
     }
 }
 
-/// Starts.
+/// The steps of a start, as the list, the guard and libvirt allow them (R30, R31).
 impl ClaimedVm {
     /// It counts among the starts that may be under way at a time.
     pub(super) fn is_starting(&self) -> bool {
@@ -363,7 +363,7 @@ impl ClaimedVm {
     }
 }
 
-/// Freezing.
+/// What the guard has frozen, and when it may go on.
 impl ClaimedVm {
     /// As the guard says.
     pub(super) fn set_frozen(&mut self, frozen: bool) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// When a request is answered.
 pub(super) enum Asked {
-    /// At once.
+    /// At once, with this text: nothing has to be written.
     Now(String),
     /// When that is on disk.
     Later(Until, String),

@@ -161,7 +161,7 @@ fn a_stop_on_purpose_that_is_found_under_an_intent_is_no_restart() {
     ));
 }
 
-/// R41 (c).
+/// R41 (c): a grant that was never claimed is moved by way of an intent.
 #[test]
 fn a_grant_that_nobody_claims_is_moved_but_not_by_a_host_that_may_still_claim_it() {
     let silent = seen(HostState::Connected, None);

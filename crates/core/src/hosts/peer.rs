@@ -23,7 +23,7 @@ const FORMER_RUNS: usize = 8;
 /// wins in the same way.
 const GOES_ON: u32 = 3;
 
-/// Another host.
+/// Another host, as this one knows it: what was last heard of it, and how it is judged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Peer {
     host: HostId,

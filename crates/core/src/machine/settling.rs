@@ -105,7 +105,7 @@ impl Core {
         self.election.is_primary() && !self.life.is_stopping() && owns()
     }
 
-    /// R78.
+    /// R78: the primary keeps a plan for the failure of each host at hand.
     pub(super) fn rehearse(&mut self, out: &mut Out<'_>) {
         let decides = self.decides(out.now);
         let cluster =

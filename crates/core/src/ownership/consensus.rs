@@ -39,7 +39,7 @@ enum Stage {
 enum Phase {
     /// Phase one of Disk Paxos. `witness` is the former owner's block as it stood still, `epoch` the last that was owned.
     One { witness: Option<(HostId, Option<OwnershipBlock>)>, epoch: Epoch },
-    /// Phase two.
+    /// Phase two of Disk Paxos: the value is accepted when no higher ballot shows.
     Two,
     /// The first beat, or the first after a lapse, written since `started`.
     Confirm { started: Time },
@@ -49,7 +49,7 @@ enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Next {
     Nothing,
-    /// Write [`Consensus::block`].
+    /// Write this host's block, [`Consensus::block`].
     Write,
     /// Read all other hosts' blocks.
     ReadAll,

@@ -23,17 +23,17 @@ pub struct RehearsalScene {
 }
 
 impl RehearsalScene {
-    /// The picture.
+    /// The cluster as placement sees it, at the time of the request.
     pub fn picture(&self) -> &placement::Picture {
         &self.scene.picture
     }
 
-    /// The settings.
+    /// The settings that count for this rehearsal.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Rehearses.
+    /// Makes the plan for each host's failure. The plan at hand is shown where it still holds (R78).
     pub fn rehearse(&self) -> Rehearsed {
         let mut rehearsal = Rehearsal::new(self.scene.picture.clone());
         let hosts = self.scene.picture.hosts.keys();

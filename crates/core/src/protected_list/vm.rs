@@ -54,7 +54,7 @@ struct Twice {
 
 /// What is to be done about a VM (`verdict`), and what that was decided by.
 pub(super) struct Judged<'a> {
-    /// On disk.
+    /// The entry, as it is on disk.
     entry: Entry,
     /// Its holder, if it has one.
     seen: Option<HolderSeen<'a>>,
@@ -330,7 +330,7 @@ impl ListedVm {
     }
 }
 
-/// For placement.
+/// The VM, as the picture of the cluster has it when places are given.
 impl ListedVm {
     /// As a part of the cluster's picture.
     pub(super) fn scene<'a>(

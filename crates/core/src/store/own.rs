@@ -95,7 +95,7 @@ struct PowerOn {
     durable: Option<Arc<PowerOnList>>,
     /// The isolation flag, as written or to be written.
     isolated: bool,
-    /// [`PowerOnList::complete`], likewise.
+    /// Whether all that runs here is claimed ([`PowerOnList::complete`]), as written or to be written.
     complete: bool,
     /// What the host offers, as the list under way or on disk says it.
     offers: Option<Arc<HostOffers>>,

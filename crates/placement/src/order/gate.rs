@@ -24,7 +24,7 @@ pub enum Because {
     Priority {
         /// The first of them.
         vm: Name,
-        /// Its priority.
+        /// The priority of that VM, which is higher than the waiting one's.
         priority: Priority,
         /// Its ready condition.
         readiness: Readiness,
@@ -33,7 +33,7 @@ pub enum Because {
     },
     /// A VM in a group that it waits for is not ready.
     Group {
-        /// The group.
+        /// The name of the group that is waited for.
         group: Name,
         /// The first such VM.
         vm: Name,
@@ -44,7 +44,7 @@ pub enum Because {
     },
     /// As many are starting on its host as are allowed.
     Host {
-        /// The host.
+        /// The host on which the waiting VM is to start.
         host: Name,
         /// How many are allowed.
         limit: u32,
@@ -82,7 +82,7 @@ impl fmt::Display for Because {
 /// A VM that may not start yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// The VM.
+    /// The VM that does not start yet.
     pub vm: Name,
     /// All that it waits for.
     pub because: Vec<Because>,
@@ -93,7 +93,7 @@ pub struct Waiting {
 pub struct Next {
     /// These start now.
     pub start: Vec<StartStep>,
-    /// These wait.
+    /// These are placed and wait, each with what it waits for.
     pub waiting: Vec<Waiting>,
     /// VMs that others no longer wait for because the time-out is over: to be told, since their order was given up.
     pub given_up_on: Vec<Name>,
