@@ -38,11 +38,18 @@ enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Phase {
     /// Phase one of Disk Paxos. `witness` is the former owner's block as it stood still, `epoch` the last that was owned.
-    One { witness: Option<(HostId, Option<OwnershipBlock>)>, epoch: Epoch },
+    One { witness: Option<Witness>, epoch: Epoch },
     /// Phase two of Disk Paxos: the value is accepted when no higher ballot shows.
     Two,
     /// The first beat, or the first after a lapse, written since `started`.
     Confirm { started: Time },
+}
+
+/// R21: the former owner's block as it stood still. It must not have changed when phase one is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Witness {
+    owner: HostId,
+    block: Option<OwnershipBlock>,
 }
 
 /// What the datastore has to do next for the ownership.
@@ -247,7 +254,7 @@ impl Consensus {
             if !released && early {
                 return Next::Nothing;
             }
-            witness = Some((host.clone(), sighting.value.clone()));
+            witness = Some(Witness { owner: host.clone(), block: sighting.value.clone() });
         }
         let instance = match &self.learned {
             Some(learned) if learned.epoch >= highest && learned.epoch > epoch => {
@@ -264,13 +271,7 @@ impl Consensus {
         self.begin(instance, epoch, witness, blocks)
     }
 
-    fn begin(
-        &mut self,
-        instance: Epoch,
-        epoch: Epoch,
-        witness: Option<(HostId, Option<OwnershipBlock>)>,
-        blocks: &Blocks,
-    ) -> Next {
+    fn begin(&mut self, instance: Epoch, epoch: Epoch, witness: Option<Witness>, blocks: &Blocks) -> Next {
         assert!(instance >= self.block.instance, "R20: this host contends for an earlier epoch than before");
         if self.block.instance != instance {
             self.block.instance = instance;
@@ -364,8 +365,8 @@ impl Consensus {
                 if rivals().any(|block| block.promised > self.block.promised) {
                     return self.give_up("another host has a higher ballot", timing, now);
                 }
-                if let Some((host, block)) = &witness
-                    && blocks.get(host) != Some(block)
+                if let Some(Witness { owner, block }) = &witness
+                    && blocks.get(owner) != Some(block)
                 {
                     return self.give_up("the former owner showed itself", timing, now);
                 }

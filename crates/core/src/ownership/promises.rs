@@ -36,8 +36,7 @@ impl Promises {
     pub(super) fn receive(&mut self, host: &HostId, until: Time, others: usize) -> Option<Time> {
         let known = self.received.entry(host.clone()).or_default();
         *known = until.max(*known);
-        let all = self.received.len() == others;
-        self.received.values().min().copied().filter(|_| all)
+        if self.received.len() == others { self.received.values().min().copied() } else { None }
     }
 
     /// What others have promised concerned an earlier epoch.
