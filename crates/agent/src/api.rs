@@ -5,33 +5,25 @@
 //!
 //! What it does not do: authenticate (the socket's mode does, and the transport between agents), or decide anything.
 
-mod admission;
 mod follow;
 mod forward;
 mod hook;
-mod isolation;
 mod names;
 mod orders;
-mod query;
 mod rehearsal;
 mod request;
 mod socket;
-mod vms;
 
-pub use admission::AdmissionOrder;
 pub use hook::{Arrivals, HookOperation};
-pub use isolation::{IsolationOrder, Setting};
-pub use orders::HostOrder;
-pub use query::encode_segment;
 pub use request::ApiRequest;
 pub use socket::{ApiError, Listener, bind};
-pub use vms::{find_vm, unknown_vm};
 
 use crate::config::Member;
 use crate::driver::{Looked, Question};
 use crate::journal::Journal;
 use crate::vms::Mounts;
 use forward::Envelope;
+use mainstay_api::query::Wrong;
 use mainstay_api::{Done, EventPage, EventRecord, Local, Problem, Status};
 use mainstay_core::Command;
 use mainstay_core::host_liveness::HostState;
@@ -96,6 +88,12 @@ impl Refusal {
     }
 }
 
+impl From<Wrong> for Refusal {
+    fn from(wrong: Wrong) -> Refusal {
+        Refusal { status: wrong.status, error: wrong.reason }
+    }
+}
+
 impl Service {
     /// Answers a request of this host's socket. `host` is the header `mainstay-host`.
     pub async fn serve(&self, method: &str, target: &str, host: Option<&str>, body: &[u8]) -> Answer {
@@ -138,22 +136,11 @@ impl Service {
         body: &[u8],
         may_forward: bool,
     ) -> Result<Answer, Refusal> {
-        match ApiRequest::parse(method, target).map_err(|(status, error)| Refusal::new(status, error))? {
+        match ApiRequest::parse(method, target)? {
             ApiRequest::Status => self.status(may_forward).await,
             ApiRequest::Local => self.local().await,
             ApiRequest::Events { after, limit, .. } => self.events(after, limit).await,
-            ApiRequest::Order(command) => self.order(method, target, |_| Ok(command), may_forward).await,
-            ApiRequest::SetIsolation(order) => {
-                self.order(method, target, |view| order.command(view), may_forward).await
-            }
-            ApiRequest::SetAdmission(order) => {
-                self.order(method, target, |view| Ok(order.command(view)), may_forward).await
-            }
-            ApiRequest::HostOrder(order) => {
-                let id = |host: &str| self.find(host).map(|member| member.id.clone());
-                let command = order.command(id)?;
-                self.order(method, target, |_| Ok(command), may_forward).await
-            }
+            ApiRequest::Order(order) => self.order(order, may_forward).await,
             ApiRequest::Rehearsal => self.rehearsal(may_forward).await,
             ApiRequest::Hook(operation) => self.hook(operation, body).await,
             ApiRequest::PeerAdmit => self.peer_admit(body).await,
@@ -187,7 +174,7 @@ impl Service {
         }
         let note = match view.primary.clone().filter(|primary| *primary != self.me.id) {
             Some(primary) if may_forward => {
-                match self.forward(&primary, "GET", "/v1/status", false, PRIMARY_PATIENCE).await {
+                match self.forward(&primary, "GET", "/v1/status", PRIMARY_PATIENCE).await {
                     Ok((200, status)) => return Ok((200, status)),
                     Ok((_, problem)) => {
                         format!("the primary {} says: {}", self.name(&primary), problem_text(&problem))
@@ -261,40 +248,6 @@ impl Service {
         ok(EventPage { events, missing })
     }
 
-    /// `command` makes the order of what the primary believes, and is asked only there.
-    async fn order(
-        &self,
-        method: &str,
-        target: &str,
-        command: impl FnOnce(&View) -> Result<Command, Refusal>,
-        may_forward: bool,
-    ) -> Result<Answer, Refusal> {
-        let view = self.look().await?.view;
-        if view.role != Role::Primary {
-            let primary =
-                view.primary.filter(|primary| *primary != self.me.id && may_forward).ok_or_else(|| {
-                    Refusal::new(503, "no primary is elected at the moment: try again in a few seconds")
-                })?;
-            let patience = ORDER_PATIENCE + PEER_PATIENCE;
-            return self.forward(&primary, method, target, false, patience).await.map_err(|error| {
-                Refusal::new(
-                    504,
-                    format!(
-                        "the primary {} could not be asked: {error}; look at the status before you try again",
-                        self.name(&primary)
-                    ),
-                )
-            });
-        }
-        let command = command(&view)?;
-        let unknown = vms::unknown_in(&command, &view);
-        self.operate(command, ORDER_PATIENCE).await.map_err(|refusal| match unknown {
-            // The core refuses it too, but can't say which names there are.
-            Some(text) if refusal.status == 409 => Refusal::new(409, text),
-            Some(_) | None => refusal,
-        })
-    }
-
     /// Has this host's core carry out a command, which it does as the primary only.
     async fn operate(&self, command: Command, patience: Duration) -> Result<Answer, Refusal> {
         let (answer, answered) = oneshot::channel();
@@ -343,21 +296,16 @@ impl Service {
         })
     }
 
+    /// Has another host answer the request itself.
     async fn forward(
         &self,
         to: &HostId,
         method: &str,
         path: &str,
-        may_forward: bool,
         patience: Duration,
     ) -> Result<Answer, String> {
-        forward::ask(
-            &self.net,
-            to,
-            &Envelope { method: method.into(), path: path.into(), may_forward, body: None },
-            patience,
-        )
-        .await
+        let envelope = Envelope { method: method.into(), path: path.into(), may_forward: false, body: None };
+        forward::ask(&self.net, to, &envelope, patience).await
     }
 
     /// Asks hosts at the same time. Answers, and why there is none.

@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-pub use crate::api::encode_segment;
-
 /// How long an answer may take: more than the agent itself waits for the primary and the disks.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// The same for what has to be worked out first: more than the agent itself waits.

@@ -15,7 +15,6 @@ mod recorder;
 pub use document::{LogFormat, LogLevel};
 pub use error::ConfigError;
 pub use guard::GuardOptions;
-pub(crate) use isolation::SHUTDOWN_TIMEOUT_MAX;
 pub use isolation::{IsolationConfig, IsolationResponse, IsolationTarget};
 pub use members::{ADDRESSES_MAX, Member};
 pub use migration::MigrationConfig;

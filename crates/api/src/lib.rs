@@ -1,4 +1,11 @@
-//! What the HTTP API says: types shared by agent and command line. No behaviour, no tokio.
+//! What the HTTP API says: the answers, the orders, and the words of both, shared by agent and command line. No I/O.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`order`] | what can be ordered, and how an order is written and read |
+//! | [`query`] | parts of a path and query: percent-encoding, numbers, words, lists |
+//! | [`words`] | values that have one word each, in queries and on the command line |
+//! | [`vms`] | which VM is meant by a name, and what is said when none is |
 //!
 //! The API is served on a Unix socket (root only). Paths:
 //!
@@ -28,6 +35,11 @@
 //!
 //! Any request may carry the header `mainstay-host: NAME`, which sends it to that host's agent. Errors are [`Problem`] with
 //! a fitting HTTP status.
+
+pub mod order;
+pub mod query;
+pub mod vms;
+pub mod words;
 
 use mainstay_words::ids::{HostId, Incarnation};
 use mainstay_words::{Event, Rehearsed, Severity, Time, View};

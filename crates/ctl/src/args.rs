@@ -3,29 +3,31 @@
 //! Why `--host` is not a global option: after `vm list`, `events`, `rehearse` and `rule set` it says *whose* VMs, events and plan
 //! are meant, which must work for a host that is down. Before the subcommand it always says which agent is asked.
 
-mod placement;
+mod admission;
+mod hosts;
+mod protection;
+mod rules;
 mod simulating;
 mod values;
+mod vms;
 mod wrong;
 
 use crate::clock::Zone;
 use crate::exit::EXIT_CODES_HELP;
 use crate::style::ColourChoice;
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use mainstay_agent::api::Setting;
-use mainstay_core::register::IsolationResponse;
 use mainstay_core::{Severity, Span};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use placement::{
-    AdmissionCommand, ConfirmDownArgs, EnterArgs, FailoverArgs, GroupCommand, GroupSetArgs,
-    MaintenanceCommand, OnOff, PolicyCommand, PriorityArg, ReadyArg, RehearseArgs, RuleCommand, RuleKindArg,
-    RuleSetArgs, StrengthArg, SuspendArgs, VmPriorityArgs, VmReadyArgs,
-};
+pub use admission::AdmissionCommand;
+pub use hosts::{ConfirmDownArgs, EnterArgs, HostCommand, MaintenanceCommand};
+pub use protection::{RehearseArgs, SuspendArgs};
+pub use rules::{GroupCommand, RuleCommand};
 pub use simulating::{Moment, ReplayArgs, SimCommand, SimRunArgs, SimSoakArgs};
+pub use vms::VmCommand;
 pub use wrong::parse_or_exit;
 
 /// Keeps virtual machines running when the host under them fails, on plain KVM/libvirt hosts that share storage.
@@ -166,36 +168,15 @@ impl ClusterCommand {
     pub fn asked_host(&self) -> Option<&str> {
         let ask = match self {
             ClusterCommand::Status(StatusArgs { ask, .. })
-            | ClusterCommand::Host(
-                HostCommand::List { ask }
-                | HostCommand::Failover(FailoverArgs { ask, .. })
-                | HostCommand::ConfirmDown(ConfirmDownArgs { ask, .. })
-                | HostCommand::Maintenance(
-                    MaintenanceCommand::Enter(EnterArgs { ask, .. }) | MaintenanceCommand::Leave { ask, .. },
-                ),
-            )
-            | ClusterCommand::Vm(
-                VmCommand::Show { ask, .. }
-                | VmCommand::Protect { ask, .. }
-                | VmCommand::Unprotect { ask, .. }
-                | VmCommand::Set(VmSetArgs { ask, .. })
-                | VmCommand::Priority(VmPriorityArgs { ask, .. })
-                | VmCommand::Ready(VmReadyArgs { ask, .. }),
-            )
             | ClusterCommand::Datastore(DatastoreCommand::List { ask })
-            | ClusterCommand::Rule(RuleCommand::List { ask } | RuleCommand::Remove { ask, .. })
-            | ClusterCommand::Group(
-                GroupCommand::List { ask }
-                | GroupCommand::Set(GroupSetArgs { ask, .. })
-                | GroupCommand::Remove { ask, .. },
-            )
-            | ClusterCommand::Admission(AdmissionCommand::Show { ask })
             | ClusterCommand::Suspend(SuspendArgs { ask, .. })
             | ClusterCommand::Resume { ask } => ask,
-            ClusterCommand::Admission(AdmissionCommand::Set(policy)) => &policy.strict().ask,
-            ClusterCommand::Vm(VmCommand::List { .. })
-            | ClusterCommand::Rule(RuleCommand::Set(_))
-            | ClusterCommand::Rehearse(_)
+            ClusterCommand::Host(command) => command.ask(),
+            ClusterCommand::Vm(command) => command.ask()?,
+            ClusterCommand::Rule(command) => command.ask()?,
+            ClusterCommand::Group(command) => command.ask(),
+            ClusterCommand::Admission(command) => command.ask(),
+            ClusterCommand::Rehearse(_)
             | ClusterCommand::Events(_)
             | ClusterCommand::Datastore(DatastoreCommand::Show { .. }) => return None,
         };
@@ -233,90 +214,6 @@ pub struct StatusArgs {
     /// Show times of day in UTC
     #[arg(long)]
     pub utc: bool,
-}
-
-/// `mainstay host ...`
-#[derive(Debug, Subcommand)]
-pub enum HostCommand {
-    /// List the hosts: state as the primary judges it, role, capacity
-    List {
-        /// Which agent to ask.
-        #[command(flatten)]
-        ask: AskArgs,
-    },
-    /// Dedicate a host to failovers, or not any more: VMs are put on it only when another host has failed
-    ///
-    /// VMs that run there already are left there.
-    Failover(FailoverArgs),
-    /// Maintenance mode: empty a host for work on it, and let it take VMs again
-    #[command(subcommand)]
-    Maintenance(MaintenanceCommand),
-    /// Say that a silent host is certainly without power, so that its VMs may be restarted elsewhere
-    ///
-    /// Make sure of it first: if the host is not down, its VMs then run twice, and two copies that write to one disk destroy it.
-    ConfirmDown(ConfirmDownArgs),
-}
-
-/// `mainstay vm ...`
-#[derive(Debug, Subcommand)]
-pub enum VmCommand {
-    /// List the VMs
-    List {
-        /// Only VMs of this host (name or id; it need not be up)
-        #[arg(id = "of", long = "host", value_name = "HOST")]
-        host: Option<String>,
-    },
-    /// Show all that is known and set about a VM
-    Show {
-        /// Which agent to ask.
-        #[command(flatten)]
-        ask: AskArgs,
-        /// The VM, by name or UUID
-        #[arg(value_name = "VM")]
-        name: String,
-    },
-    /// Protect a VM: it is restarted elsewhere when its host fails
-    Protect {
-        /// Which agent to ask.
-        #[command(flatten)]
-        ask: AskArgs,
-        /// The VM, by name or UUID
-        #[arg(value_name = "VM")]
-        name: String,
-    },
-    /// Take a VM out of protection: it is watched, but never restarted
-    Unprotect {
-        /// Which agent to ask.
-        #[command(flatten)]
-        ask: AskArgs,
-        /// The VM, by name or UUID
-        #[arg(value_name = "VM")]
-        name: String,
-    },
-    /// Set a VM's isolation response: what is done with it when its host is isolated
-    Set(VmSetArgs),
-    /// Set a VM's restart priority
-    Priority(VmPriorityArgs),
-    /// Set when a VM counts as ready: VMs of a lower priority, and groups that wait for its group, start after that
-    Ready(VmReadyArgs),
-}
-
-/// Arguments of `mainstay vm set`. What is not given stays.
-#[derive(Debug, Args)]
-#[command(group(ArgGroup::new("setting").required(true).multiple(true).args(["isolation_response", "shutdown_timeout"])))]
-pub struct VmSetArgs {
-    /// Which agent to ask.
-    #[command(flatten)]
-    pub ask: AskArgs,
-    /// The VM, by name or UUID
-    #[arg(value_name = "VM")]
-    pub name: String,
-    /// What an isolated host does with it: leave, shutdown, power-off, or default (as the cluster's configuration says)
-    #[arg(long, value_name = "RESPONSE", value_parser = Setting::parse_response)]
-    pub isolation_response: Option<Setting<IsolationResponse>>,
-    /// How long its guest may then take to shut down until it is powered off: seconds, or default
-    #[arg(long, value_name = "SECONDS", value_parser = Setting::parse_shutdown_timeout)]
-    pub shutdown_timeout: Option<Setting<Span>>,
 }
 
 /// `mainstay datastore ...`
@@ -385,10 +282,18 @@ impl From<SeverityArg> for Severity {
     }
 }
 
+/// A length of time as orders have it. One beyond all bounds is refused by whoever reads the order.
+fn span(length: Duration) -> Span {
+    Span(u64::try_from(length.as_micros()).unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
+    use super::vms::VmOrderCommand;
     use super::*;
     use clap::CommandFactory;
+    use mainstay_api::order::Setting;
+    use mainstay_core::register::IsolationResponse;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -400,7 +305,9 @@ mod tests {
         let set = |line: &str| {
             let line = format!("mainstay vm set web {line}");
             let cli = Cli::try_parse_from(line.split_whitespace()).ok()?;
-            let Command::Cluster(ClusterCommand::Vm(VmCommand::Set(set))) = cli.command else {
+            let Command::Cluster(ClusterCommand::Vm(VmCommand::Order(VmOrderCommand::Set(set)))) =
+                cli.command
+            else {
                 panic!("vm set")
             };
             Some((set.isolation_response, set.shutdown_timeout))

@@ -2,7 +2,7 @@
 //! canned answers.
 
 use crate::exit::Failure;
-use mainstay_agent::api::IsolationOrder;
+use mainstay_api::order::Order;
 use mainstay_api::{Done, EventPage, EventRecord, Rehearsal, Status};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,12 +20,8 @@ pub trait Agent {
         after_us: u64,
         receive: &mut dyn FnMut(EventRecord) -> Result<(), Failure>,
     ) -> Result<(), Failure>;
-    /// Takes a VM into protection or out of it.
-    fn set_protection(&mut self, vm: &str, protect: bool) -> Result<Done, Failure>;
-    /// Sets what is done with a VM when its host is isolated.
-    fn set_isolation(&mut self, order: &IsolationOrder) -> Result<Done, Failure>;
-    /// Has the primary do what that path of the API stands for (see `orders`).
-    fn order(&mut self, target: &str) -> Result<Done, Failure>;
+    /// Has the primary carry out an order.
+    fn order(&mut self, order: &Order) -> Result<Done, Failure>;
     /// What each host's failure would come to.
     fn rehearsal(&mut self) -> Result<Rehearsal, Failure>;
     /// Lets some time pass before the next look.

@@ -1,15 +1,13 @@
 //! The commands that ask an agent. Stdout and stderr are parameters, so that tests see whole outputs.
 
-use crate::args::{ClusterCommand, DatastoreCommand, HostCommand, OnOff, VmCommand};
+use crate::args::{ClusterCommand, DatastoreCommand, HostCommand, VmCommand};
 use crate::ask::Agent;
 use crate::exit::{Exit, Failure};
 use crate::style::Style;
-use crate::words::{HostNames, clean};
-use crate::{
-    datastores, events, hosts, operate, orders, rehearsal, show, status, suspension, vm_details, vms,
-};
-use mainstay_agent::api::IsolationOrder;
+use crate::words::HostNames;
+use crate::{datastores, events, hosts, operate, rehearsal, show, status, suspension, vm_details, vms};
 use mainstay_api::Done;
+use mainstay_api::order::Order;
 use serde::Serialize;
 use std::io::Write;
 
@@ -110,9 +108,7 @@ pub fn run(
             }
             Ok(Exit::Ok)
         }
-        ClusterCommand::Host(HostCommand::Failover(args)) => {
-            operate::order(&orders::failover_host(&args.name, args.keep == OnOff::On), agent, output)
-        }
+        ClusterCommand::Host(HostCommand::Failover(args)) => operate::order(&args.order(), agent, output),
         ClusterCommand::Host(HostCommand::ConfirmDown(args)) => operate::confirm_down(args, agent, output),
         ClusterCommand::Host(HostCommand::Maintenance(command)) => {
             operate::maintenance(command, agent, output)
@@ -123,7 +119,7 @@ pub fn run(
         ClusterCommand::Admission(command) => operate::admission(command, agent, output),
         ClusterCommand::Rehearse(args) => rehearsal::run(args, agent, output),
         ClusterCommand::Suspend(args) => suspension::suspend(args, agent, output),
-        ClusterCommand::Resume { .. } => operate::order(orders::RESUME, agent, output),
+        ClusterCommand::Resume { .. } => operate::order(&Order::Resume, agent, output),
         ClusterCommand::Datastore(DatastoreCommand::List { .. }) => {
             let answer = agent.status()?;
             if output.json {
@@ -150,7 +146,7 @@ pub fn run(
 }
 
 fn run_vm(command: &VmCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    let done = match command {
+    match command {
         VmCommand::List { host } => {
             let answer = agent.status()?;
             let names = HostNames(answer.host_names.clone());
@@ -166,7 +162,7 @@ fn run_vm(command: &VmCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -
                 let table = vms::list(&chosen, &answer.view, &names, &output.style);
                 output.table(chosen.is_empty(), &empty, table)?;
             }
-            return Ok(Exit::Ok);
+            Ok(Exit::Ok)
         }
         VmCommand::Show { name, .. } => {
             let answer = agent.status()?;
@@ -177,19 +173,8 @@ fn run_vm(command: &VmCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -
                 let names = HostNames(answer.host_names.clone());
                 output.text(&vm_details::render(vm, &answer.view, &names, &output.style))?;
             }
-            return Ok(Exit::Ok);
+            Ok(Exit::Ok)
         }
-        VmCommand::Protect { name, .. } => agent.set_protection(name, true)?,
-        VmCommand::Unprotect { name, .. } => agent.set_protection(name, false)?,
-        VmCommand::Set(args) => agent.set_isolation(&IsolationOrder {
-            vm: args.name.clone(),
-            response: args.isolation_response.unwrap_or_default(),
-            shutdown_timeout: args.shutdown_timeout.unwrap_or_default(),
-        })?,
-        VmCommand::Priority(args) => {
-            return operate::order(&orders::priority(&args.name, args.priority), agent, output);
-        }
-        VmCommand::Ready(args) => return operate::order(&orders::ready(args)?, agent, output),
-    };
-    output.done(&done, clean(&done.message))
+        VmCommand::Order(command) => operate::order(&command.order()?, agent, output),
+    }
 }

@@ -2,8 +2,8 @@
 
 use crate::ask::{Agent, NoAnswer, Route};
 use crate::exit::Failure;
-use mainstay_agent::api::IsolationOrder;
-use mainstay_agent::client::{Client, ClientError, encode_segment};
+use mainstay_agent::client::{Client, ClientError};
+use mainstay_api::order::Order;
 use mainstay_api::{Done, EventPage, EventRecord, Rehearsal, Status};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -72,19 +72,9 @@ impl Agent for Live {
         ))
     }
 
-    fn set_protection(&mut self, vm: &str, protect: bool) -> Result<Done, Failure> {
-        let path =
-            format!("/v1/vms/{}/{}", encode_segment(vm), if protect { "protect" } else { "unprotect" });
-        self.client.post(&path).map_err(|error| self.failure(&path, error))
-    }
-
-    fn set_isolation(&mut self, order: &IsolationOrder) -> Result<Done, Failure> {
+    fn order(&mut self, order: &Order) -> Result<Done, Failure> {
         let target = order.target();
-        self.order(&target)
-    }
-
-    fn order(&mut self, target: &str) -> Result<Done, Failure> {
-        self.client.post(target).map_err(|error| self.failure(target, error))
+        self.client.post(&target).map_err(|error| self.failure(&target, error))
     }
 
     fn rehearsal(&mut self) -> Result<Rehearsal, Failure> {

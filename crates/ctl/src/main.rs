@@ -16,7 +16,6 @@ mod hosts;
 mod live;
 mod maintenance;
 mod operate;
-mod orders;
 mod rehearsal;
 mod replay;
 mod settings;

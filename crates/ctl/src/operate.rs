@@ -7,51 +7,44 @@ use crate::ask::Agent;
 use crate::commands::{Confirmation, Output};
 use crate::exit::{Exit, Failure};
 use crate::maintenance::Watch;
-use crate::words::HostNames;
-use crate::{orders, settings};
+use crate::settings;
+use crate::words::{HostNames, clean};
 use mainstay_api::Done;
+use mainstay_api::order::Order;
 use std::io::{BufRead, IsTerminal, Write};
 
-/// Gives an order and tells the answer, with names in place of ids.
-pub fn order(target: &str, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    let (done, words) = give(target, agent)?;
+/// Gives an order and tells the answer.
+pub fn order(order: &Order, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
+    let (done, words) = give(order, agent)?;
     output.done(&done, words)
 }
 
-/// Gives an order: the answer, and the same with names in place of ids. A refusal has names, too.
-pub fn give(target: &str, agent: &mut dyn Agent) -> Result<(Done, String), Failure> {
-    match agent.order(target) {
+/// Gives an order: the answer, and its words fit for a terminal.
+pub fn give(order: &Order, agent: &mut dyn Agent) -> Result<(Done, String), Failure> {
+    match agent.order(order) {
         Ok(done) => {
-            let words = names(agent).in_text(&done.message);
+            let words = clean(&done.message);
             Ok((done, words))
         }
-        Err(Failure::Refused(text)) => Err(Failure::Refused(names(agent).in_text(&text))),
+        Err(Failure::Refused(text)) => Err(Failure::Refused(clean(&text))),
         Err(failure) => Err(failure),
     }
 }
 
-/// The names of the hosts; none where they can't be had, for the answer to the order is what matters.
-fn names(agent: &mut dyn Agent) -> HostNames {
-    agent.status().map(|status| HostNames(status.host_names)).unwrap_or_default()
-}
-
 /// `mainstay rule ...`
 pub fn rule(command: &RuleCommand, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    match command {
-        RuleCommand::List { .. } => {
-            let answer = agent.status()?;
-            if output.json {
-                output.json(&settings::rules_json(&answer.view))?;
-            } else {
-                let names = HostNames(answer.host_names.clone());
-                let table = settings::rules(&answer.view, &names, &output.style);
-                output.table(answer.view.settings.rules.is_empty(), "No rules are set.", table)?;
-            }
-            Ok(Exit::Ok)
-        }
-        RuleCommand::Set(args) => order(&orders::set_rule(args)?, agent, output),
-        RuleCommand::Remove { name, .. } => order(&orders::remove_rule(name), agent, output),
+    if let Some(set) = command.order()? {
+        return order(&set, agent, output);
     }
+    let answer = agent.status()?;
+    if output.json {
+        output.json(&settings::rules_json(&answer.view))?;
+    } else {
+        let names = HostNames(answer.host_names.clone());
+        let table = settings::rules(&answer.view, &names, &output.style);
+        output.table(answer.view.settings.rules.is_empty(), "No rules are set.", table)?;
+    }
+    Ok(Exit::Ok)
 }
 
 /// `mainstay group ...`
@@ -60,22 +53,17 @@ pub fn group(
     agent: &mut dyn Agent,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
-    match command {
-        GroupCommand::List { .. } => {
-            let answer = agent.status()?;
-            if output.json {
-                output.json(&settings::groups_json(&answer.view))?;
-            } else {
-                let table = settings::groups(&answer.view, &output.style);
-                output.table(answer.view.settings.groups.is_empty(), "No groups are set.", table)?;
-            }
-            Ok(Exit::Ok)
-        }
-        GroupCommand::Set(args) => {
-            order(&orders::set_group(&args.name, &args.vms, &args.after), agent, output)
-        }
-        GroupCommand::Remove { name, .. } => order(&orders::remove_group(name), agent, output),
+    if let Some(set) = command.order() {
+        return order(&set, agent, output);
     }
+    let answer = agent.status()?;
+    if output.json {
+        output.json(&settings::groups_json(&answer.view))?;
+    } else {
+        let table = settings::groups(&answer.view, &output.style);
+        output.table(answer.view.settings.groups.is_empty(), "No groups are set.", table)?;
+    }
+    Ok(Exit::Ok)
 }
 
 /// `mainstay admission ...`
@@ -84,19 +72,17 @@ pub fn admission(
     agent: &mut dyn Agent,
     output: &mut Output<'_>,
 ) -> Result<Exit, Failure> {
-    match command {
-        AdmissionCommand::Show { .. } => {
-            let answer = agent.status()?;
-            if output.json {
-                output.json(&settings::admission_json(&answer))?;
-            } else {
-                let names = HostNames(answer.host_names.clone());
-                output.text(&settings::admission(&answer, &names, &output.style))?;
-            }
-            Ok(Exit::Ok)
-        }
-        AdmissionCommand::Set(policy) => order(&orders::set_admission(policy), agent, output),
+    if let Some(set) = command.order() {
+        return order(&set, agent, output);
     }
+    let answer = agent.status()?;
+    if output.json {
+        output.json(&settings::admission_json(&answer))?;
+    } else {
+        let names = HostNames(answer.host_names.clone());
+        output.text(&settings::admission(&answer, &names, &output.style))?;
+    }
+    Ok(Exit::Ok)
 }
 
 /// `mainstay host maintenance ...`
@@ -107,19 +93,17 @@ pub fn maintenance(
 ) -> Result<Exit, Failure> {
     match command {
         MaintenanceCommand::Enter(args) => enter(args, agent, output),
-        MaintenanceCommand::Leave { name, bring_back, .. } => {
-            order(&orders::leave_maintenance(name, *bring_back), agent, output)
-        }
+        MaintenanceCommand::Leave(args) => order(&args.order(), agent, output),
     }
 }
 
 fn enter(args: &EnterArgs, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    let target = orders::enter_maintenance(&args.name, args.shutdown, args.force);
+    let enter = args.order();
     if !args.wait {
-        return order(&target, agent, output);
+        return order(&enter, agent, output);
     }
     let mut watch = Watch::begin(agent, &args.name)?;
-    match give(&target, agent) {
+    match give(&enter, agent) {
         // Lines of JSON from here on, and so this is one, too.
         Ok((done, _)) if output.json => output.json_line(&done)?,
         Ok((_, words)) => output.text(&format!("{words}\n"))?,
@@ -162,7 +146,7 @@ pub fn confirm_down(
             }
         }
     }
-    order(&orders::confirm_down(&args.name), agent, output)
+    order(&args.order(), agent, output)
 }
 
 /// Asks on the terminal, if stdin is one.

@@ -1,9 +1,9 @@
 //! What is set for the cluster, as lists: rules, start groups, admission control.
 
-use crate::orders::{kind_word, strength_word};
 use crate::style::{Style, Tone};
 use crate::words::{HostNames, clean};
 use mainstay_api::Status;
+use mainstay_api::words::Word;
 use mainstay_core::ids::VmId;
 use mainstay_core::settings::{Admission, Group, Policy, Rule};
 use mainstay_core::view::View;
@@ -51,8 +51,8 @@ pub fn rules(view: &View, names: &HostNames, style: &Style) -> String {
         let hosts: Vec<_> = rule.hosts.iter().map(|host| names.short(host)).collect();
         [
             clean(name),
-            strength_word(rule.strength),
-            kind_word(rule.kind),
+            rule.strength.word().to_owned(),
+            rule.kind.word().to_owned(),
             or_dash(vm_names(view, &rule.vms)),
             or_dash(hosts.join(", ")),
         ]

@@ -9,9 +9,9 @@ use crate::args::SuspendArgs;
 use crate::ask::Agent;
 use crate::commands::Output;
 use crate::exit::{Exit, Failure};
+use crate::operate;
 use crate::waiting::Misses;
 use crate::words::HostNames;
-use crate::{operate, orders};
 use mainstay_api::Status;
 use mainstay_core::ids::{DatastoreName, HostId};
 use seen::{Left, Seen};
@@ -43,7 +43,7 @@ struct Ended<'a> {
 
 /// `mainstay suspend --for TIME`
 pub fn suspend(args: &SuspendArgs, agent: &mut dyn Agent, output: &mut Output<'_>) -> Result<Exit, Failure> {
-    let (done, words) = operate::give(&orders::suspend(args.length), agent)?;
+    let (done, words) = operate::give(&args.order(), agent)?;
     if args.no_wait {
         return output.done(&done, words);
     }

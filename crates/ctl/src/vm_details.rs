@@ -1,12 +1,12 @@
 //! `mainstay vm show`: all that is known and set about one VM.
 
 use crate::exit::Failure;
-use crate::orders::{kind_word, strength_word};
 use crate::style::Style;
 use crate::vms::{Protection, if_isolated, priority, ready_words, state_word, tone};
 use crate::words::{HostNames, clean, memory};
-use mainstay_agent::api::{find_vm, unknown_vm};
 use mainstay_api::Status;
+use mainstay_api::vms::{find_vm, unknown_vm};
+use mainstay_api::words::Word;
 use mainstay_core::register::OrderKind;
 use mainstay_core::view::{View, VmView};
 
@@ -59,7 +59,7 @@ pub fn render(vm: &VmView, view: &View, names: &HostNames, style: &Style) -> Str
             true => others.collect(),
             false => rule.hosts.iter().map(|host| names.short(host)).collect(),
         };
-        let words = (clean(name), strength_word(rule.strength), kind_word(rule.kind));
+        let words = (clean(name), rule.strength.word().to_owned(), rule.kind.word().to_owned());
         line("Rule", &format!("{}: {} {} {}", words.0, words.1, words.2, about.join(", ")));
     }
     line("If isolated", &if_isolated(vm));

@@ -387,11 +387,8 @@ fn the_hook_exits_with_1_only_when_the_cluster_refuses() {
 #[test]
 fn orders_are_posts_and_arguments_that_do_not_fit_exit_with_2() {
     let folder = tempfile::tempdir().expect("a folder");
-    let answers = vec![
-        (200, r#"{"message":"host-1 is a host like the others"}"#.to_owned()),
-        (200, STATUS.to_owned()),
-        (200, STATUS.to_owned()),
-    ];
+    let answers =
+        vec![(200, r#"{"message":"h1 is a host like the others"}"#.to_owned()), (200, STATUS.to_owned())];
     let agent = canned_agent(&folder.path().join("agent.sock"), answers);
     let output = run(folder.path(), "host failover h1 off");
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "h1 is a host like the others\n"));

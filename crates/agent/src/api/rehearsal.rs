@@ -19,7 +19,7 @@ impl Service {
             let primary = primary.ok_or_else(|| {
                 Refusal::new(503, "no primary is elected at the moment: try again in a few seconds")
             })?;
-            let answer = self.forward(&primary, "GET", "/v1/rehearsal", false, REHEARSAL_PATIENCE).await;
+            let answer = self.forward(&primary, "GET", "/v1/rehearsal", REHEARSAL_PATIENCE).await;
             return answer.map_err(|error| {
                 let primary = self.name(&primary);
                 Refusal::new(504, format!("the primary {primary} could not be asked: {error}; try again, or ask on {primary} itself"))

@@ -1,11 +1,8 @@
 //! What can be asked: method and path, read in one place for the socket and for other agents.
 
-use super::IsolationOrder;
-use super::admission::AdmissionOrder;
 use super::hook::HookOperation;
-use super::orders::{self, HostOrder};
-use super::query::{Query, value};
-use mainstay_core::Command;
+use mainstay_api::order::Order;
+use mainstay_api::query::{Query, Wrong, value};
 
 /// Events in a page when the asker says nothing.
 const LIMIT_DEFAULT: usize = 200;
@@ -29,13 +26,7 @@ pub enum ApiRequest {
         follow: bool,
     },
     /// Something that the primary does.
-    Order(Command),
-    /// What the primary makes an order of: it depends on what is set already.
-    SetIsolation(IsolationOrder),
-    /// Something that the primary does, with hosts in it.
-    HostOrder(HostOrder),
-    /// What the primary makes an order of: it depends on what is set already.
-    SetAdmission(AdmissionOrder),
+    Order(Order),
     /// What each host's failure would come to.
     Rehearsal,
     /// libvirt's hook asks; the domain XML is the body.
@@ -61,8 +52,8 @@ pub enum ApiRequest {
 }
 
 impl ApiRequest {
-    /// Reads a request; on failure the HTTP status and what to do.
-    pub fn parse(method: &str, target: &str) -> Result<ApiRequest, (u16, String)> {
+    /// Reads a request.
+    pub fn parse(method: &str, target: &str) -> Result<ApiRequest, Wrong> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let request = match path {
             "/v1/status" => ApiRequest::Status,
@@ -86,11 +77,11 @@ impl ApiRequest {
                 HookOperation::parse,
                 "prepare or migrate",
             )?),
-            path => orders::parse(path, query)?,
+            path => ApiRequest::Order(Order::parse(path, query)?),
         };
         let wanted = request.method();
         if method != wanted {
-            return Err((405, format!("{path} takes {wanted}, not {method}")));
+            return Err(Wrong { status: 405, reason: format!("{path} takes {wanted}, not {method}") });
         }
         Ok(request)
     }
@@ -104,22 +95,17 @@ impl ApiRequest {
             | ApiRequest::PeerEvents { .. }
             | ApiRequest::PeerTail { .. }
             | ApiRequest::PeerAlarms => "GET",
-            ApiRequest::Order(_)
-            | ApiRequest::SetIsolation(_)
-            | ApiRequest::HostOrder(_)
-            | ApiRequest::SetAdmission(_)
-            | ApiRequest::Hook(_)
-            | ApiRequest::PeerAdmit => "POST",
+            ApiRequest::Order(_) | ApiRequest::Hook(_) | ApiRequest::PeerAdmit => "POST",
         }
     }
 }
 
-fn number(query: &str, name: &str) -> Result<Option<u64>, (u16, String)> {
+fn number(query: &str, name: &str) -> Result<Option<u64>, Wrong> {
     let Some(text) = value(query, name) else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| (400, format!("{name}={text}: write a whole number")))
+    text.parse().map(Some).map_err(|_| Wrong::value(format!("{name}={text}: write a whole number")))
 }
 
-fn limit(query: &str) -> Result<usize, (u16, String)> {
+fn limit(query: &str) -> Result<usize, Wrong> {
     let limit = number(query, "limit")?.and_then(|limit| usize::try_from(limit).ok());
     Ok(limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX))
 }
@@ -127,8 +113,7 @@ fn limit(query: &str) -> Result<usize, (u16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::encode_segment;
-    use mainstay_core::Command;
+    use mainstay_api::order::VmOrder;
 
     #[test]
     fn each_path_is_read() {
@@ -139,24 +124,30 @@ mod tests {
             get("/v1/events?after=17&limit=9999&follow=true"),
             Ok(ApiRequest::Events { after: 17, limit: 2_000, follow: true })
         );
-        let name = "web 1/ä%";
-        let path = format!("/v1/vms/{}/protect", encode_segment(name));
-        assert_eq!(path, "/v1/vms/web%201%2F%C3%A4%25/protect");
-        assert_eq!(
-            ApiRequest::parse("POST", &path),
-            Ok(ApiRequest::Order(Command::Protect { vm: name.into() }))
-        );
+        let order = Order::Vm { vm: "web 1/ä%".into(), order: VmOrder::Protect };
+        let target = order.target();
+        assert_eq!(target, "/v1/vms/web%201%2F%C3%A4%25/protect");
+        assert_eq!(ApiRequest::parse("POST", &target), Ok(ApiRequest::Order(order)));
     }
 
     #[test]
     fn what_is_not_there_is_refused_with_the_remedy() {
-        let refused = |method, target| ApiRequest::parse(method, target).expect_err(target);
+        let refused = |method, target| {
+            let wrong = ApiRequest::parse(method, target).expect_err(target);
+            (wrong.status, wrong.reason)
+        };
         assert_eq!(refused("POST", "/v1/status"), (405, "/v1/status takes GET, not POST".into()));
-        assert_eq!(refused("GET", "/v1/vms/a/protect").0, 405);
+        for target in ["/v1/vms/a/protect", "/v1/vms/web/isolation?response=leave", "/v1/resume"] {
+            assert_eq!(refused("GET", target).0, 405, "{target}");
+        }
+        for target in ["/v1/rules/r/remove", "/v1/hook?operation=prepare", "/peer/admit"] {
+            assert_eq!(refused("GET", target).0, 405, "{target}");
+        }
+        assert_eq!(refused("POST", "/v1/rehearsal").0, 405);
         assert_eq!(refused("GET", "/v2/status").0, 404);
-        assert_eq!(refused("POST", "/v1/vms/a/explode").0, 404);
-        assert_eq!(refused("POST", "/v1/vms//protect").0, 400);
-        assert_eq!(refused("POST", "/v1/vms/%f/protect").0, 400);
+        assert_eq!(refused("POST", "/v2/resume").0, 404);
         assert_eq!(refused("GET", "/v1/events?after=x"), (400, "after=x: write a whole number".into()));
+        assert!(refused("POST", "/v1/hook").1.contains("operation is missing"));
+        assert!(refused("POST", "/v1/hook?operation=start").1.contains("use prepare or migrate"));
     }
 }

@@ -6,15 +6,13 @@ use super::document::Document;
 use super::error::{ConfigError, Place};
 use super::members::{Member, check_length};
 use crate::gateway::default_gateways;
+use mainstay_api::order::SHUTDOWN_TIMEOUT_MAX;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a guest may take to shut down, unless the file says otherwise.
 const SHUTDOWN_TIMEOUT_DEFAULT: u64 = 300;
-
-/// The longest that can be configured: a day.
-pub(crate) const SHUTDOWN_TIMEOUT_MAX: u64 = 86_400;
 
 /// How this host finds out that it is isolated, and what it does then.
 #[derive(Clone, Debug, PartialEq, Eq)]

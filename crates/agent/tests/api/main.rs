@@ -5,8 +5,9 @@ mod hook;
 mod orders;
 
 use cluster::Cluster;
-use mainstay_agent::api::{self, IsolationOrder, Setting};
+use mainstay_agent::api;
 use mainstay_agent::client::{Client, ClientError};
+use mainstay_api::order::{Order, Setting, VmOrder};
 use mainstay_api::{Done, EventPage, Local, Status};
 use mainstay_core::ids::{DatastoreName, HostId, VmId};
 use mainstay_core::register::IsolationResponse;
@@ -112,7 +113,8 @@ fn an_unknown_vm_is_told_in_the_same_words_by_every_order_and_near_names_are_sug
 fn an_isolation_response_is_set_by_the_primary_and_what_is_not_named_stays() {
     let cluster = Cluster::start(Some(2));
     let set = |n: u32, vm: &str, response, shutdown_timeout| {
-        let order = IsolationOrder { vm: vm.into(), response, shutdown_timeout };
+        let order = VmOrder::SetIsolation { response, shutdown_timeout };
+        let order = Order::Vm { vm: vm.into(), order };
         cluster.client(n).post::<Done>(&order.target()).map(|done| done.message)
     };
     let (web, db) = (VmId([1; 16]), VmId([2; 16]));

@@ -1,6 +1,6 @@
 //! Values on the command line: each is read here, and what is wrong with one is told with an example of a right one.
 
-use super::placement::StorageCut;
+use super::protection::StorageCut;
 use super::simulating::Moment;
 use mainstay_core::{Span, Time};
 use mainstay_sim::scenario::topology::{OwnTiming, ScenarioTiming};

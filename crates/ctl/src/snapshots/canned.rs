@@ -2,7 +2,8 @@
 
 use crate::ask::Agent;
 use crate::exit::Failure;
-use mainstay_agent::api::{IsolationOrder, Setting, unknown_vm};
+use mainstay_api::order::{Order, Setting, VmOrder};
+use mainstay_api::vms::unknown_vm;
 use mainstay_api::{Done, EventPage, EventRecord, Rehearsal, Status};
 use mainstay_core::election::PrimaryReason;
 use mainstay_core::host_liveness::HostState;
@@ -60,31 +61,26 @@ impl Agent for Canned {
         newer.cloned().try_for_each(receive)
     }
 
-    fn set_protection(&mut self, vm: &str, protect: bool) -> Result<Done, Failure> {
-        match (vm, protect) {
-            ("web", true) => Ok(Done { message: "web is protected".to_owned() }),
-            ("web", false) => Ok(Done { message: "web is no longer protected".to_owned() }),
-            (other, _) => {
-                let view = &self.status.as_ref().map_err(|text| Failure::Refused((*text).to_owned()))?.view;
-                Err(Failure::Refused(unknown_vm(view, other).expect("a VM that there isn't")))
+    fn order(&mut self, order: &Order) -> Result<Done, Failure> {
+        if let Order::Vm { vm, order } = order {
+            match order {
+                VmOrder::Protect | VmOrder::Unprotect => return self.protection(vm, order),
+                VmOrder::SetIsolation { response, shutdown_timeout } => {
+                    let timeout = match shutdown_timeout {
+                        Setting::Keep => "is kept".to_owned(),
+                        Setting::ClusterDefault => "is the cluster's".to_owned(),
+                        Setting::To(span) => span.to_string(),
+                    };
+                    return Ok(Done { message: format!("{vm}: {response:?}, time-out {timeout}") });
+                }
+                VmOrder::SetPriority(_) | VmOrder::SetReadiness(_) => {}
             }
         }
-    }
-
-    fn set_isolation(&mut self, order: &IsolationOrder) -> Result<Done, Failure> {
-        let timeout = match order.shutdown_timeout {
-            Setting::Keep => "is kept".to_owned(),
-            Setting::ClusterDefault => "is the cluster's".to_owned(),
-            Setting::To(span) => span.to_string(),
-        };
-        Ok(Done { message: format!("{}: {:?}, time-out {timeout}", order.vm, order.response) })
-    }
-
-    fn order(&mut self, target: &str) -> Result<Done, Failure> {
-        self.orders.push(target.to_owned());
+        let target = order.target();
+        self.orders.push(target.clone());
         match self.refusal {
             Some(text) => Err(Failure::Refused(text.to_owned())),
-            None => Ok(Done { message: format!("host-3 has done {target}") }),
+            None => Ok(Done { message: format!("h3 has done {target}") }),
         }
     }
 
@@ -97,6 +93,19 @@ impl Agent for Canned {
         let (status, events) = self.later.pop_front().expect("a world after this pause");
         self.status = status;
         self.page.events.extend(events);
+    }
+}
+
+impl Canned {
+    fn protection(&self, vm: &str, order: &VmOrder) -> Result<Done, Failure> {
+        match (vm, order == &VmOrder::Protect) {
+            ("web", true) => Ok(Done { message: "web is protected".to_owned() }),
+            ("web", false) => Ok(Done { message: "web is no longer protected".to_owned() }),
+            (other, _) => {
+                let view = &self.status.as_ref().map_err(|text| Failure::Refused((*text).to_owned()))?.view;
+                Err(Failure::Refused(unknown_vm(view, other).expect("a VM that there isn't")))
+            }
+        }
     }
 }
 

@@ -94,16 +94,7 @@ fn each_order_goes_to_its_path() {
 }
 
 #[test]
-fn the_agent_understands_each_order() {
-    for line in ORDERS {
-        let path = ordered(line);
-        let read = mainstay_agent::api::ApiRequest::parse("POST", &path);
-        assert!(read.is_ok(), "{line}: {path}: {read:?}");
-    }
-}
-
-#[test]
-fn answers_have_the_names_of_hosts() {
+fn answers_are_told_in_the_agents_words() {
     check(
         Canned::healthy(),
         "mainstay resume",
@@ -116,11 +107,11 @@ fn answers_have_the_names_of_hosts() {
         "mainstay resume --json",
         expect![[r#"
         {
-          "message": "host-3 has done /v1/resume"
+          "message": "h3 has done /v1/resume"
         }
     "#]],
     );
-    let refusal = Some("host-1 can't be emptied: big: host-2: 1,024 MiB free, 98,304 MiB needed");
+    let refusal = Some("h1 can't be emptied: big: h2: 1,024 MiB free, 98,304 MiB needed");
     let canned = Canned { refusal, ..Canned::healthy() };
     check(
         canned,
@@ -324,7 +315,7 @@ fn waiting_for_maintenance_shows_progress_until_the_host_is_empty() {
 #[test]
 fn waiting_goes_on_when_the_host_is_being_emptied_already() {
     let already = || Canned {
-        refusal: Some("host-1 is in maintenance mode already, or on its way into it"),
+        refusal: Some("h1 is in maintenance mode already, or on its way into it"),
         status: emptying(1, &[("db1", Some(2))]).0,
         later: std::iter::once(emptying(0, &[])).collect(),
         ..Canned::healthy()
@@ -355,7 +346,7 @@ fn waiting_for_maintenance_as_json_is_one_line_each() {
         emptied(),
         "mainstay host maintenance enter h1 --wait --json",
         expect![[r#"
-            {"message":"host-3 has done /v1/hosts/h1/maintenance/enter?how=migrate&force=false"}
+            {"message":"h3 has done /v1/hosts/h1/maintenance/enter?how=migrate&force=false"}
             {"host":"host-1","left":7,"of":7,"vms":[{"name":"db1","order":{"migrate":"host-2"},"note":null},{"name":"db2","order":{"migrate":"host-3"},"note":null},{"name":"db3","order":null,"note":null},{"name":"db4","order":null,"note":null},{"name":"db5","order":null,"note":null},{"name":"db6","order":null,"note":null}]}
             {"host":"host-1","left":3,"of":7,"vms":[{"name":"db1","order":null,"note":"no host can take it: host-2: 1,024 MiB free, 2,048 MiB needed"},{"name":"scratch","order":null,"note":"its first disk is on none of the cluster's datastores"}]}
             {"host":"host-1","left":1,"of":7,"vms":[{"name":"db1","order":{"migrate":"host-3"},"note":null}]}

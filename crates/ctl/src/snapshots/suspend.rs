@@ -133,7 +133,7 @@ fn suspend_as_json_is_one_object_at_the_end() {
         "mainstay suspend --for 2h --json --no-wait",
         expect![[r#"
         {
-          "message": "host-3 has done /v1/suspend?seconds=7200"
+          "message": "h3 has done /v1/suspend?seconds=7200"
         }
     "#]],
     );

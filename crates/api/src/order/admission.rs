@@ -1,9 +1,7 @@
-//! The order to change admission control. What is not named stays as it is: the primary fills it in.
+//! The order to change admission control. What it does not name stays as it is; the primary fills that in.
 
-use super::query::{Query, Wrong};
-use mainstay_core::Command;
-use mainstay_core::settings::{Admission, Policy};
-use mainstay_core::view::View;
+use crate::query::{Query, Target, Wrong};
+use mainstay_words::settings::Policy;
 
 /// More hosts than any cluster has; how many of this one can fail, the core says.
 const FAILURES_MAX: u64 = 1_000;
@@ -13,7 +11,7 @@ const SLOT_MAX: u64 = 1 << 32;
 /// How admission control is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdmissionOrder {
-    /// By what is decided; `None`: as before.
+    /// By what it decides; `None`: as before.
     pub policy: Option<Policy>,
     /// Whether it refuses; `None`: as before.
     pub refuse: Option<bool>,
@@ -31,40 +29,42 @@ impl AdmissionOrder {
             Some("percentage") => &["cpu", "memory"],
             Some("failover-hosts") => &[],
             Some(other) => {
-                return Err((
-                    400,
-                    format!(
-                        "policy={other} is not possible: use proved, host-failures, percentage or failover-hosts"
-                    ),
-                ));
+                return Err(Wrong::value(format!(
+                    "policy={other} is not possible: use proved, host-failures, percentage or failover-hosts"
+                )));
             }
         };
         if let Some(extra) = parameters[2..].iter().find(|name| query.has(name) && !takes.contains(name)) {
-            return Err((
-                400,
-                match &policy {
-                    None => format!("{extra} goes with a policy: add policy=NAME"),
-                    Some(policy) => format!("policy={policy} takes no {extra}: leave it out"),
-                },
-            ));
+            return Err(Wrong::value(match &policy {
+                None => format!("{extra} goes with a policy: add policy=NAME"),
+                Some(policy) => format!("policy={policy} takes no {extra}: leave it out"),
+            }));
         }
         let policy = policy.map(|policy| read_policy(&policy, &query)).transpose()?;
         let refuse = query.flag("refuse")?;
         if policy.is_none() && refuse.is_none() {
-            return Err((400, "nothing is to be set: add policy=proved or refuse=true, say".into()));
+            return Err(Wrong::value("nothing is to be set: add policy=proved or refuse=true, say"));
         }
         Ok(AdmissionOrder { policy, refuse })
     }
 
-    /// The command for the core, with what stays as `view` shows it.
-    pub(super) fn command(self, view: &View) -> Command {
-        let present = &view.settings.admission;
-        Command::SetAdmission {
-            admission: Admission {
-                policy: self.policy.unwrap_or_else(|| present.policy.clone()),
-                refuse: self.refuse.unwrap_or(present.refuse),
-            },
-        }
+    pub(super) fn write(&self, admission: Target) -> Target {
+        let admission = match &self.policy {
+            None => admission,
+            Some(Policy::Proved { failures }) => {
+                admission.with("policy", "proved").with("failures", failures)
+            }
+            Some(Policy::HostFailures { tolerated, slot_cpu_mhz, slot_memory_mib }) => admission
+                .with("policy", "host-failures")
+                .with("failures", tolerated)
+                .with_some("slot_cpu", *slot_cpu_mhz)
+                .with_some("slot_memory", *slot_memory_mib),
+            Some(Policy::Percentage { cpu, memory }) => {
+                admission.with("policy", "percentage").with("cpu", cpu).with("memory", memory)
+            }
+            Some(Policy::FailoverHosts) => admission.with("policy", "failover-hosts"),
+        };
+        admission.with_some("refuse", self.refuse)
     }
 }
 
@@ -75,7 +75,7 @@ fn read_policy(policy: &str, query: &Query<'_>) -> Result<Policy, Wrong> {
         Ok(u32::try_from(failures).unwrap_or(u32::MAX))
     };
     let percent = |name: &str| -> Result<u8, Wrong> {
-        let missing = || (400, format!("{name} is missing: add {name}=PERCENT, from 0 to 100"));
+        let missing = || Wrong::value(format!("{name} is missing: add {name}=PERCENT, from 0 to 100"));
         let percent = query.number(name, 0..=100)?.ok_or_else(missing)?;
         Ok(u8::try_from(percent).unwrap_or(u8::MAX))
     };

@@ -1,11 +1,10 @@
-//! Which VM is meant by a name or UUID, and what is said when none is, or more than one. The command line says the same in the
-//! same words, through these functions; the core says less: it knows only the VMs of datastores that it owns.
+//! Which VM is meant by a name or UUID, and what is said when none is, or more than one. Agent and command line say the same,
+//! through these functions. The core says less: it knows only the VMs of datastores that it owns.
 //!
 //! What it does not do: decide whether something may be done with a VM.
 
-use mainstay_core::Command;
-use mainstay_core::ids::VmId;
-use mainstay_core::view::{View, VmView};
+use mainstay_words::ids::VmId;
+use mainstay_words::view::{View, VmView};
 
 /// So many names are suggested at most: a cluster may have thousands that look alike.
 const SUGGESTED_MAX: usize = 3;
@@ -31,30 +30,6 @@ pub fn find_vm<'a>(view: &'a View, wanted: &str) -> Result<&'a VmView, String> {
 /// A text that says so when no VM has that name or UUID.
 pub fn unknown_vm(view: &View, wanted: &str) -> Option<String> {
     meant(view, wanted).next().is_none().then(|| no_vm(view, wanted))
-}
-
-/// The first VM that the command names and nobody knows.
-pub(super) fn unknown_in(command: &Command, view: &View) -> Option<String> {
-    let named = match command {
-        Command::Protect { vm }
-        | Command::Unprotect { vm }
-        | Command::SetIsolation { vm, .. }
-        | Command::SetPriority { vm, .. }
-        | Command::SetReadiness { vm, .. } => std::slice::from_ref(vm),
-        Command::SetRule { vms, .. } | Command::SetGroup { vms, .. } => vms.as_slice(),
-        Command::RemoveRule { .. }
-        | Command::RemoveGroup { .. }
-        | Command::SetAdmission { .. }
-        | Command::SetFailoverHost { .. }
-        | Command::EnterMaintenance { .. }
-        | Command::LeaveMaintenance { .. }
-        | Command::Suspend { .. }
-        | Command::Resume
-        | Command::ConfirmDown { .. }
-        // That VM is about to become known.
-        | Command::AdmitStart { .. } => return None,
-    };
-    named.iter().find_map(|vm| unknown_vm(view, vm))
 }
 
 fn meant<'a>(view: &'a View, wanted: &str) -> impl Iterator<Item = &'a VmView> {
