@@ -9,7 +9,7 @@
 //! | [`disk`], [`vms`], [`wire`], [`ping`] | the adapters: datastores, libvirt, messages, pings |
 //! | [`guard_link`] | the guard: its start, and the connection to it |
 //! | [`journal`], [`alarms`] | events, and the alarms that stand |
-//! | [`api`], [`client`] | what people ask, and how the command line asks it |
+//! | [`api`] | what people ask |
 //! | [`lock`], [`clock`] | one agent per host; the two clocks |
 //!
 //! Architecture invariant: this is the only crate that starts an event loop (the transport's tasks run on it). One thread runs it,
@@ -18,7 +18,6 @@
 pub mod agent;
 pub mod alarms;
 pub mod api;
-pub mod client;
 pub mod clock;
 pub mod config;
 pub mod disk;

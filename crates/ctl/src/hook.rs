@@ -4,14 +4,13 @@
 //! does not know the question, arguments that nobody understands) the VM may start: it must not need Mainstay to be well.
 //! Stdout stays empty: at a migration libvirt would take it for a changed domain XML.
 //!
-//! Why not the client of the agent's library: it sends no bodies, and a start must wait no longer than [`PATIENCE`] in all, also
-//! for a socket that nobody accepts from. So everything happens on a thread that is left behind when the time is over.
+//! Everything happens on a thread that is left behind when [`PATIENCE`] is over: whoever started us may never end their XML.
 
 use crate::exit::Exit;
-use mainstay_api::{Done, Problem};
+use mainstay_api::Done;
+use mainstay_client::{Client, ClientError};
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use std::time::Duration;
 /// A start waits no longer than this for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A domain XML is never larger than this; nor is an answer.
+/// A domain XML is never larger than this.
 const TEXT_MAX: u64 = 16 << 20;
 
 /// The HTTP status of a refusal.
@@ -52,60 +51,35 @@ pub fn run(
     if std::thread::Builder::new().name("hook".to_owned()).spawn(asking).is_err() {
         return Exit::Ok;
     }
-    let answer = receiver.recv_timeout(patience).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let answer = receiver.recv_timeout(patience);
     let mut say = |text: &str| {
         // That stderr is closed keeps nobody from starting anything.
         let _ = writeln!(err, "{text}");
     };
     match answer {
-        Ok((REFUSED, body)) => {
-            let said = serde_json::from_slice::<Problem>(&body).map(|problem| problem.error);
-            let said = said.unwrap_or_else(|_| "the cluster refuses this start".to_owned());
-            say(&format!("Mainstay refuses: {}", crate::words::clean(&said)));
+        Ok(Err(ClientError::Refused { status: REFUSED, error })) => {
+            say(&format!("Mainstay refuses: {}", crate::words::clean(&error)));
             Exit::Failed
         }
-        Ok((_, body)) => {
-            let warning = serde_json::from_slice::<Done>(&body).map(|done| done.message).unwrap_or_default();
-            if !warning.is_empty() {
-                say(&format!("Mainstay warns: {}", crate::words::clean(&warning)));
-            }
+        Ok(Ok(Done { message })) if !message.is_empty() => {
+            say(&format!("Mainstay warns: {}", crate::words::clean(&message)));
             Exit::Ok
         }
-        Err(_) => Exit::Ok,
+        Ok(Ok(_) | Err(_)) | Err(_) => Exit::Ok,
     }
 }
 
-/// Asks the agent: HTTP status and body.
-fn ask(socket: &Path, operation: &str, xml: impl Read) -> io::Result<(u16, Vec<u8>)> {
+fn ask(socket: &Path, operation: &str, xml: impl Read) -> Result<Done, ClientError> {
     let mut body = Vec::new();
-    xml.take(TEXT_MAX).read_to_end(&mut body)?;
-    let mut stream = UnixStream::connect(socket)?;
-    // HTTP/1.0: the answer ends with the connection, and is never sent in chunks.
-    let head = format!(
-        "POST /v1/hook?operation={operation} HTTP/1.0\r\nHost: mainstay\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(&body)?;
-    stream.flush()?;
-    let mut answer = Vec::new();
-    stream.take(TEXT_MAX).read_to_end(&mut answer)?;
-    parse(&answer).ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-/// Status and body of an answer.
-fn parse(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
-    const BLANK_LINE: &[u8] = b"\r\n\r\n";
-    let end = answer.windows(BLANK_LINE.len()).position(|bytes| bytes == BLANK_LINE)?;
-    let head = std::str::from_utf8(&answer[..end]).ok()?;
-    let status = head.lines().next()?.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some((status, answer[end + BLANK_LINE.len()..].to_vec()))
+    let read = xml.take(TEXT_MAX).read_to_end(&mut body);
+    read.map_err(|error| ClientError::Broken(error.to_string()))?;
+    Client::new(socket).post_body(&format!("/v1/hook?operation={operation}"), body)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader};
+    use std::io::{self, BufRead, BufReader};
     use std::os::unix::net::UnixListener;
     use std::thread::JoinHandle;
 

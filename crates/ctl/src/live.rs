@@ -2,9 +2,9 @@
 
 use crate::ask::{Agent, NoAnswer, Route};
 use crate::exit::Failure;
-use mainstay_agent::client::{Client, ClientError};
 use mainstay_api::order::Order;
 use mainstay_api::{Done, EventPage, EventRecord, Rehearsal, Status};
+use mainstay_client::{Client, ClientError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,8 +73,7 @@ impl Agent for Live {
     }
 
     fn order(&mut self, order: &Order) -> Result<Done, Failure> {
-        let target = order.target();
-        self.client.post(&target).map_err(|error| self.failure(&target, error))
+        self.client.order(order).map_err(|error| self.failure(&order.target(), error))
     }
 
     fn rehearsal(&mut self) -> Result<Rehearsal, Failure> {

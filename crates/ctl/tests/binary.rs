@@ -92,7 +92,7 @@ fn a_host_without_a_socket_is_asked_through_the_local_agent() {
     let agent = canned_agent(&folder.path().join("agent.sock"), vec![(200, STATUS.to_owned())]);
     assert_eq!(run(folder.path(), "--host host-2 host list").status.code(), Some(0));
     let asked = agent.join().expect("the agent");
-    assert!(asked[0].starts_with("GET /v1/status HTTP/1.1\r\n"), "{asked:?}");
+    assert!(asked[0].starts_with("GET /v1/status HTTP/1.0\r\n"), "{asked:?}");
     assert!(asked[0].contains("\r\nmainstay-host: host-2\r\n"), "{asked:?}");
 }
 
@@ -166,7 +166,7 @@ fn what_the_agent_refuses_exits_with_1_and_its_words() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("HTTP status 500"), "{}", text(&output.stderr));
     let asked = agent.join().expect("the agent");
-    assert!(asked[0].starts_with("POST /v1/vms/a%2Fb/protect HTTP/1.1\r\n"), "{asked:?}");
+    assert!(asked[0].starts_with("POST /v1/vms/a%2Fb/protect HTTP/1.0\r\n"), "{asked:?}");
 }
 
 #[test]
@@ -397,6 +397,6 @@ fn orders_are_posts_and_arguments_that_do_not_fit_exit_with_2() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("then add --yes; if it is not down, its VMs run twice"));
     let asked = agent.join().expect("the agent");
-    assert!(asked[0].starts_with("POST /v1/hosts/h1/failover?keep=false HTTP/1.1\r\n"), "{asked:?}");
+    assert!(asked[0].starts_with("POST /v1/hosts/h1/failover?keep=false HTTP/1.0\r\n"), "{asked:?}");
     assert_eq!(run(folder.path(), "vm ready db agent --command x").status.code(), Some(2));
 }

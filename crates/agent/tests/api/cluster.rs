@@ -1,11 +1,11 @@
 //! Two hosts with the real API and transport, and scripted cores behind them.
 
 use mainstay_agent::api::{self, Arrivals, Service};
-use mainstay_agent::client::Client;
 use mainstay_agent::config::Member;
 use mainstay_agent::driver::{Looked, Question};
 use mainstay_agent::journal::Journal;
 use mainstay_agent::vms::Mounts;
+use mainstay_client::Client;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
 use mainstay_core::register::{IsolationResponse, OrderKind, Priority};

@@ -1,7 +1,7 @@
 //! libvirt's hook: what is allowed, what is refused, and that nobody who is down keeps a VM from starting.
 
 use crate::cluster::{Cluster, ORDERED, STARTING};
-use mainstay_agent::client::ClientError;
+use mainstay_client::ClientError;
 use mainstay_api::Done;
 use mainstay_core::VmId;
 use std::time::{Duration, Instant};

@@ -6,9 +6,9 @@ mod orders;
 
 use cluster::Cluster;
 use mainstay_agent::api;
-use mainstay_agent::client::{Client, ClientError};
 use mainstay_api::order::{Order, Setting, VmOrder};
 use mainstay_api::{Done, EventPage, Local, Status};
+use mainstay_client::{Client, ClientError};
 use mainstay_core::ids::{DatastoreName, HostId, VmId};
 use mainstay_core::register::IsolationResponse;
 use mainstay_core::{Event, Span, Time};

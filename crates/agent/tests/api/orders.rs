@@ -1,8 +1,8 @@
 //! Orders: hosts are filled in, and what an order leaves as it is. How each is read: the tests of the crate `api`.
 
 use crate::cluster::Cluster;
-use mainstay_agent::client::ClientError;
 use mainstay_api::{Done, Rehearsal};
+use mainstay_client::ClientError;
 use mainstay_core::ids::HostId;
 
 #[test]

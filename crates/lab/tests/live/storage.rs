@@ -170,7 +170,7 @@ format = \"json\"
 fn three_hosts_two_clusters_share_a_datastore() {
     let Some(mut c) = Cluster::up(Setup { vms: &[1, 2, 3], ..Setup::default() }) else { return };
     let other = |c: &Cluster, host: usize| -> Option<Status> {
-        let client = mainstay_agent::client::Client::new(c.host(host).dir().join("run/other/agent.sock"));
+        let client = mainstay_client::Client::new(c.host(host).dir().join("run/other/agent.sock"));
         client.get::<Status>("/v1/status").ok().filter(|s| s.complete)
     };
     let owner = |status: &Status| status.view.datastores[0].owner.clone();

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use crate::alarm::{Alarm, Expect, alarms, calm, returning};
 use crate::disk_watch::DiskWatch;
-use mainstay_agent::client::{Client, ClientError};
 use mainstay_api::{EventRecord, Local, Status};
+use mainstay_client::{Client, ClientError};
 use mainstay_lab::{DatastoreConfig, Host, Lab, LabConfig, Output, PowerOn, VmOptions};
 use mainstay_words::Event;
 use mainstay_words::HostState;
