@@ -1,9 +1,9 @@
 //! Whole agents: the real core, transport, API and datastore (a directory), over a hypervisor in memory.
 
 use mainstay_agent::agent::Agent;
-use mainstay_client::Client;
 use mainstay_agent::config::AgentConfig;
 use mainstay_api::{Done, EventRecord, Local, Status};
+use mainstay_client::Client;
 use mainstay_core::view::{Role, VmState};
 use mainstay_core::{Event, VmId};
 use mainstay_guard::freezer::Freezer;

@@ -1,10 +1,10 @@
 //! What a real agent records, replayed: the same events again, out of nothing but the recording.
 
 use mainstay_agent::agent::Agent;
-use mainstay_client::Client;
 use mainstay_agent::config::AgentConfig;
 use mainstay_agent::guard_link;
 use mainstay_api::{EventRecord, Local, Status};
+use mainstay_client::Client;
 use mainstay_core::view::VmState;
 use mainstay_core::{Effect, Event};
 use mainstay_guard::Service;

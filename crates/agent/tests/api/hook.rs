@@ -1,8 +1,8 @@
 //! libvirt's hook: what is allowed, what is refused, and that nobody who is down keeps a VM from starting.
 
 use crate::cluster::{Cluster, ORDERED, STARTING};
-use mainstay_client::ClientError;
 use mainstay_api::Done;
+use mainstay_client::ClientError;
 use mainstay_core::VmId;
 use std::time::{Duration, Instant};
 

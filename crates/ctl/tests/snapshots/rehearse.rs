@@ -214,7 +214,8 @@ fn played() -> Rehearsed {
 
 #[test]
 fn a_played_rehearsal_tells_what_becomes_of_each_vm() {
-    let names = crate::words::HostNames((1..=3).map(|number| (id(number), format!("h{number}"))).collect());
+    let names =
+        mainstay_ctl::parts::HostNames((1..=3).map(|number| (id(number), format!("h{number}"))).collect());
     let style = Style { colour: false, width: None, zone: Zone::Utc };
     expect![[r#"
            +0.0 s  h1  alarm    h1 loses its power; 7 VMs run there
@@ -240,8 +241,9 @@ fn a_played_rehearsal_tells_what_becomes_of_each_vm() {
         Assumed: hosts have isolation addresses
         Times are expectations, not promises: they follow from the cluster's own time-outs and from typical times of libvirt and storage,
         on a simulated copy of the cluster that runs the code of this build. Nothing was done to the real cluster.
-    "#]].assert_eq(&crate::rehearsal::played::render(&played(), &names, &style));
-    let narrow = crate::rehearsal::played::render(&played(), &names, &Style { width: Some(60), ..style });
+    "#]].assert_eq(&mainstay_ctl::parts::rehearsal_played(&played(), &names, &style));
+    let narrow =
+        mainstay_ctl::parts::rehearsal_played(&played(), &names, &Style { width: Some(60), ..style });
     expect![[r#"
         VM      FROM  TO  DOWN FOR  OUTCOME
         big     h1    -   -         waits, no host can take it:

@@ -1,14 +1,12 @@
 //! `mainstay replay` of recordings of scripted cores.
 
+use super::canned::Canned;
 use super::parse;
-use crate::args::Command;
-use crate::clock::Zone;
-use crate::commands::{Confirmation, Output};
-use crate::style::Style;
 use expect_test::{Expect, expect};
 use mainstay_core::{
     BootId, Config, Core, Domain, DomainState, Incarnation, Input, Span, Time, Timing, VmId,
 };
+use mainstay_ctl::{Confirmation, Output, Style, Zone};
 use mainstay_recorder::{Identity, Options, Recorder, read_header, segments_of};
 use std::path::Path;
 use std::time::Duration;
@@ -96,7 +94,6 @@ impl Script {
 /// What the command prints: stdout, then stderr (marked), then the exit code. The time of day is left out.
 fn run(dir: &Path, line: &str) -> String {
     let cli = parse(&format!("mainstay replay {} {line}", dir.display()).trim_end().replace("  ", " "));
-    let Command::Replay(args) = &cli.command else { panic!("not a replay") };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let style = Style { colour: false, width: None, zone: Zone::Utc };
     let mut output = Output {
@@ -107,7 +104,7 @@ fn run(dir: &Path, line: &str) -> String {
         confirm: |_| Confirmation::Nobody,
         now_us: 0,
     };
-    let exit = match crate::replay::run(args, &mut output) {
+    let exit = match mainstay_ctl::run(&cli, &mut Canned::healthy(), &mut output) {
         Ok(exit) => exit.code(),
         Err(failure) => {
             err.extend(format!("error: {failure}\n").bytes());
@@ -231,8 +228,7 @@ fn replay_names_where_it_diverges_and_fails() {
     script.second_segment();
     script.close();
     let text = run(dir.path(), "");
-    let told =
-        "\nflight-00000002.rec: replay diverges from the checkpoint: Core > peers > host-2: replayed ping_";
+    let told = "\nflight-00000002.rec: replay diverges from the checkpoint: Core > hosts > peers > host-2: replayed ping_";
     assert!(text.contains(told), "{text}");
     assert!(text.ends_with(" checkpoints agree, 1 findings\nexit 1\n"), "{text}");
 }

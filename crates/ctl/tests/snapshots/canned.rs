@@ -1,7 +1,5 @@
 //! Answers of a made-up cluster, from calm to ugly.
 
-use crate::ask::Agent;
-use crate::exit::Failure;
 use mainstay_api::order::{Order, Setting, VmOrder};
 use mainstay_api::vms::unknown_vm;
 use mainstay_api::{Done, EventPage, EventRecord, Rehearsal, Status};
@@ -14,6 +12,7 @@ use mainstay_core::time::{Span, Time};
 use mainstay_core::timing::Timing;
 use mainstay_core::view::{DatastoreView, HostView, Role, View, VmState, VmView};
 use mainstay_core::{Event, VmName};
+use mainstay_ctl::{Agent, Failure};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;

@@ -371,7 +371,7 @@ fn each_policy_says_what_it_asks_for() {
         Policy::FailoverHosts,
     ]
     .iter()
-    .map(crate::settings::policy_words)
+    .map(mainstay_ctl::parts::policy_words)
     .collect();
     expect![[r#"
         proved: a plan must exist for each choice of 2 hosts that fail

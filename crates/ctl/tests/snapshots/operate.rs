@@ -30,7 +30,7 @@ fn ordered(line: &str) -> String {
         confirm: |_| Confirmation::Nobody,
         now_us: START_US,
     };
-    let exit = commands::run(cluster_command(&cli), &mut canned, &mut output).expect("done");
+    let exit = mainstay_ctl::run(&cli, &mut canned, &mut output).expect("done");
     assert_eq!(exit, Exit::Ok, "{line}");
     assert_eq!(canned.orders.len(), 1, "{line}");
     canned.orders.remove(0)
@@ -201,7 +201,7 @@ fn confirmed(line: &str, confirm: fn(&str) -> Confirmation) -> (Vec<String>, Res
     let style = Style { colour: false, width: None, zone: Zone::Utc };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut output = Output { out: &mut out, err: &mut err, style, json: false, confirm, now_us: START_US };
-    let result = commands::run(cluster_command(&cli), &mut canned, &mut output);
+    let result = mainstay_ctl::run(&cli, &mut canned, &mut output);
     (canned.orders, result.map_err(|failure| failure.to_string()))
 }
 

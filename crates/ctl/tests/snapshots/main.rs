@@ -1,4 +1,4 @@
-//! Whole outputs of commands for canned answers. `UPDATE_EXPECT=1 cargo test -p mainstay-ctl` rewrites them.
+//! Whole outputs of commands for canned answers. `UPDATE_EXPECT=1 cargo test -p mainstay-ctl --test snapshots` rewrites them.
 
 mod canned;
 mod canned_datastore;
@@ -13,25 +13,13 @@ mod replay;
 mod settings;
 mod suspend;
 
-use crate::args::{Cli, ClusterCommand, Command};
-use crate::ask::Agent;
-use crate::clock::Zone;
-use crate::commands::{self, Confirmation, Output};
-use crate::exit::{Exit, Failure};
-use crate::style::Style;
 use canned::Canned;
 use clap::Parser;
 use expect_test::{Expect, expect};
+use mainstay_ctl::{Agent, Cli, Confirmation, Exit, Failure, Output, Style, Zone};
 
 fn parse(line: &str) -> Cli {
     Cli::try_parse_from(line.split(' ')).expect("a good command line")
-}
-
-fn cluster_command(cli: &Cli) -> &ClusterCommand {
-    match &cli.command {
-        Command::Cluster(command) => command,
-        other => panic!("not a command for an agent: {other:?}"),
-    }
 }
 
 /// Runs a command line against canned answers: what is on stdout, then what is on stderr (marked), then the exit code.
@@ -47,7 +35,7 @@ fn run(canned: &mut Canned, width: Option<u16>, line: &str) -> String {
         confirm: |_| Confirmation::Nobody,
         now_us: canned::START_US + 600_000_000,
     };
-    let exit = match commands::run(cluster_command(&cli), canned as &mut dyn Agent, &mut output) {
+    let exit = match mainstay_ctl::run(&cli, canned as &mut dyn Agent, &mut output) {
         Ok(exit) => exit,
         Err(failure) => {
             err.extend(format!("error: {failure}\n").bytes());
@@ -444,8 +432,8 @@ fn a_closed_pipe_is_quiet_and_no_failure() {
             confirm: |_| Confirmation::Nobody,
             now_us: canned::START_US,
         };
-        let failure: Failure = commands::run(cluster_command(&cli), &mut Canned::host_failed(), &mut output)
-            .expect_err("a closed pipe");
+        let failure: Failure =
+            mainstay_ctl::run(&cli, &mut Canned::host_failed(), &mut output).expect_err("a closed pipe");
         assert!(failure.is_quiet(), "{line}: {failure}");
         assert_eq!(failure.exit(), Exit::Ok, "{line}");
     }

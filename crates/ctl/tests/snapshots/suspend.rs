@@ -2,10 +2,10 @@
 
 use super::canned::{Later, id};
 use super::*;
-use crate::suspension::{LOOK, RESUMED_LOOKS, STALL_MAX, UNSUSPENDED_MAX};
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::ids::DatastoreName;
 use mainstay_core::view::View;
+use mainstay_ctl::parts::{LOOK, RESUMED_LOOKS, STALL_MAX, UNSUSPENDED_MAX};
 use std::time::Duration;
 
 const SUSPEND: &str = "mainstay suspend --for 2h";
