@@ -59,7 +59,7 @@ pub struct Status {
     pub complete: bool,
     /// What a person should know about this answer.
     pub note: Option<String>,
-    /// The view.
+    /// What the host's core believes.
     pub view: View,
     /// Alarms that stand (newest last).
     pub alarms: Vec<EventRecord>,
@@ -79,9 +79,9 @@ pub struct Rehearsal {
 /// What one agent knows of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Local {
-    /// The host.
+    /// The host that answers.
     pub host: HostId,
-    /// Mainstay's version.
+    /// The version of Mainstay that it runs.
     pub version: String,
     /// The agent's process id.
     pub pid: u32,

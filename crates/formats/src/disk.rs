@@ -36,16 +36,16 @@ const CHECKSUM_DIGITS: usize = 8;
 pub enum Slot {
     /// Never written, or (of a protected list) last written in an earlier epoch.
     Empty,
-    /// A value.
+    /// The slot is whole and holds a value.
     Valid {
         /// Of the two slots of a register, the one with the higher number counts.
         sequence: u64,
-        /// The value.
+        /// What was written there.
         value: RegisterValue,
     },
     /// Nothing that can be used.
     Unreadable {
-        /// Why not.
+        /// What is wrong with its bytes.
         reason: SlotError,
     },
 }
@@ -55,7 +55,7 @@ pub enum Slot {
 pub struct SlotHeader {
     /// The cluster that wrote it.
     pub cluster: String,
-    /// The register.
+    /// The register that the slot belongs to.
     pub register: RegisterId,
     /// The number of the write.
     pub sequence: u64,

@@ -33,7 +33,7 @@ pub enum EncodeError {
         "a value of kind {value} can't be written to the register {register}: this is a fault of the program"
     )]
     Mismatch {
-        /// The register.
+        /// The file name of the register.
         register: String,
         /// The kind of the value.
         value: &'static str,
@@ -45,7 +45,7 @@ pub enum EncodeError {
     BadName {
         /// What it names.
         what: &'static str,
-        /// The name.
+        /// The name that was refused.
         name: String,
     },
     /// The serializer refused the value.
@@ -83,25 +83,25 @@ pub enum SlotError {
     /// Intact, but written by another cluster.
     #[error("it belongs to the cluster {found}: two clusters use one folder; give each its own cluster id")]
     ForeignCluster {
-        /// That cluster.
+        /// The cluster whose register it is.
         found: String,
     },
     /// Intact, but of a newer version of the format.
     #[error("it has format version {found}, this program reads up to 1: upgrade Mainstay on this host")]
     NewerVersion {
-        /// That version.
+        /// The version that it was written with.
         found: u32,
     },
     /// Intact, but another register: a file was copied or renamed.
     #[error("it holds the register {found}: a file was copied or renamed by hand; put it back or remove it")]
     WrongRegister {
-        /// That register.
+        /// The register that it says it is.
         found: String,
     },
     /// The region of the protected list is in use for a later epoch.
     #[error("epoch {found} has taken this region of the protected list")]
     Superseded {
-        /// That epoch.
+        /// The epoch that it was written in.
         found: Epoch,
     },
     /// The checksums are right and yet the contents make no sense here: written by a newer program, as a rule.
@@ -135,7 +135,7 @@ pub enum WireError {
     /// The sender speaks a newer version.
     #[error("version {found} of the protocol, this program speaks up to 1: upgrade Mainstay on this host")]
     NewerVersion {
-        /// That version.
+        /// The version that it was sent with.
         found: u8,
     },
     /// The sender is of another cluster.
@@ -151,7 +151,7 @@ pub enum WireError {
     /// A kind of message that this version does not know.
     #[error("unknown kind of message {kind:?}: the sender runs a newer Mainstay")]
     UnknownKind {
-        /// Its name.
+        /// The name of that kind.
         kind: String,
     },
     /// Not a message.

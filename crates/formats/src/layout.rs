@@ -68,7 +68,7 @@ impl ClusterId {
         }
     }
 
-    /// The text.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

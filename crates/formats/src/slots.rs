@@ -14,13 +14,13 @@ use mainstay_words::{ReadRegister, RegisterValue};
 /// What a register holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chosen {
-    /// Never written.
+    /// The register has never been written.
     Missing,
-    /// A value.
+    /// A slot is whole and holds a value.
     Value {
         /// The number of its write.
         sequence: u64,
-        /// The value.
+        /// What was written last.
         value: RegisterValue,
         /// What is wrong with the other slot, when something is.
         other_slot: Option<SlotError>,

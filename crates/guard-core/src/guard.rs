@@ -60,7 +60,7 @@ struct Writing {
     hold: Option<Time>,
 }
 
-/// The guard.
+/// The guard of one host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Guard {
     config: GuardConfig,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The configuration of a guard.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GuardConfig {
-    /// This host.
+    /// The host that this guard runs on.
     pub me: HostId,
     /// The cluster's datastores.
     pub datastores: Vec<DatastoreName>,
@@ -36,16 +36,16 @@ pub enum GuardInput {
     Tick,
     /// A [`GuardEffect::Write`] is done.
     Written {
-        /// Which.
+        /// The write that is done.
         op: OpId,
         /// The reason when it failed (it may still land).
         error: Option<Arc<str>>,
     },
     /// What a VM's process does: the answer to `Inspect`, `Freeze`, `Thaw` and `Kill`.
     Process {
-        /// The VM.
+        /// The VM that was looked at.
         vm: VmId,
-        /// Its process.
+        /// What its process does.
         state: ProcessState,
     },
     /// An agent has connected.
@@ -63,48 +63,48 @@ pub enum GuardEffect {
     Write {
         /// Comes back in `Written`.
         op: OpId,
-        /// Where.
+        /// The datastore that gets the heartbeat.
         datastore: DatastoreName,
-        /// What.
+        /// The heartbeat that is written.
         register: HeartbeatRegister,
     },
     /// Find the VM's process and say what it does.
     Inspect {
-        /// The VM.
+        /// The VM whose process is wanted.
         vm: VmId,
     },
     /// Stop all threads of the VM's process at once. Answered by `Process`.
     Freeze {
-        /// The VM.
+        /// The VM that stops executing.
         vm: VmId,
     },
     /// Let them go on. Answered by `Process`.
     Thaw {
-        /// The VM.
+        /// The VM that executes again.
         vm: VmId,
     },
     /// SIGKILL, also to a frozen process. Answered by `Process` when it has gone.
     Kill {
-        /// The VM.
+        /// The VM whose process is ended.
         vm: VmId,
     },
     /// The VM is not on this host any more: drop what was made to freeze it.
     Forget {
-        /// The VM.
+        /// The VM that has left.
         vm: VmId,
     },
     /// Keep the end of a lease where the next run of the guard finds it, as long as the host does not reboot.
     Keep {
-        /// The datastore.
+        /// The datastore that the lease is on.
         datastore: DatastoreName,
-        /// The end.
+        /// The end of the lease, on this host's clock.
         until: Time,
     },
     /// Remember that hold, for the next run of the guard; `Time(0)`: there is none any more.
     KeepHold {
-        /// The datastore.
+        /// The datastore that the hold is on.
         datastore: DatastoreName,
-        /// Until when.
+        /// The end of the hold, on this host's clock.
         until: Time,
     },
     /// Tell the agent, if one is connected.

@@ -10,17 +10,17 @@ pub enum GuardError {
     /// The file with the settings can't be used.
     #[error("{} can't be read as the guard's settings: {reason}; the agent writes this file: start the agent", file.display())]
     Settings {
-        /// The file.
+        /// The path of the file.
         file: PathBuf,
-        /// Why.
+        /// What is wrong with it, in words.
         reason: String,
     },
     /// Another guard runs.
     #[error("another guard (process {pid}) already guards this host, with the directory {}: stop it first", runtime_dir.display())]
     AlreadyRuns {
-        /// The directory.
+        /// The directory that is in use.
         runtime_dir: PathBuf,
-        /// Its process.
+        /// The process number of the other guard.
         pid: String,
     },
     /// The runtime directory, or something in it, can't be used.
@@ -28,7 +28,7 @@ pub enum GuardError {
     RuntimeDir {
         /// What was tried.
         what: &'static str,
-        /// On what.
+        /// The path that was tried.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
@@ -42,7 +42,7 @@ pub enum GuardError {
     /// The system does not give what every guard needs.
     #[error("{what}: {source}")]
     System {
-        /// What.
+        /// What was tried, in words.
         what: &'static str,
         /// What the system says.
         source: io::Error,

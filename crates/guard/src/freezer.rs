@@ -54,7 +54,7 @@ struct Group {
 /// A process, and how it is stopped.
 #[derive(Clone, Debug)]
 pub struct Hold {
-    /// The process.
+    /// The process that was looked at.
     pub process: Process,
     vm: VmId,
     group: Option<Group>,
@@ -68,7 +68,7 @@ impl Freezer {
         Freezer::of(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
     }
 
-    /// Only SIGSTOP.
+    /// A freezer that uses SIGSTOP only, without cgroups.
     pub fn by_signal() -> Freezer {
         Freezer::default()
     }
@@ -197,7 +197,7 @@ impl Hold {
         }
     }
 
-    /// SIGKILL.
+    /// Ends the process by SIGKILL.
     pub fn kill(&self) {
         self.process.signal(Signal::KILL);
         // A process that version 1 has frozen dies only once it is thawed; it executes nothing before that.

@@ -25,7 +25,7 @@ pub enum ToGuard {
     Order(GuardOrder),
     /// End, and leave VMs as they are: another guard is to take over.
     End {
-        /// In words.
+        /// What is wrong with it, in words.
         reason: String,
     },
 }
@@ -37,7 +37,7 @@ pub enum FromGuard {
     Hello {
         /// The guard's version.
         version: String,
-        /// Its process.
+        /// The process number of the guard.
         pid: u32,
         /// With what it runs.
         settings: Settings,

@@ -81,7 +81,7 @@ impl Drop for ProcessLock {
     }
 }
 
-/// The guard's.
+/// The lock that the guard holds while it runs.
 #[derive(Debug)]
 pub struct GuardLock(#[expect(dead_code, reason = "held for its lock")] ProcessLock);
 

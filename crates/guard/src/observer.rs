@@ -32,18 +32,18 @@ pub enum Wanted {
 /// A look to be taken.
 #[derive(Debug)]
 pub struct Look {
-    /// The VM.
+    /// The VM whose processes these are.
     pub vm: VmId,
-    /// Its processes.
+    /// The processes that hold it here.
     pub holds: Vec<Hold>,
-    /// What for.
+    /// What they are watched for.
     pub wanted: Wanted,
 }
 
 /// What was seen.
 #[derive(Debug)]
 pub struct Seen {
-    /// The VM.
+    /// The VM whose process was watched.
     pub vm: VmId,
     /// What its processes do, all together.
     pub state: ProcessState,
@@ -53,13 +53,13 @@ pub struct Seen {
     pub wanted: Wanted,
 }
 
-/// The thread.
+/// The thread that watches processes.
 pub struct Observer {
     looks: Sender<Look>,
 }
 
 impl Observer {
-    /// Starts it.
+    /// Starts the thread. Fails where the system gives no more threads.
     pub fn start(freezer: Freezer, news: Sender<Message>) -> std::io::Result<Observer> {
         let (looks, receiver) = channel();
         std::thread::Builder::new()

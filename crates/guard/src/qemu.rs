@@ -12,7 +12,7 @@ pub type Identity = (Pid, u64);
 /// A process of a VM.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// Its number.
+    /// The number of the process.
     pub pid: Pid,
     /// When it was started.
     pub start: u64,

@@ -24,7 +24,7 @@ const THREADS_MAX: u64 = 16;
 pub struct Scan {
     /// The latest request that it answers.
     pub number: u64,
-    /// The processes.
+    /// The processes that were found, for each VM.
     pub found: BTreeMap<VmId, Vec<Process>>,
 }
 

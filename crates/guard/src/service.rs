@@ -45,7 +45,7 @@ pub enum Message {
     End(String),
 }
 
-/// A guard.
+/// The guard's machine with its clock, files, threads and agent.
 pub struct Service {
     guard: Guard,
     vms: Vms,

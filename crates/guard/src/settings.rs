@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// What a guard needs to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// This host.
+    /// The host that this guard runs on.
     pub host: HostId,
     /// The cluster's id.
     pub cluster_id: String,
@@ -27,15 +27,15 @@ pub struct Settings {
     /// The watchdog device to keep quiet while the guard works.
     #[serde(default)]
     pub watchdog: Option<PathBuf>,
-    /// Log lines.
+    /// How much is logged, and in which form.
     #[serde(default)]
     pub log: LogSettings,
 }
 
-/// One datastore.
+/// A datastore that this host writes heartbeats to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatastoreSettings {
-    /// Its name.
+    /// The name that all hosts know it by.
     pub name: DatastoreName,
     /// Where it is mounted.
     pub path: PathBuf,

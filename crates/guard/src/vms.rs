@@ -44,7 +44,7 @@ pub struct Vms {
 }
 
 impl Vms {
-    /// None yet.
+    /// No VM is known yet.
     pub fn new(freezer: Freezer, observer: Observer, scanner: Scanner) -> Vms {
         Vms { freezer, observer, scanner, watched: BTreeMap::new(), leftovers: Vec::new() }
     }

@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 /// A snapshot of the counters of one datastore.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Registers read.
+    /// Registers that were read since the start.
     pub reads: u64,
-    /// Registers written.
+    /// Registers that were written since the start.
     pub writes: u64,
     /// Bytes read from register files.
     pub bytes_read: u64,

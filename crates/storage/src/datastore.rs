@@ -29,7 +29,7 @@ const XMLS_WAITING_MAX: usize = 4096;
 /// What a datastore needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatastoreConfig {
-    /// Its name.
+    /// The name that all hosts know it by.
     pub name: DatastoreName,
     /// Where it is mounted.
     pub path: PathBuf,
@@ -37,7 +37,7 @@ pub struct DatastoreConfig {
     pub cluster_id: String,
     /// The cluster's name, for the folder's name.
     pub cluster_name: String,
-    /// This host.
+    /// The host that reads and writes.
     pub me: HostId,
     /// All hosts of the cluster.
     pub hosts: Vec<HostId>,
@@ -50,18 +50,18 @@ pub struct DatastoreConfig {
 pub enum Completion {
     /// A register operation.
     Disk {
-        /// Which.
+        /// The operation that is done.
         op: OpId,
         /// How it went.
         outcome: DiskOutcome,
     },
     /// A domain XML was stored, or not.
     XmlStored {
-        /// Where.
+        /// The datastore that has the file.
         datastore: DatastoreName,
-        /// Whose.
+        /// The VM that the XML defines.
         vm: VmId,
-        /// Which version.
+        /// The version that is stored.
         xml: XmlId,
         /// The reason when it failed.
         error: Option<Arc<str>>,

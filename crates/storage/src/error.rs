@@ -13,13 +13,13 @@ pub enum StorageError {
     /// The path does not exist.
     #[error("{} does not exist: create it and mount the datastore there, or correct the path in the configuration", path.display())]
     NotThere {
-        /// The path.
+        /// The path that was tried.
         path: PathBuf,
     },
     /// The path is no directory.
     #[error("{} is not a directory: a datastore is the directory where shared storage is mounted", path.display())]
     NotADirectory {
-        /// The path.
+        /// The path that was tried.
         path: PathBuf,
     },
     /// The path lies on the root file system.
@@ -29,7 +29,7 @@ pub enum StorageError {
         path.display()
     )]
     NotMounted {
-        /// The path.
+        /// The path that was tried.
         path: PathBuf,
     },
     /// The path lies in a file system in memory, which no other host can see.
@@ -40,11 +40,11 @@ pub enum StorageError {
         mount = mount.display()
     )]
     InMemory {
-        /// The path.
+        /// The path that was tried.
         path: PathBuf,
         /// Where that file system is mounted.
         mount: PathBuf,
-        /// Its type.
+        /// The type of its file system.
         file_system: String,
     },
     /// There are several folders of one cluster: hosts could be writing to different ones.
@@ -56,7 +56,7 @@ pub enum StorageError {
     SeveralFolders {
         /// The folder in which they are.
         top: PathBuf,
-        /// Their names.
+        /// The names that were found.
         names: String,
     },
     /// A value or name that can't be put on disk.
@@ -67,15 +67,15 @@ pub enum StorageError {
         "{me} may not write the {register}: each register has one writer; this is a fault of the program"
     )]
     NotTheWriter {
-        /// This host.
+        /// The host that was to write.
         me: HostId,
-        /// The register.
+        /// The file name of the register.
         register: String,
     },
     /// What is in the register's slots must not be overwritten.
     #[error("the {register} was not written: {reason}")]
     Occupied {
-        /// The register.
+        /// The file name of the register.
         register: String,
         /// What is there.
         reason: String,
@@ -87,7 +87,7 @@ pub enum StorageError {
         path.display()
     )]
     Replaced {
-        /// The path.
+        /// The path that was tried.
         path: PathBuf,
     },
     /// An operation of the file system failed.
@@ -95,7 +95,7 @@ pub enum StorageError {
     Io {
         /// What was being done, such as "writing".
         doing: &'static str,
-        /// To what.
+        /// The path of the file or folder.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
@@ -105,7 +105,7 @@ pub enum StorageError {
         "the datastore {datastore} does not answer: {waiting} operations wait already; check its storage connection"
     )]
     NoAnswer {
-        /// The datastore.
+        /// The name of the datastore.
         datastore: String,
         /// How many wait.
         waiting: usize,
@@ -113,9 +113,9 @@ pub enum StorageError {
     /// A domain XML file is too large to be one.
     #[error("{} has more than {max} bytes: it is no domain XML of Mainstay's; remove it", path.display())]
     XmlTooLarge {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The limit.
+        /// The most bytes that it may have.
         max: u64,
     },
     /// Another agent runs under this host's id.
@@ -125,7 +125,7 @@ pub enum StorageError {
         path.display()
     )]
     AlreadyHeld {
-        /// The id.
+        /// The id that is in use.
         host: HostId,
         /// The lock file.
         path: PathBuf,
@@ -135,7 +135,7 @@ pub enum StorageError {
         "no thread for the datastore {datastore} ({source}): raise the limit of processes (TasksMax, ulimit -u)"
     )]
     NoThread {
-        /// The datastore.
+        /// The name of the datastore.
         datastore: String,
         /// The system's error.
         source: io::Error,

@@ -28,12 +28,12 @@ use std::time::{Duration, Instant};
 /// How often the heartbeat is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Whose lock.
+/// The process that a lock belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockedBy {
-    /// The agent's.
+    /// The agent's process.
     Agent,
-    /// The guard's.
+    /// The guard's process.
     Guard,
 }
 
@@ -63,7 +63,7 @@ pub enum HostLock {
     Held(OwnedFd),
     /// Somebody else seems to hold it, but shows no life: a dead client's lock, as a rule. Or the file system has no locks.
     Unsure {
-        /// In words.
+        /// What the system said, in words.
         why: String,
     },
 }

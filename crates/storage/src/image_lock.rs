@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// `RAW_LOCK_PERM_BASE`.
+/// QEMU's `RAW_LOCK_PERM_BASE`: locks on these bytes say what is used.
 const USED_BASE: i64 = 100;
 
-/// `RAW_LOCK_SHARED_BASE`.
+/// QEMU's `RAW_LOCK_SHARED_BASE`: locks on these bytes say what is not shared.
 const UNSHARED_BASE: i64 = 200;
 
 /// QEMU's permissions (`BLK_PERM_*`) that a VM wants on a disk of its own: it reads, writes and resizes it, and lets nobody else write or resize.
@@ -39,14 +39,14 @@ const BYTES_IN_THE_WAY: [(i64, &str); 5] = [
 pub enum ImageLock {
     /// By nobody: a QEMU could open it now.
     Free,
-    /// By somebody.
+    /// Somebody holds the image.
     Held {
         /// What is known.
         by: String,
     },
     /// Locks say nothing here: a block device's are not seen by other hosts, and some file systems have none.
     Unsupported {
-        /// Why.
+        /// What the system said, in words.
         why: String,
     },
     /// It could not be found out.

@@ -26,12 +26,12 @@ pub struct ClusterFolder {
     pub strangers: Vec<String>,
 }
 
-/// One register.
+/// What one register holds, slot by slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisterReport {
     /// The file that it is in.
     pub file: String,
-    /// The register.
+    /// The register that was read.
     pub register: RegisterId,
     /// What each slot holds.
     pub slots: [Slot; 2],

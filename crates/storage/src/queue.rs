@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 pub(crate) enum Lane {
     /// Writes: leases and ownership hang on them.
     Urgent,
-    /// Everything else.
+    /// Everything else: it waits for what is urgent.
     Normal,
 }
 

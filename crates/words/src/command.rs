@@ -21,7 +21,7 @@ pub enum Command {
     SetIsolation {
         /// Name or UUID.
         vm: String,
-        /// The response.
+        /// What is done from now on; `None`: as the cluster's default says.
         response: Option<IsolationResponse>,
         /// How long it may take to shut down.
         shutdown_timeout: Option<Span>,
@@ -35,19 +35,19 @@ pub enum Command {
     SetPriority {
         /// Name or UUID.
         vm: String,
-        /// The priority.
+        /// The priority that counts from now on; `None`: that of the domain XML.
         priority: Option<Priority>,
     },
     /// When those that wait for that VM may start; `None`: the default.
     SetReadiness {
         /// Name or UUID.
         vm: String,
-        /// The condition.
+        /// The condition that counts from now on; `None`: the default one.
         readiness: Option<Readiness>,
     },
     /// A rule of that name is so from now on.
     SetRule {
-        /// Its name.
+        /// The name that tells this rule from others.
         name: Arc<str>,
         /// Whether it binds.
         strength: Strength,
@@ -60,12 +60,12 @@ pub enum Command {
     },
     /// There is no such rule any more.
     RemoveRule {
-        /// Its name.
+        /// The name of the rule.
         name: Arc<str>,
     },
     /// A start group of that name is so from now on.
     SetGroup {
-        /// Its name.
+        /// The name that tells this group from others.
         name: Arc<str>,
         /// Names or UUIDs.
         vms: Vec<String>,
@@ -74,24 +74,24 @@ pub enum Command {
     },
     /// There is no such group any more.
     RemoveGroup {
-        /// Its name.
+        /// The name of the group.
         name: Arc<str>,
     },
     /// Admission control is so from now on.
     SetAdmission {
-        /// The setting.
+        /// Policy, and whether it refuses or warns.
         admission: Admission,
     },
     /// Keep that host empty for failovers, or not any more.
     SetFailoverHost {
-        /// Which.
+        /// The host that is kept empty.
         host: HostId,
-        /// Whether.
+        /// `false`: it takes VMs like others again.
         keep: bool,
     },
     /// Empty that host and put nothing on it.
     EnterMaintenance {
-        /// Which.
+        /// The host that is to be emptied.
         host: HostId,
         /// How it is emptied.
         how: Evacuation,
@@ -100,34 +100,34 @@ pub enum Command {
     },
     /// That host takes VMs again.
     LeaveMaintenance {
-        /// Which.
+        /// The host that takes VMs again.
         host: HostId,
         /// Live-migrate back what was moved away for it.
         bring_back: bool,
     },
     /// No restart, no isolation response, no freeze for so long.
     Suspend {
-        /// How long.
+        /// How long it lasts from when it stands.
         length: Span,
     },
-    /// Protection again.
+    /// End a suspension: protection counts again.
     Resume,
     /// That host is down: a person has seen to it. What its guard was told during a suspension no longer counts (R73).
     ConfirmDown {
-        /// Which.
+        /// The host that a person has found to be down.
         host: HostId,
     },
     /// Whether a VM may be started there: nobody else runs it (R38), and admission control agrees. Nothing is changed.
     AdmitStart {
-        /// Where.
+        /// The host that is to start the VM.
         host: HostId,
-        /// Its UUID.
+        /// The UUID of the VM.
         vm: VmId,
-        /// Its name.
+        /// The VM's libvirt name.
         name: Arc<str>,
         /// What it needs.
         spec: VmSpec,
-        /// Its home.
+        /// The datastore that the VM is homed on.
         datastore: DatastoreName,
         /// A live migration brings it: the host where it runs is its source.
         #[serde(default)]

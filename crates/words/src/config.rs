@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 /// The configuration of a core.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Config {
-    /// This host.
+    /// The host that this core runs on.
     pub me: HostId,
     /// The other hosts of the cluster.
     pub peers: Vec<HostId>,
     /// The cluster's datastores; this host's heartbeats go to each of them.
     pub datastores: Vec<DatastoreName>,
-    /// The times.
+    /// Heartbeat, lease and failure time-out: the same on all hosts.
     pub timing: Timing,
     /// This boot of the host.
     pub boot: BootId,

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 pub enum Effect {
     /// Send a datagram.
     Send {
-        /// To whom.
+        /// The host that is to get it.
         to: HostId,
-        /// What.
+        /// What is sent.
         message: Message,
     },
     /// Read or write registers. Operations on one datastore may be carried out at the same time, except that heartbeat
@@ -26,14 +26,14 @@ pub enum Effect {
     Disk {
         /// Comes back in `DiskDone`.
         op: OpId,
-        /// Where.
+        /// The datastore that has the registers.
         datastore: DatastoreName,
-        /// What.
+        /// Which registers are read, or which one is written with what.
         action: DiskAction,
     },
     /// Ping that host once.
     Ping {
-        /// Whom.
+        /// The host that is pinged.
         host: HostId,
     },
     /// Ping one of the isolation addresses once.
@@ -47,14 +47,14 @@ pub enum Effect {
     Vm {
         /// Comes back in `VmDone`.
         op: OpId,
-        /// What.
+        /// What is done, and with which VM.
         action: VmAction,
     },
     /// Put that version of the VM's domain XML on the datastore, so that any host can define it.
     StoreXml {
-        /// Where.
+        /// The datastore that gets the file.
         datastore: DatastoreName,
-        /// The VM.
+        /// The VM that the XML defines.
         vm: VmId,
         /// The version, as named in its `Domain` input.
         xml: XmlId,
@@ -63,7 +63,7 @@ pub enum Effect {
     Event(Event),
     /// The answer to an `Operator` input.
     Reply {
-        /// Whose.
+        /// The number of the `Operator` input that is answered.
         request: u64,
         /// What was asked.
         command: Command,
@@ -86,50 +86,50 @@ pub enum DiskAction {
 pub enum VmAction {
     /// Wait until its images are free, define it, and create it *paused*.
     Prepare {
-        /// The VM.
+        /// The VM that is started.
         vm: VmId,
         /// Its name, for messages.
         name: Arc<str>,
         /// Where its XML is.
         datastore: DatastoreName,
-        /// Which version.
+        /// The version of its XML that is defined.
         xml: XmlId,
         /// The grant, for the log.
         token: Token,
     },
     /// Let it execute.
     Resume {
-        /// The VM.
+        /// The VM that executes from now on.
         vm: VmId,
     },
     /// End it at once: it may not run here, or is to be powered off. A definition is kept.
     Destroy {
-        /// The VM.
+        /// The VM that is ended.
         vm: VmId,
     },
     /// Ask the guest to shut down.
     Shutdown {
-        /// The VM.
+        /// The VM whose guest is asked.
         vm: VmId,
     },
     /// Live-migrate it to that host.
     Migrate {
-        /// The VM.
+        /// The VM that is moved.
         vm: VmId,
-        /// Where.
+        /// The host that it goes to.
         to: HostId,
     },
     /// Ask its guest agent whether it is there, and let it run that command. [`crate::VmOutcome::Done`]: it answered, and the
     /// command succeeded.
     AskGuest {
-        /// The VM.
+        /// The VM whose guest is asked.
         vm: VmId,
         /// Words separated by blanks; `None`: only whether it answers.
         command: Option<Arc<str>>,
     },
     /// Remove the stale definition of a VM that belongs to another host now.
     Undefine {
-        /// The VM.
+        /// The VM whose definition goes.
         vm: VmId,
     },
 }

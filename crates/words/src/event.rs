@@ -29,7 +29,7 @@ pub enum Severity {
 /// Names a VM in an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VmName {
-    /// Its UUID.
+    /// The VM's libvirt UUID.
     pub id: VmId,
     /// Its libvirt name.
     pub name: Arc<str>,
@@ -41,7 +41,7 @@ impl fmt::Display for VmName {
     }
 }
 
-/// An event.
+/// What can happen that a person may want to know.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
@@ -52,7 +52,7 @@ pub enum Event {
     },
     /// This host stands for election.
     ElectionStarted {
-        /// Why.
+        /// What started it, in words.
         reason: Arc<str>,
     },
     /// This host is primary now.
@@ -62,40 +62,40 @@ pub enum Event {
     },
     /// This host follows that primary now.
     FollowsPrimary {
-        /// The primary.
+        /// The host that it follows.
         primary: HostId,
     },
     /// This host was primary and is no more.
     SteppedDown {
-        /// Why.
+        /// Why it is primary no more, in words.
         reason: Arc<str>,
     },
     /// The primary judges a host anew.
     HostStateChanged {
-        /// The host.
+        /// The host that is judged.
         host: HostId,
-        /// Before.
+        /// What it was taken for before.
         from: HostState,
-        /// Now.
+        /// What it is taken for now.
         to: HostState,
         /// How old the last evidence of it is.
         last_evidence: Span,
     },
     /// A heartbeat datastore does not take this host's heartbeats.
     DatastoreLost {
-        /// Which.
+        /// The datastore that can't be reached.
         datastore: DatastoreName,
         /// What the storage says.
         reason: Arc<str>,
     },
     /// It does again.
     DatastoreBack {
-        /// Which.
+        /// The datastore that is reached again.
         datastore: DatastoreName,
     },
     /// This host owns the datastore's protected list now.
     OwnershipAcquired {
-        /// Which.
+        /// The datastore that is owned now.
         datastore: DatastoreName,
         /// In which epoch.
         epoch: Epoch,
@@ -104,16 +104,16 @@ pub enum Event {
     },
     /// This host does not own it any more.
     OwnershipLost {
-        /// Which.
+        /// The datastore that is owned no more.
         datastore: DatastoreName,
         /// The epoch that ended.
         epoch: Epoch,
-        /// Why.
+        /// Why the ownership ended, in words.
         reason: Arc<str>,
     },
     /// A register is damaged or foreign.
     RegisterUnreadable {
-        /// Where.
+        /// The datastore that has the register.
         datastore: DatastoreName,
         /// Which (file name).
         register: Arc<str>,
@@ -122,7 +122,7 @@ pub enum Event {
     },
     /// A register of this host can't be written, although its heartbeats arrive.
     RegisterUnwritable {
-        /// Where.
+        /// The datastore that has the register.
         datastore: DatastoreName,
         /// Which (file name).
         register: Arc<str>,
@@ -131,14 +131,14 @@ pub enum Event {
     },
     /// A register that was unreadable or unwritable is well again.
     RegisterReadable {
-        /// Where.
+        /// The datastore that has the register.
         datastore: DatastoreName,
         /// Which (file name).
         register: Arc<str>,
     },
     /// The VM is in the protected list on disk.
     VmProtected {
-        /// The VM.
+        /// The VM that is protected.
         vm: VmName,
         /// Where it runs.
         host: HostId,
@@ -147,39 +147,39 @@ pub enum Event {
     },
     /// The VM can't be protected as it is.
     VmNotProtectable {
-        /// The VM.
+        /// The VM that is not protected.
         vm: VmName,
-        /// Why.
+        /// What it has that a failover can't serve, in words.
         reason: Arc<str>,
     },
     /// A person took the VM out of protection.
     VmUnprotected {
-        /// The VM.
+        /// The VM that is watched, but not restarted any more.
         vm: VmName,
     },
     /// The VM stopped on a host.
     VmStopped {
-        /// The VM.
+        /// The VM that stopped.
         vm: VmName,
-        /// Where.
+        /// The host that it ran on.
         host: HostId,
-        /// Why.
+        /// Why it stopped.
         cause: StopCause,
         /// Whether it will be restarted.
         restart: bool,
     },
     /// The owner means to take the VM from its silent host; its registers are read once more before that counts.
     TakeoverIntended {
-        /// The VM.
+        /// The VM that is to move.
         vm: VmName,
-        /// From.
+        /// The silent host that holds it.
         from: HostId,
-        /// To.
+        /// The host that is to get it.
         to: HostId,
     },
     /// The silent host showed itself in between: it keeps the VM.
     TakeoverCancelled {
-        /// The VM.
+        /// The VM that stays.
         vm: VmName,
         /// Who keeps it.
         host: HostId,
@@ -188,11 +188,11 @@ pub enum Event {
     },
     /// The grant is on disk.
     VmGranted {
-        /// The VM.
+        /// The VM that was granted.
         vm: VmName,
-        /// To whom.
+        /// The host that may run it.
         host: HostId,
-        /// Its name.
+        /// The name of the grant.
         token: Token,
         /// Which attempt this is, from 1.
         attempt: u32,
@@ -201,42 +201,42 @@ pub enum Event {
     },
     /// No host can take the VM now. It is tried again by itself.
     VmWaitsForHost {
-        /// The VM.
+        /// The VM that waits.
         vm: VmName,
         /// Why not, host by host.
         reasons: Vec<(HostId, Arc<str>)>,
     },
     /// This host has written its claim and read the grant once more: it starts the VM.
     VmClaimed {
-        /// The VM.
+        /// The VM that is being started.
         vm: VmName,
-        /// The grant.
+        /// The grant under which it is started.
         token: Token,
     },
     /// This host waits for the storage before it starts the VM.
     VmWaitsForStorage {
-        /// The VM.
+        /// The VM that waits.
         vm: VmName,
-        /// What for.
+        /// What the storage has to do first, in words.
         reason: Arc<str>,
     },
     /// QEMU runs on this host (still paused, or already executing).
     VmStarted {
-        /// The VM.
+        /// The VM that was started.
         vm: VmName,
-        /// The grant.
+        /// The grant under which it was started.
         token: Token,
     },
     /// This host could not start it.
     VmStartFailed {
-        /// The VM.
+        /// The VM that does not run here.
         vm: VmName,
-        /// Why.
+        /// What went wrong, in words.
         reason: Arc<str>,
     },
     /// The owner has seen it running after a restart: verified.
     VmRestarted {
-        /// The VM.
+        /// The VM that runs again.
         vm: VmName,
         /// Where it ran before, if it was a failover.
         from: Option<HostId>,
@@ -247,14 +247,14 @@ pub enum Event {
     },
     /// A stale definition was removed from this host.
     DefinitionDropped {
-        /// The VM.
+        /// The VM whose definition was removed.
         vm: VmName,
         /// Whose it is now.
         holder: HostId,
     },
     /// The VM executes on a host although another one holds it.
     VmActiveTwice {
-        /// The VM.
+        /// The VM that is active twice.
         vm: VmName,
         /// Who holds it.
         holder: HostId,
@@ -263,14 +263,14 @@ pub enum Event {
     },
     /// A VM that was active on two hosts is active on one only.
     VmActiveOnce {
-        /// The VM.
+        /// The VM that is active once again.
         vm: VmName,
-        /// Where.
+        /// The one host that it is active on.
         host: HostId,
     },
     /// The VM ran here although it had been given to another host since: this copy was removed (R36).
     VmCopyRemoved {
-        /// The VM.
+        /// The VM whose copy was removed.
         vm: VmName,
         /// Whose it is; `None`: it was stopped there since.
         holder: Option<HostId>,
@@ -281,29 +281,29 @@ pub enum Event {
     HypervisorBack,
     /// The guard was found; leases are renewed and kept.
     GuardFound {
-        /// Its run.
+        /// The run of the guard that was found.
         incarnation: Incarnation,
     },
     /// The connection to the guard has gone: nothing is started or thawed until there is one again.
     GuardLost,
     /// The lease on the VM's datastore ended: the VM was frozen. It goes on where it was when contact returns.
     VmFrozen {
-        /// The VM.
+        /// The VM that is frozen.
         vm: VmName,
     },
     /// The VM goes on: the lease is back and nobody has taken it over.
     VmThawed {
-        /// The VM.
+        /// The VM that goes on.
         vm: VmName,
     },
     /// QEMU had paused it for an I/O error; the storage is back, and the VM is still this host's: it goes on.
     VmContinued {
-        /// The VM.
+        /// The VM that goes on.
         vm: VmName,
     },
     /// A message of that host can't be read and was dropped. Told once a minute at most; the rest is counted.
     MessageUnreadable {
-        /// The sender.
+        /// The host that sent the message.
         host: HostId,
         /// Why, in words for the user.
         reason: Arc<str>,
@@ -314,7 +314,7 @@ pub enum Event {
     HostNotIsolated,
     /// The owner has taken responsibility for a VM of an isolated host: it will be restarted when that host has released it.
     ResponsibilityTaken {
-        /// The VM.
+        /// The VM that will be restarted.
         vm: VmName,
         /// The isolated host.
         from: HostId,
@@ -323,11 +323,11 @@ pub enum Event {
     },
     /// That is off: the host is not isolated any more, or there is no room.
     ResponsibilityDropped {
-        /// The VM.
+        /// The VM that stays.
         vm: VmName,
-        /// Its host.
+        /// The host that keeps it.
         host: HostId,
-        /// Why.
+        /// Why it stays, in words.
         reason: Arc<str>,
     },
     /// The primary has chosen the heartbeat datastores.
@@ -337,7 +337,7 @@ pub enum Event {
     },
     /// A host runs with other times than this one.
     TimingDiffers {
-        /// Which.
+        /// The host whose times differ.
         host: HostId,
         /// Its failure time-out.
         theirs: Span,
@@ -346,26 +346,26 @@ pub enum Event {
     },
     /// It does no more.
     TimingAgrees {
-        /// Which.
+        /// The host whose times agree again.
         host: HostId,
     },
     /// This host is isolated and an owner is responsible: the VM's isolation response is carried out.
     IsolationResponseApplied {
-        /// The VM.
+        /// The VM that is treated so.
         vm: VmName,
-        /// Which.
+        /// What is done with it.
         response: IsolationResponse,
     },
     /// The guest has not shut down within its time-out: it is powered off.
     ShutdownTimedOut {
-        /// The VM.
+        /// The VM that is powered off.
         vm: VmName,
-        /// The time-out.
+        /// How long the guest was given.
         after: Span,
     },
     /// Contact was regained before the isolation response had stopped the VM.
     IsolationResponseStopped {
-        /// The VM.
+        /// The VM that is left running.
         vm: VmName,
     },
     /// Most hosts went silent at once: more likely the network or the storage than the hosts. Nothing is restarted before a second look.
@@ -384,7 +384,7 @@ pub enum Event {
     },
     /// A VM could start, but others go first.
     VmWaitsForOthers {
-        /// The VM.
+        /// The VM that waits.
         vm: VmName,
         /// What it waits for.
         reason: Arc<str>,
@@ -396,7 +396,7 @@ pub enum Event {
     },
     /// A VM that was restarted runs, but its guest agent, which answered before, does not.
     VmNotVerified {
-        /// The VM.
+        /// The VM that runs without its guest agent.
         vm: VmName,
         /// Where it runs.
         host: HostId,
@@ -405,31 +405,31 @@ pub enum Event {
     },
     /// Its guest agent answers after all.
     VmVerified {
-        /// The VM.
+        /// The VM whose guest agent answers.
         vm: VmName,
         /// Where it runs.
         host: HostId,
     },
     /// A host is being emptied for maintenance.
     MaintenanceBegun {
-        /// The host.
+        /// The host that is being emptied.
         host: HostId,
         /// How many VMs run on it.
         vms: u32,
     },
     /// A host in maintenance is empty.
     MaintenanceReached {
-        /// The host.
+        /// The host that is empty.
         host: HostId,
     },
     /// A host takes VMs again.
     MaintenanceLeft {
-        /// The host.
+        /// The host that takes VMs again.
         host: HostId,
     },
     /// The owner asks a host to move a VM, or to shut it down.
     VmOrdered {
-        /// The VM.
+        /// The VM that is to move, or to stop.
         vm: VmName,
         /// Where it runs.
         host: HostId,
@@ -438,27 +438,27 @@ pub enum Event {
     },
     /// The host could not.
     VmOrderFailed {
-        /// The VM.
+        /// The VM that was to move, or to stop.
         vm: VmName,
         /// Where it runs.
         host: HostId,
         /// What was asked.
         order: OrderKind,
-        /// Why not.
+        /// Why it could not, in words.
         reason: Arc<str>,
     },
     /// Protection of the VMs of a datastore is suspended.
     ProtectionSuspended {
-        /// The datastore.
+        /// The datastore whose VMs are not protected for now.
         datastore: DatastoreName,
         /// For how long yet.
         left: Span,
     },
     /// Protection of the VMs of a datastore goes on.
     ProtectionResumed {
-        /// The datastore.
+        /// The datastore whose VMs are protected again.
         datastore: DatastoreName,
-        /// Why.
+        /// Why the suspension ended, in words.
         reason: Arc<str>,
     },
     /// Not all VMs would come back after the failures that admission control asks for.
@@ -470,7 +470,7 @@ pub enum Event {
     AdmissionMet,
     /// A person has said that this host is down (R73): its VMs are restarted without waiting for what it may hold.
     HostConfirmedDown {
-        /// The host.
+        /// The host that a person has found to be down.
         host: HostId,
     },
 }

@@ -22,19 +22,19 @@ pub enum ProcessState {
 pub enum GuardOrder {
     /// The agent is well; sent each heartbeat.
     Alive {
-        /// Its run.
+        /// The run of the agent that sends it.
         incarnation: Incarnation,
     },
     /// VMs homed there may execute until then: an owner's acknowledgement, or the host's own ownership.
     Lease {
-        /// Where.
+        /// The datastore that the VMs are homed on.
         datastore: DatastoreName,
         /// Until when, on this host's clock.
         until: Time,
     },
     /// These VMs, and no others, are bound to the lease on that datastore.
     Watch {
-        /// The datastore.
+        /// The datastore that the VMs are homed on.
         datastore: DatastoreName,
         /// All of them.
         vms: Vec<VmId>,
@@ -42,14 +42,14 @@ pub enum GuardOrder {
     /// These VMs are bound to the lease on that datastore too, beside those that are: an agent that has not seen yet what
     /// runs here must not let go of what the run before it had seen.
     WatchAlso {
-        /// The datastore.
+        /// The datastore that the VMs are homed on.
         datastore: DatastoreName,
         /// Some of them.
         vms: Vec<VmId>,
     },
     /// How often to beat on that datastore.
     Pace {
-        /// Where.
+        /// The datastore that is written to.
         datastore: DatastoreName,
         /// Each [`crate::Timing::resync`] instead of each heartbeat.
         slow: bool,
@@ -57,31 +57,31 @@ pub enum GuardOrder {
     /// Freeze nothing of that datastore until then, whatever becomes of its lease; takes effect when a heartbeat that says so is
     /// on disk (R72).
     Hold {
-        /// The datastore.
+        /// The datastore whose VMs are not frozen.
         datastore: DatastoreName,
-        /// Until when.
+        /// The end of the hold, on this host's clock.
         until: Time,
     },
     /// Leases count again.
     EndHold {
-        /// The datastore.
+        /// The datastore whose hold ends.
         datastore: DatastoreName,
     },
     /// QEMU was created for that VM: find its process. Answered by [`GuardReport::Vm`].
     Adopt {
-        /// The VM.
+        /// The VM whose process is to be found.
         vm: VmId,
     },
     /// The protected list, read in that term of the lease, says that the VM may go on.
     Thaw {
-        /// The VM.
+        /// The VM that may go on.
         vm: VmId,
-        /// The term.
+        /// The term of the lease in which the list was read (R51).
         term: u64,
     },
     /// End its process, frozen or not: it belongs to another host now.
     Kill {
-        /// The VM.
+        /// The VM whose process is ended.
         vm: VmId,
     },
 }
@@ -96,7 +96,7 @@ pub enum GuardReport {
     },
     /// A heartbeat was written, or could not be.
     Beat {
-        /// Where.
+        /// The datastore that the heartbeat is for.
         datastore: DatastoreName,
         /// When the write was started.
         started: Time,
@@ -105,7 +105,7 @@ pub enum GuardReport {
     },
     /// The lease, as it is now.
     Lease {
-        /// Where.
+        /// The datastore that the lease is on.
         datastore: DatastoreName,
         /// Counts leases that began after another had ended.
         term: u64,
@@ -114,16 +114,16 @@ pub enum GuardReport {
     },
     /// The hold that counts, as it is now (R72): the end of the lease freezes nothing until then.
     Hold {
-        /// Where.
+        /// The datastore that the hold is on.
         datastore: DatastoreName,
         /// Until when; in the past: leases count.
         until: Time,
     },
     /// What a watched VM's process does.
     Vm {
-        /// The VM.
+        /// The VM that is watched.
         vm: VmId,
-        /// Its process.
+        /// What its process does.
         state: ProcessState,
     },
 }

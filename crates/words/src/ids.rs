@@ -18,7 +18,7 @@ macro_rules! text_id {
                 Self(text.into())
             }
 
-            /// The text.
+            /// The id as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

@@ -20,14 +20,14 @@ pub enum Input {
     Tick,
     /// A message came from that (authenticated) host.
     Message {
-        /// The sender.
+        /// The host that sent it.
         from: HostId,
-        /// The message.
+        /// What it sent.
         message: Message,
     },
     /// A [`crate::Effect::Disk`] is done.
     DiskDone {
-        /// Which.
+        /// The operation that is done.
         op: OpId,
         /// How it went.
         outcome: DiskOutcome,
@@ -54,10 +54,10 @@ pub enum Input {
     Domains {
         /// When libvirt was asked. What was asked before an operation was done says nothing about what it did.
         as_of: Time,
-        /// The domains.
+        /// Every domain of this host, as libvirt showed it.
         domains: Vec<Domain>,
     },
-    /// One domain.
+    /// One domain: the others are as before.
     Domain {
         /// When libvirt was asked.
         as_of: Time,
@@ -72,25 +72,25 @@ pub enum Input {
     Offers(Arc<HostOffers>),
     /// A [`crate::Effect::Vm`] is done.
     VmDone {
-        /// Which.
+        /// The operation that is done.
         op: OpId,
         /// How it went.
         outcome: VmOutcome,
     },
     /// A start waits for the storage to let go of the image (its lock is held, by a dead client as a rule).
     VmWaits {
-        /// Which start.
+        /// The operation that starts the VM.
         op: OpId,
         /// What is waited for, in words.
         why: Arc<str>,
     },
     /// A [`crate::Effect::StoreXml`] is done.
     XmlStored {
-        /// The datastore.
+        /// The datastore that has the file now.
         datastore: DatastoreName,
-        /// The VM.
+        /// The VM that the XML defines.
         vm: VmId,
-        /// Which version.
+        /// The version that was stored.
         xml: XmlId,
         /// The reason when it failed (a full datastore, say).
         error: Option<Arc<str>>,
@@ -109,9 +109,9 @@ pub enum Input {
 /// A domain as libvirt shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Domain {
-    /// Its UUID.
+    /// The domain's UUID.
     pub vm: VmId,
-    /// Its name.
+    /// The domain's libvirt name.
     pub name: Arc<str>,
     /// What it does.
     pub state: DomainState,
@@ -154,9 +154,9 @@ pub enum DiskOutcome {
 /// One register, as read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReadRegister {
-    /// Its contents.
+    /// What the register holds.
     Value(RegisterValue),
-    /// Never written.
+    /// The register has never been written.
     Missing,
     /// Neither copy can be made sense of: damaged, or of another cluster or version. In words for the user; and a number that
     /// changes when the bytes do: what changes is written by somebody who is alive.

@@ -42,26 +42,26 @@ impl fmt::Display for HostState {
 pub enum PrimaryReason {
     /// Nobody else stood.
     OnlyCandidate {
-        /// Its rank.
+        /// The rank of the one that was elected.
         rank: Rank,
     },
     /// It reaches more datastores than the next best.
     MoreDatastores {
-        /// Its rank.
+        /// The rank of the one that was elected.
         rank: Rank,
         /// The next best.
         runner_up: Rank,
     },
     /// As many datastores as the next best; the larger host id, as text, decides.
     LargerId {
-        /// Its rank.
+        /// The rank of the one that was elected.
         rank: Rank,
         /// The next best.
         runner_up: Rank,
     },
     /// A host that ranks higher stood too, but did not take the role in time.
     BetterOneSilent {
-        /// Its rank.
+        /// The rank of the one that was elected.
         rank: Rank,
         /// The one that ranks higher.
         better: Rank,

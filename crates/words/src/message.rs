@@ -24,7 +24,7 @@ pub struct Message {
 pub struct Rank {
     /// Datastores on which its own heartbeat arrives.
     pub datastores: u32,
-    /// The tie-breaker.
+    /// The host itself: of equally good ones, the larger id wins.
     pub host: HostId,
 }
 
@@ -38,7 +38,7 @@ pub enum Body {
     },
     /// The primary presents itself: in answer to a bid, when elected, and each heartbeat to all hosts that are not its secondaries.
     Announce {
-        /// Its rank.
+        /// The rank of the primary.
         rank: Rank,
         /// How many datastores it owns: of two primaries that meet, the one with more stays.
         owned: u32,
@@ -49,7 +49,7 @@ pub enum Body {
     HeartbeatAck(HeartbeatAck),
     /// From an owner, when it has written a protected list: whoever is named there should look.
     ListChanged {
-        /// The datastore.
+        /// The datastore whose list was written.
         datastore: DatastoreName,
         /// The version that is on disk.
         stamp: ListStamp,
@@ -111,7 +111,7 @@ pub enum Halt {
 /// ownership of that datastore.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Promise {
-    /// Which.
+    /// The datastore that the promise is about.
     pub datastore: DatastoreName,
     /// The primary's epoch there.
     pub epoch: Epoch,
@@ -139,7 +139,7 @@ pub struct HeartbeatAck {
 /// Part of a [`HeartbeatAck`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OwnedDatastore {
-    /// Its name.
+    /// The datastore that the primary owns.
     pub datastore: DatastoreName,
     /// The epoch in which the primary owns it.
     pub epoch: Epoch,
@@ -159,7 +159,7 @@ pub struct Capacity {
     pub memory_mib: u64,
     /// Memory in MiB that VMs could still take.
     pub memory_free_mib: u64,
-    /// Processors.
+    /// Processors that the host has.
     pub cpus: u32,
     /// Domains running, protected or not.
     pub domains: u32,

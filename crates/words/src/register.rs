@@ -33,13 +33,13 @@ pub const LIST_REGIONS: u64 = 8;
 /// The contents of a register.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RegisterValue {
-    /// Of [`RegisterId::Heartbeat`].
+    /// The contents of a [`RegisterId::Heartbeat`].
     Heartbeat(HeartbeatRegister),
-    /// Of [`RegisterId::PowerOn`].
+    /// The contents of a [`RegisterId::PowerOn`].
     PowerOn(PowerOnList),
-    /// Of [`RegisterId::Ownership`].
+    /// The contents of a [`RegisterId::Ownership`].
     Ownership(OwnershipBlock),
-    /// Of [`RegisterId::ProtectedList`].
+    /// The contents of a [`RegisterId::ProtectedList`].
     ProtectedList(ProtectedList),
 }
 
@@ -112,7 +112,7 @@ impl PowerOnList {
 /// Which version of which epoch's protected list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ListStamp {
-    /// The epoch.
+    /// The epoch in which the list was written.
     pub epoch: Epoch,
     /// Its version within the epoch.
     pub version: u64,
@@ -121,7 +121,7 @@ pub struct ListStamp {
 /// A host's word about one VM. While it stands in a running state, nobody else may run that VM.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Claim {
-    /// The VM.
+    /// The VM that the claim is about.
     pub vm: VmId,
     /// Its libvirt name.
     pub name: Arc<str>,
@@ -151,7 +151,7 @@ pub struct Claim {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Guest {
-    /// Nothing yet.
+    /// It has shown nothing yet.
     #[default]
     Silent,
     /// Its guest agent has answered.
@@ -161,7 +161,7 @@ pub enum Guest {
 }
 
 impl Guest {
-    /// Nothing yet.
+    /// Whether it has shown nothing yet.
     pub fn is_silent(&self) -> bool {
         *self == Guest::Silent
     }
@@ -186,7 +186,7 @@ impl Claim {
 pub enum ClaimState {
     /// Written before the VM is started.
     Starting,
-    /// It executes.
+    /// It executes under the grant.
     Running,
     /// It is there, but must not execute: the lease is over.
     Frozen,
@@ -300,9 +300,9 @@ impl fmt::Display for StopCause {
 /// A ballot of the consensus on an epoch's owner: never used by two hosts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ballot {
-    /// Counts rounds.
+    /// The number of the round: a host that begins anew takes a higher one.
     pub round: u64,
-    /// Whose.
+    /// The host that put the ballot forward.
     pub host: HostId,
 }
 
@@ -391,7 +391,7 @@ pub enum OrderKind {
 }
 
 impl ProtectedList {
-    /// Its stamp.
+    /// Which version of which epoch this list is.
     pub fn stamp(&self) -> ListStamp {
         ListStamp { epoch: self.epoch, version: self.version }
     }
@@ -405,7 +405,7 @@ impl ProtectedList {
 /// One VM of the protected list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
-    /// The VM.
+    /// The VM that the entry is about.
     pub vm: VmId,
     /// Its libvirt name.
     pub name: Arc<str>,

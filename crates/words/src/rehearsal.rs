@@ -33,9 +33,9 @@ pub struct HostPlan {
 /// A VM that comes back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlacedVm {
-    /// The VM.
+    /// The VM's libvirt UUID.
     pub vm: VmId,
-    /// Its name.
+    /// The VM's libvirt name.
     pub name: Arc<str>,
     /// Its new host.
     pub to: HostId,
@@ -46,9 +46,9 @@ pub struct PlacedVm {
 /// A VM that does not come back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOutVm {
-    /// The VM.
+    /// The VM's libvirt UUID.
     pub vm: VmId,
-    /// Its name.
+    /// The VM's libvirt name.
     pub name: Arc<str>,
     /// What it lacked, host by host.
     pub why: Vec<(HostId, Arc<str>)>,

@@ -38,7 +38,7 @@ pub struct Settings {
     /// What is set for single VMs.
     #[serde(default)]
     pub vms: BTreeMap<VmId, VmSettings>,
-    /// Admission control.
+    /// How admission control decides.
     #[serde(default)]
     pub admission: Admission,
 }
@@ -95,7 +95,7 @@ pub enum Evacuation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strength {
-    /// Never broken.
+    /// It is never broken: rather a VM stays down.
     Must,
     /// Kept where that costs no VM its place.
     Should,
@@ -115,14 +115,14 @@ pub enum RuleKind {
     Together,
 }
 
-/// A rule.
+/// What an administrator says about where VMs run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rule {
     /// Whether it binds.
     pub strength: Strength,
     /// What it says.
     pub kind: RuleKind,
-    /// The VMs.
+    /// The VMs that the rule is about.
     pub vms: BTreeSet<VmId>,
     /// The hosts, for the kinds that have some.
     #[serde(default)]
@@ -132,7 +132,7 @@ pub struct Rule {
 /// VMs that start as one step of an order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Group {
-    /// Its VMs.
+    /// The VMs of this step.
     pub vms: BTreeSet<VmId>,
     /// Groups whose VMs must be ready first.
     #[serde(default)]
@@ -168,7 +168,7 @@ pub enum ReadyWhen {
 /// A VM's ready condition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Readiness {
-    /// The condition.
+    /// What must have been seen of the VM.
     pub when: ReadyWhen,
     /// For [`ReadyWhen::CommandSucceeds`]: what is run in the guest, words separated by blanks.
     #[serde(default)]
@@ -204,7 +204,7 @@ impl fmt::Display for Readiness {
     }
 }
 
-/// Admission control.
+/// How it is decided whether enough is kept for failures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Admission {
     /// By what it is decided.
@@ -224,7 +224,7 @@ pub enum Policy {
         /// How many hosts.
         failures: u32,
     },
-    /// vSphere's slots.
+    /// The slots of vSphere HA: every VM is counted as large as the largest.
     HostFailures {
         /// How many hosts may fail.
         tolerated: u32,
@@ -237,9 +237,9 @@ pub enum Policy {
     },
     /// So many percent of CPU and memory are not reserved.
     Percentage {
-        /// CPU.
+        /// Percent of CPU that are kept free.
         cpu: u8,
-        /// Memory.
+        /// Percent of memory that are kept free.
         memory: u8,
     },
     /// Hosts are kept empty for failovers.

@@ -26,7 +26,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// The default.
+    /// The default: what most clusters should run with.
     pub const STANDARD: Timing = Timing {
         heartbeat: Span::from_millis(1_000),
         lease: Span::from_millis(3_000),

@@ -19,7 +19,7 @@ pub struct View {
     pub host: HostId,
     /// That host's clock.
     pub now: Time,
-    /// Its part.
+    /// That host's part in its partition.
     pub role: Role,
     /// The primary of its partition.
     pub primary: Option<HostId>,
@@ -55,7 +55,7 @@ pub struct View {
 /// Protection that is suspended, or is to be, on a datastore.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SuspensionView {
-    /// The datastore.
+    /// The datastore whose VMs are not protected for now.
     pub datastore: DatastoreName,
     /// For how long yet, and whether it stands.
     #[serde(flatten)]
@@ -70,18 +70,18 @@ pub struct SuspensionView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Elects.
+    /// It stands for election: there is no primary yet.
     Candidate,
-    /// Decides.
+    /// It decides for its partition.
     Primary,
-    /// Follows.
+    /// It follows a primary.
     Secondary,
 }
 
 /// A host, as seen by another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HostView {
-    /// Which.
+    /// The host that is seen.
     pub host: HostId,
     /// Its state (a secondary knows only itself and its primary). A host says of itself that it is connected or isolated.
     pub state: HostState,
@@ -110,7 +110,7 @@ pub struct HostView {
 /// A datastore, as seen by a host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DatastoreView {
-    /// Which.
+    /// The datastore that is seen.
     pub datastore: DatastoreName,
     /// Whether this host's heartbeats arrive there.
     pub connected: bool,
@@ -134,14 +134,14 @@ pub struct DatastoreView {
     pub unreadable_registers: u64,
 }
 
-/// A VM.
+/// A VM, as seen by a host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VmView {
-    /// Its UUID.
+    /// The VM's libvirt UUID.
     pub vm: VmId,
-    /// Its name.
+    /// The VM's libvirt name.
     pub name: Arc<str>,
-    /// Its datastore.
+    /// The datastore that it is homed on.
     pub datastore: DatastoreName,
     /// Who may run it.
     pub host: Option<HostId>,
@@ -153,11 +153,11 @@ pub struct VmView {
     pub note: Option<String>,
     /// Restart priority: the one that was set, otherwise that of the domain XML.
     pub priority: Priority,
-    /// Its grant.
+    /// The grant under which it runs, or last ran.
     pub token: Option<Token>,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// Virtual CPUs.
+    /// How many virtual CPUs it has.
     pub vcpus: u32,
     /// What its host does with it when isolated.
     #[serde(default)]
@@ -180,7 +180,7 @@ pub struct VmView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VmState {
-    /// It executes.
+    /// It executes on its host.
     Running,
     /// It is being started.
     Starting,

@@ -13,9 +13,9 @@ pub struct VmSpec {
     pub xml: XmlId,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// Virtual CPUs.
+    /// How many virtual CPUs it has.
     pub vcpus: u32,
-    /// Restart priority.
+    /// When it is restarted, compared with others.
     pub priority: Priority,
     /// CPU reserved for it, in MHz.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -65,18 +65,18 @@ pub struct VmNeeds {
 /// Restart priority of a VM: higher ones are started first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Priority {
-    /// Never restarted.
+    /// It is never restarted.
     Disabled,
-    /// Last.
+    /// Restarted after all others.
     Lowest,
-    /// After medium.
+    /// Restarted after those of medium priority.
     Low,
-    /// The default.
+    /// The priority of a VM for which none was set.
     #[default]
     Medium,
-    /// Before medium.
+    /// Restarted before those of medium priority.
     High,
-    /// First.
+    /// Restarted before all others.
     Highest,
 }
 

@@ -221,7 +221,7 @@ pub fn register() -> impl Strategy<Value = (RegisterId, RegisterValue)> {
     ]
 }
 
-/// Any message.
+/// Any message at all.
 pub fn message() -> impl Strategy<Value = Message> {
     let rank = || (any::<u32>(), host()).prop_map(|(datastores, host)| Rank { datastores, host });
     let capacity = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>()).prop_map(

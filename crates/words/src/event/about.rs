@@ -97,7 +97,7 @@ impl<'a> About<'a> {
 }
 
 impl Event {
-    /// Its row.
+    /// The row of this event.
     pub fn about(&self) -> About<'_> {
         match self {
             // Agents, elections, and what hosts are taken for.
