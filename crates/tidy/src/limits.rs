@@ -79,7 +79,7 @@ pub(crate) const EVENT_MATCHES: Limit = at_most("event-matches", "exhaustive mat
 pub(crate) const CORE_FOR_WORDS: Limit =
     at_most("core-for-words", "crates that need only words and take the machine", 6, 0);
 pub(crate) const AGENT: Limit = printed("agent", "lines of the agent's source", 7_400);
-pub(crate) const CTL_TESTS: Limit = at_most("ctl-tests", "lines of tests in ctl's source", 3_400, 500);
+pub(crate) const CTL_TESTS: Limit = at_most("ctl-tests", "lines of tests in ctl's source", 500, 500);
 
 // Documents.
 pub(crate) const LONG_SENTENCES: Limit =
