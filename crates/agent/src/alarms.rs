@@ -1,9 +1,10 @@
-//! Which alarms stand: raised by some events (the table of events says which, [`mainstay_core::event::About`]), ended by others.
+//! Which alarms stand: raised by some events (the table of events says which, [`mainstay_core::about::About`]), ended by others.
 //! One alarm per kind and object: a repeated one replaces the earlier one. Only this run of the agent counts: a core that starts
 //! anew says again what is still wrong.
 
 use mainstay_api::EventRecord;
-use mainstay_core::event::{Alarm, Event};
+use mainstay_core::Event;
+use mainstay_core::about::Alarm;
 use mainstay_core::ids::VmId;
 use mainstay_core::view::{View, VmState};
 use std::collections::BTreeMap;

@@ -50,5 +50,6 @@ pub use mainstay_words::{
     VmAction, VmId, VmName, VmOutcome, XmlId,
 };
 pub use mainstay_words::{
-    command, config, effect, event, guard, ids, input, message, register, settings, time, timing, view, vm,
+    about, command, config, effect, event, guard, ids, input, message, register, settings, time, timing,
+    view, vm,
 };

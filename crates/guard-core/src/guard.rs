@@ -60,12 +60,19 @@ struct Writing {
     hold: Option<Time>,
 }
 
+/// The agent that is connected, and when it last said that it is well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct AgentSeen {
+    incarnation: Incarnation,
+    at: Time,
+}
+
 /// The guard of one host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Guard {
     config: GuardConfig,
     datastores: BTreeMap<DatastoreName, Guarded>,
-    agent: Option<(Incarnation, Time)>,
+    agent: Option<AgentSeen>,
     operations: u64,
     /// Freezes that did not work: to be tried again at that time.
     retry: BTreeMap<VmId, Time>,
@@ -78,11 +85,10 @@ impl Guard {
     /// A guard that has taken no step. R54: leases that the guard before it left behind go on.
     pub fn new(config: GuardConfig, now: Time) -> Guard {
         let guarded = |name: &DatastoreName| {
-            let left = config.leases.iter().find(|(datastore, _)| datastore == name);
             // Never longer than by the times of now: others wait no longer than by those.
-            let until = left.map_or(Time(0), |(_, until)| (*until).min(now + config.timing.lease));
-            let hold = config.holds.iter().find(|(datastore, _)| datastore == name);
-            let hold = hold.map_or(Time(0), |(_, until)| *until);
+            let until =
+                config.leases.get(name).map_or(Time(0), |until| (*until).min(now + config.timing.lease));
+            let hold = config.holds.get(name).copied().unwrap_or(Time(0));
             let lapsed = until <= now && hold <= now;
             Guarded {
                 counter: 0,
@@ -152,7 +158,7 @@ impl Guard {
 
     /// Whether the agent has shown itself within the network time-out.
     pub fn agent_well(&self, now: Time) -> bool {
-        self.agent.is_some_and(|(_, seen)| now.since(seen) < self.config.timing.network_timeout())
+        self.agent.is_some_and(|agent| now.since(agent.at) < self.config.timing.network_timeout())
     }
 
     fn end_leases(&mut self, now: Time, effects: &mut Vec<GuardEffect>) {
@@ -201,7 +207,7 @@ impl Guard {
                 boot: self.config.boot,
                 incarnation: self.config.incarnation,
                 counter: guarded.counter,
-                agent: self.agent.map(|(incarnation, _)| incarnation),
+                agent: self.agent.map(|agent| agent.incarnation),
                 agent_well,
                 failure_timeout: Some(timing.failure_timeout),
                 slow: guarded.slow,
@@ -273,7 +279,7 @@ impl Guard {
 
     fn on_order(&mut self, order: GuardOrder, now: Time, effects: &mut Vec<GuardEffect>) {
         match order {
-            GuardOrder::Alive { incarnation } => self.agent = Some((incarnation, now)),
+            GuardOrder::Alive { incarnation } => self.agent = Some(AgentSeen { incarnation, at: now }),
             GuardOrder::Lease { datastore, until } => self.renew(&datastore, until, now, effects),
             GuardOrder::Watch { datastore, vms } => {
                 self.forget_others(&datastore, &vms, effects);

@@ -1,5 +1,6 @@
 //! What the guard is told by its shell, and what it asks of it.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mainstay_words::guard::{GuardOrder, GuardReport, ProcessState};
@@ -23,10 +24,10 @@ pub struct GuardConfig {
     /// This run of the guard.
     pub incarnation: Incarnation,
     /// Lease ends that a former run of the guard kept in this boot ([`GuardEffect::Keep`]).
-    pub leases: Vec<(DatastoreName, Time)>,
+    pub leases: BTreeMap<DatastoreName, Time>,
     /// Holds that the guard's former run in this boot kept.
     #[serde(default)]
-    pub holds: Vec<(DatastoreName, Time)>,
+    pub holds: BTreeMap<DatastoreName, Time>,
 }
 
 /// An input to [`crate::Guard::step`].

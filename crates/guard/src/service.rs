@@ -95,8 +95,8 @@ impl Service {
             timing: settings.timing,
             boot,
             incarnation: draw_incarnation()?,
-            leases: kept.leases.iter().map(|(name, until)| (name.clone(), *until)).collect(),
-            holds: kept.holds.iter().map(|(name, until)| (name.clone(), *until)).collect(),
+            leases: kept.leases.clone(),
+            holds: kept.holds.clone(),
         };
         let watchdog = settings.watchdog.as_deref().map(|path| {
             Watchdog::open(path).map_err(|source| GuardError::RuntimeDir {

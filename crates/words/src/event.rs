@@ -1,9 +1,5 @@
 //! What the core tells people: typed, with the objects in fields. What an event says, and what it is about, is a row of the table
-//! in `about.rs`, so that log, command line and API say the same.
-
-mod about;
-
-pub use about::{About, Alarm};
+//! in `about`, so that log, command line and API say the same.
 
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
 use crate::judgement::{HostState, PrimaryReason};

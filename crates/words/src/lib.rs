@@ -1,13 +1,14 @@
 //! The words of Mainstay: the names and the plain data that the protocol, its processes and its tools share.
 //!
 //! Architecture invariant: plain data that imports nothing of ours. A crate that only reads, writes or shows what hosts say
-//! depends on this one, and so does not link the machine that decides. Modules import each other in one direction only: the
-//! list below is not that order, but `ids` and `time` import nothing, and nothing imports `view` or `input`.
+//! depends on this one, and so does not link the machine that decides. Modules import each other in one direction only: `ids`
+//! and `time` import no other, and nothing imports `about`, `input`, `effect` or `view`.
 //!
 //! It does not: decide anything. A method here reads its own value, checks it, or says it in English.
 #![no_std]
 extern crate alloc;
 
+pub mod about;
 pub mod command;
 pub mod config;
 pub mod effect;
@@ -25,6 +26,7 @@ pub mod timing;
 pub mod view;
 pub mod vm;
 
+pub use about::{About, Alarm};
 pub use command::Command;
 pub use config::{Config, HeartbeatChoice};
 pub use effect::{DiskAction, Effect, VmAction};

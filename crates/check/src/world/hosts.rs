@@ -10,6 +10,7 @@ use mainstay_core::{
     RegisterValue,
 };
 use mainstay_guard_core::{Guard, GuardConfig, GuardEffect, GuardInput};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Clone, Debug, Hash)]
@@ -55,8 +56,8 @@ impl World {
             timing,
             boot: boot_id(host, state.boot),
             incarnation: Incarnation(state.boot),
-            leases: Vec::new(),
-            holds: Vec::new(),
+            leases: BTreeMap::new(),
+            holds: BTreeMap::new(),
         };
         state.guard = Some(alter(Guard::new(config, now)));
         self.tell(host, || "boots".into());

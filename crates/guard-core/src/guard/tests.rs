@@ -9,7 +9,7 @@ fn ds() -> DatastoreName {
     "ds1".into()
 }
 
-fn config(leases: Vec<(DatastoreName, Time)>) -> GuardConfig {
+fn config(leases: BTreeMap<DatastoreName, Time>) -> GuardConfig {
     GuardConfig {
         me: HostId::new("host-1"),
         datastores: vec![ds()],
@@ -17,7 +17,7 @@ fn config(leases: Vec<(DatastoreName, Time)>) -> GuardConfig {
         boot: BootId([1; 16]),
         incarnation: Incarnation(9),
         leases,
-        holds: Vec::new(),
+        holds: BTreeMap::new(),
     }
 }
 
@@ -45,7 +45,7 @@ fn freezes(effects: &[GuardEffect]) -> bool {
 
 /// A guard that watches a running VM and has a lease from a write started at 0 s: until 3 s.
 fn watching() -> Guard {
-    let mut guard = Guard::new(config(Vec::new()), at(0));
+    let mut guard = Guard::new(config(BTreeMap::new()), at(0));
     let op = op_of(&step(&mut guard, 0, GuardInput::Tick));
     step(&mut guard, 500, GuardInput::Written { op, error: None });
     step(&mut guard, 600, GuardInput::Order(GuardOrder::Watch { datastore: ds(), vms: vec![VM] }));
@@ -97,7 +97,7 @@ fn a_thaw_counts_only_in_the_term_of_its_look() {
 
 #[test]
 fn a_vm_that_is_watched_without_a_lease_is_frozen_at_once_and_again_if_that_failed() {
-    let mut guard = Guard::new(config(Vec::new()), at(0));
+    let mut guard = Guard::new(config(BTreeMap::new()), at(0));
     step(&mut guard, 0, GuardInput::Tick);
     let watch = GuardInput::Order(GuardOrder::Watch { datastore: ds(), vms: vec![VM] });
     assert!(freezes(&step(&mut guard, 100, watch)));
@@ -108,7 +108,7 @@ fn a_vm_that_is_watched_without_a_lease_is_frozen_at_once_and_again_if_that_fail
 
 #[test]
 fn the_next_guard_goes_on_with_the_lease_that_was_kept() {
-    let mut guard = Guard::new(config(vec![(ds(), at(3_000))]), at(1_000));
+    let mut guard = Guard::new(config(BTreeMap::from([(ds(), at(3_000))])), at(1_000));
     let watch = GuardInput::Order(GuardOrder::Watch { datastore: ds(), vms: vec![VM] });
     assert!(!freezes(&step(&mut guard, 1_001, watch)));
     step(&mut guard, 1_002, GuardInput::Process { vm: VM, state: ProcessState::Runs });
@@ -117,7 +117,7 @@ fn the_next_guard_goes_on_with_the_lease_that_was_kept() {
 
 #[test]
 fn its_heartbeat_says_whether_the_agent_is_well() {
-    let mut guard = Guard::new(config(Vec::new()), at(0));
+    let mut guard = Guard::new(config(BTreeMap::new()), at(0));
     let alive = GuardInput::Order(GuardOrder::Alive { incarnation: Incarnation(4) });
     let well = |effects: &[GuardEffect]| {
         effects.iter().find_map(|effect| match effect {
@@ -205,7 +205,7 @@ fn the_end_of_a_hold_freezes_what_has_no_lease_and_is_told_by_the_next_heartbeat
     assert!(freezes(&effects));
     assert!(effects.contains(&GuardEffect::KeepHold { datastore: ds(), until: Time(0) }));
     // And the next run of the guard finds the hold, as long as it stands.
-    let kept = GuardConfig { holds: vec![(ds(), at(60_000))], ..config(Vec::new()) };
+    let kept = GuardConfig { holds: BTreeMap::from([(ds(), at(60_000))]), ..config(BTreeMap::new()) };
     let mut guard = Guard::new(kept, at(10_000));
     let watch = GuardInput::Order(GuardOrder::Watch { datastore: ds(), vms: vec![VM] });
     assert!(!freezes(&step(&mut guard, 10_001, watch)));

@@ -74,8 +74,8 @@ impl World {
             timing: self.setup.timing_of(host),
             boot: self.boot_id(host),
             incarnation: Incarnation(self.dice.below(u64::MAX)),
-            leases: kept.leases.into_iter().collect(),
-            holds: kept.holds.into_iter().collect(),
+            leases: kept.leases,
+            holds: kept.holds,
         };
         let now = self.hosts[host].clock.local(self.now);
         self.hosts[host].guard = Some(GuardRun {

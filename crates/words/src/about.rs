@@ -3,7 +3,7 @@
 //! Whoever adds an event adds its row here, and nothing else has to know of it. (The simulator counts some events, and says so by
 //! an exhaustive `match` of its own.)
 
-use super::{Event, Severity, VmName};
+use crate::event::{Event, Severity, VmName};
 use crate::ids::{DatastoreName, HostId, VmId};
 use crate::judgement::HostState;
 use crate::register::OrderKind;
