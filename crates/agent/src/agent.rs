@@ -67,7 +67,7 @@ pub enum StartError {
     /// The system does not give what every agent needs.
     #[error("{what}: {source}")]
     System {
-        /// What.
+        /// What could not be had, in words for people.
         what: &'static str,
         /// What the system says.
         source: std::io::Error,

@@ -44,7 +44,7 @@ pub trait Outside {
 pub enum Request<News> {
     /// For the core, as it is.
     Input(Input),
-    /// For [`Outside`].
+    /// For [`Outside`], which may make inputs of it.
     News(News),
     /// The agent stops: the core hands over, and the driver ends once that is done.
     Stop,
@@ -75,7 +75,7 @@ pub struct Looked {
 /// the transport holds, domains of the host), and a full queue would make threads wait that must not.
 pub type Queue<News> = mpsc::UnboundedSender<Request<News>>;
 
-/// The driver.
+/// Feeds the core with inputs and ticks, one after the other, and hands its effects to [`Outside`].
 pub struct Driver<O: Outside> {
     core: Core,
     outside: O,

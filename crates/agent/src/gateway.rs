@@ -7,9 +7,9 @@
 use mainstay_transport::common_bits;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// `RTF_UP`
+/// `RTF_UP`: the route can be used.
 const UP: u32 = 0x1;
-/// `RTF_GATEWAY`
+/// `RTF_GATEWAY`: the route leads to a gateway.
 const GATEWAY: u32 = 0x2;
 
 /// A line of a route table.

@@ -45,7 +45,7 @@ const ENDED_MAX: u32 = 3;
 /// Orders that may wait for a guard that does not read: beyond that its connection is given up.
 const WAITING_MAX: usize = 1 << 20;
 
-/// No guard.
+/// Why there is no guard to talk to.
 #[derive(Debug, thiserror::Error)]
 pub enum GuardLinkError {
     /// Its settings can't be written.
@@ -54,7 +54,7 @@ pub enum GuardLinkError {
     /// It can't be started.
     #[error("the guard {} can't be started: {source}; install mainstay-guard beside the agent, or name it as program in [guard]", program.display())]
     NotStarted {
-        /// The program.
+        /// The program that could not be started.
         program: PathBuf,
         /// What the system says.
         source: io::Error,
@@ -62,15 +62,15 @@ pub enum GuardLinkError {
     /// It ended at once.
     #[error("the guard {} has ended at once ({status}): its log says why", program.display())]
     Ended {
-        /// The program.
+        /// The program that has ended.
         program: PathBuf,
-        /// How.
+        /// How it ended: its exit code or signal.
         status: ExitStatus,
     },
     /// It is another cluster's, or another host's.
     #[error("the guard at {} is that of {host} in cluster {cluster}: give this agent a directory of its own, by [api] socket", socket.display())]
     Foreign {
-        /// Its socket.
+        /// The socket of the foreign guard.
         socket: PathBuf,
         /// Whose it is.
         host: HostId,
@@ -80,7 +80,7 @@ pub enum GuardLinkError {
     /// It runs, and can't be talked to.
     #[error("the guard at {} does not answer ({reason}): end the process mainstay-guard of this host, then start the agent again", socket.display())]
     NoAnswer {
-        /// Its socket.
+        /// The socket at which nobody answers.
         socket: PathBuf,
         /// What happened last.
         reason: String,
@@ -193,7 +193,7 @@ struct Guard {
 }
 
 impl Guard {
-    /// One attempt.
+    /// Tries once to connect to a guard; starts one if none runs.
     async fn connect(&mut self) -> Result<Connection, GuardLinkError> {
         let socket = self.settings.socket();
         let no_answer = |reason: &dyn ToString| GuardLinkError::NoAnswer {

@@ -36,12 +36,12 @@ pub enum JournalError {
     /// The state directory can't be used.
     #[error("the event log {path} can't be opened: {source}; make state_dir a directory that this agent may write to", path = path.display())]
     Open {
-        /// The file.
+        /// The file of the event log.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
     },
-    /// No thread.
+    /// The thread that writes the event log can't be started.
     #[error("no thread for the event log: {0}; raise the limit of processes of this service")]
     Thread(std::io::Error),
 }

@@ -9,7 +9,7 @@ pub enum LockError {
     /// Another agent has it.
     #[error("another agent (process {pid}) already runs with the state directory {state_dir}: stop it first", state_dir = state_dir.display())]
     Held {
-        /// The directory.
+        /// The state directory that another agent holds.
         state_dir: PathBuf,
         /// Its process id, as far as it has written it.
         pid: String,
@@ -17,7 +17,7 @@ pub enum LockError {
     /// The directory can't be used.
     #[error("the state directory {state_dir} can't be used: {source}; run the agent as root, or name another state_dir", state_dir = state_dir.display())]
     Unusable {
-        /// The directory.
+        /// The state directory that was to be locked.
         state_dir: PathBuf,
         /// What the system says.
         source: std::io::Error,

@@ -20,9 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// This host's adapters.
 pub struct Adapters {
-    /// The datastores.
+    /// Reads and writes registers, per datastore.
     pub disks: Disks,
-    /// The guard.
+    /// Passes orders to this host's guard, and its reports back.
     pub guard: GuardLink,
     /// libvirt.
     pub hypervisor: Box<dyn Handle>,
@@ -32,7 +32,7 @@ pub struct Adapters {
     pub outgoing: Outgoing,
     /// Messages of other agents that could not be read.
     pub undecodable: Arc<AtomicU64>,
-    /// Pings.
+    /// Pings other hosts and isolation addresses.
     pub pings: PingTargets,
     /// Where news go.
     pub queue: Queue<VmNews>,

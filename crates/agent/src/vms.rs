@@ -45,16 +45,16 @@ pub enum Errand {
         op: OpId,
         /// Where it is.
         datastore: DatastoreName,
-        /// Whose.
+        /// The VM whose XML it is.
         vm: VmId,
-        /// Which version.
+        /// The version of the XML, by the hash of its text.
         xml: XmlId,
     },
     /// Look whether these images are free; comes back as [`VmNews::Probed`].
     Probe {
         /// For which preparation.
         op: OpId,
-        /// The images.
+        /// The paths of the images whose locks are looked at.
         images: Vec<PathBuf>,
     },
     /// Bring the news after that time.
@@ -64,7 +64,7 @@ pub enum Errand {
 /// What comes back, and what libvirt tells by itself.
 #[derive(Debug)]
 pub enum VmNews {
-    /// From libvirt.
+    /// What libvirt's adapter tells.
     Hypervisor(hv::Event),
     /// The domain XML, or why not.
     XmlLoaded(OpId, Result<String, String>),
@@ -217,7 +217,7 @@ impl Vms {
         }
     }
 
-    /// Takes news.
+    /// Takes in what came from libvirt and the workers. What follows for the core goes to `inputs`, work to do to `errands`.
     pub fn on_news(&mut self, now: Time, news: VmNews, inputs: &mut Vec<Input>, errands: &mut Vec<Errand>) {
         match news {
             VmNews::Hypervisor(event) => self.on_event(now, event, inputs, errands),

@@ -31,7 +31,7 @@ pub struct Happened {
     pub stopped: bool,
 }
 
-/// The checks.
+/// What the checks know of a run so far, and the first promise that it broke.
 #[derive(Clone, Debug, Default, Hash)]
 pub struct Checks {
     /// A broken promise, in words.

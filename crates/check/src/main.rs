@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The world.
+    /// The small cluster that is explored.
     #[arg(value_enum, default_value_t = World::TwoHosts)]
     world: World,
     /// How many operations may be held back in one run.
@@ -28,7 +28,7 @@ struct Arguments {
     /// Two hosts: the VM runs on the owner of the datastore.
     #[arg(long)]
     vm_on_owner: bool,
-    /// Threads.
+    /// How many threads explore.
     #[arg(long, default_value_t = 2)]
     threads: usize,
     /// Only these faults of the menu, by number.

@@ -19,19 +19,19 @@ pub struct Cluster {
 /// Something that must be reachable within the bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sometimes {
-    /// See [`crate::checks::Happened::restarted`].
+    /// A VM was restarted ([`crate::checks::Happened::restarted`]).
     Restarted,
-    /// See [`crate::checks::Happened::thawed`].
+    /// A frozen VM was thawed ([`crate::checks::Happened::thawed`]).
     Thawed,
-    /// See [`crate::checks::Happened::intended`].
+    /// An intent was written ([`crate::checks::Happened::intended`]).
     Intended,
-    /// See [`crate::checks::Happened::cancelled`].
+    /// An intent was cancelled ([`crate::checks::Happened::cancelled`]).
     Cancelled,
-    /// See [`crate::checks::Happened::copy_removed`].
+    /// A copy under an earlier grant was removed ([`crate::checks::Happened::copy_removed`]).
     CopyRemoved,
-    /// See [`crate::checks::Happened::owner_changed`].
+    /// Another host became owner ([`crate::checks::Happened::owner_changed`]).
     OwnerChanged,
-    /// See [`crate::checks::Happened::stopped`].
+    /// An owner noted that the VM's user shut it down ([`crate::checks::Happened::stopped`]).
     Stopped,
 }
 
@@ -98,7 +98,7 @@ impl Model for Cluster {
 /// What an exploration has shown.
 #[derive(Clone, Debug)]
 pub struct Findings {
-    /// Different states.
+    /// Different states that were visited.
     pub states: usize,
     /// States that were come by, again or for the first time.
     pub visits: usize,
@@ -131,7 +131,7 @@ impl std::fmt::Display for Findings {
 /// How an exploration is run.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Threads.
+    /// How many threads explore at the same time.
     pub threads: usize,
     /// It ends after so many visits, complete or not.
     pub visits_max: Option<usize>,

@@ -32,7 +32,7 @@ pub enum Fault {
 /// A fault on the menu: it may happen once, at an instant of the grid within these bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Menu {
-    /// Which.
+    /// What goes wrong.
     pub fault: Fault,
     /// No later than this after the start.
     pub until: u64,
@@ -45,16 +45,16 @@ pub struct Menu {
 pub struct Bounds {
     /// Operations that are held back.
     pub delays: u8,
-    /// Faults.
+    /// Faults of the menu that may come in one run.
     pub faults: u8,
 }
 
 /// Which operations may be held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holds {
-    /// Register writes.
+    /// Register writes: late, or landed and not answered.
     pub writes: bool,
-    /// Register reads.
+    /// Register reads: answered late.
     pub reads: bool,
     /// Heartbeats, their answers, and hints of a new list: late, overtaken or lost.
     pub messages: bool,
@@ -155,12 +155,12 @@ impl Setup {
     }
 }
 
-/// The datastore.
+/// The one datastore of every world.
 pub(crate) fn store() -> DatastoreName {
     DatastoreName::from("ds")
 }
 
-/// The VM.
+/// The one VM of every world.
 pub(crate) const VM: VmId = VmId([0xaa; 16]);
 
 /// A host's boot.

@@ -37,7 +37,7 @@ impl Cgroup {
         Cgroup(self.0.join(name))
     }
 
-    /// Its directory.
+    /// Where the kernel shows it, below `/sys/fs/cgroup`.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

@@ -24,7 +24,7 @@ pub enum Net {
 }
 
 impl Net {
-    /// Both.
+    /// Both networks of a lab.
     pub const ALL: [Net; 2] = [Net::Mgmt, Net::Storage];
 
     /// The bridge in the switch.

@@ -27,7 +27,7 @@ pub enum LabError {
     /// A lab that was brought up to stay is standing.
     #[error("lab '{name}' is standing (brought up with --keep). Remove it with `mainstay-lab down` first")]
     Standing {
-        /// Its name.
+        /// The standing lab's name.
         name: String,
     },
 
@@ -67,27 +67,27 @@ pub enum LabError {
     /// The host is off.
     #[error("host h{host} is powered off. Power it on with `mainstay-lab host on h{host}`")]
     HostOff {
-        /// The host.
+        /// The host's number, from 1.
         host: usize,
     },
 
     /// The host hangs, so nothing can be run in it.
     #[error("host h{host} hangs. Let it go on with `mainstay-lab host unhang h{host}`")]
     HostHung {
-        /// The host.
+        /// The host's number, from 1.
         host: usize,
     },
 
     /// An agent is to be started where one runs.
     #[error("the agent of {host} runs already: stop or kill it first (mainstay-lab agent stop {host})")]
     AgentRuns {
-        /// The host.
+        /// The host, such as `h2`.
         host: String,
     },
     /// This datastore can't do that.
     #[error("datastore '{datastore}' can't {what}: {reason}")]
     Unsupported {
-        /// The datastore.
+        /// The datastore's name.
         datastore: String,
         /// What was asked for.
         what: &'static str,
@@ -98,7 +98,7 @@ pub enum LabError {
     /// No such daemon is running in the host.
     #[error("{daemon} is not running in host h{host}; see {log}")]
     NotRunning {
-        /// Which daemon.
+        /// The daemon that does not run.
         daemon: String,
         /// In which host.
         host: usize,
@@ -155,9 +155,9 @@ pub enum LabError {
         "VM '{vm}': {path} holds no guest record (the guest has not booted yet, or this is another kind of guest)"
     )]
     NoRecord {
-        /// The VM.
+        /// The VM whose guest has written nothing.
         vm: String,
-        /// Its disk.
+        /// The file that is the VM's disk.
         path: PathBuf,
     },
 
@@ -166,7 +166,7 @@ pub enum LabError {
     Io {
         /// What was being done.
         what: &'static str,
-        /// The file.
+        /// The file that was read or written.
         path: PathBuf,
         /// Why it failed.
         source: std::io::Error,
@@ -175,7 +175,7 @@ pub enum LabError {
     /// The state file is damaged or of another version.
     #[error("state file {path}: {reason}. Remove it by hand if no lab is standing")]
     State {
-        /// The file.
+        /// The file that says which lab stands.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,

@@ -66,7 +66,7 @@ impl Host<'_> {
         self.lab.change_faults(|f| f.link_mut(self.number, net).cut = Some(how))
     }
 
-    /// Undoes [`Host::cut`].
+    /// Connects the host with that network again, after [`Host::cut`].
     pub fn join(&self, net: Net) -> Result<()> {
         self.lab.change_faults(|f| f.link_mut(self.number, net).cut = None)
     }

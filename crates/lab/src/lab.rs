@@ -29,7 +29,7 @@ pub struct Lab {
     pub(crate) registry: Registry,
     /// Only with the lab that brought itself up, not with one that was attached to.
     lock: Option<LabLock>,
-    /// See [`LabConfig::time_limit`].
+    /// Ends the lab after [`LabConfig::time_limit`], while it is kept here.
     _limit: Option<TimeLimit>,
 }
 

@@ -42,7 +42,7 @@ pub enum Direction {
 /// A network that fell apart: hosts of different groups don't hear each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
-    /// The network.
+    /// The network that is parted.
     pub net: Net,
     /// The hosts that still hear each other. A host in no group hears everybody.
     pub groups: Vec<Vec<usize>>,
@@ -100,7 +100,7 @@ pub struct HostState {
 /// Where a VM's disk is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmState {
-    /// The datastore.
+    /// The datastore that has the VM's disk.
     pub datastore: String,
 }
 

@@ -92,7 +92,7 @@ impl Default for VmOptions {
 /// A QEMU process that runs a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Runner {
-    /// The host.
+    /// The number of the host on which QEMU runs.
     pub host: usize,
     /// The process, as this machine counts.
     pub pid: i32,

@@ -21,86 +21,86 @@ pub enum HostRegister {
 pub enum Action {
     /// The host loses its power.
     PowerOff {
-        /// Which.
+        /// The host that loses its power; its guests and its agent end with it.
         host: HostId,
     },
     /// The host boots; its agent comes up with it.
     PowerOn {
-        /// Which.
+        /// The host that boots.
         host: HostId,
     },
     /// The host stands still as a whole, with its guests, its agent and its guard.
     HostPause {
-        /// Which.
+        /// The host that stands still.
         host: HostId,
     },
     /// It goes on.
     HostResume {
-        /// Which.
+        /// The host that goes on.
         host: HostId,
     },
     /// The wall clock of a host jumps. Nothing comes of it: the protocol knows only clocks that never jump.
     ClockStep {
-        /// Which.
+        /// The host whose wall clock jumps.
         host: HostId,
         /// How far, in seconds; negative is back.
         seconds: i64,
     },
     /// The clock of a host runs that much too fast from now on.
     ClockDrift {
-        /// Which.
+        /// The host whose clock drifts, monotonic time included.
         host: HostId,
         /// In millionths; negative is too slow.
         ppm: i64,
     },
     /// SIGKILL to the agent.
     AgentKill {
-        /// Where.
+        /// The host whose agent ends.
         host: HostId,
     },
     /// SIGKILL to the guard; another is started at once.
     GuardKill {
-        /// Where.
+        /// The host whose guard ends.
         host: HostId,
     },
     /// SIGSTOP to the guard: it neither renews nor freezes.
     GuardHang {
-        /// Where.
+        /// The host whose guard stands still.
         host: HostId,
     },
     /// SIGCONT to the guard.
     GuardResume {
-        /// Where.
+        /// The host whose guard goes on.
         host: HostId,
     },
     /// The agent starts.
     AgentStart {
-        /// Where.
+        /// The host on which an agent starts.
         host: HostId,
     },
     /// From now on the host writes and says what only a newer release understands.
     Upgrade {
-        /// Which.
+        /// The host that gets the newer release.
         host: HostId,
     },
     /// SIGSTOP to the agent.
     AgentHang {
-        /// Where.
+        /// The host whose agent stands still.
         host: HostId,
     },
     /// SIGCONT to the agent.
     AgentResume {
-        /// Where.
+        /// The host whose agent goes on.
         host: HostId,
     },
     /// The host's management network is cut, both ways.
     NetworkCut {
-        /// Which.
+        /// The host that is cut off.
         host: HostId,
     },
     /// It is back.
     NetworkHeal {
-        /// Which.
+        /// The host that is connected again.
         host: HostId,
     },
     /// The gateway, which is the hosts' isolation address, answers nobody.
@@ -109,26 +109,26 @@ pub enum Action {
     GatewayUp,
     /// Nothing passes from one host to another (the other way still goes).
     LinkCut {
-        /// The sender.
+        /// The host whose datagrams do not pass.
         from: HostId,
-        /// The receiver.
+        /// The host that does not receive them.
         to: HostId,
     },
     /// That passes again.
     LinkHeal {
-        /// The sender.
+        /// The host whose datagrams pass again.
         from: HostId,
-        /// The receiver.
+        /// The host that receives them again.
         to: HostId,
     },
     /// So many of a thousand datagrams are lost (in place of the setup's own rate, when that is less).
     Loss {
-        /// How many.
+        /// Lost datagrams of a thousand, 0 to 1,000.
         permille: u64,
     },
     /// So many of a thousand datagrams arrive twice.
     Duplicate {
-        /// How many.
+        /// Doubled datagrams of a thousand, 0 to 1,000.
         permille: u64,
     },
     /// Datagrams and pings take longer: beyond a time-out, or out of order when the spread is large.
@@ -143,21 +143,21 @@ pub enum Action {
     },
     /// All operations on the datastore fail.
     DatastoreCut {
-        /// Which.
+        /// The datastore that is cut.
         datastore: DatastoreName,
         /// For that host only.
         host: Option<HostId>,
     },
     /// Operations on the datastore do not end until it is healed.
     DatastoreHang {
-        /// Which.
+        /// The datastore that hangs.
         datastore: DatastoreName,
         /// For that host only.
         host: Option<HostId>,
     },
     /// Operations take so many times as long.
     DatastoreSlow {
-        /// Which.
+        /// The datastore that is slow.
         datastore: DatastoreName,
         /// For that host only.
         host: Option<HostId>,
@@ -166,14 +166,14 @@ pub enum Action {
     },
     /// Reads work, writes fail.
     DatastoreReadOnly {
-        /// Which.
+        /// The datastore that takes no writes.
         datastore: DatastoreName,
         /// For that host only.
         host: Option<HostId>,
     },
     /// The next writes fail and leave their registers damaged: unreadable until the next write that lands.
     DatastoreTorn {
-        /// Which.
+        /// The datastore whose writes are torn.
         datastore: DatastoreName,
         /// For that host only.
         host: Option<HostId>,
@@ -184,92 +184,92 @@ pub enum Action {
     RegisterDestroy {
         /// On which datastore.
         datastore: DatastoreName,
-        /// Whose.
+        /// The host that owns the register.
         host: HostId,
         /// Which of its registers.
         register: HostRegister,
     },
     /// The datastore works again.
     DatastoreHeal {
-        /// Which.
+        /// The datastore that is healed.
         datastore: DatastoreName,
         /// For that host only.
         host: Option<HostId>,
     },
     /// No file can be created on the datastore any more (what is laid out can still be written).
     DatastoreFull {
-        /// Which.
+        /// The datastore that is full.
         datastore: DatastoreName,
     },
     /// There is room again.
     DatastoreFree {
-        /// Which.
+        /// The datastore that has room again.
         datastore: DatastoreName,
     },
     /// SIGKILL to libvirtd; QEMU processes go on.
     LibvirtKill {
-        /// Where.
+        /// The host whose libvirtd ends.
         host: HostId,
     },
     /// SIGSTOP to libvirtd.
     LibvirtHang {
-        /// Where.
+        /// The host whose libvirtd stands still.
         host: HostId,
     },
     /// Libvirtd works again, started or continued.
     LibvirtUp {
-        /// Where.
+        /// The host whose libvirtd works again.
         host: HostId,
     },
     /// The next starts on that host fail.
     StartFailures {
-        /// Where.
+        /// The host on which starts fail.
         host: HostId,
-        /// How many.
+        /// How many starts fail, from now on.
         count: u32,
     },
     /// The guest resets itself: QEMU goes on.
     GuestReset {
-        /// Which VM.
+        /// The VM whose guest resets, by name.
         vm: String,
     },
     /// The guest powers itself off.
     GuestPowerOff {
-        /// Which VM.
+        /// The VM whose guest powers off, by name.
         vm: String,
     },
     /// SIGKILL to QEMU.
     QemuKill {
-        /// Which VM.
+        /// The VM whose QEMU is killed, by name.
         vm: String,
     },
     /// `virsh shutdown` (and the guest obeys).
     UserShutdown {
-        /// Which VM.
+        /// The VM that is shut down, by name.
         vm: String,
     },
-    /// `virsh destroy`.
+    /// `virsh destroy`: QEMU ends at once, by its user's wish.
     UserDestroy {
-        /// Which VM.
+        /// The VM that is destroyed, by name.
         vm: String,
     },
     /// `virsh save`: its state goes into a file, and it is off.
     UserSave {
-        /// Which VM.
+        /// The VM that is saved, by name.
         vm: String,
     },
     /// `virsh start`, with the definition brought along where it is missing.
     UserStart {
-        /// Which VM.
+        /// The VM that is started, by name.
         vm: String,
-        /// Where.
+        /// The host on which its user starts it.
         host: HostId,
     },
     /// `virsh migrate --live`.
     UserMigrate {
-        /// Which VM.
+        /// The VM that is migrated, by name.
         vm: String,
-        /// To where.
+        /// The host to which it moves.
         to: HostId,
         /// How long the memory is copied before the source stops; by chance when left out.
         takes_ms: Option<u64>,
@@ -280,17 +280,17 @@ pub enum Action {
     },
     /// `virsh domjobabort`: a migration under way is given up.
     UserAbortMigration {
-        /// Which VM.
+        /// The VM whose migration is given up, by name.
         vm: String,
     },
     /// An operator has it protected again.
     Protect {
-        /// Which VM.
+        /// The VM that is protected again, by name.
         vm: String,
     },
     /// An operator takes it out of protection.
     Unprotect {
-        /// Which VM.
+        /// The VM that is taken out of protection, by name.
         vm: String,
     },
     /// The agent in a guest is removed: it answers no more, from the next question on.
@@ -300,7 +300,7 @@ pub enum Action {
     },
     /// A person asks the primary for something.
     Command {
-        /// What.
+        /// The command, as the API would give it to the primary.
         command: Command,
     },
 }

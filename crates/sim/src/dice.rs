@@ -11,7 +11,7 @@ pub struct Dice(ChaCha8Rng);
 /// and networks are quick nearly always and very late sometimes; a simulator without the tail simulates friends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latency {
-    /// The least.
+    /// The shortest it can be, in microseconds.
     pub base: u64,
     /// Uniformly up to that much more.
     pub spread: u64,
@@ -55,7 +55,7 @@ impl Dice {
         of.get(index)
     }
 
-    /// A latency.
+    /// Draws a latency, in microseconds.
     pub fn latency(&mut self, of: Latency) -> u64 {
         let quick = of.base + self.below(of.spread);
         if self.permille(of.tail_permille) { quick + self.below(of.tail) } else { quick }

@@ -17,7 +17,7 @@ const SECOND: u64 = 1_000_000;
 /// A run to be.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The world.
+    /// The world as it is before anything happens.
     pub setup: Setup,
     /// What is done to it, and when.
     pub schedule: Vec<(u64, Action)>,
@@ -34,7 +34,7 @@ pub struct Shape {
     pub datastores: Option<u64>,
     /// So many VMs.
     pub vms: Option<u64>,
-    /// These times.
+    /// The protocol's times; drawn when left out.
     pub timing: Option<Timing>,
 }
 

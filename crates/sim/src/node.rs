@@ -6,9 +6,9 @@ use mainstay_guard_core::{Guard, GuardConfig};
 
 /// The part of [`Core`] that the world drives.
 pub trait Node {
-    /// See [`Core::step`].
+    /// Takes one input in, as [`Core::step`] does.
     fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>);
-    /// See [`Core::next_deadline`].
+    /// When the next tick is due, as [`Core::next_deadline`] says.
     fn next_deadline(&self) -> Time;
     /// See [`Core::view`]; `None` when this node has no views.
     fn view(&self, now: Time) -> Option<View>;

@@ -134,7 +134,7 @@ pub enum RehearseError {
     /// A fault of a host that is down already.
     #[error("{host} is failed already: name a host that is connected")]
     FailedAlready {
-        /// Which.
+        /// The host that was named.
         host: HostId,
     },
     /// The cluster is in the middle of something.
@@ -143,7 +143,7 @@ pub enum RehearseError {
          try again when it is connected; `mainstay status` and `mainstay events` say what is wrong with it"
     )]
     HostInTrouble {
-        /// Which.
+        /// The host that was named.
         host: HostId,
         /// What it is.
         state: HostState,
@@ -154,7 +154,7 @@ pub enum RehearseError {
     /// The view describes a cluster that no agent would accept.
     #[error("this cluster can't be rehearsed: {what}")]
     Impossible {
-        /// Why not.
+        /// What stands in the way, in words for people.
         what: String,
     },
     /// The simulated cluster did not become what the view says.

@@ -46,7 +46,7 @@ impl Default for Options {
 /// What came out of a seed.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The seed.
+    /// The seed that the run was drawn from; the same seed gives the same run.
     pub seed: u64,
     /// The hash of all that happened.
     pub hash: u64,

@@ -33,7 +33,7 @@ pub enum ScenarioError {
     /// The text is no scenario.
     #[error("scenario {name} can't be read: {what}; see docs/scenarios.md for the language")]
     Unreadable {
-        /// Its name.
+        /// The scenario's name: its file, without the ending.
         name: String,
         /// What the parser says.
         what: Arc<str>,
@@ -41,7 +41,7 @@ pub enum ScenarioError {
     /// It names something that its topology does not have.
     #[error("scenario {name} names {what}, which is not in its topology: add it there or correct the name")]
     Unknown {
-        /// Its name.
+        /// The scenario's name: its file, without the ending.
         name: String,
         /// What is not there.
         what: String,
@@ -49,7 +49,7 @@ pub enum ScenarioError {
     /// Its times can't be.
     #[error("scenario {name} can't be: {what}")]
     Impossible {
-        /// Its name.
+        /// The scenario's name: its file, without the ending.
         name: String,
         /// What can't be.
         what: Arc<str>,
@@ -57,9 +57,9 @@ pub enum ScenarioError {
     /// A checker found a broken promise.
     #[error("scenario {name}: {what} at {at} us")]
     Violated {
-        /// Its name.
+        /// The scenario's name: its file, without the ending.
         name: String,
-        /// Which.
+        /// The promise that was broken, and how.
         what: String,
         /// When, in virtual microseconds.
         at: u64,
@@ -67,7 +67,7 @@ pub enum ScenarioError {
     /// Expectations were not met.
     #[error("scenario {name}: not as expected:\n  {}", .unmet.join("\n  "))]
     Unmet {
-        /// Its name.
+        /// The scenario's name: its file, without the ending.
         name: String,
         /// Which, and why.
         unmet: Vec<String>,
@@ -77,14 +77,14 @@ pub enum ScenarioError {
         "scenario {name} goes as it says, but is marked as known to fail ({reason}): remove the key `fails` from it"
     )]
     Mended {
-        /// Its name.
+        /// The scenario's name: its file, without the ending.
         name: String,
         /// Why it was to fail.
         reason: String,
     },
 }
 
-/// A scenario.
+/// A scenario as its file has it: a world, what is done to it, and what has to be so.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// What it is about, for people.
@@ -146,7 +146,7 @@ impl Sweep {
 /// What is tried in place of what the file says.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Other times.
+    /// Times in place of the scenario's own.
     pub timing: Option<ScenarioTiming>,
     /// Another seed of latencies; there is no sweep then.
     pub seed: Option<u64>,

@@ -8,11 +8,11 @@ use std::sync::Arc;
 /// Everything about a world that does not change while it runs.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The hosts.
+    /// The hosts, in the order of their indices.
     pub hosts: Vec<HostSetup>,
     /// The datastores, shared by all hosts.
     pub datastores: Vec<DatastoreSetup>,
-    /// The VMs.
+    /// The VMs, in the order of their indices.
     pub vms: Vec<VmSetup>,
     /// The protocol's times.
     pub timing: Timing,
@@ -46,10 +46,10 @@ pub struct Setup {
     pub shutdown_timeout: Span,
 }
 
-/// A host.
+/// A host of the world, as it is before anything happens.
 #[derive(Clone, Debug)]
 pub struct HostSetup {
-    /// Its id.
+    /// Its id, by which the protocol knows it.
     pub id: HostId,
     /// What its clock shows at its boot.
     pub clock_base: u64,
@@ -61,26 +61,26 @@ pub struct HostSetup {
     pub timing: Option<Timing>,
     /// It runs a newer release, whose registers and messages the others can't read; it reads theirs.
     pub newer: bool,
-    /// Its memory.
+    /// Its memory in MiB.
     pub memory_mib: u64,
 }
 
 /// A host's memory where nothing else is said, in MiB.
 pub const HOST_MEMORY: u64 = 65_536;
 
-/// A datastore.
+/// A datastore of the world, shared by all hosts.
 #[derive(Clone, Debug)]
 pub struct DatastoreSetup {
-    /// Its name.
+    /// Its name, by which the protocol knows it.
     pub name: DatastoreName,
     /// How long it keeps the image locks of a host that crashed.
     pub lock_release: u64,
 }
 
-/// A VM.
+/// A VM of the world, as it is before anything happens.
 #[derive(Clone, Debug)]
 pub struct VmSetup {
-    /// Its name.
+    /// Its name, as libvirt has it.
     pub name: Arc<str>,
     /// Where it runs at first (index into `hosts`).
     pub host: usize,
@@ -90,7 +90,7 @@ pub struct VmSetup {
     pub transient: bool,
     /// Its restart priority.
     pub priority: Priority,
-    /// Its memory.
+    /// Its memory in MiB.
     pub memory_mib: u64,
     /// Its guest agent answers so long after its start, in microseconds; `None`: it has none.
     pub agent_after: Option<u64>,

@@ -63,7 +63,7 @@ pub const REQUIRED: [&str; 50] = [
 ];
 
 impl Sometimes {
-    /// It happened.
+    /// Counts one occurrence of what is named so in the list above.
     pub fn saw(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
     }

@@ -23,7 +23,7 @@ pub(super) struct Envelope {
     pub(super) body: Option<String>,
 }
 
-/// Its answer.
+/// The other agent's answer to an [`Envelope`].
 #[derive(Debug, Serialize, Deserialize)]
 struct Reply {
     status: u16,

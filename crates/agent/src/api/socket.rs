@@ -20,13 +20,13 @@ pub enum ApiError {
     /// Somebody answers at the socket.
     #[error("another agent already answers at {path}: stop it first, or give this one another [api] socket", path = path.display())]
     AlreadyServed {
-        /// The socket.
+        /// The path at which another agent listens.
         path: PathBuf,
     },
     /// It can't be made.
     #[error("the API socket {path} can't be made: {source}; run the agent as root, or name another [api] socket", path = path.display())]
     Socket {
-        /// The socket.
+        /// The path of the socket that could not be made.
         path: PathBuf,
         /// What the system says.
         source: io::Error,

@@ -201,7 +201,7 @@ pub(super) struct LogSection {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// One line of text per event, for people.
     #[default]
     Text,
     /// One JSON object a line.
@@ -219,8 +219,8 @@ pub enum LogLevel {
     /// The protocol at work too.
     #[default]
     Info,
-    /// Each operation.
+    /// Each operation on disks, VMs and the network too.
     Debug,
-    /// Everything.
+    /// Everything, message by message.
     Trace,
 }

@@ -9,7 +9,7 @@ pub enum ConfigError {
     /// The file can't be read at all.
     #[error("configuration {file} can't be read: {source}; name the right file with --config", file = file.display())]
     Unreadable {
-        /// The file.
+        /// The file that was named, or the default one.
         file: PathBuf,
         /// What the system says.
         source: std::io::Error,
@@ -17,7 +17,7 @@ pub enum ConfigError {
     /// Something in it is wrong.
     #[error("{file}, line {line}: {reason}", file = file.display())]
     Refused {
-        /// The file.
+        /// The file that has the mistake.
         file: PathBuf,
         /// The line, from 1.
         line: usize,

@@ -15,7 +15,7 @@ pub const ADDRESSES_MAX: usize = 10;
 /// A host of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its id.
+    /// Its id, by which the protocol knows it.
     pub id: HostId,
     /// The name that people use for it.
     pub name: String,

@@ -44,7 +44,7 @@ pub struct BenchArgs {
     /// Power losses for each timing and each kind of lost host
     #[arg(long, default_value_t = 10)]
     runs: usize,
-    /// Timing presets
+    /// The agents' timing presets, each measured on its own: standard, swift, patient
     #[arg(long, value_delimiter = ',', default_value = "standard,swift")]
     timing: Vec<String>,
     /// Which host loses power
@@ -60,7 +60,7 @@ pub struct BenchArgs {
     /// Write all observations to this file
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Print Markdown
+    /// Print the tables as Markdown
     #[arg(long)]
     markdown: bool,
 }
@@ -71,7 +71,7 @@ pub struct BenchArgs {
 pub enum Role {
     /// One that is not primary.
     Secondary,
-    /// The primary.
+    /// The host that is primary when the power goes.
     Primary,
 }
 
@@ -109,7 +109,7 @@ struct Result {
     rest: Vec<(String, Vec<Rest>)>,
 }
 
-/// Runs `bench`.
+/// Runs `bench`. Succeeds if every VM ran again in every run.
 pub fn bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     if let Some(unknown) = args.timing.iter().find(|name| Timing::preset(name).is_none()) {
         return Err(LabError::Config(format!("timing '{unknown}': use standard, swift or patient")).into());

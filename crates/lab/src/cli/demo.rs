@@ -52,7 +52,7 @@ fn say(line: &str) {
     print_data(&format!("{line}\n"));
 }
 
-/// Runs `demo`.
+/// Runs `demo`. Succeeds if all VMs of the lost host run again.
 pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let Some(timing) = Timing::preset(&args.timing) else {
         return Err(

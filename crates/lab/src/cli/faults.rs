@@ -11,10 +11,10 @@ use super::parse_host;
 /// Arguments of `split`.
 #[derive(Debug, Args)]
 pub struct SplitArgs {
-    /// The parts, as comma-separated hosts: h1,h2 h3
+    /// The parts: hosts of one part with commas between them, such as h1,h2 h3
     #[arg(required = true, num_args = 2..)]
     groups: Vec<String>,
-    /// Which network
+    /// The network to part
     #[arg(long, default_value = "mgmt")]
     net: Nets,
 }

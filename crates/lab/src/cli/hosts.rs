@@ -10,11 +10,11 @@ use super::parse_host;
 /// One network or both.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Nets {
-    /// Management
+    /// The management network
     Mgmt,
-    /// Storage
+    /// The storage network
     Storage,
-    /// Both
+    /// Both networks
     Both,
 }
 
@@ -32,78 +32,78 @@ impl Nets {
 /// What to do to a host.
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
-    /// Power loss
+    /// Take its power away: everything on it ends at once
     Off {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
     },
-    /// Power on
+    /// Give it power again
     On {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
-        /// Start its agent too
+        /// Start its agent as well
         #[arg(long)]
         agent: bool,
     },
-    /// Stop all its processes where they are
+    /// Stop all processes of a host where they are, as a hanging kernel does
     Hang {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
     },
-    /// Let them go on
+    /// Let a host go on after `hang`
     Unhang {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
     },
-    /// Cut it off from a network
+    /// Cut a host off from a network
     Cut {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
-        /// Which network
+        /// The network to cut it off from
         #[arg(default_value = "mgmt")]
         net: Nets,
-        /// As if the cable were pulled: the host's card loses its link. Otherwise the host can't see it
+        /// Take the link of the host's card away too, as if the cable were pulled; without this the host sees a link
         #[arg(long)]
         carrier: bool,
     },
-    /// Undo `cut`
+    /// Connect it again after `cut`
     Join {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
-        /// Which network
+        /// The network to connect it with
         #[arg(default_value = "both")]
         net: Nets,
     },
-    /// Lose a share of its packets
+    /// Lose a share of the packets of a host
     Lose {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
-        /// How many of a hundred; 0 undoes it
+        /// How many packets of a hundred are lost; 0 ends the loss
         #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
         percent: u8,
-        /// Which network
+        /// The network on which packets get lost
         #[arg(default_value = "mgmt")]
         net: Nets,
     },
-    /// Run a command in it, or a shell
+    /// Run a command on a host, or a shell
     Sh {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
-        /// The command; a shell if there is none
+        /// The command and its arguments; a shell if there is none
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
 }
 
-/// Runs `host`.
+/// Runs `host`, in the lab that is standing.
 pub fn host(command: &HostCommand) -> anyhow::Result<ExitCode> {
     let lab = Lab::attach()?;
     match command {
@@ -154,39 +154,39 @@ pub fn host(command: &HostCommand) -> anyhow::Result<ExitCode> {
 /// What to do to an agent.
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
-    /// Start it
+    /// Start the agent of a host
     Start {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
     },
-    /// Ask it to end, and wait
+    /// Ask the agent of a host to end, and wait until it has
     Stop {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
     },
-    /// Kill it, as a crash does
+    /// Kill the agent of a host, as a crash does
     Kill {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
     },
-    /// Stop it where it is, as a deadlock does
+    /// Stop the agent of a host where it is, as a deadlock does
     Hang {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
     },
-    /// Undo `hang`
+    /// Let it go on after `hang`
     Resume {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
     },
 }
 
-/// Runs `agent`.
+/// Runs `agent`, in the lab that is standing.
 pub fn agent(command: &AgentCommand) -> anyhow::Result<ExitCode> {
     let lab = Lab::attach()?;
     match command {
@@ -222,33 +222,33 @@ pub fn agent(command: &AgentCommand) -> anyhow::Result<ExitCode> {
 /// What to do to a guard, or to ask of it.
 #[derive(Debug, Subcommand)]
 pub enum GuardCommand {
-    /// Print its process id, as this machine counts
+    /// Print the process id of a host's guard, as this machine counts
     Pid {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
     },
-    /// Kill it, as a crash does; the agent starts another one
+    /// Kill the guard of a host, as a crash does; the agent starts another one
     Kill {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
     },
-    /// Stop it where it is, as a deadlock does
+    /// Stop the guard of a host where it is, as a deadlock does
     Hang {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
     },
-    /// Undo `hang`
+    /// Let it go on after `hang`
     Resume {
-        /// The host
+        /// The host, such as h2
         #[arg(value_parser = parse_host)]
         host: usize,
     },
 }
 
-/// Runs `guard`.
+/// Runs `guard`, in the lab that is standing.
 pub fn guard(command: &GuardCommand) -> anyhow::Result<ExitCode> {
     let lab = Lab::attach()?;
     match command {

@@ -38,7 +38,7 @@ enum Command {
     Status,
     /// Say what this machine lacks to run a lab
     Check,
-    /// Power, hang, cut or enter a host
+    /// Switch a host off or on, let it hang, cut it off, or run commands on it
     #[command(subcommand)]
     Host(hosts::HostCommand),
     /// Add, list or command VMs
@@ -50,7 +50,7 @@ enum Command {
     /// Kill or hang a host's guard, or print its process id
     #[command(subcommand)]
     Guard(hosts::GuardCommand),
-    /// Part a network: `split h1,h2 h3`
+    /// Part a network, so that only hosts of one part hear each other: `split h1,h2 h3`
     Split(faults::SplitArgs),
     /// Undo every fault of the networks
     Heal,

@@ -28,7 +28,7 @@ impl Table {
         (0..self.head.len()).map(width).collect()
     }
 
-    /// For terminals.
+    /// With aligned columns, for terminals.
     pub fn text(&self) -> String {
         let widths = self.widths();
         let mut out = String::new();

@@ -12,15 +12,15 @@ use super::{parse_host, print_data};
 pub enum Word {
     /// Nothing special any more
     None,
-    /// Hang
+    /// Stand still: the guest does nothing any more
     Hang,
-    /// Reset itself
+    /// Reset itself, as a guest that reboots
     Reset,
     /// Power itself off
     PowerOff,
     /// Ignore the power button
     IgnorePowerButton,
-    /// Panic
+    /// Let its kernel panic
     Panic,
 }
 
@@ -29,38 +29,38 @@ pub enum Word {
 pub enum VmCommand {
     /// Make a VM and start it
     Add {
-        /// Its name
+        /// What the VM is to be called
         name: String,
         /// The host to define and start it on
         #[arg(long, value_parser = parse_host)]
         host: usize,
-        /// The datastore of its disk; the first if not given
+        /// The datastore of its disk; the first one if not given
         #[arg(long)]
         datastore: Option<String>,
-        /// Memory in MiB
+        /// Its memory in MiB
         #[arg(long, default_value_t = 16)]
         memory: u32,
     },
-    /// Where VMs run and how their guests fare
+    /// List the VMs: where they run, and how their guests are
     List,
-    /// Tell a guest something, through its disk
+    /// Tell a guest what to do, through its disk
     Tell {
-        /// The VM
+        /// The VM, by its name
         name: String,
-        /// What
+        /// What the guest is told to do
         word: Word,
     },
-    /// Kill its QEMU process, as a crash does
+    /// Kill the QEMU process of a VM, as a crash does
     Kill {
-        /// The VM
+        /// The VM, by its name
         name: String,
-        /// Where
+        /// The host on which it runs, such as h2
         #[arg(long, value_parser = parse_host)]
         host: usize,
     },
 }
 
-/// Runs `vm`.
+/// Runs `vm`, in the lab that is standing.
 pub fn vm(command: &VmCommand) -> anyhow::Result<ExitCode> {
     let lab = Lab::attach()?;
     match command {

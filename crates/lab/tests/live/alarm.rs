@@ -24,7 +24,7 @@ pub enum Alarm {
     /// On that host.
     GuardLost(usize),
     Storm,
-    /// Any VM.
+    /// Of any VM: no host can take it.
     WaitsForHost,
     /// Of any datastore.
     Suspended,

@@ -42,7 +42,7 @@ enum Stage {
 /// Whose agent it hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whose {
-    /// Who decides.
+    /// Those who decide about the VMs: owners.
     Owners,
     /// Who is to start the VM.
     Grantees,

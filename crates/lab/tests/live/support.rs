@@ -322,7 +322,7 @@ impl Cluster {
 
     // -------------------------------------------------------------------------------------- what is done to it
 
-    /// Power loss.
+    /// The host loses its power, with all that runs on it.
     pub fn power_off(&self, host: usize) {
         self.host(host).power_off().unwrap_or_else(|e| panic!("{e}"));
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 /// What is measured now.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Nothing.
+    /// Nothing is measured.
     Off,
     /// Steps, deadlines, and what goes in and out.
     Steps,

@@ -59,7 +59,7 @@ impl Hosts {
         amount / (self.hosts * self.seconds).max(1) as f64
     }
 
-    /// Per host.
+    /// The mean per host.
     fn mean(&self, amount: f64) -> f64 {
         amount / self.hosts.max(1) as f64
     }

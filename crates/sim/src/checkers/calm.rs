@@ -13,7 +13,7 @@ const WINDOW: u64 = 10_000_000;
 /// More steps than this of one core within [`WINDOW`], only because it asked to be woken: a deadline lies in the past for good.
 const TICKS_MAX: u64 = 4_000;
 
-/// The checker.
+/// Counts steps and list writes, and finds floods of them.
 #[derive(Clone, Debug)]
 pub struct Calm {
     counts: Vec<BTreeMap<RegisterId, u64>>,

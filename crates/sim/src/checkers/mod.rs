@@ -37,15 +37,15 @@ impl fmt::Display for Violation {
 /// The checkers that run all the time.
 #[derive(Clone, Debug)]
 pub struct Checkers {
-    /// Nobody storms.
+    /// Nobody spins: no floods of writes, no deadlines in the past.
     pub calm: Calm,
-    /// I1.
+    /// I1: at most one host lets a VM execute.
     pub single_runner: SingleRunner,
-    /// I3.
+    /// I3: each epoch of a datastore has at most one owner that acts.
     pub single_owner: SingleOwner,
-    /// I2.
+    /// I2: no isolation response without an owner that is responsible.
     pub orphan_stop: OrphanStop,
-    /// I4.
+    /// I4: what its user has shut down stays down.
     pub user_word: UserWord,
 }
 

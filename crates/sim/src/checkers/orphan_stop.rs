@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// A host acts on what it has read: what was on disk so long before may have been taken back since.
 const READ_BEFORE: u64 = 3_000_000;
 
-/// The checker.
+/// Compares isolation responses with what was on disk when they were applied.
 #[derive(Clone, Debug, Default)]
 pub struct OrphanStop {
     /// By VM: for whose release an owner was responsible when, at last; `None` as time: it is.

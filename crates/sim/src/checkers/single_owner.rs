@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 const NAME: &str = "single_owner";
 
-/// The checker.
+/// Compares beats, protected lists, grants and starts with the epochs that are on disk.
 #[derive(Clone, Debug)]
 pub struct SingleOwner {
     stores: Vec<Owned>,

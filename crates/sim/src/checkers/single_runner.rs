@@ -3,7 +3,7 @@
 use super::Violation;
 use crate::setup::Setup;
 
-/// The checker.
+/// Knows on which hosts each VM executes, and finds the second one.
 #[derive(Clone, Debug)]
 pub struct SingleRunner {
     /// By VM: who executes it, and since when.
@@ -11,7 +11,7 @@ pub struct SingleRunner {
 }
 
 impl SingleRunner {
-    /// Nothing executes.
+    /// A checker of a world in which nothing executes yet.
     pub fn new(vms: usize) -> SingleRunner {
         SingleRunner { executing: vec![Vec::new(); vms] }
     }

@@ -53,7 +53,7 @@ struct Stop {
     noted: bool,
 }
 
-/// The checker.
+/// Knows what users have stopped, and finds restarts against their word.
 #[derive(Clone, Debug)]
 pub struct UserWord {
     vms: Vec<Truth>,

@@ -47,7 +47,7 @@ pub struct Moment {
 /// What becomes of a VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VmOutcome {
-    /// Its name.
+    /// The VM's name, as libvirt has it.
     pub vm: Arc<str>,
     /// Where it ran.
     pub from: Option<HostId>,
@@ -63,11 +63,11 @@ pub struct VmOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Outcome {
-    /// Nothing.
+    /// Nothing happened to it: it ran all the time.
     StayedUp,
     /// It goes on where it was, but its host has lost its datastore: its guest waits for its disk, or sees errors.
     WithoutStorage {
-        /// The datastore.
+        /// The datastore that its host has lost.
         datastore: DatastoreName,
     },
     /// It stopped, and executes again.
@@ -86,7 +86,7 @@ pub enum Outcome {
     },
     /// It is down, and nobody tries to change that.
     StaysDown {
-        /// Why.
+        /// Why it is down, in words for people.
         why: String,
         /// As its user wishes.
         wished: bool,
@@ -96,7 +96,7 @@ pub enum Outcome {
 /// What becomes of a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HostOutcome {
-    /// Which.
+    /// The host, by its id.
     pub host: HostId,
     /// A fault strikes it.
     pub struck: bool,
@@ -108,12 +108,12 @@ pub struct HostOutcome {
     pub vms_after: u32,
 }
 
-/// A judgement.
+/// What one host took another for, from some moment on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Judgement {
     /// How long after the faults.
     pub after: Span,
-    /// Who judges.
+    /// The host whose view it is.
     pub by: HostId,
     /// What the host is in that view.
     pub state: HostState,
@@ -122,9 +122,9 @@ pub struct Judgement {
 /// A VM that takes no part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
-    /// Its name.
+    /// The VM's name, as libvirt has it.
     pub vm: Arc<str>,
-    /// Why.
+    /// Why it takes no part, in words for people.
     pub why: String,
 }
 

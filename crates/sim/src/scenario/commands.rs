@@ -15,14 +15,14 @@ use std::sync::Arc;
 pub enum Ask {
     /// The restart priority of a VM; as its XML says when left out.
     SetPriority {
-        /// Which VM.
+        /// The VM, by its name in the topology.
         vm: String,
         /// `disabled`, `lowest`, `low`, `medium`, `high`, `highest`.
         priority: Option<String>,
     },
     /// When those that wait for a VM may start.
     SetReady {
-        /// Which VM.
+        /// The VM, by its name in the topology.
         vm: String,
         /// `started`, `running`, `agent_answers`, `command_succeeds`.
         when: ReadyWhen,
@@ -34,15 +34,15 @@ pub enum Ask {
         /// No longer than so many seconds.
         timeout: Option<f64>,
     },
-    /// A rule.
+    /// A rule is so from now on; one of that name is replaced.
     SetRule {
-        /// Its name.
+        /// What the rule is called.
         name: Arc<str>,
         /// `on_hosts`, `not_on_hosts`, `apart`, `together`.
         kind: RuleKind,
         /// `must` or `should`.
         strength: Strength,
-        /// The VMs.
+        /// The VMs that it binds, by their names in the topology.
         vms: Vec<String>,
         /// The hosts, for the kinds that have some.
         #[serde(default)]
@@ -50,14 +50,14 @@ pub enum Ask {
     },
     /// There is no such rule any more.
     RemoveRule {
-        /// Its name.
+        /// The rule that is removed.
         name: Arc<str>,
     },
     /// A start group.
     SetGroup {
-        /// Its name.
+        /// What the group is called.
         name: Arc<str>,
-        /// The VMs.
+        /// Its members, by their names in the topology.
         vms: Vec<String>,
         /// Groups that it waits for.
         #[serde(default)]
@@ -65,10 +65,10 @@ pub enum Ask {
     },
     /// There is no such group any more.
     RemoveGroup {
-        /// Its name.
+        /// The group that is removed.
         name: Arc<str>,
     },
-    /// Admission control.
+    /// How admission control counts from now on.
     SetAdmission {
         /// `proved`, `host_failures`, `percentage`, `failover_hosts`.
         policy: String,
@@ -87,15 +87,15 @@ pub enum Ask {
     },
     /// A host that is kept empty for failovers, or not any more.
     SetFailoverHost {
-        /// Which.
+        /// The host that the order is about.
         host: HostId,
-        /// Whether.
+        /// Whether it is kept empty; `true` when left out.
         #[serde(default = "yes")]
         keep: bool,
     },
     /// A host is emptied and takes no VMs.
     MaintenanceEnter {
-        /// Which.
+        /// The host that is emptied.
         host: HostId,
         /// `migrate` or `shut_down`.
         #[serde(default)]
@@ -106,7 +106,7 @@ pub enum Ask {
     },
     /// It takes VMs again.
     MaintenanceLeave {
-        /// Which.
+        /// The host that takes VMs again.
         host: HostId,
         /// What was moved away is moved back.
         #[serde(default)]
@@ -117,18 +117,18 @@ pub enum Ask {
         /// For so long.
         seconds: f64,
     },
-    /// Protection again.
+    /// The end of a suspension: protection goes on.
     Resume,
     /// A person has seen to it that a host is down.
     ConfirmDown {
-        /// Which.
+        /// The host that the person says is down.
         host: HostId,
     },
     /// libvirt's hook asks, before a user's start: nothing is started here.
     AdmitStart {
         /// Where it is to run.
         host: HostId,
-        /// Which VM.
+        /// The VM that is to start, by its name in the topology.
         vm: String,
         /// A live migration brings it.
         #[serde(default)]

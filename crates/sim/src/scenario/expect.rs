@@ -19,9 +19,9 @@ const SECOND: f64 = 1_000_000.0;
 pub struct Expect {
     /// From when, in virtual microseconds.
     pub from: u64,
-    /// Until when.
+    /// Until when, in virtual microseconds; that instant included.
     pub to: u64,
-    /// What.
+    /// What has to be so in that window.
     pub that: That,
 }
 
@@ -31,64 +31,64 @@ pub struct Expect {
 pub enum That {
     /// At some instant, `seen_by` (or a primary that is not `host`) sees `host` in that state.
     HostState {
-        /// The host.
+        /// The host that is judged.
         host: HostId,
-        /// The state.
+        /// The state that it has to be seen in.
         state: HostState,
         /// In whose view.
         seen_by: Option<HostId>,
     },
     /// At no instant does anybody (or `seen_by`) see `host` in that state.
     HostStateNever {
-        /// The host.
+        /// The host that is judged.
         host: HostId,
-        /// The state.
+        /// The state that nobody may see it in.
         state: HostState,
         /// In whose view.
         seen_by: Option<HostId>,
     },
     /// At some instant, a primary (or `seen_by`) sees the VM in that state.
     VmState {
-        /// The VM.
+        /// The VM, by its name in the topology.
         vm: String,
-        /// The state.
+        /// The state that has to be shown.
         state: VmState,
         /// In whose view.
         seen_by: Option<HostId>,
     },
     /// At some instant, a primary sees the VM as protected.
     VmProtected {
-        /// The VM.
+        /// The VM, by its name in the topology.
         vm: String,
     },
     /// At some instant, the VM executes: on that host, or anywhere but on that one, or anywhere.
     VmRuns {
-        /// The VM.
+        /// The VM, by its name in the topology.
         vm: String,
-        /// Here.
+        /// Only on that host; on any when left out.
         on: Option<HostId>,
         /// Anywhere but here.
         not_on: Option<HostId>,
     },
     /// At some instant, a primary says that the VM waits, or is in some way not as it should be, for a reason with these words.
     VmWaits {
-        /// The VM.
+        /// The VM, by its name in the topology.
         vm: String,
         /// Words of the reason.
         because: String,
     },
     /// Throughout, no primary says so.
     VmWaitsNever {
-        /// The VM.
+        /// The VM, by its name in the topology.
         vm: String,
         /// Words of the reason.
         because: String,
     },
     /// Both VMs are started in the window, and the first start of the one comes before that of the other.
     VmStartsBefore {
-        /// The one.
+        /// The VM that starts first, by its name in the topology.
         vm: String,
-        /// The other.
+        /// The VM that starts later, by its name in the topology.
         other: String,
         /// At least so many seconds before.
         #[serde(default)]
@@ -96,12 +96,12 @@ pub enum That {
     },
     /// Throughout, the VM is started nowhere. (That it is frozen and thawed, or migrates, is no start.)
     VmNotStarted {
-        /// The VM.
+        /// The VM, by its name in the topology.
         vm: String,
     },
     /// At some instant, there is no VM on that host, not even a stopped process of one.
     HostEmpty {
-        /// The host.
+        /// The host that has to be without VMs.
         host: HostId,
     },
     /// A person who asked for that (by the word of the step) is answered: done, or refused, with these words.
@@ -116,19 +116,19 @@ pub enum That {
     },
     /// Throughout, the VM does not execute on that host.
     VmNeverOn {
-        /// The VM.
+        /// The VM, by its name in the topology.
         vm: String,
-        /// Where not.
+        /// The host on which it must not execute.
         host: HostId,
     },
     /// Throughout, the VM executes nowhere.
     VmStaysOff {
-        /// The VM.
+        /// The VM, by its name in the topology.
         vm: String,
     },
     /// Throughout, the VM executes, without a change.
     VmUninterrupted {
-        /// The VM.
+        /// The VM, by its name in the topology.
         vm: String,
     },
     /// At some instant, an owner says that protection is suspended, and all hosts that may be up go by it.
@@ -137,12 +137,12 @@ pub enum That {
     SuspendedEverywhereNever {},
     /// At some instant, an owner says that protection is suspended, but that host does not go by it yet.
     SuspensionWaitsFor {
-        /// The host.
+        /// The host that does not honour the suspension yet.
         host: HostId,
     },
     /// At some instant, so many hosts at least are primary at once.
     Primaries {
-        /// How many.
+        /// The least number of primaries at one instant.
         at_least: usize,
     },
     /// Throughout, so many hosts at most are primary at once.
@@ -152,36 +152,36 @@ pub enum That {
     },
     /// At some instant, that host is the only primary.
     PrimaryIs {
-        /// Which.
+        /// The host that has to be the only primary.
         host: HostId,
     },
     /// At some instant, that host owns that datastore, by its own view.
     OwnerIs {
-        /// Of what.
+        /// The datastore that is owned.
         datastore: DatastoreName,
-        /// Which.
+        /// The host that has to own it.
         host: HostId,
     },
     /// An event of that kind with these fields is told (by that host; so many times, when that is said).
     Event {
-        /// Its kind.
+        /// The event's kind, as in its JSON, such as `vm_restarted`.
         kind: String,
         /// Fields that must be equal; a VM is given by its name.
         #[serde(default)]
         fields: BTreeMap<String, serde_json::Value>,
-        /// By whom.
+        /// The host that tells it; any when left out.
         by: Option<HostId>,
         /// Exactly so many times; at least once when left out.
         count: Option<usize>,
     },
     /// No such event is told.
     NoEvent {
-        /// Its kind.
+        /// The event's kind, as in its JSON, such as `vm_restarted`.
         kind: String,
         /// Fields that must be equal; a VM is given by its name.
         #[serde(default)]
         fields: BTreeMap<String, serde_json::Value>,
-        /// By whom.
+        /// The host that must not tell it; nobody may when left out.
         by: Option<HostId>,
     },
 }

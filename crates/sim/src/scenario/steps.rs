@@ -34,7 +34,7 @@ pub struct Step {
     pub at: u64,
     /// Whether a sweep shifts it.
     pub shifts: bool,
-    /// What.
+    /// What is done to the world then.
     pub action: Action,
 }
 

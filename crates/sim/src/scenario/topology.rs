@@ -33,7 +33,7 @@ pub enum ScenarioHost {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MoreOfHost {
-    /// Its id.
+    /// The host's id, by which steps and expectations name it.
     pub id: HostId,
     /// How much too fast its clock runs.
     pub drift_ppm: Option<i64>,
@@ -44,7 +44,7 @@ pub struct MoreOfHost {
     /// It runs a newer release: the others can't read what it writes and says.
     #[serde(default)]
     pub newer: bool,
-    /// Its memory.
+    /// Its memory in MiB; plenty when left out.
     pub memory_mib: Option<u64>,
     /// Its networks; with neither these nor `machines` nobody knows what it offers, and it is taken to have everything.
     pub networks: Option<Vec<Arc<str>>>,
@@ -66,7 +66,7 @@ pub enum ScenarioDatastore {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MoreOfDatastore {
-    /// Its name.
+    /// The datastore's name, by which steps and expectations name it.
     pub name: DatastoreName,
     /// Which hosts have a path to it; all when left out.
     pub hosts: Option<Vec<HostId>>,
@@ -78,7 +78,7 @@ pub struct MoreOfDatastore {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScenarioVm {
-    /// Its name.
+    /// The VM's name, by which steps and expectations name it.
     pub name: String,
     /// Where it runs at first.
     pub host: HostId,
@@ -89,7 +89,7 @@ pub struct ScenarioVm {
     pub transient: bool,
     /// Its restart priority.
     pub priority: Option<String>,
-    /// Its memory.
+    /// Its memory in MiB; 512 when left out.
     #[serde(default = "half_a_gibibyte")]
     pub memory_mib: u64,
     /// How long its guest takes to shut down when asked to, in seconds.
@@ -120,7 +120,7 @@ fn half_a_gibibyte() -> u64 {
 pub enum ScenarioTiming {
     /// One of the presets.
     Preset(String),
-    /// One's own.
+    /// Times of the scenario's own.
     Own(OwnTiming),
 }
 
@@ -128,11 +128,11 @@ pub enum ScenarioTiming {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnTiming {
-    /// See [`Timing::heartbeat`].
+    /// From one heartbeat to the next, in seconds ([`Timing::heartbeat`]).
     pub heartbeat: f64,
-    /// See [`Timing::lease`].
+    /// How long a lease lasts, in seconds ([`Timing::lease`]).
     pub lease: f64,
-    /// See [`Timing::failure_timeout`].
+    /// How long a host must have been silent to be failed, in seconds ([`Timing::failure_timeout`]).
     pub failure_timeout: f64,
 }
 
@@ -167,7 +167,7 @@ impl ScenarioTiming {
 pub struct Latencies {
     /// A register operation.
     pub disk: Option<ScenarioLatency>,
-    /// A datagram.
+    /// One datagram between two hosts.
     pub network: Option<ScenarioLatency>,
     /// Libvirt creating a domain.
     pub start: Option<ScenarioLatency>,
@@ -179,7 +179,7 @@ pub struct Latencies {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScenarioLatency {
-    /// The least.
+    /// The shortest it can be, in seconds.
     pub base: f64,
     /// Uniformly up to that much more.
     #[serde(default)]
@@ -205,12 +205,12 @@ fn latency(own: Option<ScenarioLatency>, usual: Latency) -> Latency {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
-    /// The hosts.
+    /// The hosts, each by its id alone or with more about it.
     pub hosts: Vec<ScenarioHost>,
     /// So many hosts more, which have no VMs and are never primary while a named host can be.
     #[serde(default)]
     pub bystanders: usize,
-    /// The datastores.
+    /// The datastores, each by its name alone or with more about it; one that all hosts reach when left out.
     #[serde(default = "one_datastore")]
     pub datastores: Vec<ScenarioDatastore>,
     /// The protocol's times.
@@ -243,7 +243,7 @@ pub struct Topology {
     /// How long things take.
     #[serde(default)]
     pub latency: Latencies,
-    /// The VMs.
+    /// The VMs, each with the host where it runs at first.
     #[serde(default)]
     pub vm: Vec<ScenarioVm>,
 }

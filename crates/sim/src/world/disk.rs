@@ -34,7 +34,7 @@ pub(crate) enum Path {
 /// A datastore.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
-    /// By host.
+    /// For each host, in the setup's order: how the datastore is reached.
     pub paths: Vec<Path>,
     /// By host: since when its path is what it is.
     since: Vec<u64>,

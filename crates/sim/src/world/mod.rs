@@ -68,7 +68,7 @@ impl Host {
     }
 }
 
-/// A VM.
+/// What the world knows of a VM, wherever it is.
 #[derive(Default)]
 struct Vm {
     locks: Vec<Lock>,
@@ -101,11 +101,11 @@ pub struct Told {
     pub at: u64,
     /// Whose core (index into the setup's hosts).
     pub host: usize,
-    /// What.
+    /// What the core has told.
     pub event: Event,
 }
 
-/// A world.
+/// A cluster on virtual time: hosts, datastores, networks and VMs, with one seed for all chance.
 pub struct World {
     now: u64,
     setup: Setup,
@@ -327,7 +327,7 @@ impl World {
         self.vms[vm].needs = Arc::new(needs);
     }
 
-    /// Virtual time.
+    /// The virtual time, in microseconds from the beginning.
     pub fn now(&self) -> u64 {
         self.now
     }
@@ -337,7 +337,7 @@ impl World {
         &self.setup
     }
 
-    /// The checkers.
+    /// What has watched this world so far.
     pub fn checkers(&self) -> &Checkers {
         &self.checks
     }

@@ -31,7 +31,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// In words.
+    /// What the phase is called in a report.
     pub fn words(self) -> &'static str {
         match self {
             Phase::LastEvidence => "last evidence",
@@ -49,7 +49,7 @@ impl Phase {
 /// One power loss: for each phase the seconds, one for each VM or just one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Failover {
-    /// The phases.
+    /// For each phase the seconds that it took, one value per VM and run.
     pub phases: BTreeMap<Phase, Vec<f64>>,
     /// VMs that waited for the storage.
     pub waited_for_storage: usize,
@@ -139,11 +139,11 @@ impl Failover {
 /// Least, middle, most.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// Least.
+    /// The least of the values.
     pub min: f64,
     /// Middle; of an even number of values, the mean of the two in the middle.
     pub median: f64,
-    /// Most.
+    /// The greatest of the values.
     pub max: f64,
     /// Of how many.
     pub count: usize,

@@ -16,9 +16,9 @@ use crate::cli::ending;
 /// One agent at rest.
 #[derive(Debug, Clone, Serialize)]
 pub struct Rest {
-    /// Its host.
+    /// The host on which the agent runs.
     pub host: String,
-    /// Its part.
+    /// Whether the agent was primary meanwhile.
     pub primary: bool,
     /// Resident memory in MB (10^6 bytes), pages shared with other programs (libraries) included.
     pub rss_mb: f64,

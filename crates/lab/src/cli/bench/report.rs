@@ -15,9 +15,9 @@ const CPU_TARGET: f64 = 0.5;
 /// Text for terminals or Markdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// For terminals.
+    /// Aligned columns, for terminals.
     Text,
-    /// For documents.
+    /// Markdown, for documents.
     Markdown,
 }
 

@@ -16,7 +16,7 @@ pub enum ApiError {
     /// No connection, or it broke.
     #[error("the agent at {socket} does not answer: {source}")]
     NoAnswer {
-        /// Its socket.
+        /// The socket at which the agent was asked.
         socket: PathBuf,
         /// What the system says.
         source: std::io::Error,
@@ -24,11 +24,11 @@ pub enum ApiError {
     /// The agent refused.
     #[error("the agent at {socket} refused {path}: {answer}")]
     Refused {
-        /// Its socket.
+        /// The socket at which the agent was asked.
         socket: PathBuf,
         /// What was asked.
         path: String,
-        /// Its words.
+        /// What the agent answered instead.
         answer: String,
     },
     /// Not of this version.
@@ -36,7 +36,7 @@ pub enum ApiError {
         "the answer of the agent at {socket} can't be read ({reason}): build mainstay and mainstay-lab together"
     )]
     Unreadable {
-        /// Its socket.
+        /// The socket at which the agent was asked.
         socket: PathBuf,
         /// What is wrong.
         reason: String,
@@ -69,7 +69,7 @@ fn ask(socket: &Path, path: &str, patience: Duration) -> Result<BufReader<UnixSt
     Err(ApiError::Refused { socket: socket.into(), path: path.into(), answer: format!("{status}{answer}") })
 }
 
-/// Asks.
+/// Asks the agent at that socket for `path`, and reads its answer as JSON.
 pub fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, ApiError> {
     let mut body = String::new();
     ask(socket, path, Duration::from_secs(5))?

@@ -17,11 +17,11 @@ use crate::cli::ending;
 pub enum Victim {
     /// The one that carries most VMs; not the primary where there is a choice.
     Busiest,
-    /// The primary.
+    /// The host that is primary when the power goes.
     Primary,
     /// One that is not primary.
     Secondary,
-    /// This one.
+    /// The host of this number, counted from 1.
     Host(usize),
 }
 

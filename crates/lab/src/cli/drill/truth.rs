@@ -16,7 +16,7 @@ const STEADY_BEATS: u32 = 2;
 /// What was seen of one VM of the dead host.
 #[derive(Debug, Clone)]
 pub struct Fate {
-    /// The VM.
+    /// The VM, by its name.
     pub vm: String,
     /// The host that lost power.
     pub from: usize,
