@@ -42,6 +42,7 @@ impl AgentLock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_testkit::wait_for_ok;
 
     #[test]
     fn a_second_agent_is_refused_and_told_the_first_ones_pid() {
@@ -66,13 +67,7 @@ mod tests {
         let mut zombie = std::process::Command::new("true").spawn().expect("a child");
         std::fs::write(dir.path().join("agent.lock"), zombie.id().to_string()).expect("written");
         // Not waited for yet, so it becomes and stays a zombie.
-        let start = std::time::Instant::now();
-        let second = loop {
-            match AgentLock::take(dir.path()) {
-                Ok(lock) => break lock,
-                Err(error) => assert!(start.elapsed().as_secs() < 60, "{error}"),
-            }
-        };
+        let second = wait_for_ok("the lock", || AgentLock::take(dir.path()));
         zombie.wait().expect("ended");
         drop(held);
         AgentLock::take(dir.path()).expect_err("the second one's");

@@ -9,12 +9,9 @@ use mainstay_core::ids::{DatastoreName, HostId, Incarnation, VmId};
 use mainstay_core::register::{IsolationResponse, Priority, StopCause, Suspension};
 use mainstay_core::view::{Role, SuspensionView, View, VmState, VmView};
 use mainstay_core::{Event, Severity, Span, Time, Timing};
+use mainstay_testkit::{wait_for_ok, wait_until};
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-/// Far more than a write takes; a test that fails takes this long.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn lost(datastore: &str) -> Event {
     Event::DatastoreLost { datastore: DatastoreName::new(datastore), reason: "stale".into() }
@@ -26,15 +23,10 @@ fn open(dir: &Path, incarnation: u64) -> Journal {
 
 /// Waits until the file holds so many lines: another thread writes them.
 fn lines(path: &Path, count: usize) -> String {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    wait_for_ok(&format!("{count} lines"), || {
         let text = fs::read_to_string(path).unwrap_or_default();
-        if text.matches('\n').count() >= count {
-            return text;
-        }
-        assert!(Instant::now() < deadline, "{count} lines are not there: {text}");
-        std::thread::yield_now();
-    }
+        if text.matches('\n').count() >= count { Ok(text) } else { Err(text) }
+    })
 }
 
 #[test]
@@ -68,12 +60,9 @@ fn files_are_rotated_and_memory_is_bounded() {
         journal.record(Time(n), Event::HypervisorBack);
         if n % 100 == 99 {
             // As fast as the writer is, so that none is dropped: it has written when the newest file ends with that line.
-            let deadline = Instant::now() + PATIENCE;
             let wanted = format!("\"sequence\":{},", n + 1);
-            while !fs::read_to_string(dir.path().join("events.jsonl")).unwrap_or_default().contains(&wanted) {
-                assert!(Instant::now() < deadline, "{wanted} is not written");
-                std::thread::yield_now();
-            }
+            let newest = dir.path().join("events.jsonl");
+            wait_until(&wanted, || fs::read_to_string(&newest).unwrap_or_default().contains(&wanted));
         }
     }
     assert_eq!(journal.after(0, usize::MAX).len(), RING_MAX);

@@ -4,14 +4,13 @@
 use mainstay_agent::config::AgentConfig;
 use mainstay_agent::ping::{PingResult, PingTargets, Pinger};
 use mainstay_core::ids::HostId;
+use mainstay_testkit::PATIENCE;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 /// How long those are waited for that never answer; the others answer at once, and only a machine that stands still is late.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// Bounds a test that hangs; no assertion depends on it.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn ping_of_loopback_is_answered() {

@@ -1,5 +1,6 @@
 //! The built program as a script sees it: exit codes, which stream has what, closed pipes, a canned agent on a socket.
 
+use mainstay_testkit::wait_until;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -344,9 +345,7 @@ fn ctrl_c_ends_a_soak_with_what_was_seen() {
         let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).expect("a mask");
         u64::from_str_radix(caught, 16).expect("a mask") & 2 != 0
     };
-    while !catches_int() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    wait_until("its handler", catches_int);
     // SAFETY: a plain system call on a child that has not been waited for.
     assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) }, 0);
     let output = child.wait_with_output().expect("it ends");

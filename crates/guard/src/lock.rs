@@ -124,6 +124,7 @@ fn remove_if_same(path: &Path, file: &File) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_testkit::wait_until;
 
     #[test]
     fn a_second_guard_is_refused_and_told_the_first_ones_pid() {
@@ -141,9 +142,7 @@ mod tests {
         let held = GuardLock::take(directory.path()).expect("free");
         let mut child = std::process::Command::new("true").spawn().expect("a child");
         // Not waited for yet, so it stays a zombie.
-        while !is_left_behind(child.id()) {
-            std::thread::yield_now();
-        }
+        wait_until("the zombie", || is_left_behind(child.id()));
         std::fs::write(directory.path().join(LOCK_FILE), child.id().to_string()).expect("written");
         let second = GuardLock::take(directory.path()).expect("taken over");
         child.wait().expect("ended");

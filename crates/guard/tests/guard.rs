@@ -5,6 +5,7 @@ mod common;
 use common::{Agent, Busy, World};
 use mainstay_guard::freezer::{Freezer, Hold};
 use mainstay_guard::qemu::Process;
+use mainstay_testkit::wait_until;
 use mainstay_words::{GuardOrder, GuardReport, ProcessState};
 use std::process::{Command, Stdio};
 
@@ -44,25 +45,25 @@ fn a_process_is_frozen_thawed_and_killed_by_each_freezer() {
         assert_eq!(hold.state(), ProcessState::Runs, "{name}");
         for _ in 0..3 {
             hold.freeze(&freezer, false);
-            common::wait_until("frozen", || hold.state() == ProcessState::Frozen);
+            wait_until("frozen", || hold.state() == ProcessState::Frozen);
             // Another look at it, as by another run of the guard.
             let again = freezer.prepare(busy.vm, hold.process.clone());
             assert_eq!(again.state(), ProcessState::Frozen, "{name}");
             hold.thaw();
-            common::wait_until("running", || hold.state() == ProcessState::Runs);
+            wait_until("running", || hold.state() == ProcessState::Runs);
         }
         // Everything at once, and a thaw by somebody who knows nothing of it.
         hold.freeze(&freezer, true);
-        common::wait_until("frozen", || hold.state() == ProcessState::Frozen);
+        wait_until("frozen", || hold.state() == ProcessState::Frozen);
         freezer.prepare(busy.vm, hold.process.clone()).thaw();
-        common::wait_until("running", || hold.state() == ProcessState::Runs);
+        wait_until("running", || hold.state() == ProcessState::Runs);
         hold.freeze(&freezer, false);
-        common::wait_until("frozen", || hold.state() == ProcessState::Frozen);
+        wait_until("frozen", || hold.state() == ProcessState::Frozen);
         assert!(!hold.remove_group() || !freezer.has_groups(), "{name}: not while it is there");
         hold.kill();
         busy.reap();
         assert_eq!(hold.state(), ProcessState::Absent, "{name}");
-        common::wait_until("no group left behind", || hold.remove_group());
+        wait_until("no group left behind", || hold.remove_group());
     }
 }
 
@@ -171,7 +172,7 @@ fn a_guard_that_was_killed_is_followed_by_one_that_knows_its_vms() {
     // Nobody tells the second one anything: it freezes the VM at the end of the lease that the first one had.
     let second = world.guard_process();
     let vm = busy.vm;
-    common::wait_until("frozen", || busy.is_frozen());
+    wait_until("frozen", || busy.is_frozen());
     assert!(mainstay_guard::clock::now() >= until);
     let mut agent = Agent::connect(&world);
     agent.wait_for_vm(vm, ProcessState::Frozen);

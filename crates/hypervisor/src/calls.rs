@@ -73,6 +73,7 @@ impl CallPool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_testkit::wait_until;
     use std::sync::mpsc;
 
     #[test]
@@ -93,9 +94,7 @@ mod tests {
         drop(release);
         ends.recv().expect("first call ends");
         ends.recv().expect("second call ends");
-        while pool.running() > 0 {
-            thread::yield_now();
-        }
+        wait_until("the end of both threads", || pool.running() == 0);
         let (ran, runs) = mpsc::channel();
         pool.spawn(move || ran.send(()).expect("the test waits")).expect("room again");
         runs.recv().expect("it runs");

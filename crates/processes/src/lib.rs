@@ -142,6 +142,7 @@ fn uuid_of_cmdline(cmdline: &[u8]) -> Option<VmId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_testkit::wait_until;
     use std::process::{Child, Command, Stdio};
 
     /// Ends the child with the test.
@@ -151,14 +152,6 @@ mod tests {
         fn drop(&mut self) {
             let _ = self.0.kill();
             let _ = self.0.wait();
-        }
-    }
-
-    fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        while !condition() {
-            assert!(std::time::Instant::now() < give_up, "never came: {what}");
-            std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 

@@ -125,6 +125,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
+    use mainstay_testkit::PATIENCE;
     use quinn::{Endpoint, TransportConfig};
     use tokio::sync::mpsc;
     use tokio::time::interval;
@@ -138,7 +139,6 @@ mod tests {
 
     const HEARTBEAT: Duration = Duration::from_millis(200);
     const KEY: [u8; 32] = [7; 32];
-    const PATIENCE: Duration = Duration::from_secs(30);
 
     /// host-1, and a connection to it from a host-2 that is not the transport of this release.
     struct Hosts {

@@ -12,6 +12,7 @@ use mainstay_core::register::{IsolationResponse, OrderKind, Priority};
 use mainstay_core::settings::{Admission, Policy, Settings};
 use mainstay_core::view::{HostView, Role, View, VmState, VmView};
 use mainstay_core::{Command, Config, Core, HeartbeatChoice, Span, Time, Timing};
+use mainstay_testkit::{PATIENCE, wait_for};
 use mainstay_transport::{Net, NetConfig, NetEvent, Peer};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -20,8 +21,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Far more than anything here takes; a test that fails takes this long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A VM that host-1 is starting itself.
 pub const STARTING: VmId = VmId([8; 16]);
 /// A VM that the primary has ordered to migrate to host-1.
@@ -85,14 +84,9 @@ impl Cluster {
         path: &str,
         is_whole: impl Fn(&T) -> bool,
     ) -> T {
-        let begun = Instant::now();
-        loop {
-            let answer = self.client(n).get(path).expect("an answer");
-            if is_whole(&answer) {
-                return answer;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{path} is never whole");
-        }
+        wait_for(path, || {
+            Some(self.client(n).get(path).expect("an answer")).filter(|answer| is_whole(answer))
+        })
     }
 
     pub fn journal(&self, n: usize) -> &Journal {

@@ -8,11 +8,8 @@ use mainstay_core::{
 };
 use mainstay_ctl::{Confirmation, Output, Style, Zone};
 use mainstay_recorder::{Identity, Options, Recorder, read_header, segments_of};
+use mainstay_testkit::PATIENCE;
 use std::path::Path;
-use std::time::Duration;
-
-/// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A core of a cluster of two whose other host is silent, and whose datastore never answers.
 struct Script {

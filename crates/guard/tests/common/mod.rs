@@ -3,6 +3,7 @@
 use mainstay_guard::freezer::Freezer;
 use mainstay_guard::link::{Frames, frame};
 use mainstay_guard::{DatastoreSettings, FromGuard, LogSettings, Service, Settings, Stopper, ToGuard};
+use mainstay_testkit::{PATIENCE, wait_for, wait_until};
 use mainstay_words::ids::{DatastoreName, HostId, Incarnation, VmId};
 use mainstay_words::{GuardOrder, GuardReport, ProcessState, Span, Time, Timing};
 use std::fs::File;
@@ -13,10 +14,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-/// Longer than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A lease that does not end while such a machine, or its disk, stands still for some seconds.
 const TIMING: Timing = Timing {
@@ -24,14 +21,6 @@ const TIMING: Timing = Timing {
     lease: Span::from_secs(6),
     failure_timeout: Span::from_secs(8),
 };
-
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < give_up, "never came: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 /// A VM that no other test uses, also not one in another process.
 pub fn fresh_vm() -> VmId {
@@ -255,12 +244,7 @@ pub struct Agent {
 impl Agent {
     /// Waits for a guard, and says hello to it.
     pub fn connect(world: &World) -> Agent {
-        let mut stream = None;
-        wait_until("a guard that listens", || {
-            stream = UnixStream::connect(world.settings.socket()).ok();
-            stream.is_some()
-        });
-        let stream = stream.expect("connected");
+        let stream = wait_for("a guard that listens", || UnixStream::connect(world.settings.socket()).ok());
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
         let mut agent = Agent { stream, frames: Frames::default(), term: None };
         match agent.next() {
@@ -317,42 +301,32 @@ impl Agent {
         }
     }
 
+    /// Other reports come again and again.
+    fn wait_for_report<T>(&mut self, what: &str, pick: impl Fn(&GuardReport) -> Option<T>) -> T {
+        wait_for(what, || match self.next() {
+            Some(FromGuard::Report(report)) => pick(&report),
+            Some(_) => None,
+            None => panic!("the guard has closed the connection"),
+        })
+    }
+
     pub fn wait_for_vm(&mut self, wanted: VmId, wanted_state: ProcessState) {
-        let give_up = Instant::now() + PATIENCE;
-        loop {
-            // Other reports come again and again.
-            assert!(Instant::now() < give_up, "never {wanted_state:?}");
-            match self.next() {
-                Some(FromGuard::Report(GuardReport::Vm { vm, state }))
-                    if vm == wanted && state == wanted_state =>
-                {
-                    return;
-                }
-                Some(_) => {}
-                None => panic!("the guard has closed the connection"),
-            }
-        }
+        self.wait_for_report(&format!("{wanted_state:?}"), |report| {
+            let fits =
+                matches!(report, GuardReport::Vm { vm, state } if (*vm, *state) == (wanted, wanted_state));
+            fits.then_some(())
+        });
     }
 
     pub fn lease(&mut self, fits: impl Fn(u64, Time) -> bool) -> (u64, Time) {
-        let give_up = Instant::now() + PATIENCE;
-        loop {
-            assert!(Instant::now() < give_up, "no such lease");
-            match self.next() {
-                Some(FromGuard::Report(GuardReport::Lease { term, until, .. })) if fits(term, until) => {
-                    return (term, until);
-                }
-                Some(_) => {}
-                None => panic!("the guard has closed the connection"),
-            }
-        }
+        self.wait_for_report("such a lease", |report| {
+            let GuardReport::Lease { term, until, .. } = report else { return None };
+            fits(*term, *until).then_some((*term, *until))
+        })
     }
 
     pub fn wait_for_end(&mut self) {
-        let give_up = Instant::now() + PATIENCE;
-        while self.next().is_some() {
-            assert!(Instant::now() < give_up, "the connection goes on");
-        }
+        wait_until("the end of the connection", || self.next().is_none());
     }
 
     /// Without reading anything.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use mainstay_hypervisor::{
     DomainState, DomainUuid, GuestAnswer, GuestExit, HostOffers, Op, OpError, OpOutput,
 };
+use mainstay_testkit::wait_until;
 
 use crate::fake_world::FakeWorld;
 use crate::real_world::{RealWorld, inside};
@@ -122,12 +123,11 @@ fn ping(world: &RealWorld, id: u64, uuid: DomainUuid) -> GuestAnswer {
 
 /// While it boots, it is silent.
 fn wait_for_the_agent(world: &RealWorld, uuid: DomainUuid) {
-    let give_up = Instant::now() + Duration::from_secs(60);
     let mut id = 1000;
-    while ping(world, id, uuid) != GuestAnswer::Answers {
-        assert!(Instant::now() < give_up, "the agent never answers");
+    wait_until("the agent's answer", || {
         id += 1;
-    }
+        ping(world, id, uuid) == GuestAnswer::Answers
+    });
 }
 
 #[test]

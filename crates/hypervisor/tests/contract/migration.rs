@@ -4,12 +4,13 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mainstay_hypervisor::fake::{FakeHypervisor, FakeStorage};
 use mainstay_hypervisor::{
     Config, DomainState, DomainUuid, Event, HostInfo, Hypervisor, Op, OpError, OpOutput, StopCause,
 };
+use mainstay_testkit::wait_for;
 
 use crate::real_world::{LIBVIRTD_CONF, MOUNTS, QEMU_CONF, RealWorld, inside, kill};
 use crate::recorder::Recorder;
@@ -165,13 +166,10 @@ fn real_migration_to_a_hung_destination_is_given_up_and_never_comes_about() {
         assert_eq!(state(world, 901, uuid), Ok((DomainState::Running, true)));
         kill(there.libvirtd.id(), libc::SIGCONT);
         // Another one is refused until the first has ended, and then finds the VM here.
-        let give_up = Instant::now() + PATIENT;
-        let moved = loop {
+        let moved = wait_for("the end of the first", || {
             let result = world.news.run(world.handle(), 902, migrate(uuid, PATIENT));
-            if !matches!(result, Err(OpError::WrongState { .. })) || Instant::now() > give_up {
-                break result;
-            }
-        };
+            (!matches!(result, Err(OpError::WrongState { .. }))).then_some(result)
+        });
         assert_eq!(moved, Ok(OpOutput::Done));
         let last = there.news.wait_domain("running", 0, uuid, |domain| domain.state == DomainState::Running);
         assert!(last.persistent);

@@ -9,9 +9,10 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mainstay_hypervisor::{Config, DomainUuid, Event, Handle, Hypervisor};
+use mainstay_testkit::wait_until;
 use mainstay_words::VmId;
 
 use crate::recorder::Recorder;
@@ -199,11 +200,8 @@ impl RealWorld {
     }
 
     pub fn wait_no_qemu(&self, uuid: DomainUuid) {
-        let give_up = Instant::now() + Duration::from_secs(30);
-        while mainstay_processes::find_qemu(VmId(uuid.0)).expect("/proc").is_some() {
-            assert!(Instant::now() < give_up, "QEMU of {uuid} does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let ended = || mainstay_processes::find_qemu(VmId(uuid.0)).expect("/proc").is_none();
+        wait_until(&format!("the end of QEMU of {uuid}"), ended);
     }
 
     /// Where this world keeps its files.
@@ -271,11 +269,8 @@ impl World for RealWorld {
 
     fn wait_booted(&self, name: &str) {
         let serial = format!("{}.serial", self.disk(name).display());
-        let give_up = Instant::now() + Duration::from_secs(60);
-        while !fs::read(&serial).is_ok_and(|text| text.ends_with(b"R")) {
-            assert!(Instant::now() < give_up, "the guest {name} does not boot");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let booted = || fs::read(&serial).is_ok_and(|text| text.ends_with(b"R"));
+        wait_until(&format!("the boot of {name}"), booted);
     }
 
     fn resync(&self) {

@@ -1,12 +1,10 @@
 //! Keeps all news, and waits for the one that a test needs.
 
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mainstay_hypervisor::{Domain, DomainUuid, Event, Handle, Op, OpError, OpOutput, Sink};
-
-/// Long enough for a busy machine; a test that gets there fails.
-const GIVE_UP: Duration = Duration::from_secs(60);
+use mainstay_testkit::PATIENCE;
 
 #[derive(Clone, Default)]
 pub struct Recorder {
@@ -39,7 +37,7 @@ impl Recorder {
             if let Some(found) = events[mark..].iter().find_map(&pick) {
                 return found;
             }
-            let left = GIVE_UP.checked_sub(start.elapsed());
+            let left = PATIENCE.checked_sub(start.elapsed());
             let Some(left) = left else {
                 let seen = events[mark..].iter().map(summary).collect::<Vec<_>>().join("\n  ");
                 drop(events);

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use super::*;
+use mainstay_testkit::{wait_for, wait_for_ok};
 
-/// Patience with a busy machine.
-const LONG: Duration = Duration::from_secs(60);
+use super::*;
 
 /// Between two questions to a guest that may not listen yet.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -60,13 +59,7 @@ impl Machine {
             .stdin(Stdio::null())
             .spawn()
             .expect("needs QEMU: run scripts/install-packages.sh");
-        let stream = loop {
-            match UnixStream::connect(&socket) {
-                Ok(stream) => break stream,
-                Err(_) if began.elapsed() < LONG => std::thread::sleep(Duration::from_millis(10)),
-                Err(e) => panic!("QEMU does not listen: {e}"),
-            }
-        };
+        let stream = wait_for_ok("QEMU's socket", || UnixStream::connect(&socket));
         stream.set_read_timeout(Some(ASK_AGAIN)).expect("a socket");
         Machine { qemu, began, disk, answers: BufReader::new(stream), line: Vec::new() }
     }
@@ -99,13 +92,7 @@ impl Machine {
     }
 
     fn until<T>(&mut self, what: &str, mut attempt: impl FnMut(&mut Self) -> Option<T>) -> T {
-        let began = Instant::now();
-        loop {
-            if let Some(found) = attempt(self) {
-                return found;
-            }
-            assert!(began.elapsed() < LONG, "waited for {what}");
-        }
+        wait_for(what, || attempt(self))
     }
 
     /// Asks again and again until it answers: after how long it did.

@@ -5,12 +5,10 @@ use mainstay_recorder::{
     Counts, End, Identity, Options, Recorder, Segment, divergence, must_agree, read_segment, segments_of,
 };
 use mainstay_sim::Node;
+use mainstay_testkit::PATIENCE;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// Far more than anything here takes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use std::time::Instant;
 
 /// What recorders of simulated hosts are started with; each host has a folder of its own in `dir`.
 #[derive(Clone)]

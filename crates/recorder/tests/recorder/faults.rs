@@ -1,8 +1,9 @@
 //! Damage, foreign versions, bounds and a full disk.
 
-use crate::common::{Lonely, PATIENCE, lonely_config, replay, run};
+use crate::common::{Lonely, lonely_config, replay, run};
 use mainstay_core::Time;
 use mainstay_recorder::{End, Options, ReadError, must_agree, read_header, read_segment, segments_of};
+use mainstay_testkit::PATIENCE;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -1,16 +1,13 @@
 //! A datastore on a directory of its own, with calls that wait for their answer.
 
 use mainstay_storage::{Completion, Datastore, DatastoreConfig};
+use mainstay_testkit::PATIENCE;
 use mainstay_words::ids::*;
 use mainstay_words::register::*;
 use mainstay_words::{DiskAction, DiskOutcome, ReadRegister, RegisterValue};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 use tempfile::TempDir;
-
-/// Only so that a broken test ends.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Client {
     pub datastore: Datastore,

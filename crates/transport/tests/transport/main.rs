@@ -8,6 +8,7 @@ mod requests;
 mod starting;
 mod two_networks;
 
+use mainstay_testkit::PATIENCE;
 use mainstay_transport::{Counters, DATAGRAM_BYTES_MAX, Net, NetConfig, NetError, NetEvent, Peer};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -19,8 +20,6 @@ const HEARTBEAT: Duration = Duration::from_millis(200);
 /// Of all others: a machine that stands still for seconds is no outage then.
 const CALM: Duration = Duration::from_secs(10);
 const KEY: [u8; 32] = [42; 32];
-/// Bounds a test that hangs; no assertion depends on it.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A port that is free at this moment.
 fn free_address() -> SocketAddr {
