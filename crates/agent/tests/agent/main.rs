@@ -1,213 +1,17 @@
 //! Whole agents: the real core, transport, API and datastore (a directory), over a hypervisor in memory.
 
-use mainstay_agent::agent::Agent;
-use mainstay_agent::config::AgentConfig;
+mod recorder;
+mod world;
+
 use mainstay_api::{Done, EventRecord, Local, Status};
-use mainstay_client::Client;
+use mainstay_core::Event;
 use mainstay_core::view::{Role, VmState};
-use mainstay_core::{Event, VmId};
+use mainstay_guard::Service;
 use mainstay_guard::freezer::Freezer;
-use mainstay_guard::{Service, Stopper};
 use mainstay_hypervisor as hv;
-use mainstay_hypervisor::fake::{FakeHypervisor, FakeStorage};
-use std::net::{SocketAddr, UdpSocket};
+use mainstay_testkit::wait_until;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-/// Far more than anything here takes; a test that fails takes this long.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What several hosts share.
-struct World {
-    dir: tempfile::TempDir,
-    addresses: Vec<SocketAddr>,
-    vm: VmId,
-    qemu: Child,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
-    }
-}
-
-impl World {
-    fn new(hosts: usize) -> World {
-        let dir = tempfile::tempdir().expect("a directory");
-        std::fs::create_dir(dir.path().join("ds1")).expect("a datastore");
-        std::fs::write(dir.path().join("ds1/web.img"), "").expect("an image");
-        let key = dir.path().join("key");
-        std::fs::write(&key, "5a".repeat(32)).expect("a key");
-        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("its mode");
-        // Held together, so that they differ.
-        let sockets: Vec<UdpSocket> =
-            (0..hosts).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port")).collect();
-        let addresses = sockets.iter().map(|socket| socket.local_addr().expect("its address")).collect();
-        // The hypervisor is in memory; the guards look for real processes. This one stands for QEMU, wherever the VM runs.
-        static WORLDS: AtomicU8 = AtomicU8::new(0);
-        let mut id = *b"agenttest.......";
-        id[9] = WORLDS.fetch_add(1, Ordering::Relaxed);
-        id[10..14].copy_from_slice(&std::process::id().to_le_bytes());
-        let vm = VmId(id);
-        let qemu = Command::new("sh")
-            .args(["-c", "read wait", "-uuid", &vm.to_string()])
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("sh");
-        World { dir, addresses, vm, qemu }
-    }
-
-    fn root(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// The configuration of host `me` (from 1). `state` names its state directory and socket.
-    fn config(&self, me: usize, state: &str) -> AgentConfig {
-        let root = self.root().display();
-        let mut text = format!(
-            "state_dir = \"{root}/{state}\"\n[cluster]\nid = \"1ab0001a\"\nname = \"lab\"\nkey_file = \"{root}/key\"\n"
-        );
-        for (n, address) in (1..).zip(&self.addresses) {
-            let section = if n == me { "[host]" } else { "[[peer]]" };
-            text += &format!("{section}\nid = \"host-{n}\"\nname = \"h{n}\"\naddress = \"{address}\"\n");
-        }
-        text += &format!("[[datastore]]\nname = \"ds1\"\npath = \"{root}/ds1\"\nallow_unmounted = true\n");
-        text +=
-            &format!("[timing]\npreset = \"standard\"\n[api]\nsocket = \"{root}/{state}-run/agent.sock\"\n");
-        AgentConfig::parse(Path::new("agent.toml"), &text).expect("a good configuration")
-    }
-
-    fn xml(&self) -> String {
-        format!(
-            "<domain type='kvm'><name>web</name><uuid>{}</uuid><memory unit='MiB'>512</memory><vcpu>1</vcpu>\
-             <os><type arch='x86_64'>hvm</type></os><devices><disk type='file' device='disk'>\
-             <source file='{}/ds1/web.img'/><target dev='vda'/></disk></devices></domain>",
-            self.vm,
-            self.root().display()
-        )
-    }
-}
-
-/// A guard on a thread of its own: the agent finds it running.
-struct Guarding {
-    stopper: Stopper,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Guarding {
-    fn start(config: &AgentConfig) -> Guarding {
-        let settings = mainstay_agent::guard_link::settings(config);
-        let service = Service::start(settings, Freezer::by_signal()).expect("a guard");
-        let stopper = service.stopper();
-        Guarding { stopper, thread: Some(std::thread::spawn(move || service.run())) }
-    }
-}
-
-impl Drop for Guarding {
-    fn drop(&mut self) {
-        self.stopper.stop("the test is over");
-        if let Some(thread) = self.thread.take() {
-            let ended = thread.join();
-            assert!(std::thread::panicking() || ended.is_ok(), "the guard panicked");
-        }
-    }
-}
-
-/// An agent on a thread of its own.
-struct Host {
-    client: Client,
-    fake: FakeHypervisor,
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-    /// Outlives the agent when it is stopped.
-    guard: Option<Guarding>,
-}
-
-impl Host {
-    fn start(config: AgentConfig) -> Result<Host, String> {
-        let guard = Guarding::start(&config);
-        let mut host = Host::start_agent(config)?;
-        host.guard = Some(guard);
-        Ok(host)
-    }
-
-    /// Where a guard runs, or none should be needed.
-    fn start_agent(config: AgentConfig) -> Result<Host, String> {
-        let client = Client::new(config.api_socket.clone());
-        let (stop, stopped): (Sender<()>, Receiver<()>) = channel();
-        let (report, reported) = channel();
-        let thread = std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(run(config, report, stopped));
-        });
-        let fake = reported.recv_timeout(PATIENCE).expect("the agent starts or says why not")?;
-        Ok(Host { client, fake, stop: Some(stop), thread: Some(thread), guard: None })
-    }
-
-    /// Waits until the host's status is as wanted.
-    fn wait(&self, what: &str, wanted: impl Fn(&Status) -> bool) -> Status {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let status: Status = self.client.get("/v1/status").expect("a status");
-            if wanted(&status) {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "{what}: {status:#?}");
-            std::thread::yield_now();
-        }
-    }
-
-    fn wait_for_vm(&self, what: &str, state: VmState, protected: bool) -> Status {
-        self.wait(what, |status| {
-            status.complete && status.view.vms.iter().any(|vm| vm.state == state && vm.protected == protected)
-        })
-    }
-
-    fn stop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the agent stops without a panic");
-        }
-    }
-}
-
-async fn run(config: AgentConfig, report: Sender<Result<FakeHypervisor, String>>, stopped: Receiver<()>) {
-    let (give, given) = channel();
-    let start = Box::new(move |sink| {
-        let host = hv::HostInfo {
-            hostname: "h".into(),
-            uuid: None,
-            cpus: 4,
-            memory_bytes: 8 << 30,
-            memory_free_bytes: 4 << 30,
-            libvirt_version: 9_000_000,
-        };
-        let fake = FakeHypervisor::start(host, FakeStorage::default(), sink)?;
-        give.send(fake.clone()).expect("the caller waits");
-        Ok(Box::new(fake) as Box<dyn hv::Handle>)
-    });
-    match Agent::start(config, start).await {
-        Ok(agent) => {
-            report.send(Ok(given.recv().expect("a fake"))).expect("the test waits");
-            // The other side is dropped when the test wants the agent to stop.
-            let _ = tokio::task::spawn_blocking(move || stopped.recv()).await;
-            agent.stop().await;
-        }
-        Err(error) => report.send(Err(error.to_string())).expect("the test waits"),
-    }
-}
-
-fn events(state_dir: PathBuf) -> Vec<EventRecord> {
-    let text = std::fs::read_to_string(state_dir.join("events.jsonl")).expect("events");
-    text.lines().map(|line| serde_json::from_str(line).expect("an event")).collect()
-}
+use world::{Guarding, Host, World};
 
 #[test]
 fn one_host_alone_protects_its_vm_restarts_it_and_obeys_its_user() {
@@ -223,12 +27,7 @@ fn one_host_alone_protects_its_vm_restarts_it_and_obeys_its_user() {
     host.wait_for_vm("protected", VmState::Running, true);
 
     host.fake.qemu_dies(uuid);
-    let deadline = Instant::now() + PATIENCE;
-    let restarted = |record: &EventRecord| matches!(record.event, Some(Event::VmRestarted { .. }));
-    while !events(world.root().join("s1")).iter().any(restarted) {
-        assert!(Instant::now() < deadline, "not restarted: {:#?}", events(world.root().join("s1")));
-        std::thread::yield_now();
-    }
+    world.wait_for_event("s1", "the restart", |event| matches!(event, Event::VmRestarted { .. }));
     assert_eq!(host.fake.state_of(uuid), Some(hv::DomainState::Running));
 
     let refusal = host.client.post::<Done>("/v1/vms/nobody/unprotect").expect_err("no such VM").to_string();
@@ -346,7 +145,7 @@ fn a_restarted_agent_keeps_its_vm_and_its_events() {
     let mut host = Host::start(world.config(1, "s1")).expect("it starts");
     host.wait("primary", |status| status.complete);
     host.stop();
-    let before = events(world.root().join("s1")).len();
+    let before = world.events("s1").len();
     host.guard.as_ref().expect("its guard goes on");
     let mut again = Host::start_agent(world.config(1, "s1")).expect("it starts again");
     again.guard = host.guard.take();
@@ -354,7 +153,7 @@ fn a_restarted_agent_keeps_its_vm_and_its_events() {
     host.wait("primary and owner again", |status| {
         status.complete && status.view.datastores[0].ownership_left.is_some()
     });
-    let after = events(world.root().join("s1"));
+    let after = world.events("s1");
     assert!(after.len() > before);
     assert!(after.is_sorted_by_key(|record| record.sequence));
     assert_eq!(after.last().map(|record| record.sequence), Some(after.len() as u64));
@@ -420,20 +219,14 @@ fn a_guard_with_other_settings_is_replaced_and_a_lost_one_is_found_again() {
     });
     let mut host = Host::start_agent(config.clone()).expect("it starts");
     drop(old);
-    let service = next.join().expect("a guard");
-    let stopper = service.stopper();
-    host.guard = Some(Guarding { stopper, thread: Some(std::thread::spawn(move || service.run())) });
+    host.guard = Some(Guarding::run(next.join().expect("a guard")));
     host.wait("owner", |status| status.complete && status.view.datastores[0].ownership_left.is_some());
     let found = || {
         let is_found = |record: &&EventRecord| matches!(record.event, Some(Event::GuardFound { .. }));
-        events(world.root().join("s1")).iter().filter(is_found).count()
+        world.events("s1").iter().filter(is_found).count()
     };
     let before = found();
     drop(host.guard.take());
     host.guard = Some(Guarding::start(&config));
-    let deadline = Instant::now() + PATIENCE;
-    while found() == before {
-        assert!(Instant::now() < deadline, "the new guard is not found");
-        std::thread::yield_now();
-    }
+    wait_until("the new guard to be found", || found() > before);
 }
