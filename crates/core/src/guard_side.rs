@@ -72,6 +72,10 @@ impl GuardSide {
 
     /// Takes a report in. Heartbeats are the datastores' matter.
     pub(crate) fn on_report(&mut self, report: &GuardReport, now: Time) {
+        // A guard says hello first. What comes before that was under way from a guard that is gone, and so is its lease.
+        if !self.connected && !matches!(report, GuardReport::Hello { .. }) {
+            return;
+        }
         match report {
             GuardReport::Hello { incarnation: _ } => {
                 self.on_lost();
@@ -158,5 +162,23 @@ impl GuardSide {
 
     pub(crate) fn deadline(&self) -> Time {
         if self.connected { self.alive_due } else { Time(u64::MAX) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DatastoreName, GuardReport, GuardSide, Incarnation, Time};
+
+    #[test]
+    fn a_report_of_a_guard_that_is_gone_gives_no_lease() {
+        let datastore = DatastoreName::new("ds1");
+        let lease = GuardReport::Lease { datastore: datastore.clone(), term: 3, until: Time(90) };
+        let mut guard = GuardSide::default();
+        guard.on_report(&GuardReport::Hello { incarnation: Incarnation(1) }, Time(10));
+        guard.on_report(&lease, Time(20));
+        assert_eq!(guard.lease(&datastore, Time(30)).map(|lease| lease.term), Some(3));
+        guard.on_lost();
+        guard.on_report(&lease, Time(31));
+        assert_eq!(guard.lease(&datastore, Time(32)), None);
     }
 }
