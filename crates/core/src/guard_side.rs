@@ -124,6 +124,17 @@ impl GuardSide {
         }
     }
 
+    /// The leases that were passed on.
+    pub(crate) fn passed(&self) -> impl Iterator<Item = (&DatastoreName, Time)> {
+        self.passed.iter().map(|(name, until)| (name, *until))
+    }
+
+    /// What must be true after each step. Panics otherwise.
+    pub(crate) fn check(&self) {
+        let silent = self.connected || self.leases.is_empty();
+        assert!(silent, "R54: while no guard is connected there is no lease");
+    }
+
     /// Tells the guard which VMs are bound to the lease on that datastore, when that has changed. `all`: no others are.
     /// Before libvirt has shown what runs here it is not set, and the guard takes nothing off its list (R37).
     pub(crate) fn watch(&mut self, datastore: &DatastoreName, vms: Vec<VmId>, all: bool, out: &mut Out<'_>) {

@@ -279,6 +279,18 @@ impl Hosts {
         self.storm.watch(silent, self.peers.len(), out);
     }
 
+    /// What must be true after each step. Panics otherwise.
+    pub(crate) fn check(&self, election: &Election) {
+        if election.is_primary() {
+            return;
+        }
+        for peer in self.peers.values() {
+            let follows = election.primary() == Some(peer.host());
+            let expected = if follows { HostState::Connected } else { HostState::Unknown };
+            assert_eq!(peer.state(), expected, "{}: who is not primary judges nobody", peer.host());
+        }
+    }
+
     /// When to look at the others again although nothing comes from them.
     pub(crate) fn deadline(&self, election: &Election, timing: &Timing, now: Time) -> Deadline<'_> {
         let limits =

@@ -36,6 +36,7 @@ impl Life {
 
     /// A step begins: hands out the counters, until it ends.
     pub(crate) fn begin_step(&mut self, now: Time) -> Counters {
+        assert!(now >= self.now, "time never goes back: {now:?} after {:?}", self.now);
         self.now = now;
         self.counters.clone()
     }

@@ -2,6 +2,7 @@
 //! learns to the others. Each rule lives in a room; here is only the order of calls.
 
 mod inputs;
+mod invariants;
 mod settling;
 
 use crate::cluster::Cluster;

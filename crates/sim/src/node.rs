@@ -23,6 +23,7 @@ pub type GuardFactory = fn(GuardConfig, Time) -> Guard;
 impl Node for Core {
     fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         Core::step(self, now, input, effects);
+        self.check();
     }
 
     fn next_deadline(&self) -> Time {

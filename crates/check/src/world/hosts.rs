@@ -164,6 +164,7 @@ impl World {
         let mut effects = Vec::new();
         if let Some(core) = &mut self.host_mut(host).core {
             core.step(now, input, &mut effects);
+            core.check();
         }
         for effect in effects {
             self.carry_out(host, effect);
