@@ -3,6 +3,7 @@
 //! Invariant: a VM is resumed or thawed only by a look that was started within the present term of the lease, and that
 //! shows the VM still granted to this host, with no intent to move it.
 
+use super::desk::Look;
 use crate::effect::{Effect, VmAction};
 use crate::guard::{GuardOrder, ProcessState};
 use crate::guard_side::Lease;
@@ -60,7 +61,8 @@ impl Freeze {
     }
 
     /// R52: the guard is to thaw it.
-    pub(super) fn thaw(&mut self, vm: VmId, lease: Lease, out: &mut Out<'_>) {
+    pub(super) fn thaw(&mut self, vm: VmId, look: &Look, lease: Lease, out: &mut Out<'_>) {
+        assert!(look.is_conclusive(lease), "a VM is thawed without a look of the lease's term");
         let lately = |thaw: Thaw| thaw.term == lease.term && out.now.since(thaw.at) < ORDER_RETRY;
         if self.thaw.is_some_and(lately) {
             return;

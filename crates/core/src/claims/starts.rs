@@ -127,11 +127,13 @@ impl Start {
 
     /// QEMU is being created, paused.
     pub(super) fn prepare(&mut self, op: OpId) {
+        assert!(matches!(self.step, Step::Checking { .. }), "R30: QEMU is created before a look has decided");
         self.step = Step::Preparing { op, waits: false };
     }
 
     /// It is being resumed.
     pub(super) fn resume(&mut self, op: OpId) {
+        assert!(matches!(self.step, Step::Prepared { .. }), "R31: a VM is resumed that no guard watches");
         self.step = Step::Resuming { op };
     }
 

@@ -323,7 +323,7 @@ impl ClaimedVm {
         }
         let vm = self.id();
         if self.is_frozen() {
-            return self.freeze.thaw(vm, lease, desk.out);
+            return self.freeze.thaw(vm, look, lease, desk.out);
         }
         let op = desk.out.vm(VmAction::Resume { vm });
         if let Stage::Starting(start) = &mut self.stage {
@@ -393,7 +393,7 @@ impl ClaimedVm {
         };
         let there = !self.is_released() && self.claim.state != ClaimState::Migrating;
         if self.is_frozen() && there && goes_on && desk.counts(look, lease) && self.may_go_on(desk) {
-            self.freeze.thaw(self.id(), lease, desk.out);
+            self.freeze.thaw(self.id(), look, lease, desk.out);
         }
     }
 

@@ -64,6 +64,7 @@ impl Record {
         if self.durable.as_ref() == Some(&entry) {
             return None;
         }
+        assert!(stamp >= self.stamp, "R40: an earlier version of the list is on disk after a later one");
         (self.since, self.stamp) = (now, stamp);
         Some(Rewritten { before: self.durable.replace(entry) })
     }

@@ -6,6 +6,9 @@
 use crate::ids::{Epoch, Token};
 use serde::{Deserialize, Serialize};
 
+/// An epoch gives fewer orders. An owner that gave one each second would reach it after eleven days; then its agent starts anew.
+const ORDERS_MAX: u64 = 1_000_000;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Numbers {
     epoch: Epoch,
@@ -31,7 +34,8 @@ impl Numbers {
     /// For a new order.
     pub(super) fn next_order(&mut self) -> u64 {
         self.orders += 1;
-        // Unique over all owners: an epoch gives fewer than a million.
-        self.epoch.0.wrapping_mul(1_000_000).wrapping_add(self.orders)
+        assert!(self.orders < ORDERS_MAX, "R27: an order of the next epoch would get the same number");
+        // Unique over all owners, since an epoch gives fewer than that.
+        self.epoch.0.wrapping_mul(ORDERS_MAX).wrapping_add(self.orders)
     }
 }
