@@ -85,20 +85,15 @@ impl Claims {
 
     /// Whether anything of this datastore runs or is claimed here.
     pub(crate) fn concern(&self, domains: &Domains) -> bool {
-        let homed = |domain: &Domain| domain.home.as_ref() == Some(&self.datastore);
-        let there = |domain: &Domain| !matches!(domain.state, DomainState::Stopped(_));
-        !self.vms.is_empty() || domains.iter().any(|domain| homed(domain) && there(domain))
+        !self.vms.is_empty() || domains.homed_on(&self.datastore).any(has_qemu)
     }
 
     /// Whether whatever these domains show running, or arriving, of this datastore is claimed. (What was created paused is claimed,
     /// or nobody will resume it.)
     pub(crate) fn show_all(&self, domains: &Domains) -> bool {
-        let matters = |domain: &&Domain| {
-            domain.home.as_ref() == Some(&self.datastore)
-                && matches!(domain.state, DomainState::Running | DomainState::Incoming)
-        };
+        let matters = |domain: &&Domain| matches!(domain.state, DomainState::Running | DomainState::Incoming);
         let claimed = |vm: VmId| self.vms.get(&vm).is_some_and(|vm| !vm.is_released());
-        domains.iter().filter(matters).all(|domain| claimed(domain.vm))
+        domains.homed_on(&self.datastore).filter(matters).all(|domain| claimed(domain.vm))
     }
 
     /// Brings claims in line with the domains and the protected list.
@@ -108,10 +103,9 @@ impl Claims {
             ids.extend(look.mine().map(|entry| entry.vm));
         }
         if let Some(domains) = host.domains {
-            let homed = |domain: &&Domain| domain.home.as_ref() == Some(&self.datastore);
-            ids.extend(domains.iter().filter(homed).map(|domain| domain.vm));
-            let has_qemu = |domain: &&Domain| !matches!(domain.state, DomainState::Stopped(_));
-            self.present.set(domains.iter().filter(homed).filter(has_qemu).map(|domain| domain.vm).collect());
+            let homed = || domains.homed_on(&self.datastore);
+            ids.extend(homed().map(|domain| domain.vm));
+            self.present.set(homed().filter(|domain| has_qemu(domain)).map(|domain| domain.vm).collect());
         }
         self.leased |= host.lease.is_some();
         if host.guarded {
@@ -258,6 +252,10 @@ impl Claims {
         }
         self.vms.values_mut().for_each(|vm| vm.put_off_order(out.now));
     }
+}
+
+fn has_qemu(domain: &Domain) -> bool {
+    !matches!(domain.state, DomainState::Stopped(_))
 }
 
 /// The claims, the definitions that are being dropped, and what a decision about one VM may use besides it.

@@ -138,11 +138,12 @@ impl GuardSide {
     /// Tells the guard which VMs are bound to the lease on that datastore, when that has changed. `all`: no others are.
     /// Before libvirt has shown what runs here it is not set, and the guard takes nothing off its list (R37).
     pub(crate) fn watch(&mut self, datastore: &DatastoreName, vms: Vec<VmId>, all: bool, out: &mut Out<'_>) {
-        let order = Watched { vms: vms.clone(), all };
-        if !self.connected || self.watching.get(datastore) == Some(&order) {
+        let told = |watched: &Watched| watched.all == all && watched.vms == vms;
+        if !self.connected || self.watching.get(datastore).is_some_and(told) {
             return;
         }
         // What a guard told before it was told whom to watch stands.
+        let order = Watched { vms: vms.clone(), all };
         let before = self.watching.insert(datastore.clone(), order).unwrap_or_default();
         for vm in before.vms.iter().filter(|vm| all && !vms.contains(vm)) {
             self.vms.remove(vm);
@@ -157,7 +158,8 @@ impl GuardSide {
 
     /// Tells the guard how often to beat there, when that has changed.
     pub(crate) fn pace(&mut self, datastore: &DatastoreName, slow: bool, out: &mut Out<'_>) {
-        if self.connected && self.paced.insert(datastore.clone(), slow) != Some(slow) {
+        if self.connected && self.paced.get(datastore) != Some(&slow) {
+            self.paced.insert(datastore.clone(), slow);
             let order = GuardOrder::Pace { datastore: datastore.clone(), slow };
             out.effects.push(Effect::Guard(order));
         }

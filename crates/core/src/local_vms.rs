@@ -2,6 +2,8 @@
 //!
 //! Invariant: libvirt not answering changes nothing about a VM. While it is lost the domains are unknown, not absent.
 
+mod domains;
+
 use crate::effect::Effect;
 use crate::event::{Event, VmName};
 use crate::ids::{DatastoreName, VmId, XmlId};
@@ -12,54 +14,17 @@ use crate::register::VmSpec;
 use crate::settings::HostOffers;
 use crate::time::Time;
 use crate::timing::Timing;
+use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+pub(crate) use domains::Domains;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Storing {
     InFlight(XmlId),
     RetryAt(Time),
-}
-
-/// The domains, each as of the last time that libvirt was asked about it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Domains {
-    known: BTreeMap<VmId, (Domain, Time)>,
-    /// When libvirt was last asked for all of them: what is not known did not exist then.
-    complete_as_of: Time,
-}
-
-impl Domains {
-    /// The domain, and as of when that is so. `None` in the first place: it did not exist then.
-    pub(crate) fn get(&self, vm: VmId) -> (Option<&Domain>, Time) {
-        match self.known.get(&vm) {
-            Some((domain, as_of)) => (Some(domain), (*as_of).max(self.complete_as_of)),
-            None => (None, self.complete_as_of),
-        }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Domain> {
-        self.known.values().map(|(domain, _)| domain)
-    }
-
-    fn take_one(&mut self, as_of: Time, domain: Domain) {
-        // Libvirt's answers may come in another order than they were asked for: time never goes back.
-        if self.known.get(&domain.vm).is_none_or(|(_, known)| *known <= as_of) {
-            self.known.insert(domain.vm, (domain, as_of));
-        }
-    }
-
-    fn take_all(&mut self, as_of: Time, domains: Vec<Domain>) {
-        let listed: BTreeSet<VmId> = domains.iter().map(|domain| domain.vm).collect();
-        self.known.retain(|vm, (_, known)| listed.contains(vm) || *known > as_of);
-        for domain in domains {
-            self.take_one(as_of, domain);
-        }
-        self.complete_as_of = self.complete_as_of.max(as_of);
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
