@@ -20,7 +20,7 @@ use crate::guard::ProcessState;
 use crate::ids::{DatastoreName, HostId, OpId, VmId};
 use crate::input::{Domain, DomainState, VmOutcome};
 use crate::local_vms::Domains;
-use crate::message::Halt;
+use crate::message::HaltedVm;
 use crate::out::Out;
 use crate::register::{Claim, Desired, Entry, Priority, StopCause};
 use crate::time::Time;
@@ -445,13 +445,10 @@ impl Claims {
     }
 
     /// VMs that are claimed as running here and do not execute.
-    pub(crate) fn halted<'a>(
-        &'a self,
-        domains: Option<&'a Domains>,
-    ) -> impl Iterator<Item = (VmId, Halt)> + 'a {
+    pub(crate) fn halted<'a>(&'a self, domains: Option<&'a Domains>) -> impl Iterator<Item = HaltedVm> + 'a {
         self.vms.values().filter_map(move |vm| {
             let domain = || domains.and_then(|domains| domains.get(vm.id()).0);
-            Some((vm.id(), vm.halt(domain)?))
+            Some(HaltedVm { vm: vm.id(), why: vm.halt(domain)? })
         })
     }
 

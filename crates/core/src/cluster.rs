@@ -8,7 +8,7 @@ use crate::hosts::{Hosts, Peer};
 use crate::ids::{DatastoreName, HostId, VmId};
 use crate::local_vms::LocalVms;
 use crate::message::Rank;
-use crate::placing::{HostScene, Scene, VmScene, make_scene};
+use crate::placing::{HostScene, Scene, Taker, VmScene, make_scene};
 use crate::protected_list::{Candidate, OwnerList};
 use crate::register::Desired;
 use crate::settings::Settings;
@@ -130,19 +130,17 @@ impl<'a> Cluster<'a> {
     }
 
     /// Hosts that can take VMs, each by itself and with each datastore that it reaches.
-    pub(crate) fn takers(&self) -> BTreeSet<(HostId, Option<DatastoreName>)> {
+    pub(crate) fn takers(&self) -> BTreeSet<Taker> {
         let mut takers = BTreeSet::new();
         if self.vms.is_well() {
-            takers.insert((self.me.clone(), None));
-            let connected = self.datastores.connected();
-            takers.extend(connected.map(|datastore| (self.me.clone(), Some(datastore.name().clone()))));
+            let connected = self.datastores.connected().map(|datastore| datastore.name());
+            takers.extend(Taker::all_of(self.me, connected));
         }
         for peer in self.hosts.members() {
             let Some(heartbeat) = peer.heartbeat().filter(|heartbeat| heartbeat.hypervisor_well) else {
                 continue;
             };
-            takers.insert((peer.host().clone(), None));
-            takers.extend(heartbeat.datastores.iter().map(|name| (peer.host().clone(), Some(name.clone()))));
+            takers.extend(Taker::all_of(peer.host(), heartbeat.datastores.iter()));
         }
         takers
     }

@@ -4,7 +4,8 @@
 
 use crate::config::Config;
 use crate::datastore::Datastore;
-use crate::ids::{DatastoreName, Epoch, HostId};
+use crate::ids::{DatastoreName, HostId};
+use crate::message::OwnedEpoch;
 use crate::out::Out;
 use crate::protected_list::OwnerList;
 use crate::time::Time;
@@ -84,10 +85,10 @@ impl Datastores {
     }
 
     /// The ownerships that this host has given up lately and that others are to hear of now.
-    pub(crate) fn take_released(&mut self, now: Time) -> Vec<(DatastoreName, Epoch)> {
+    pub(crate) fn take_released(&mut self, now: Time) -> Vec<OwnedEpoch> {
         let released = |datastore: &mut Datastore| {
             let epoch = datastore.take_release(now)?;
-            Some((datastore.name().clone(), epoch))
+            Some(OwnedEpoch { datastore: datastore.name().clone(), epoch })
         };
         self.all_mut().filter_map(released).collect()
     }

@@ -12,7 +12,9 @@ use crate::guard_side::GuardSide;
 use crate::heartbeat_datastores::HeartbeatDatastores;
 use crate::ids::{DatastoreName, HostId, Incarnation};
 use crate::local_vms::LocalVms;
-use crate::message::{Body, HALTED_MAX, Heartbeat, HeartbeatAck, OwnedDatastore, Promise};
+use crate::message::{
+    Body, HALTED_MAX, Heartbeat, HeartbeatAck, HeldFor, OwnedDatastore, PowerOnVersion, Promise,
+};
 use crate::out::Out;
 use crate::suspension::Answer;
 use crate::time::{Span, Time};
@@ -153,12 +155,13 @@ pub(crate) fn heartbeat(
     now: Time,
 ) -> Heartbeat {
     let unwritten = datastores.all().filter(|datastore| datastore.is_unwritten(vms.domains()));
-    let held = datastores
-        .all()
-        .filter_map(|datastore| Some((datastore.name().clone(), datastore.own_hold().left(now)?)));
-    let power_on = datastores
-        .all()
-        .filter_map(|datastore| Some((datastore.name().clone(), datastore.own().power_on()?.version)));
+    let held = datastores.all().filter_map(|datastore| {
+        Some(HeldFor { datastore: datastore.name().clone(), left: datastore.own_hold().left(now)? })
+    });
+    let power_on = datastores.all().filter_map(|datastore| {
+        let version = datastore.own().power_on()?.version;
+        Some(PowerOnVersion { datastore: datastore.name().clone(), version })
+    });
     Heartbeat {
         sent: now,
         datastores: datastores.connected().map(|datastore| datastore.name().clone()).collect(),

@@ -45,9 +45,9 @@ pub use timers::{Deadline, Timer};
 // The words, under the paths by which the rooms of the core and its users know them.
 pub use mainstay_words::{
     Body, BootId, Capacity, Command, Config, DatastoreName, DiskAction, DiskOutcome, Domain, DomainState,
-    Effect, Epoch, Event, GuardOrder, GuardReport, HeartbeatChoice, HostId, Incarnation, Input, Message,
-    OpId, ProcessState, ReadRegister, RegisterId, RegisterValue, Severity, Span, Time, Timing, Token, View,
-    VmAction, VmId, VmName, VmOutcome, XmlId,
+    Effect, Epoch, Event, FoundRegister, GuardOrder, GuardReport, HeartbeatChoice, HostId, Incarnation,
+    Input, Message, OpId, ProcessState, ReadRegister, Refusal, RegisterId, RegisterValue, Severity, Span,
+    Time, Timing, Token, View, VmAction, VmId, VmName, VmOutcome, XmlId,
 };
 pub use mainstay_words::{
     about, command, config, effect, event, guard, ids, input, message, register, settings, time, timing,

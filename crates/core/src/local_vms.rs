@@ -27,6 +27,13 @@ enum Storing {
     RetryAt(Time),
 }
 
+/// The XML of a VM on its home datastore.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+struct XmlFile {
+    datastore: DatastoreName,
+    vm: VmId,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct LocalVms {
     domains: Domains,
@@ -36,7 +43,7 @@ pub(crate) struct LocalVms {
     /// What the host can give to VMs; `None`: not known yet.
     offers: Option<Arc<HostOffers>>,
     stored: BTreeMap<DatastoreName, BTreeMap<VmId, VmSpec>>,
-    storing: BTreeMap<(DatastoreName, VmId), Storing>,
+    storing: BTreeMap<XmlFile, Storing>,
     problems: BTreeMap<VmId, Arc<str>>,
     nothing: BTreeMap<VmId, VmSpec>,
 }
@@ -158,7 +165,7 @@ impl LocalVms {
                 }
                 continue;
             }
-            let key = (home.clone(), domain.vm);
+            let key = XmlFile { datastore: home.clone(), vm: domain.vm };
             // Under way, or to be tried again later.
             if let Entry::Vacant(vacant) = self.storing.entry(key) {
                 vacant.insert(Storing::InFlight(spec.xml));
@@ -185,7 +192,7 @@ impl LocalVms {
         timing: &Timing,
         out: &mut Out<'_>,
     ) {
-        let key = (datastore.clone(), vm);
+        let key = XmlFile { datastore: datastore.clone(), vm };
         if self.storing.get(&key) != Some(&Storing::InFlight(xml)) {
             return;
         }

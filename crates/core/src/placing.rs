@@ -10,6 +10,7 @@ mod rounds;
 mod scene;
 mod standing;
 
+use crate::Refusal;
 use crate::ids::{HostId, VmId};
 use crate::register::Guest;
 use crate::time::Time;
@@ -21,8 +22,8 @@ use mainstay_placement as placement;
 use placement::{How, Placement, Plan, Purpose, StartPlan};
 pub use rehearsed::{HostPlan, LeftOutVm, PlacedVm, RehearsalScene, Rehearsed};
 pub(crate) use rehearsing::Rehearsing;
-pub(crate) use relevant::Look as RelevantLook;
 use relevant::Relevant;
+pub(crate) use relevant::{Look as RelevantLook, Taker};
 use rounds::Rounds;
 pub(crate) use scene::{HostScene, Scene, VmScene, admission_control, make_scene, priority, started};
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,14 @@ pub(crate) use standing::shortened;
 const TRIED: &str = "could not be started: ";
 
 /// Why a VM does not get a host, host by host.
-pub type Refusals = Vec<(HostId, Arc<str>)>;
+pub type Refusals = Vec<Refusal>;
+
+/// A VM, and the host where it runs or is to run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct VmPlace {
+    pub(crate) vm: VmId,
+    pub(crate) host: HostId,
+}
 
 /// What a VM wants a host for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,7 +150,7 @@ impl Placing {
         now: Time,
     ) -> Placed {
         let began = self.rounds.begin(now);
-        place(scene, wants, under_way, self.rehearsing.at_hand(), began, now)
+        place(&Round { scene, wants, under_way, began, now }, self.rehearsing.at_hand())
     }
 
     /// `at`: when the order of starts may let somebody go. Room that was left may do so too.
@@ -183,15 +191,20 @@ const fn milliseconds(time: Time) -> u64 {
     time.0 / 1_000
 }
 
-/// Gives each want a place. `began`: when this round of restarts began.
-fn place(
-    scene: &Scene,
-    wants: &[Want],
-    under_way: &BTreeMap<VmId, UnderWay>,
-    standing: &PlansAtHand,
+/// What a round of placing goes by.
+#[derive(Clone, Copy)]
+struct Round<'a> {
+    scene: &'a Scene,
+    wants: &'a [Want],
+    under_way: &'a BTreeMap<VmId, UnderWay>,
+    /// When this round of restarts began.
     began: Time,
     now: Time,
-) -> Placed {
+}
+
+/// Gives each want a place.
+fn place(round: &Round<'_>, standing: &PlansAtHand) -> Placed {
+    let Round { scene, wants, .. } = *round;
     let mut placed = Placed::default();
     let (moves, restarts): (Vec<Want>, Vec<Want>) =
         wants.iter().cloned().partition(|want| want.kind == WantKind::Move);
@@ -200,7 +213,7 @@ fn place(
         let plan = standing
             .follow(scene, &picture, &restarts)
             .unwrap_or_else(|| placement::plan(&picture, &[], Purpose::Failover));
-        order(scene, &picture, &plan, &restarts, under_way, began, now, &mut placed);
+        order(&Round { wants: &restarts, ..*round }, &picture, &plan, &mut placed);
     }
     // Nothing is moved at leisure while something is to be restarted that can be.
     let busy = restarts.iter().any(|want| match placed.places.get(&want.vm) {
@@ -222,10 +235,14 @@ fn place(
 fn note_left_out(scene: &Scene, plan: &Plan, placed: &mut Placed) {
     for left in &plan.left_out {
         let Some(vm) = scene.vm(&left.vm) else { continue };
-        let why = left.why.iter().map(|(host, why)| (host.clone().into(), why.to_string().into()));
+        let why = left.why.iter().map(|(host, why)| refusal(host, why));
         let place = Place::Nowhere { refusals: why.collect(), orphaned: is_orphaned(&left.why) };
         placed.places.insert(vm, place);
     }
+}
+
+fn refusal(host: &placement::Name, why: &placement::Refusal) -> Refusal {
+    Refusal { host: host.clone().into(), reason: why.to_string().into() }
 }
 
 /// Whether it is tied to some hosts, and all of them are down.
@@ -286,17 +303,8 @@ fn known(
 }
 
 /// Puts a plan into order: who goes now, and who waits for whom.
-#[expect(clippy::too_many_arguments, reason = "the parts of one round, passed on")]
-fn order(
-    scene: &Scene,
-    picture: &placement::Picture,
-    plan: &Plan,
-    wants: &[Want],
-    under_way: &BTreeMap<VmId, UnderWay>,
-    began: Time,
-    now: Time,
-    placed: &mut Placed,
-) {
+fn order(round: &Round<'_>, picture: &placement::Picture, plan: &Plan, placed: &mut Placed) {
+    let Round { scene, wants, under_way, began, now } = *round;
     note_left_out(scene, plan, placed);
     let all = to_be_ordered(scene, plan, wants, under_way);
     let known = known(scene, &all, wants, under_way);

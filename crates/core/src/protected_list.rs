@@ -17,7 +17,7 @@ mod writing;
 
 use crate::ids::{DatastoreName, Epoch, HostId, VmId};
 use crate::out::Out;
-use crate::placing::{Place, Places, Refusals, UnderWay, VmScene, Want};
+use crate::placing::{Place, Places, Refusals, UnderWay, VmPlace, VmScene, Want};
 use crate::register::{Claim, Desired, Entry, ListStamp, Priority, ProtectedList};
 use crate::settings::Settings;
 use crate::store::PowerOnSeen;
@@ -322,16 +322,12 @@ impl OwnerList {
     }
 
     /// Where the VMs of this list run; and those that are to run and don't.
-    pub(crate) fn where_they_run(
-        &self,
-        settled: &mut BTreeSet<(VmId, HostId)>,
-        missing: &mut BTreeSet<VmId>,
-    ) {
+    pub(crate) fn where_they_run(&self, settled: &mut BTreeSet<VmPlace>, missing: &mut BTreeSet<VmId>) {
         for vm in self.vms.values().filter(|vm| vm.working().desired == Desired::On) {
             let entry = vm.working();
             match &entry.holder {
                 Some(host) if vm.is_running() => {
-                    settled.insert((entry.vm, host.clone()));
+                    settled.insert(VmPlace { vm: entry.vm, host: host.clone() });
                 }
                 Some(_) | None => {
                     missing.insert(entry.vm);

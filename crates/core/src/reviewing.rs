@@ -8,6 +8,7 @@ use crate::desk::Desk;
 use crate::host_liveness::HostState;
 use crate::hosts::Peer;
 use crate::ids::{DatastoreName, HostId, VmId};
+use crate::message::PowerOnVersion;
 use crate::out::Out;
 use crate::placing::{Placed, RelevantLook, UnderWay};
 use crate::protected_list::{Candidate, Claimants, OwnerList, OwnerSide};
@@ -203,7 +204,7 @@ fn is_dark(peer: &Peer, name: &DatastoreName, read: u64, complete: bool) -> bool
         || heartbeat.is_none_or(|heartbeat| heartbeat.datastores.contains(name));
     let unwritten = heartbeat.is_some_and(|heartbeat| heartbeat.unwritten.contains(name));
     // It has written what this host has yet to read.
-    let newer = |(written, version): &(DatastoreName, u64)| written == name && *version > read;
+    let newer = |list: &PowerOnVersion| list.datastore == *name && list.version > read;
     let unread = heartbeat.is_some_and(|heartbeat| heartbeat.power_on.iter().any(newer));
     let shows = complete && heartbeat.is_none_or(|heartbeat| heartbeat.hypervisor_well);
     unwritten || unread || (reaches && !shows)

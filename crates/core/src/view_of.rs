@@ -17,9 +17,10 @@ use crate::message::Halt;
 use crate::placing::Refusals;
 use crate::protected_list::Wait;
 use crate::register::{Claim, ClaimState, Desired, Entry, IsolationResponse, OrderKind};
-use crate::settings::Evacuation;
 use crate::time::{Span, Time};
-use crate::view::{DatastoreView, HostView, Role, SuspensionView, View, VmState, VmView};
+use crate::view::{
+    DatastoreView, Emptying, HeartbeatAge, HostView, Role, SuspensionView, View, VmState, VmView,
+};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -123,7 +124,9 @@ fn would_freeze(known: &Known<'_>, datastore: &Datastore, left: Span, now: Time)
         // What it said before it went silent counts: until its time a hold ends only by what the host hears.
         let held = heartbeat.is_some_and(|heartbeat| {
             let mut holds = heartbeat.held.iter();
-            holds.any(|(of, left)| of == name && peer.heartbeat_at() + *left + HOLD_DEVIATION >= wanted)
+            holds.any(|hold| {
+                hold.datastore == *name && peer.heartbeat_at() + hold.left + HOLD_DEVIATION >= wanted
+            })
         });
         let concerned = match peer.state() {
             // It may be alive and held.
@@ -163,7 +166,10 @@ fn own_view(known: &Known<'_>, now: Time) -> HostView {
         datastore_heartbeats: known
             .datastores
             .all()
-            .filter_map(|datastore| Some((datastore.name().clone(), now.since(datastore.reach().beaten()?))))
+            .filter_map(|datastore| {
+                let age = now.since(datastore.reach().beaten()?);
+                Some(HeartbeatAge { datastore: datastore.name().clone(), age })
+            })
             .collect(),
         ping: None,
         datastores: connected.map(|datastore| datastore.name().clone()).collect(),
@@ -178,7 +184,7 @@ fn peer_view(known: &Known<'_>, peer: &Peer, now: Time) -> HostView {
     let host = peer.host();
     let evidence = known.datastores.all().filter_map(|datastore| {
         let changed = datastore.mirror().evidence(host, &known.config.timing, now)?.changed?;
-        Some((datastore.name().clone(), now.since(changed)))
+        Some(HeartbeatAge { datastore: datastore.name().clone(), age: now.since(changed) })
     });
     let heartbeat = peer.heartbeat();
     HostView {
@@ -200,9 +206,9 @@ fn peer_view(known: &Known<'_>, peer: &Peer, now: Time) -> HostView {
     }
 }
 
-fn maintenance(known: &Known<'_>, host: &HostId) -> Option<(Evacuation, u32)> {
-    let how = known.cluster.settings().maintenance.get(host)?;
-    Some((*how, known.cluster.left_on(host)))
+fn maintenance(known: &Known<'_>, host: &HostId) -> Option<Emptying> {
+    let how = *known.cluster.settings().maintenance.get(host)?;
+    Some(Emptying { how, left: known.cluster.left_on(host) })
 }
 
 fn datastore_view(known: &Known<'_>, datastore: &Datastore, now: Time) -> DatastoreView {
@@ -262,7 +268,8 @@ fn vm_views(known: &Known<'_>, datastore: &Datastore, now: Time) -> Vec<VmView> 
             let gone = holder_state == Some(HostState::Failed) && placeless;
             let state = if gone { VmState::Waiting } else { state };
             let waits = waits.map(|(text, _)| text);
-            let notes = notes(known, &entry, waits, state, claim, halted, holder_state.unwrap_or_default());
+            let seen = SeenOf { state, claim, halted, holder: holder_state.unwrap_or_default() };
+            let notes = notes(known, &entry, waits, &seen);
             VmView {
                 vm: entry.vm,
                 name: entry.name.clone(),
@@ -297,12 +304,12 @@ struct Halted {
 fn halts(known: &Known<'_>, datastore: &Datastore, now: Time) -> BTreeMap<(VmId, HostId), Halted> {
     let leased = known.guard.lease(datastore.name(), now).is_some();
     let own = datastore.claims().halted(known.vms.domains());
-    let own = own.map(|(vm, why)| ((vm, known.config.me.clone()), Halted { why, leased }));
+    let own = own.map(|one| ((one.vm, known.config.me.clone()), Halted { why: one.why, leased }));
     let mut halts: BTreeMap<_, _> = own.collect();
     let leased = datastore.present_owner().is_some();
     for peer in known.hosts.members() {
         let told = peer.heartbeat().into_iter().flat_map(|heartbeat| &heartbeat.halted);
-        halts.extend(told.map(|(vm, why)| ((*vm, peer.host().clone()), Halted { why: *why, leased })));
+        halts.extend(told.map(|one| ((one.vm, peer.host().clone()), Halted { why: one.why, leased })));
     }
     halts
 }
@@ -317,16 +324,18 @@ fn response(known: &Known<'_>, entry: &Entry) -> IsolationResponse {
     entry.isolation_response.unwrap_or(known.config.isolation_response)
 }
 
-/// What a person is to know of a VM besides its state.
-fn notes(
-    known: &Known<'_>,
-    entry: &Entry,
-    waits: Option<String>,
+/// What is seen of a VM and its holder.
+struct SeenOf<'a> {
     state: VmState,
-    claim: Option<&ClaimState>,
-    halted: Option<&Halted>,
+    /// What its holder says that it does with it.
+    claim: Option<&'a ClaimState>,
+    halted: Option<&'a Halted>,
     holder: HostState,
-) -> Vec<String> {
+}
+
+/// What a person is to know of a VM besides its state.
+fn notes(known: &Known<'_>, entry: &Entry, waits: Option<String>, seen: &SeenOf<'_>) -> Vec<String> {
+    let SeenOf { state, claim, halted, holder } = *seen;
     let mut notes = Vec::new();
     match (state, halted) {
         (VmState::Running, Some(Halted { why: Halt::IoError, .. })) => {
@@ -385,7 +394,7 @@ fn notes(
 }
 
 fn reasons((waits, kind): (&Refusals, Wait)) -> String {
-    let each: Vec<String> = waits.iter().map(|(host, reason)| alloc::format!("{host}: {reason}")).collect();
+    let each: Vec<String> = waits.iter().map(|one| alloc::format!("{}: {}", one.host, one.reason)).collect();
     let what = match kind {
         Wait::ForHost => "no host can take it",
         Wait::Orphaned => "orphaned, the hosts that alone may run it are down",

@@ -73,10 +73,13 @@ fn role_words(role: Option<Role>, failover_host: bool) -> String {
 /// The state as judged; and maintenance, which is a person's wish: `connected; maintenance, 3 VMs left`.
 fn state_cell(host: &HostView, style: &Style) -> Cell {
     let state = host.state.to_string();
-    match host.maintenance {
+    match &host.maintenance {
         None => style.cell(tone(host.state), state),
-        Some((_, left)) => {
-            let left = if left == 0 { "empty".to_owned() } else { format!("{} left", number(left, "VM")) };
+        Some(emptying) => {
+            let left = match emptying.left {
+                0 => "empty".to_owned(),
+                left => format!("{} left", number(left, "VM")),
+            };
             let tone = if host.state == HostState::Connected { Tone::Warning } else { tone(host.state) };
             style.cell(tone, format!("{state}; maintenance, {left}"))
         }
@@ -126,7 +129,7 @@ pub fn liveness_table(status: &Status, names: &HostNames, style: &Style) -> Stri
 fn heartbeats(status: &Status, host: &HostView) -> String {
     let network = host.network_heartbeat.filter(|_| host.host != status.view.host);
     let network = network.map(|span| ("network".to_owned(), span));
-    let on_datastores = host.datastore_heartbeats.iter().map(|(name, span)| (clean(name.as_str()), *span));
+    let on_datastores = host.datastore_heartbeats.iter().map(|one| (clean(one.datastore.as_str()), one.age));
     let all: Vec<_> = network
         .into_iter()
         .chain(on_datastores)

@@ -12,7 +12,7 @@ use mainstay_core::Event;
 use mainstay_core::ids::HostId;
 use mainstay_core::register::OrderKind;
 use mainstay_core::settings::Evacuation;
-use mainstay_core::view::{View, VmState, VmView};
+use mainstay_core::view::{Emptying, View, VmState, VmView};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl Watch {
         agent.status().is_ok_and(|status| {
             let mut hosts = status.view.hosts.iter();
             let host = hosts.find(|host| host.host == self.host);
-            host.and_then(|host| host.maintenance).is_some_and(|(how, _)| how == wanted)
+            host.and_then(|host| host.maintenance).is_some_and(|emptying| emptying.how == wanted)
         })
     }
 
@@ -106,7 +106,7 @@ impl Watch {
         let Some(host) = status.view.hosts.iter().find(|host| host.host == self.host) else {
             return Err(names.resolve(self.host.as_str()).err().unwrap_or_else(|| ended(&names, &self.host)));
         };
-        let Some((_, left)) = host.maintenance else {
+        let Some(Emptying { left, .. }) = host.maintenance else {
             self.gone += 1;
             return if self.gone < GONE_MAX { Ok(None) } else { Err(ended(&names, &self.host)) };
         };

@@ -108,10 +108,10 @@ fn left_out(vms: &[LeftOutVm], names: &HostNames, style: &Style) -> String {
             let cells = [clean(&vm.name), "-".to_owned(), "no other host is there".to_owned()];
             rows.push(cells.map(|text| style.cell(Tone::Plain, text)).into());
         }
-        for (index, (host, why)) in vm.why.iter().enumerate() {
+        for (index, refusal) in vm.why.iter().enumerate() {
             // The name once: what follows is about the same VM.
             let name = if index == 0 { clean(&vm.name) } else { String::new() };
-            let cells = [name, names.short(host), names.in_text(why)];
+            let cells = [name, names.short(&refusal.host), names.in_text(&refusal.reason)];
             rows.push(cells.map(|text| style.cell(Tone::Plain, text)).into());
         }
     }
@@ -153,8 +153,8 @@ fn in_full(
         text.push_str(&left_out(&plan.left_out, names, style));
     }
     if !plan.not_restarted.is_empty() {
-        let rows = plan.not_restarted.iter().map(|(vm, why)| {
-            [clean(vm), names.in_text(why)].map(|text| style.cell(Tone::Plain, text)).into()
+        let rows = plan.not_restarted.iter().map(|vm| {
+            [clean(&vm.name), names.in_text(&vm.reason)].map(|text| style.cell(Tone::Plain, text)).into()
         });
         text.push('\n');
         text.push_str(&style.table(&["NOT RESTARTED", "BECAUSE"], rows.collect()));

@@ -202,7 +202,10 @@ fn ownership(values: &Values<'_>, style: &Style) -> String {
             Some(beat) => format!("epoch {}", beat.epoch),
             None => "-".to_owned(),
         };
-        let accepted = block.accepted.as_ref().map(|(by, owner)| format!("{owner} in ballot {}", ballot(by)));
+        let accepted = block
+            .accepted
+            .as_ref()
+            .map(|accepted| format!("{} in ballot {}", accepted.owner, ballot(&accepted.ballot)));
         vec![
             plain(host),
             plain(owns),

@@ -98,12 +98,12 @@ pub fn plan_of_one_fault(seed: u64, shape: &Shape) -> Plan {
     plan
 }
 
-fn setup(dice: &mut Dice, shape: &Shape) -> Setup {
+fn hosts(dice: &mut Dice, shape: &Shape) -> Vec<HostSetup> {
     let hosts = if dice.permille(900) { dice.between(2, 5) } else { dice.between(6, 8) };
     let hosts = shape.hosts.unwrap_or(hosts).max(1);
     // Ids around 9, 99: text order and number order differ.
     let first = *dice.pick(&[1, 7, 97]).unwrap_or(&1);
-    let hosts: Vec<HostSetup> = (0..hosts)
+    (0..hosts)
         .map(|index| HostSetup {
             id: HostId::new(&format!("host-{}", first + index)),
             clock_base: dice.below(1 << 36),
@@ -113,7 +113,11 @@ fn setup(dice: &mut Dice, shape: &Shape) -> Setup {
             newer: false,
             memory_mib: crate::setup::HOST_MEMORY,
         })
-        .collect();
+        .collect()
+}
+
+fn setup(dice: &mut Dice, shape: &Shape) -> Setup {
+    let hosts = hosts(dice, shape);
     let stores = dice.between(1, 3);
     let stores = shape.datastores.unwrap_or(stores).max(1);
     let kept = *dice.pick(&[0, 0, SECOND, 8 * SECOND, 20 * SECOND]).unwrap_or(&0);

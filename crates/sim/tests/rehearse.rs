@@ -233,11 +233,11 @@ fn over_full_cluster_has_the_low_priorities_wait_with_a_reason_for_each_host() {
     for name in ["low1", "low2"] {
         let outcome = of(&rehearsed, name);
         let Outcome::Waits { reasons } = &outcome.outcome else { panic!("{outcome:?}") };
-        let hosts: Vec<&str> = reasons.iter().map(|(host, _)| host.as_str()).collect();
+        let hosts: Vec<&str> = reasons.iter().map(|one| one.host.as_str()).collect();
         assert_eq!(hosts.len(), 3, "{reasons:?}");
         for living in ["host-1", "host-2"] {
-            let reason = reasons.iter().find(|(host, _)| host.as_str() == living).expect("a reason");
-            assert!(reason.1.ends_with("384 MiB needed"), "{reasons:?}");
+            let reason = reasons.iter().find(|one| one.host.as_str() == living).expect("a reason");
+            assert!(reason.reason.ends_with("384 MiB needed"), "{reasons:?}");
         }
         assert_eq!((outcome.to.as_ref(), outcome.down_for), (None, None));
     }

@@ -5,14 +5,14 @@
 
 use mainstay_words::ids::*;
 use mainstay_words::register::*;
-use mainstay_words::{ReadRegister, RegisterValue};
+use mainstay_words::{FoundRegister, ReadRegister, RegisterValue};
 
 /// A datastore on which several hosts work.
 pub trait DatastoreUnderTest {
     /// That host writes a register; done when this returns.
     fn write(&mut self, host: &HostId, id: RegisterId, value: RegisterValue) -> Result<(), String>;
     /// That host reads registers.
-    fn read(&mut self, host: &HostId, ids: &[RegisterId]) -> Result<Vec<(RegisterId, ReadRegister)>, String>;
+    fn read(&mut self, host: &HostId, ids: &[RegisterId]) -> Result<Vec<FoundRegister>, String>;
     /// That host's agent ends and starts anew.
     fn reopen(&mut self, host: &HostId);
     /// Damages what was written last to the register, as a torn write does; `false` when there are no slots to damage.
@@ -99,7 +99,7 @@ fn list(epoch: u64, version: u64, owner: &HostId) -> RegisterValue {
 fn read(ds: &mut dyn DatastoreUnderTest, by: &HostId, id: &RegisterId) -> Result<ReadRegister, String> {
     let mut read = ds.read(by, std::slice::from_ref(id))?;
     match (read.pop(), read.is_empty()) {
-        (Some((found, value)), true) if found == *id => Ok(value),
+        (Some(one), true) if one.id == *id => Ok(one.found),
         other => Err(format!("{other:?} in answer to a read of {id:?}")),
     }
 }
@@ -152,7 +152,7 @@ fn others_read_what_one_wrote(ds: &mut dyn DatastoreUnderTest) -> Result<bool, S
         }
         // In one operation, in the order asked for.
         let ids: Vec<RegisterId> = writes.iter().map(|(id, _)| id.clone()).rev().collect();
-        let found: Vec<RegisterId> = ds.read(&by, &ids)?.into_iter().map(|(id, _)| id).collect();
+        let found: Vec<RegisterId> = ds.read(&by, &ids)?.into_iter().map(|one| one.id).collect();
         if found != ids {
             return Err(format!("{found:?} in answer to a read of {ids:?}"));
         }

@@ -15,7 +15,9 @@ use crate::registers::Registers;
 use crate::xml;
 use mainstay_formats::{ClusterId, locate};
 use mainstay_words::register::RegisterId;
-use mainstay_words::{DatastoreName, DiskAction, DiskOutcome, Epoch, HostId, Input, OpId, VmId, XmlId};
+use mainstay_words::{
+    DatastoreName, DiskAction, DiskOutcome, Epoch, FoundRegister, HostId, Input, OpId, VmId, XmlId,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -278,8 +280,8 @@ fn perform(registers: &mut Registers, action: DiskAction) -> Result<DiskOutcome,
         DiskAction::Read(ids) => {
             let mut values = Vec::with_capacity(ids.len());
             for id in ids {
-                let value = registers.read(&id)?;
-                values.push((id, value));
+                let found = registers.read(&id)?;
+                values.push(FoundRegister { id, found });
             }
             Ok(DiskOutcome::Read(values))
         }

@@ -231,13 +231,13 @@ impl Event {
             }
             Event::VmWaitsForHost { vm, reasons } => {
                 let why: Vec<String> =
-                    reasons.iter().map(|(host, reason)| format!(" {host}: {reason}")).collect();
+                    reasons.iter().map(|one| format!(" {}: {}", one.host, one.reason)).collect();
                 alarm(
                     Alarm::WaitsForHost(vm.id),
                     format!("{vm} waits, no host can take it:{}", why.join(";")),
                 )
                 .vm(vm)
-                .hosts(reasons.iter().map(|(host, _)| host))
+                .hosts(reasons.iter().map(|one| &one.host))
             }
             Event::VmWaitsForOthers { vm, reason } => info(format!("{vm} {reason}")).vm(vm),
             Event::OrderGivenUp { vm } => {

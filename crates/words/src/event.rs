@@ -2,7 +2,7 @@
 //! in `about`, so that log, command line and API say the same.
 
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
-use crate::judgement::{HostState, PrimaryReason};
+use crate::judgement::{HostState, PrimaryReason, Refusal};
 use crate::register::{IsolationResponse, OrderKind, StopCause};
 use crate::time::Span;
 use alloc::sync::Arc;
@@ -200,7 +200,7 @@ pub enum Event {
         /// The VM that waits.
         vm: VmName,
         /// Why not, host by host.
-        reasons: Vec<(HostId, Arc<str>)>,
+        reasons: Vec<Refusal>,
     },
     /// This host has written its claim and read the grant once more: it starts the VM.
     VmClaimed {

@@ -5,6 +5,7 @@ use crate::command::Command;
 use crate::guard::GuardReport;
 use crate::ids::{DatastoreName, HostId, OpId, VmId, XmlId};
 use crate::message::{Capacity, Message};
+use crate::pair::written_as_pair;
 use crate::register::{RegisterId, RegisterValue, StopCause};
 use crate::settings::HostOffers;
 use crate::time::Time;
@@ -144,12 +145,23 @@ pub enum DomainState {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DiskOutcome {
     /// What each register that was asked for holds.
-    Read(Vec<(RegisterId, ReadRegister)>),
+    Read(Vec<FoundRegister>),
     /// The write is on disk.
     Written,
     /// Nothing is known of a write; nothing was learned by a read. In words for the user.
     Failed(Arc<str>),
 }
+
+/// A register, and what was found in it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct FoundRegister {
+    /// The register.
+    pub id: RegisterId,
+    /// What it holds.
+    pub found: ReadRegister,
+}
+
+written_as_pair!(FoundRegister { id: RegisterId, found: ReadRegister });
 
 /// One register, as read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,6 +1,9 @@
 //! What hosts conclude about each other: what a host is taken for, and why one of them is primary.
 
+use crate::ids::HostId;
 use crate::message::Rank;
+use crate::pair::written_as_pair;
+use alloc::sync::Arc;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +38,17 @@ impl fmt::Display for HostState {
         })
     }
 }
+
+/// Why one host can't take a VM.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Refusal {
+    /// The host.
+    pub host: HostId,
+    /// Why not, in words.
+    pub reason: Arc<str>,
+}
+
+written_as_pair!(Refusal { host: HostId, reason: Arc<str> });
 
 /// Why a host was elected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 //! more. All of it is liveness and hints; what counts is on disk (DESIGN section 7).
 
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, VmId};
+use crate::pair::written_as_pair;
 use crate::register::ListStamp;
 use crate::time::{Span, Time};
 use alloc::boxed::Box;
@@ -57,7 +58,7 @@ pub enum Body {
     /// The sender has given up the ownership of these datastores, whether or not it could write so.
     Released {
         /// Which, and the epochs in which it owned them. All in one: of two datagrams that overtake each other one is dropped.
-        datastores: Vec<(DatastoreName, Epoch)>,
+        datastores: Vec<OwnedEpoch>,
     },
     /// The primary steps down (its agent stops, or it found a better one): elect at once.
     SteppingDown,
@@ -71,7 +72,7 @@ pub struct Heartbeat {
     /// The datastores on which the sender's own heartbeats arrive.
     pub datastores: Vec<DatastoreName>,
     /// The version of its power-on list on each of them: a hint to read it.
-    pub power_on: Vec<(DatastoreName, u64)>,
+    pub power_on: Vec<PowerOnVersion>,
     /// What the host has to offer.
     pub capacity: Capacity,
     /// Whether its libvirt answers.
@@ -87,12 +88,53 @@ pub struct Heartbeat {
     pub unwritten: Vec<DatastoreName>,
     /// Where the sender's guard holds, and for how long yet: protection is suspended there as far as that host goes (R72).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub held: Vec<(DatastoreName, Span)>,
+    pub held: Vec<HeldFor>,
     /// VMs of the sender that do not execute although they are claimed as running: for people to see. The first
     /// [`HALTED_MAX`] of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub halted: Vec<(VmId, Halt)>,
+    pub halted: Vec<HaltedVm>,
 }
+
+/// An ownership: of a datastore, in an epoch.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct OwnedEpoch {
+    /// The datastore.
+    pub datastore: DatastoreName,
+    /// The epoch.
+    pub epoch: Epoch,
+}
+
+/// The version of a host's power-on list on a datastore.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct PowerOnVersion {
+    /// The datastore.
+    pub datastore: DatastoreName,
+    /// The version that is on disk.
+    pub version: u64,
+}
+
+/// A hold that a host's guard keeps on a datastore.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct HeldFor {
+    /// The datastore.
+    pub datastore: DatastoreName,
+    /// How long it lasts yet.
+    pub left: Span,
+}
+
+/// A VM that does not execute although its host has it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct HaltedVm {
+    /// The VM.
+    pub vm: VmId,
+    /// Why it does not.
+    pub why: Halt,
+}
+
+written_as_pair!(OwnedEpoch { datastore: DatastoreName, epoch: Epoch });
+written_as_pair!(PowerOnVersion { datastore: DatastoreName, version: u64 });
+written_as_pair!(HeldFor { datastore: DatastoreName, left: Span });
+written_as_pair!(HaltedVm { vm: VmId, why: Halt });
 
 /// So many of [`Heartbeat::halted`] are told: 64 hosts that have lost their storage must not flood the primary.
 pub const HALTED_MAX: usize = 100;

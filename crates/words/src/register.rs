@@ -3,9 +3,13 @@
 //!
 //! Invariant: a register has one writer (R1). `ProtectedList(epoch)` has the owner of that epoch, all others the host they name.
 
+mod ownership;
+
 pub use crate::vm::{IsolationResponse, Priority, VmNeeds, VmSpec};
+pub use ownership::{Accepted, Ballot, OwnerBeat, OwnershipBlock};
 
 use crate::ids::{BootId, Epoch, HostId, Incarnation, Token, VmId};
+use crate::pair::written_as_pair;
 use crate::settings::{HostOffers, Settings};
 use crate::time::Span;
 use alloc::sync::Arc;
@@ -144,8 +148,19 @@ pub struct Claim {
     pub guest: Guest,
     /// What became of the [`Entry::order`] of that number that could not be carried out, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub order_failed: Option<(u64, Arc<str>)>,
+    pub order_failed: Option<FailedOrder>,
 }
+
+/// An order that a host could not carry out.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct FailedOrder {
+    /// The order's number.
+    pub number: u64,
+    /// Why not, in words.
+    pub reason: Arc<str>,
+}
+
+written_as_pair!(FailedOrder { number: u64, reason: Arc<str> });
 
 /// What a guest has shown of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -295,43 +310,6 @@ impl fmt::Display for StopCause {
             StopCause::Maintenance => "it was shut down for maintenance of its host",
         })
     }
-}
-
-/// A ballot of the consensus on an epoch's owner: never used by two hosts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Ballot {
-    /// The number of the round: a host that begins anew takes a higher one.
-    pub round: u64,
-    /// The host that put the ballot forward.
-    pub host: HostId,
-}
-
-/// `host-X-owner`: the host's block of Disk Paxos for one epoch (the *instance*), and its beat as an owner.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct OwnershipBlock {
-    /// The boot in which this was written.
-    pub boot: BootId,
-    /// The agent that wrote it.
-    pub incarnation: Incarnation,
-    /// The epoch that the next three fields are about; `Epoch(0)` when the host never contended.
-    pub instance: Epoch,
-    /// The highest ballot that this host has begun (`mbal` of Disk Paxos).
-    pub promised: Option<Ballot>,
-    /// The ballot and value that this host last put forward in phase two (`bal` and `inp`).
-    pub accepted: Option<(Ballot, HostId)>,
-    /// The host's latest ownership.
-    pub beat: Option<OwnerBeat>,
-}
-
-/// An owner's sign of life.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct OwnerBeat {
-    /// The epoch that it owns.
-    pub epoch: Epoch,
-    /// Grows by one with each write.
-    pub counter: u64,
-    /// It has given the ownership up: the next one need not wait.
-    pub released: bool,
 }
 
 /// The protected VMs homed on a datastore, as the owner of an epoch sees and decides it.

@@ -1,6 +1,8 @@
 //! What the failure of each host would come to: the answer to a rehearsal, as the API and the command line show it.
 
 use crate::ids::{HostId, VmId};
+use crate::judgement::Refusal;
+use crate::pair::written_as_pair;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -27,8 +29,19 @@ pub struct HostPlan {
     /// Who would not come back, and why, host by host.
     pub left_out: Vec<LeftOutVm>,
     /// VMs that nobody wants back, and why.
-    pub not_restarted: Vec<(Arc<str>, Arc<str>)>,
+    pub not_restarted: Vec<UnwantedVm>,
 }
+
+/// A VM that nobody wants back.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UnwantedVm {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Why it is to stay down, in words.
+    pub reason: Arc<str>,
+}
+
+written_as_pair!(UnwantedVm { name: Arc<str>, reason: Arc<str> });
 
 /// A VM that comes back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,5 +64,5 @@ pub struct LeftOutVm {
     /// The VM's libvirt name.
     pub name: Arc<str>,
     /// What it lacked, host by host.
-    pub why: Vec<(HostId, Arc<str>)>,
+    pub why: Vec<Refusal>,
 }

@@ -3,6 +3,7 @@
 use crate::ids::{DatastoreName, Epoch, HostId, Token, VmId};
 use crate::judgement::{HostState, PrimaryReason};
 use crate::message::Capacity;
+use crate::pair::written_as_pair;
 use crate::register::{IsolationResponse, ListStamp, OrderKind, Priority, Suspension};
 use crate::settings::{Evacuation, Settings};
 use crate::time::{Span, Time};
@@ -90,7 +91,7 @@ pub struct HostView {
     /// Age of the last network heartbeat.
     pub network_heartbeat: Option<Span>,
     /// Age of the last change of its datastore heartbeat, for each datastore.
-    pub datastore_heartbeats: Vec<(DatastoreName, Span)>,
+    pub datastore_heartbeats: Vec<HeartbeatAge>,
     /// Whether it answered the last ping; `None` when it was not pinged lately.
     pub ping: Option<bool>,
     /// Datastores that it says it reaches.
@@ -101,11 +102,32 @@ pub struct HostView {
     pub hypervisor_well: Option<bool>,
     /// It is in maintenance mode, or on its way into it: how it is emptied, and how many VMs it has yet.
     #[serde(default)]
-    pub maintenance: Option<(Evacuation, u32)>,
+    pub maintenance: Option<Emptying>,
     /// It is kept empty for failovers.
     #[serde(default)]
     pub failover_host: bool,
 }
+
+/// How long ago a host's heartbeat last changed on a datastore.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct HeartbeatAge {
+    /// The datastore.
+    pub datastore: DatastoreName,
+    /// The time since then.
+    pub age: Span,
+}
+
+/// A host in maintenance mode, or on its way into it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Emptying {
+    /// How it is emptied.
+    pub how: Evacuation,
+    /// How many VMs it has yet.
+    pub left: u32,
+}
+
+written_as_pair!(HeartbeatAge { datastore: DatastoreName, age: Span });
+written_as_pair!(Emptying { how: Evacuation, left: u32 });
 
 /// A datastore, as seen by a host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -75,7 +75,7 @@ mod tests {
             let plan = &mut hosts[number % HOSTS];
             if number < left_out {
                 let why = "needs 8192 MiB of memory, 4711 MiB are free after higher priorities";
-                let why = (1..HOSTS).map(|other| (host(number + other), why.into())).collect();
+                let why = (1..HOSTS).map(|other| (host(number + other), why.into()).into()).collect();
                 plan.left_out.push(LeftOutVm { vm, name, why });
             } else {
                 plan.placed.push(PlacedVm { vm, name, to: host(number + 1), wave: 1 });

@@ -104,7 +104,11 @@ fn a_host_in_maintenance_is_emptied_by_migration_and_takes_no_start() {
     assert!(done.message.starts_with("h1 is being emptied"), "{}", done.message);
     hosts[0].wait("empty", |status| {
         status.complete
-            && status.view.hosts.iter().any(|host| matches!(host.maintenance, Some((_, 0))))
+            && status
+                .view
+                .hosts
+                .iter()
+                .any(|host| host.maintenance.is_some_and(|emptying| emptying.left == 0))
             && status.view.vms.iter().any(|vm| vm.host.as_ref().is_some_and(|on| on.as_str() == "host-2"))
     });
     assert_eq!(hosts[0].fake.state_of(uuid), None);

@@ -3,7 +3,9 @@
 
 use super::{Item, World};
 use mainstay_core::register::ProtectedList;
-use mainstay_core::{DiskAction, DiskOutcome, Input, OpId, ReadRegister, RegisterId, RegisterValue};
+use mainstay_core::{
+    DiskAction, DiskOutcome, FoundRegister, Input, OpId, ReadRegister, RegisterId, RegisterValue,
+};
 use mainstay_guard_core::GuardInput;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +39,7 @@ pub(crate) struct Read {
     /// What is still to be read.
     pub(crate) wanted: Vec<RegisterId>,
     /// What was read.
-    pub(crate) got: Vec<(RegisterId, ReadRegister)>,
+    pub(crate) got: Vec<FoundRegister>,
 }
 
 /// What is on disk.
@@ -129,7 +131,7 @@ impl World {
         let count = count.min(read.wanted.len());
         for id in read.wanted.drain(..count) {
             let value = self.disk.read(&id);
-            read.got.push((id, value));
+            read.got.push(FoundRegister { id, found: value });
         }
     }
 

@@ -55,7 +55,7 @@ fn of_item(world: &World, item: &Item) -> String {
     match item {
         Item::Write(write) => format!("{}'s write of {}", id(write.host), of_value(&write.value)),
         Item::Read(read) => {
-            let done: Vec<_> = read.got.iter().map(|(id, _)| id).collect();
+            let done: Vec<_> = read.got.iter().map(|one| &one.id).collect();
             format!("{}'s read of {:?} (already read: {done:?})", id(read.host), read.wanted)
         }
         Item::Message { from, to, message } => {

@@ -7,7 +7,7 @@ use crate::effect::VmAction;
 use crate::ids::OpId;
 use crate::input::VmOutcome;
 use crate::out::Out;
-use crate::register::{Claim, Guest, Order, OrderKind};
+use crate::register::{Claim, FailedOrder, Guest, Order, OrderKind};
 use crate::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +93,7 @@ impl Orders {
             obeyed.give_up = None;
             obeyed.again = None;
             let reason = alloc::format!("its guest has not shut down within {timeout}");
-            claim.order_failed = Some((obeyed.number, reason.into()));
+            claim.order_failed = Some(FailedOrder { number: obeyed.number, reason: reason.into() });
             return Then::Write;
         }
         if obeyed.again.is_some_and(|at| out.now >= at) {
@@ -138,7 +138,7 @@ impl Orders {
         match outcome {
             VmOutcome::Done => false,
             VmOutcome::Failed(reason) | VmOutcome::Unknown(reason) => {
-                claim.order_failed = Some((order.number, reason.clone()));
+                claim.order_failed = Some(FailedOrder { number: order.number, reason: reason.clone() });
                 true
             }
         }

@@ -5,12 +5,19 @@
 use super::{Around, Datastore};
 use crate::claims::{Claims, Look};
 use crate::ids::HostId;
-use crate::input::{DiskOutcome, ReadRegister};
+use crate::input::{DiskOutcome, FoundRegister, ReadRegister};
 use crate::out::Out;
 use crate::register::{ProtectedList, RegisterId, RegisterValue};
 use crate::store::{HeartbeatShown, Purpose, Read};
 use crate::time::Time;
 use alloc::vec::Vec;
+
+/// What a read has shown besides what the mirror keeps.
+struct Shown {
+    lists: Vec<ProtectedList>,
+    /// Nothing was damaged that may not be.
+    complete: bool,
+}
 
 impl Datastore {
     pub(super) fn on_read(
@@ -20,40 +27,55 @@ impl Datastore {
         around: &Around<'_>,
         out: &mut Out<'_>,
     ) {
-        let registers = match outcome {
-            DiskOutcome::Read(registers) => registers,
+        match outcome {
+            DiskOutcome::Read(registers) if read.purpose == Purpose::Open => self.on_open(registers, out),
+            DiskOutcome::Read(registers) => {
+                let shown = self.take_in_all(&read, registers, around, out);
+                self.on_shown(&read, shown, around, out);
+            }
             DiskOutcome::Failed(reason) => {
                 self.reach.on_read_failed(reason);
                 self.on_read_failed(&read, out);
-                return;
             }
-            DiskOutcome::Written => return,
-        };
-        if read.purpose == Purpose::Open {
-            return self.on_open(registers, out);
+            DiskOutcome::Written => {}
         }
-        let mut lists = Vec::new();
-        let mut complete = true;
-        for (id, value) in registers {
-            let value = match value {
+    }
+
+    /// Refreshes what is known of each register that was read.
+    fn take_in_all(
+        &mut self,
+        read: &Read,
+        registers: Vec<FoundRegister>,
+        around: &Around<'_>,
+        out: &mut Out<'_>,
+    ) -> Shown {
+        let mut shown = Shown { lists: Vec::new(), complete: true };
+        for FoundRegister { id, found } in registers {
+            let value = match found {
                 ReadRegister::Value(value) => Some(value),
                 ReadRegister::Missing => None,
                 ReadRegister::Unreadable(reason, mark) => {
                     self.mirror.on_unreadable(&id, reason, out);
                     // A damaged list counts as none: the power-on lists stand in for it. A damaged block must not, and a damaged
                     // power-on list only of a host that is dead.
-                    complete &= match &id {
+                    shown.complete &= match &id {
                         RegisterId::ProtectedList(_) => true,
                         RegisterId::PowerOn(host) => around.failed.contains(host),
                         RegisterId::Heartbeat(_) | RegisterId::Ownership(_) => false,
                     };
-                    self.take_in_damage(&id, mark, &read, out.now);
+                    self.take_in_damage(&id, mark, read, out.now);
                     continue;
                 }
             };
             self.mirror.on_readable(&id, out);
-            self.take_in(&id, value, &read, &mut lists, out.now);
+            self.take_in(&id, value, read, &mut shown.lists, out.now);
         }
+        shown
+    }
+
+    /// What the read was made for has its turn.
+    fn on_shown(&mut self, read: &Read, shown: Shown, around: &Around<'_>, out: &mut Out<'_>) {
+        let Shown { lists, complete } = shown;
         let newest = lists.iter().max_by_key(|list| list.stamp()).cloned();
         match read.purpose {
             Purpose::Open => {}
@@ -61,7 +83,7 @@ impl Datastore {
             Purpose::Scan | Purpose::PowerOn => self.review_wanted = true,
             // R26: who has lost its own block does not know the present epoch.
             Purpose::Look => {
-                self.on_look(&read, newest, complete && !self.ownership.is_recovering(), around, out)
+                self.on_look(read, newest, complete && !self.ownership.is_recovering(), around, out)
             }
             Purpose::Consensus => {
                 let timing = self.config.timing;
@@ -149,15 +171,15 @@ impl Datastore {
         }
     }
 
-    pub(super) fn on_open(&mut self, registers: Vec<(RegisterId, ReadRegister)>, out: &mut Out<'_>) {
-        let mut found = Vec::new();
+    pub(super) fn on_open(&mut self, registers: Vec<FoundRegister>, out: &mut Out<'_>) {
+        let mut claims = Vec::new();
         let mut rebooted = false;
-        for (id, register) in registers {
-            match register {
+        for FoundRegister { id, found } in registers {
+            match found {
                 ReadRegister::Value(RegisterValue::PowerOn(list)) => {
                     rebooted = list.boot != self.config.boot;
                     self.own.find_power_on(list.version);
-                    found = list.claims;
+                    claims = list.claims;
                 }
                 ReadRegister::Value(RegisterValue::Ownership(block)) => {
                     self.ownership.find(block);
@@ -175,7 +197,7 @@ impl Datastore {
             }
         }
         self.rebooted = Some(rebooted);
-        self.claims = Claims::new(self.name.clone(), self.config.me.clone(), found, rebooted, out.now);
+        self.claims = Claims::new(self.name.clone(), self.config.me.clone(), claims, rebooted, out.now);
     }
 
     pub(super) fn on_look(

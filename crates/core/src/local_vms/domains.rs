@@ -40,10 +40,17 @@ impl Homed {
     }
 }
 
+/// A domain, as it was at that time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct KnownDomain {
+    domain: Domain,
+    as_of: Time,
+}
+
 /// The domains, each as of the last time that libvirt was asked about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Domains {
-    known: BTreeMap<VmId, (Domain, Time)>,
+    known: BTreeMap<VmId, KnownDomain>,
     homed: Homed,
     /// When libvirt was last asked for all of them: what is not known did not exist then.
     complete_as_of: Time,
@@ -53,39 +60,39 @@ impl Domains {
     /// The domain, and as of when that is so. `None` in the first place: it did not exist then.
     pub(crate) fn get(&self, vm: VmId) -> (Option<&Domain>, Time) {
         match self.known.get(&vm) {
-            Some((domain, as_of)) => (Some(domain), (*as_of).max(self.complete_as_of)),
+            Some(known) => (Some(&known.domain), known.as_of.max(self.complete_as_of)),
             None => (None, self.complete_as_of),
         }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Domain> {
-        self.known.values().map(|(domain, _)| domain)
+        self.known.values().map(|known| &known.domain)
     }
 
     /// Those that are homed on that datastore.
     pub(crate) fn homed_on(&self, datastore: &DatastoreName) -> impl Iterator<Item = &Domain> {
-        self.homed.on(datastore).filter_map(|vm| self.known.get(&vm)).map(|(domain, _)| domain)
+        self.homed.on(datastore).filter_map(|vm| self.known.get(&vm)).map(|known| &known.domain)
     }
 
     /// One domain, as it was then.
     pub(super) fn take_one(&mut self, as_of: Time, domain: Domain) {
         // Libvirt's answers may come in another order than they were asked for: time never goes back.
         let before = self.known.get(&domain.vm);
-        if before.is_some_and(|(_, known)| *known > as_of) {
+        if before.is_some_and(|known| known.as_of > as_of) {
             return;
         }
-        let before = before.and_then(|(domain, _)| domain.home.as_ref());
+        let before = before.and_then(|known| known.domain.home.as_ref());
         self.homed.move_to(domain.vm, before, domain.home.as_ref());
-        self.known.insert(domain.vm, (domain, as_of));
+        self.known.insert(domain.vm, KnownDomain { domain, as_of });
     }
 
     /// All domains, as they were then.
     pub(super) fn take_all(&mut self, as_of: Time, domains: Vec<Domain>) {
         let listed: BTreeSet<VmId> = domains.iter().map(|domain| domain.vm).collect();
-        self.known.retain(|vm, (domain, known)| {
-            let stays = listed.contains(vm) || *known > as_of;
+        self.known.retain(|vm, known| {
+            let stays = listed.contains(vm) || known.as_of > as_of;
             if !stays {
-                self.homed.move_to(*vm, domain.home.as_ref(), None);
+                self.homed.move_to(*vm, known.domain.home.as_ref(), None);
             }
             stays
         });

@@ -92,9 +92,9 @@ impl Core {
                 Turn::None
             }
             Body::Released { datastores } => {
-                for (name, epoch) in datastores {
-                    if let Some(datastore) = self.datastores.get_mut(&name) {
-                        datastore.on_released(from, epoch);
+                for given_up in datastores {
+                    if let Some(datastore) = self.datastores.get_mut(&given_up.datastore) {
+                        datastore.on_released(from, given_up.epoch);
                     }
                 }
                 Turn::None
@@ -110,9 +110,9 @@ impl Core {
             out.send(from, Body::SteppingDown);
             return;
         }
-        for (datastore, version) in &heartbeat.power_on {
-            if let Some(datastore) = self.datastores.get_mut(datastore) {
-                datastore.on_power_on_hint(from, *version);
+        for list in &heartbeat.power_on {
+            if let Some(datastore) = self.datastores.get_mut(&list.datastore) {
+                datastore.on_power_on_hint(from, list.version);
             }
         }
         for promise in &heartbeat.promises {

@@ -14,7 +14,7 @@
 //! It does not: read or write anything itself. The datastore around it does, and hands over what was read.
 
 use crate::ids::{BootId, Epoch, HostId, Incarnation};
-use crate::register::{Ballot, OwnerBeat, OwnershipBlock};
+use crate::register::{Accepted, Ballot, OwnerBeat, OwnershipBlock};
 use crate::store::Blocks;
 use crate::time::{Span, Time};
 use crate::timing::Timing;
@@ -372,9 +372,9 @@ impl Consensus {
                 }
                 let accepted = rivals().filter_map(|block| block.accepted.as_ref());
                 let highest = accepted.chain(self.block.accepted.as_ref()).max();
-                let value = highest.map_or_else(|| self.me.clone(), |(_, value)| value.clone());
+                let value = highest.map_or_else(|| self.me.clone(), |accepted| accepted.owner.clone());
                 let ballot = self.block.promised.clone();
-                self.block.accepted = ballot.map(|ballot| (ballot, value));
+                self.block.accepted = ballot.map(|ballot| Accepted { ballot, owner: value });
                 self.stage = Stage::Writing(Phase::Two);
                 Next::Write
             }
@@ -382,7 +382,7 @@ impl Consensus {
                 if rivals().any(|block| block.promised > self.block.promised) {
                     return self.give_up("another host has a higher ballot", timing, now);
                 }
-                let winner = self.block.accepted.as_ref().map(|(_, value)| value.clone());
+                let winner = self.block.accepted.as_ref().map(|accepted| accepted.owner.clone());
                 match winner {
                     Some(winner) if winner == self.me => self.beat_first(now),
                     Some(winner) => {

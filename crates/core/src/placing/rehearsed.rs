@@ -1,9 +1,9 @@
 //! The rehearsal in full, with reasons and order, for people. It may take a while in a large cluster: the driver takes the
 //! scene, and somebody else has the time.
 
-pub use mainstay_words::rehearsal::{HostPlan, LeftOutVm, PlacedVm, Rehearsed};
+pub use mainstay_words::rehearsal::{HostPlan, LeftOutVm, PlacedVm, Rehearsed, UnwantedVm};
 
-use super::{Scene, admission_control, standing::shortened};
+use super::{Scene, VmPlace, admission_control, refusal, standing::shortened};
 use crate::ids::{HostId, VmId};
 use crate::settings::Settings;
 use alloc::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub struct RehearsalScene {
     pub(crate) scene: Scene,
     pub(crate) settings: Arc<Settings>,
     /// The plans at hand: what would be followed if the host failed now (R78).
-    pub(crate) at_hand: BTreeMap<HostId, Vec<(VmId, HostId)>>,
+    pub(crate) at_hand: BTreeMap<HostId, Vec<VmPlace>>,
 }
 
 impl RehearsalScene {
@@ -53,8 +53,12 @@ impl RehearsalScene {
     /// Who goes where by the plan at hand, where it still holds for all who would come back: hosts that are as good as each other
     /// change places with every MiB, and what is shown is to be what is followed.
     fn placed_at_hand(&self, host: &placement::Name, plan: &Plan) -> Option<Vec<Placement>> {
-        let at_hand: BTreeMap<VmId, &HostId> =
-            self.at_hand.get(&HostId::from(host.clone()))?.iter().map(|(vm, to)| (*vm, to)).collect();
+        let at_hand: BTreeMap<VmId, &HostId> = self
+            .at_hand
+            .get(&HostId::from(host.clone()))?
+            .iter()
+            .map(|place| (place.vm, &place.host))
+            .collect();
         let placed: Option<Vec<Placement>> = plan
             .placed
             .iter()
@@ -83,7 +87,7 @@ fn describe(scene: &Scene, host: &placement::Name, plan: &Plan) -> HostPlan {
         })
     });
     let left_out = plan.left_out.iter().filter_map(|one| {
-        let why = one.why.iter().map(|(host, why)| (host.clone().into(), why.to_string().into()));
+        let why = one.why.iter().map(|(host, why)| refusal(host, why));
         Some(LeftOutVm { vm: scene.vm(&one.vm)?, name: one.vm.clone(), why: why.collect() })
     });
     let not_restarted = plan.not_restarted.iter().map(|(vm, why)| {
@@ -91,7 +95,7 @@ fn describe(scene: &Scene, host: &placement::Name, plan: &Plan) -> HostPlan {
             NotRestarted::Disabled => "its restart priority is disabled",
             NotRestarted::WantedOff => "it is not protected, or was stopped on purpose",
         };
-        (vm.clone(), why.into())
+        UnwantedVm { name: vm.clone(), reason: why.into() }
     });
     HostPlan {
         host: host.clone().into(),

@@ -3,6 +3,7 @@
 //!
 //! It does not: try anything. It says when all that wait for their time are to be tried at once.
 
+use super::VmPlace;
 use crate::ids::{DatastoreName, HostId, VmId};
 use crate::time::{Span, Time};
 use alloc::collections::BTreeSet;
@@ -11,14 +12,32 @@ use serde::{Deserialize, Serialize};
 /// Room that is left again and again, as where desktops come and go all day, hastens tries no more often than this.
 const ROOM_PAUSE: Span = Span::from_secs(60);
 
+/// A host that can take VMs, and a datastore that it reaches; `None` stands for the host by itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Taker {
+    pub(crate) host: HostId,
+    pub(crate) datastore: Option<DatastoreName>,
+}
+
+impl Taker {
+    /// The host by itself, and with each datastore that it reaches.
+    pub(crate) fn all_of<'a>(
+        host: &'a HostId,
+        datastores: impl Iterator<Item = &'a DatastoreName> + 'a,
+    ) -> impl Iterator<Item = Taker> + 'a {
+        let each = [None].into_iter().chain(datastores.cloned().map(Some));
+        each.map(|datastore| Taker { host: host.clone(), datastore })
+    }
+}
+
 /// What was noted at the last look.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Relevant {
     /// Hosts that can take VMs, and the datastores that they reach.
-    takers: BTreeSet<(HostId, Option<DatastoreName>)>,
+    takers: BTreeSet<Taker>,
     revision: u64,
     /// VMs, and where they run.
-    settled: BTreeSet<(VmId, HostId)>,
+    settled: BTreeSet<VmPlace>,
     /// Room was left, and the pause is not over.
     freed: bool,
     /// Room hastens nothing before then.
@@ -28,11 +47,11 @@ pub(crate) struct Relevant {
 /// What a look shows.
 pub(crate) struct Look {
     /// Hosts that can take VMs, and the datastores that they reach.
-    pub(crate) takers: BTreeSet<(HostId, Option<DatastoreName>)>,
+    pub(crate) takers: BTreeSet<Taker>,
     /// Of the settings.
     pub(crate) revision: u64,
     /// VMs, and where they run.
-    pub(crate) settled: BTreeSet<(VmId, HostId)>,
+    pub(crate) settled: BTreeSet<VmPlace>,
     /// VMs that are to come back.
     pub(crate) missing: BTreeSet<VmId>,
     /// Some VM is to come back, whether or not something is being tried for it.
@@ -52,7 +71,7 @@ impl Relevant {
         let gained = !look.takers.is_subset(&self.takers) || self.revision != look.revision;
         // A VM that is to come back has left no room: it wants it again.
         let mut left = self.settled.difference(&look.settled);
-        let freed = left.any(|(vm, _)| !look.missing.contains(vm)) || self.freed;
+        let freed = left.any(|place| !look.missing.contains(&place.vm)) || self.freed;
         // A try that is under way may come to nothing: the room is kept in mind.
         let freed = freed && look.in_need;
         let by_room = freed && look.waiting && now >= self.pause_until;

@@ -2,7 +2,7 @@
 //! picture has changed and there is time; when a host does fail, its plan is checked against the picture of that moment, and
 //! followed if it still holds.
 
-use super::{Scene, Want, admission_control};
+use super::{Scene, VmPlace, Want, admission_control};
 use crate::ids::{HostId, VmId};
 use crate::settings::Settings;
 use crate::time::Time;
@@ -26,7 +26,7 @@ const PROOF_WORK: u64 = 50_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct PlansAtHand {
     /// For each host, who would go where.
-    plans: BTreeMap<HostId, Vec<(VmId, HostId)>>,
+    plans: BTreeMap<HostId, Vec<VmPlace>>,
     /// What admission control has against the cluster as it is; `None`: nothing.
     objection: Option<Arc<str>>,
     /// When they were made.
@@ -125,15 +125,16 @@ impl PlansAtHand {
         };
         let plan = |host: &placement::Name| {
             let placed = rehearsal.placed_for(host)?;
-            let named = placed.into_iter().filter_map(|one| Some((scene.vm(&one.vm)?, one.host.into())));
+            let named = placed
+                .into_iter()
+                .filter_map(|one| Some(VmPlace { vm: scene.vm(&one.vm)?, host: one.host.into() }));
             Some((HostId::from(host.clone()), named.collect()))
         };
-        let mut plans: BTreeMap<HostId, Vec<(VmId, HostId)>> =
-            picture.hosts.keys().filter_map(plan).collect();
+        let mut plans: BTreeMap<HostId, Vec<VmPlace>> = picture.hosts.keys().filter_map(plan).collect();
         for host in failing {
             let (Some(new), Some(old)) = (plans.get_mut(host), self.plans.remove(host)) else { continue };
-            let named: BTreeSet<VmId> = old.iter().map(|(vm, _)| *vm).collect();
-            if new.iter().all(|(vm, _)| named.contains(vm)) {
+            let named: BTreeSet<VmId> = old.iter().map(|place| place.vm).collect();
+            if new.iter().all(|place| named.contains(&place.vm)) {
                 *new = old;
             }
         }
@@ -159,12 +160,12 @@ impl PlansAtHand {
     }
 
     #[cfg(test)]
-    pub(super) fn plans(&self) -> &BTreeMap<HostId, Vec<(VmId, HostId)>> {
+    pub(super) fn plans(&self) -> &BTreeMap<HostId, Vec<VmPlace>> {
         &self.plans
     }
 
     /// The plans at hand, unless they were made under other settings.
-    pub(crate) fn under(&self, settings: &Settings) -> BTreeMap<HostId, Vec<(VmId, HostId)>> {
+    pub(crate) fn under(&self, settings: &Settings) -> BTreeMap<HostId, Vec<VmPlace>> {
         if self.revision == settings.revision { self.plans.clone() } else { BTreeMap::new() }
     }
 
@@ -180,8 +181,8 @@ impl PlansAtHand {
         let named = |vm: &VmId| Some(scene.name(*vm)?.clone());
         let placed: Option<Vec<Placement>> = plan
             .iter()
-            .filter(|(vm, _)| wanted.contains(vm))
-            .map(|(vm, to)| Some(Placement { vm: named(vm)?, host: to.text() }))
+            .filter(|place| wanted.contains(&place.vm))
+            .map(|place| Some(Placement { vm: named(&place.vm)?, host: place.host.text() }))
             .collect();
         let followed = Plan {
             failed: Vec::new(),

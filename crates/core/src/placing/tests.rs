@@ -66,16 +66,21 @@ fn followed(standing: &PlansAtHand, scene: &Scene, wants: &[Want]) -> bool {
     standing.follow(scene, &scene.with_wants(wants.iter()), wants).is_some()
 }
 
+fn placed(scene: &Scene, wants: &[Want], standing: &PlansAtHand) -> Placed {
+    let (under_way, now) = (BTreeMap::new(), Time(2));
+    place(&Round { scene, wants, under_way: &under_way, began: now, now }, standing)
+}
+
 #[test]
 fn a_plan_at_hand_that_still_holds_is_followed_to_the_letter() {
     let settings = Settings::default();
     let standing = rehearsed(&settings);
     let (now, wants) = (scene(&["h1"], &settings), wants(&[1, 2, 3]));
     assert!(followed(&standing, &now, &wants));
-    let placed = place(&now, &wants, &BTreeMap::new(), &standing, Time(2), Time(2));
+    let placed = placed(&now, &wants, &standing);
     let planned = &standing.plans()[&HostId::new("h1")];
     assert_eq!(planned.len(), 3);
-    for (vm, host) in planned {
+    for VmPlace { vm, host } in planned {
         assert_eq!(placed.places.get(vm), Some(&Place::Go(host.clone())));
     }
 }
@@ -88,7 +93,7 @@ fn one_that_holds_no_longer_is_made_anew() {
     // A host of the plan is down as well.
     let now = scene(&["h1", "h2"], &settings);
     assert!(!followed(&standing, &now, &wants));
-    let placed = place(&now, &wants, &BTreeMap::new(), &standing, Time(2), Time(2));
+    let placed = placed(&now, &wants, &standing);
     assert!(placed.places.values().all(|place| *place == Place::Go("h3".into())));
     // A rule is new.
     let apart = Rule {
@@ -115,7 +120,7 @@ fn the_next_rehearsal_is_the_same_as_one_made_anew() {
     let mut anew = PlansAtHand::default();
     anew.rehearse(&now, &settings, &BTreeSet::new(), Time(9));
     assert_eq!(standing, anew);
-    assert!(anew.plans()[&HostId::new("h1")].iter().all(|(_, host)| *host == HostId::new("h2")));
+    assert!(anew.plans()[&HostId::new("h1")].iter().all(|place| place.host == HostId::new("h2")));
 }
 
 #[test]
@@ -128,7 +133,7 @@ fn a_vm_whose_only_hosts_are_down_is_orphaned() {
     };
     let settings = Settings { revision: 1, rules: [("only".into(), only)].into(), ..Settings::default() };
     let now = scene(&["h1"], &settings);
-    let placed = place(&now, &wants(&[1, 2]), &BTreeMap::new(), &PlansAtHand::default(), Time(2), Time(2));
+    let placed = placed(&now, &wants(&[1, 2]), &PlansAtHand::default());
     let orphaned = |number| matches!(placed.places[&vm(number)], Place::Nowhere { orphaned: true, .. });
     assert!(orphaned(1) && !orphaned(2));
 }
@@ -137,7 +142,7 @@ fn a_vm_whose_only_hosts_are_down_is_orphaned() {
 fn what_is_shown_is_the_plan_at_hand_while_it_holds() {
     let settings = Settings::default();
     let standing = rehearsed(&settings);
-    let shown = |at_hand: BTreeMap<HostId, Vec<(VmId, HostId)>>, settings: &Settings| {
+    let shown = |at_hand: BTreeMap<HostId, Vec<VmPlace>>, settings: &Settings| {
         let scene = scene(&[], settings);
         let rehearsed = RehearsalScene { scene, settings: Arc::new(settings.clone()), at_hand }.rehearse();
         let plan = rehearsed.hosts.into_iter().find(|plan| plan.host == HostId::new("h1")).expect("a plan");
@@ -148,8 +153,8 @@ fn what_is_shown_is_the_plan_at_hand_while_it_holds() {
     // The two that are left are as good as each other.
     let swapped = |at: &HostId| HostId::new(if *at == HostId::new("h2") { "h3" } else { "h2" });
     let mut other = standing.under(&settings);
-    for (_, to) in other.get_mut(&HostId::new("h1")).expect("a plan") {
-        *to = swapped(to);
+    for place in other.get_mut(&HostId::new("h1")).expect("a plan") {
+        place.host = swapped(&place.host);
     }
     let by_hand = shown(other.clone(), &settings);
     assert_ne!(by_hand, fresh);
@@ -158,8 +163,8 @@ fn what_is_shown_is_the_plan_at_hand_while_it_holds() {
     let mut short = other.clone();
     short.get_mut(&HostId::new("h1")).expect("a plan").pop();
     assert_eq!(shown(short, &settings), fresh);
-    for (_, to) in other.get_mut(&HostId::new("h1")).expect("a plan") {
-        *to = HostId::new("h1");
+    for place in other.get_mut(&HostId::new("h1")).expect("a plan") {
+        place.host = HostId::new("h1");
     }
     assert_eq!(shown(other, &settings), fresh);
     let newer = Settings { revision: settings.revision + 1, ..settings.clone() };

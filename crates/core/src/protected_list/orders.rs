@@ -12,7 +12,7 @@ use crate::host_liveness::HostState;
 use crate::ids::HostId;
 use crate::out::Out;
 use crate::placing::{Place, Places, Refusals, Want, WantKind};
-use crate::register::{Claim, Entry, Guest, OrderKind};
+use crate::register::{Claim, Entry, FailedOrder, Guest, OrderKind};
 use crate::settings::{Evacuation, Settings};
 use crate::time::{Span, Time};
 use alloc::collections::BTreeSet;
@@ -135,8 +135,8 @@ impl Orders {
     ) -> bool {
         let (Some(order), Some(holder)) = (&entry.order, &entry.holder) else { return false };
         let failed = claim.and_then(|claim| claim.order_failed.as_ref());
-        let failed = failed.filter(|(number, _)| *number == order.number);
-        let Some((_, reason)) = failed else {
+        let failed = failed.filter(|failed| failed.number == order.number);
+        let Some(FailedOrder { reason, .. }) = failed else {
             return is_void(&order.what, settings.maintenance.get(holder).copied(), claim);
         };
         if let OrderKind::Migrate(to) = &order.what {

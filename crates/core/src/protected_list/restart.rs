@@ -11,6 +11,7 @@
 use super::entry::Record;
 use super::sight::Candidate;
 use super::writing::Writing;
+use crate::Refusal;
 use crate::failover::Verdict;
 use crate::ids::{HostId, Token};
 use crate::placing::{Progress, Refusals};
@@ -245,7 +246,7 @@ impl Restart {
         let told = |host: &HostId| {
             let why = self.round.failures.get(host).map_or("it could not be started there", |why| why);
             let text = alloc::format!("{why}; tried again in {} at the latest", in_words(left));
-            (host.clone(), Arc::from(text))
+            Refusal { host: host.clone(), reason: text.into() }
         };
         self.round.tried.iter().map(told).collect()
     }

@@ -4,6 +4,7 @@
 //! Invariant: pure functions of what was read. Nothing here remembers or changes anything.
 
 use super::entry::Record;
+use crate::Refusal;
 use crate::failover::HolderSeen;
 use crate::host_liveness::HostState;
 use crate::ids::{HostId, VmId};
@@ -26,26 +27,29 @@ pub(crate) struct Candidate {
 
 /// For each VM the hosts that claim it, in their order: an index of the power-on lists, made once for a review.
 pub(crate) struct Claimants<'a> {
-    by_vm: Vec<(VmId, &'a HostId, &'a Claim)>,
+    by_vm: Vec<Claimed<'a>>,
+}
+
+/// A host's claim.
+struct Claimed<'a> {
+    host: &'a HostId,
+    claim: &'a Claim,
 }
 
 impl<'a> Claimants<'a> {
     pub(crate) fn of(power_on: &'a BTreeMap<HostId, PowerOnSeen>) -> Claimants<'a> {
         let claims = power_on
             .iter()
-            .flat_map(|(host, seen)| seen.list.claims.iter().map(move |claim| (claim.vm, host, claim)));
-        let mut by_vm: Vec<(VmId, &HostId, &Claim)> = claims.collect();
+            .flat_map(|(host, seen)| seen.list.claims.iter().map(move |claim| Claimed { host, claim }));
+        let mut by_vm: Vec<Claimed<'_>> = claims.collect();
         // Stable: the order of the hosts stays.
-        by_vm.sort_by_key(|(vm, _, _)| *vm);
+        by_vm.sort_by_key(|one| one.claim.vm);
         Claimants { by_vm }
     }
 
     fn on(&self, vm: VmId) -> impl Iterator<Item = (&'a HostId, &'a Claim)> {
-        let first = self.by_vm.partition_point(|(other, _, _)| *other < vm);
-        self.by_vm[first..]
-            .iter()
-            .take_while(move |(other, _, _)| *other == vm)
-            .map(|(_, host, claim)| (*host, *claim))
+        let first = self.by_vm.partition_point(|one| one.claim.vm < vm);
+        self.by_vm[first..].iter().take_while(move |one| one.claim.vm == vm).map(|one| (one.host, one.claim))
     }
 }
 
@@ -134,10 +138,9 @@ impl<'a> OwnerSide<'a> {
 
     /// Why nobody gets a VM that may run where nobody looks, or is arriving somewhere.
     pub(super) fn unseen(&self, entry: &Entry) -> Refusals {
-        let dark = |host: &HostId| {
-            (host.clone(), "the VM may run there, and it does not show what runs there".into())
-        };
-        let arriving = |host: &HostId| (host.clone(), "the VM is arriving there by live migration".into());
+        let refusal = |host: &HostId, reason: &str| Refusal { host: host.clone(), reason: reason.into() };
+        let dark = |host| refusal(host, "the VM may run there, and it does not show what runs there");
+        let arriving = |host| refusal(host, "the VM is arriving there by live migration");
         let holder = entry.holder.as_ref();
         let there = holder.into_iter().flat_map(|holder| self.arriving(entry, holder)).map(arriving);
         self.dark.iter().map(dark).chain(there).collect()

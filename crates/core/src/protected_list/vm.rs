@@ -247,16 +247,7 @@ impl ListedVm {
                 let same_host = *cause == StopCause::Unknown && entry.attempts == 0;
                 want.first_try = self.first_try(entry, same_host);
             }
-            Verdict::Intend if !disabled => {
-                let failed = judged.seen.as_ref().is_some_and(|seen| seen.state == HostState::Failed);
-                if !failed && !self.restart.was_declined(out.now) {
-                    return None;
-                }
-                want.lost_on = entry.holder.clone().filter(|_| failed);
-                if let Some(host) = entry.holder.clone() {
-                    self.restart.avoid(host);
-                }
-            }
+            Verdict::Intend if !disabled => want.lost_on = self.lost_on(judged, out.now)?,
             Verdict::TakeResponsibility => {
                 want.kind = WantKind::Responsibility;
                 return Some(want);
@@ -288,6 +279,19 @@ impl ListedVm {
         want.since = self.restart.want(out.now);
         want.tried = self.restart.tried().clone();
         Some(want)
+    }
+
+    /// The host that it is to leave, if that has failed. `None` in the first place: nothing shows that it is to leave it.
+    fn lost_on(&mut self, judged: &Judged<'_>, now: Time) -> Option<Option<HostId>> {
+        let failed = judged.seen.as_ref().is_some_and(|seen| seen.state == HostState::Failed);
+        if !failed && !self.restart.was_declined(now) {
+            return None;
+        }
+        let holder = judged.entry.holder.clone();
+        if let Some(host) = holder.clone() {
+            self.restart.avoid(host);
+        }
+        Some(holder.filter(|_| failed))
     }
 
     /// The host that just lost it is tried first, or last.

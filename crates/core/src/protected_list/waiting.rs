@@ -4,6 +4,7 @@
 //!
 //! It does not decide that a VM waits.
 
+use crate::Refusal;
 use crate::event::{Event, VmName};
 use crate::ids::HostId;
 use crate::out::Out;
@@ -76,7 +77,7 @@ impl Waiting {
             out.event(Event::VmWaitsForOthers { vm, reason: because.clone() });
             self.others_reported = Some(because.clone());
         }
-        let reasons = alloc::vec![(host, because)];
+        let reasons = alloc::vec![Refusal { host, reason: because }];
         self.shown =
             Some(Shown { reasons, report_at: Time(u64::MAX), reported: false, kind: Wait::ForOthers });
     }

@@ -118,7 +118,7 @@ impl Dice {
             2 | 3 => Body::Heartbeat(Box::new(Heartbeat {
                 sent: self.time(),
                 datastores: self.list(Dice::datastore),
-                power_on: self.list(|dice| (dice.datastore(), dice.number())),
+                power_on: self.list(|dice| (dice.datastore(), dice.number()).into()),
                 capacity: self.capacity(),
                 hypervisor_well: self.one_in(2),
                 promises: self.list(|dice| Promise {
@@ -128,8 +128,8 @@ impl Dice {
                 }),
                 failure_timeout: self.some(|dice| Span(dice.number())),
                 unwritten: self.list(Dice::datastore),
-                halted: self.list(|dice| (dice.vm(), dice.pick(&[Halt::Frozen, Halt::IoError]))),
-                held: self.list(|dice| (dice.datastore(), Span(dice.number()))),
+                halted: self.list(|dice| (dice.vm(), dice.pick(&[Halt::Frozen, Halt::IoError])).into()),
+                held: self.list(|dice| (dice.datastore(), Span(dice.number())).into()),
             })),
             4 | 5 => Body::HeartbeatAck(HeartbeatAck {
                 echo: self.time(),
@@ -146,7 +146,7 @@ impl Dice {
                 heartbeat_datastores: self.list(Dice::datastore),
             }),
             6 => Body::ListChanged { datastore: self.datastore(), stamp: self.stamp() },
-            7 => Body::Released { datastores: self.list(|dice| (dice.datastore(), dice.epoch())) },
+            7 => Body::Released { datastores: self.list(|dice| (dice.datastore(), dice.epoch()).into()) },
             _ => Body::SteppingDown,
         }
     }
@@ -263,7 +263,7 @@ impl Dice {
                 incarnation,
                 instance: self.epoch(),
                 promised: self.some(ballot),
-                accepted: self.some(|dice| (ballot(dice), dice.host())),
+                accepted: self.some(|dice| (ballot(dice), dice.host()).into()),
                 beat: self.some(|dice| OwnerBeat {
                     epoch: dice.epoch(),
                     counter: dice.number(),

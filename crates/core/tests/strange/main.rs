@@ -290,7 +290,7 @@ fn a_huge_heartbeat_is_forgotten_with_the_next() {
     let mut shell = primary(&mut dice);
     let beat = |datastores: Vec<DatastoreName>, sequence: u64| {
         let capacity = message::Capacity::default();
-        let power_on = datastores.iter().map(|name| (name.clone(), u64::MAX)).collect();
+        let power_on = datastores.iter().map(|name| (name.clone(), u64::MAX).into()).collect();
         let body = Body::Heartbeat(Box::new(Heartbeat {
             sent: Time(1),
             datastores,

@@ -106,7 +106,9 @@ impl Shell {
             Effect::Disk { op, datastore, action } => {
                 let outcome = match action {
                     DiskAction::Read(ids) => DiskOutcome::Read(
-                        ids.into_iter().map(|id| (id.clone(), self.read(&datastore, id, dice))).collect(),
+                        ids.into_iter()
+                            .map(|id| (id.clone(), self.read(&datastore, id, dice)).into())
+                            .collect(),
                     ),
                     DiskAction::Write(..) if self.disks == Disks::Strange && dice.one_in(10) => {
                         DiskOutcome::Failed("no space left".into())

@@ -127,8 +127,9 @@ fn outcome(outcome: &Outcome, names: &HostNames) -> (Tone, String) {
         Outcome::FrozenOnly => (Tone::Plain, "is frozen for a while, then goes on".to_owned()),
         Outcome::StillFrozen => (Tone::Alarm, "is frozen until contact returns".to_owned()),
         Outcome::Waits { reasons } => {
-            let why =
-                reasons.iter().map(|(host, why)| format!("{}: {}", names.short(host), names.in_text(why)));
+            let why = reasons
+                .iter()
+                .map(|one| format!("{}: {}", names.short(&one.host), names.in_text(&one.reason)));
             let why: Vec<_> = why.collect();
             let why = if why.is_empty() { "no other host is there".to_owned() } else { why.join("; ") };
             (Tone::Alarm, format!("waits, no host can take it: {why}"))

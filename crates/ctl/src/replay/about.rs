@@ -47,9 +47,9 @@ impl About {
             Input::VmDone { op, .. } | Input::VmWaits { op, .. } => of_operation(*op),
             Input::DiskDone { op, outcome: DiskOutcome::Read(registers) } => {
                 let datastore = known.operation(*op);
-                registers.iter().fold(false, |news, (register, read)| {
-                    let key = format!("{datastore}/{}", register_key(register));
-                    self.is_news(key, vm, read) || news
+                registers.iter().fold(false, |news, one| {
+                    let key = format!("{datastore}/{}", register_key(&one.id));
+                    self.is_news(key, vm, &one.found) || news
                 })
             }
             Input::Domain { domain, .. } => domain.vm == vm && self.is_news("domain".into(), vm, domain),

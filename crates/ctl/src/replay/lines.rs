@@ -224,13 +224,13 @@ fn outcome_words(outcome: &DiskOutcome) -> String {
         DiskOutcome::Written => "written".into(),
         DiskOutcome::Failed(reason) => format!("failed: {}", clean(reason)),
         DiskOutcome::Read(registers) => {
-            let read = registers.iter().map(|(register, read)| {
-                let what = match read {
+            let read = registers.iter().map(|one| {
+                let what = match &one.found {
                     ReadRegister::Value(value) => value_words(value),
                     ReadRegister::Missing => "(missing)".into(),
                     ReadRegister::Unreadable(reason, _) => format!("(unreadable: {})", clean(reason)),
                 };
-                format!("{} {what}", register_name(register))
+                format!("{} {what}", register_name(&one.id))
             });
             format!("read {}", read.collect::<Vec<_>>().join(", "))
         }

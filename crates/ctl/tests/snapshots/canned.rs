@@ -120,7 +120,7 @@ fn host(number: u32, datastores: &[&str]) -> HostView {
         network_heartbeat: Some(Span::from_millis(412)),
         datastore_heartbeats: datastores
             .iter()
-            .map(|name| (DatastoreName::new(name), Span::from_millis(903)))
+            .map(|name| (DatastoreName::new(name), Span::from_millis(903)).into())
             .collect(),
         ping: None,
         datastores: datastores.iter().map(|name| DatastoreName::new(name)).collect(),
@@ -272,7 +272,7 @@ impl Canned {
                 3,
                 Event::VmWaitsForHost {
                     vm: vm_name(4, "big"),
-                    reasons: vec![(id(2), "needs 96 GiB, 39 GiB are free".into())],
+                    reasons: vec![(id(2), "needs 96 GiB, 39 GiB are free".into()).into()],
                 },
             ),
             record(
@@ -297,7 +297,7 @@ impl Canned {
         host.state = HostState::Failed;
         host.since = Span::from_millis(2_149);
         host.network_heartbeat = Some(Span::from_millis(6_761));
-        host.datastore_heartbeats = vec![("nfs1".into(), Span::from_millis(7_200))];
+        host.datastore_heartbeats = vec![("nfs1".into(), Span::from_millis(7_200)).into()];
         host.ping = Some(false);
         host.datastores = Vec::new();
         host.hypervisor_well = None;

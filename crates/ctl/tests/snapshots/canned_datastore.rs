@@ -129,7 +129,7 @@ pub fn make() -> TempDir {
         incarnation,
         instance: Epoch(7),
         promised: Some(ballot.clone()),
-        accepted: Some((ballot, "host-2".into())),
+        accepted: Some((ballot, "host-2".into()).into()),
         beat: Some(OwnerBeat { epoch: Epoch(7), counter: 99, released: false }),
     };
     write(&folder, &RegisterId::Ownership("host-2".into()), RegisterValue::Ownership(value));

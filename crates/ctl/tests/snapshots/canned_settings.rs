@@ -67,7 +67,7 @@ impl Canned {
         let mut canned = Canned::healthy();
         let view = &mut canned.status_mut().view;
         view.settings = Arc::new(settings());
-        view.hosts[0].maintenance = Some((Evacuation::Migrate, 1));
+        view.hosts[0].maintenance = Some((Evacuation::Migrate, 1).into());
         view.hosts[2].failover_host = true;
         view.vms[0].order = Some(OrderKind::Migrate(id(2)));
         view.vms[0].note = Some("migrates to host-2".to_owned());
@@ -116,8 +116,8 @@ impl Canned {
             vm: vm_name(4, "big").id,
             name: "big".into(),
             why: vec![
-                (id(1), "39,936 MiB free, 98,304 MiB needed".into()),
-                (id(3), "kept free for failovers".into()),
+                (id(1), "39,936 MiB free, 98,304 MiB needed".into()).into(),
+                (id(3), "kept free for failovers".into()).into(),
             ],
         };
         let rehearsed = Rehearsed {
@@ -132,7 +132,7 @@ impl Canned {
                     2,
                     vec![placed(2, "db", 1, 1)],
                     vec![big],
-                    vec![("batch".into(), "its restart priority is disabled".into())],
+                    vec![("batch".into(), "its restart priority is disabled".into()).into()],
                 ),
                 plan(3, vec![], vec![], vec![]),
             ],

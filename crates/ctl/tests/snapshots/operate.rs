@@ -245,7 +245,7 @@ fn that_a_host_is_down_is_confirmed_by_a_person_or_by_yes() {
 fn emptying(left: u32, vms: &[(&str, Option<u32>)]) -> Later {
     let mut canned = Canned::healthy();
     let view = &mut canned.status_mut().view;
-    view.hosts[0].maintenance = Some((Evacuation::Migrate, left));
+    view.hosts[0].maintenance = Some((Evacuation::Migrate, left).into());
     view.vms = (1..)
         .zip(vms)
         .map(|(number, (name, to))| {

@@ -181,8 +181,8 @@ fn played() -> Rehearsed {
     };
     let judged = Judgement { after: after(4_012), by: id(3), state: HostState::Failed };
     let reasons = vec![
-        (id(2), Arc::from("39,936 MiB free, 98,304 MiB needed")),
-        (id(3), Arc::from("kept free for failovers")),
+        (id(2), Arc::from("39,936 MiB free, 98,304 MiB needed")).into(),
+        (id(3), Arc::from("kept free for failovers")).into(),
     ];
     Rehearsed {
         timeline: vec![

@@ -79,9 +79,9 @@ fn host_list_shows_maintenance_and_failover_hosts() {
 fn an_empty_host_in_maintenance_and_one_that_is_down_meanwhile() {
     let mut canned = Canned::with_settings();
     let hosts = &mut canned.status_mut().view.hosts;
-    hosts[0].maintenance = Some((mainstay_core::settings::Evacuation::ShutDown, 0));
+    hosts[0].maintenance = Some((mainstay_core::settings::Evacuation::ShutDown, 0).into());
     hosts[0].state = mainstay_core::host_liveness::HostState::Failed;
-    hosts[1].maintenance = Some((mainstay_core::settings::Evacuation::Migrate, 0));
+    hosts[1].maintenance = Some((mainstay_core::settings::Evacuation::Migrate, 0).into());
     let text = run(&mut canned, None, "mainstay host list");
     let states: Vec<_> = text.lines().map(|line| line.get(..50).unwrap_or(line).trim_end()).collect();
     expect![[r#"

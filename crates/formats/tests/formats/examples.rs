@@ -97,7 +97,7 @@ fn ownership() {
         incarnation: Incarnation(5),
         instance: Epoch(3),
         promised: Some(ballot.clone()),
-        accepted: Some((ballot, host(1))),
+        accepted: Some((ballot, host(1)).into()),
         beat: Some(OwnerBeat { epoch: Epoch(3), counter: 400, released: false }),
     };
     shows(

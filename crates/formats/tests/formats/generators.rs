@@ -189,11 +189,10 @@ fn ownership() -> impl Strategy<Value = RegisterValue> {
         counter,
         released,
     });
-    (boot(), incarnation(), epoch(), of(ballot()), of((ballot(), host())), of(beat)).prop_map(
-        |(boot, incarnation, instance, promised, accepted, beat)| {
+    (boot(), incarnation(), epoch(), of(ballot()), of((ballot(), host()).prop_map(Accepted::from)), of(beat))
+        .prop_map(|(boot, incarnation, instance, promised, accepted, beat)| {
             RegisterValue::Ownership(OwnershipBlock { boot, incarnation, instance, promised, accepted, beat })
-        },
-    )
+        })
 }
 
 fn protected_list() -> impl Strategy<Value = (RegisterId, RegisterValue)> {
@@ -233,7 +232,7 @@ pub fn message() -> impl Strategy<Value = Message> {
         },
     );
     let names = vec(datastore(), 0..6);
-    let power_on = vec((datastore(), any::<u64>()), 0..6);
+    let power_on = vec((datastore(), any::<u64>()).prop_map(PowerOnVersion::from), 0..6);
     let promise = (datastore(), epoch(), any::<u64>()).prop_map(|(datastore, epoch, echo)| Promise {
         datastore,
         epoch,
@@ -244,9 +243,9 @@ pub fn message() -> impl Strategy<Value = Message> {
             let sent = Time(sent);
             let failure_timeout = hypervisor_well.then_some(Span(sent.0));
             let unwritten = datastores.clone();
-            let held = power_on.iter().map(|(name, number)| (DatastoreName::clone(name), Span(*number)));
+            let held = power_on.iter().map(|one| (one.datastore.clone(), Span(one.version)).into());
             let held = held.collect();
-            let halted = vec![(VmId([6; 16]), Halt::Frozen)];
+            let halted = vec![(VmId([6; 16]), Halt::Frozen).into()];
             Body::Heartbeat(Box::new(Heartbeat {
                 sent,
                 datastores,
@@ -282,7 +281,7 @@ pub fn message() -> impl Strategy<Value = Message> {
         ack,
         (datastore(), stamp()).prop_map(|(datastore, stamp)| Body::ListChanged { datastore, stamp }),
         (datastore(), epoch())
-            .prop_map(|(datastore, epoch)| Body::Released { datastores: vec![(datastore, epoch)] }),
+            .prop_map(|(datastore, epoch)| Body::Released { datastores: vec![(datastore, epoch).into()] }),
         Just(Body::SteppingDown),
     ];
     (incarnation(), any::<u64>(), body).prop_map(|(incarnation, sequence, body)| Message {

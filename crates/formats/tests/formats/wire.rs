@@ -21,7 +21,7 @@ fn typical_heartbeat() -> Message {
         body: Body::Heartbeat(Box::new(Heartbeat {
             sent: Time(86_400_000_000),
             datastores: names.to_vec(),
-            power_on: names.iter().map(|name| (name.clone(), 1_234)).collect(),
+            power_on: names.iter().map(|name| (name.clone(), 1_234).into()).collect(),
             capacity: Capacity { memory_mib: 524_288, memory_free_mib: 262_144, cpus: 128, domains: 60 },
             hypervisor_well: true,
             promises: names

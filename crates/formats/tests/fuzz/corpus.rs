@@ -85,7 +85,7 @@ pub fn registers() -> Vec<(RegisterId, RegisterValue)> {
             incarnation,
             instance: Epoch(3),
             promised: Some(ballot.clone()),
-            accepted: Some((ballot, HostId::new("host-1"))),
+            accepted: Some((ballot, HostId::new("host-1")).into()),
             beat: Some(OwnerBeat { epoch: Epoch(3), counter: 400, released: false }),
         }),
         RegisterValue::ProtectedList(ProtectedList {
@@ -118,14 +118,14 @@ pub fn messages() -> Vec<Message> {
         Body::Heartbeat(Box::new(Heartbeat {
             sent: Time(86_400_000_000),
             datastores: vec![datastore.clone()],
-            power_on: vec![(datastore.clone(), 1_234)],
+            power_on: vec![(datastore.clone(), 1_234).into()],
             capacity: Capacity { memory_mib: 524_288, memory_free_mib: 262_144, cpus: 128, domains: 60 },
             hypervisor_well: true,
             promises: vec![promise],
             failure_timeout: Some(Span::from_millis(4_500)),
             unwritten: Vec::new(),
-            halted: vec![(VmId([7; 16]), Halt::IoError)],
-            held: vec![("ds1".into(), Span::from_secs(3_600))],
+            halted: vec![(VmId([7; 16]), Halt::IoError).into()],
+            held: vec![("ds1".into(), Span::from_secs(3_600)).into()],
         })),
         Body::HeartbeatAck(HeartbeatAck {
             echo: Time(1_000_000),
@@ -137,7 +137,7 @@ pub fn messages() -> Vec<Message> {
         Body::Elect { rank: rank.clone() },
         Body::Announce { rank, owned: 1 },
         Body::ListChanged { datastore: datastore.clone(), stamp },
-        Body::Released { datastores: vec![(datastore, Epoch(3))] },
+        Body::Released { datastores: vec![(datastore, Epoch(3)).into()] },
         Body::SteppingDown,
     ];
     bodies

@@ -165,7 +165,7 @@ impl Metered {
         match input {
             Input::Message { message, .. } => self.count_received(message, meter),
             Input::DiskDone { outcome: DiskOutcome::Read(registers), .. } => {
-                registers.iter().for_each(|(id, value)| self.count_read(id, value, meter));
+                registers.iter().for_each(|one| self.count_read(&one.id, &one.found, meter));
             }
             _ => {}
         }
@@ -231,7 +231,7 @@ fn kind_of_input(input: &Input) -> String {
         Input::Tick => "tick".to_string(),
         Input::Message { message, .. } => format!("message {}", kind(&message.body)),
         Input::DiskDone { outcome: DiskOutcome::Read(registers), .. } => {
-            let kinds: BTreeSet<&str> = registers.iter().map(|(id, _)| kind_of_register(id)).collect();
+            let kinds: BTreeSet<&str> = registers.iter().map(|one| kind_of_register(&one.id)).collect();
             format!("read of {}", kinds.into_iter().collect::<Vec<_>>().join(", "))
         }
         Input::DiskDone { outcome: DiskOutcome::Written, .. } => "written".to_string(),

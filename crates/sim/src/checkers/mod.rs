@@ -34,6 +34,36 @@ impl fmt::Display for Violation {
     }
 }
 
+/// A register write that landed.
+#[derive(Clone, Copy, Debug)]
+pub struct Landing<'a> {
+    /// When it landed, in microseconds.
+    pub at: u64,
+    /// When it began, in microseconds.
+    pub started: u64,
+    /// The datastore, by its place in the set-up.
+    pub store: usize,
+    /// The host that wrote, by its place in the set-up.
+    pub host: usize,
+    /// The register.
+    pub register: &'a RegisterId,
+    /// What is in it now.
+    pub value: &'a RegisterValue,
+}
+
+/// A core has a VM prepared or resumed.
+#[derive(Clone, Copy, Debug)]
+pub struct CoreStart {
+    /// The VM, by its place in the set-up.
+    pub vm: usize,
+    /// The host, by its place in the set-up.
+    pub host: usize,
+    /// The grant.
+    pub token: Token,
+    /// It is resumed: before, it was only prepared.
+    pub resumed: bool,
+}
+
 /// The checkers that run all the time.
 #[derive(Clone, Debug)]
 pub struct Checkers {
@@ -61,34 +91,18 @@ impl Checkers {
         }
     }
 
-    /// A register write that began at `started` landed.
-    #[expect(clippy::too_many_arguments, reason = "a landing has that many facts, and one caller")]
-    pub fn on_land(
-        &mut self,
-        at: u64,
-        started: u64,
-        store: usize,
-        host: usize,
-        register: &RegisterId,
-        value: &RegisterValue,
-        setup: &Setup,
-    ) -> Option<Violation> {
-        let found = self.single_owner.on_land(at, store, host, register, value, setup);
-        self.user_word.on_land(started, store, host, value, self.single_owner.list(store), setup);
+    /// A register write landed.
+    pub fn on_land(&mut self, landing: &Landing<'_>, setup: &Setup) -> Option<Violation> {
+        let Landing { at, store, register, value, .. } = *landing;
+        let found = self.single_owner.on_land(landing, setup);
+        self.user_word.on_land(landing, self.single_owner.list(store), setup);
         self.orphan_stop.on_land(at, store, value, setup);
         found.or_else(|| self.calm.on_land(at, store, register, setup))
     }
 
     /// A core has a VM prepared or resumed under that grant.
-    pub fn on_core_start(
-        &mut self,
-        at: u64,
-        vm: usize,
-        host: usize,
-        token: Token,
-        resumed: bool,
-        setup: &Setup,
-    ) -> Option<Violation> {
+    pub fn on_core_start(&mut self, at: u64, start: CoreStart, setup: &Setup) -> Option<Violation> {
+        let CoreStart { vm, host, token, resumed } = start;
         let stale = self.single_owner.on_start(vm, host, token, setup);
         let unwanted = if resumed { self.user_word.on_core_start(at, vm, host, setup) } else { None };
         stale.or(unwanted)

@@ -4,7 +4,7 @@
 //! - A grant's token names one VM and one host for all time.
 //! - A VM is started only under the grant that stands in the protected list of the highest epoch on disk at that instant.
 
-use super::Violation;
+use super::{Landing, Violation};
 use crate::setup::Setup;
 use mainstay_core::register::ProtectedList;
 use mainstay_core::{Epoch, RegisterId, RegisterValue, Token, VmId};
@@ -42,15 +42,8 @@ impl SingleOwner {
     }
 
     /// A register write landed.
-    pub fn on_land(
-        &mut self,
-        _at: u64,
-        store: usize,
-        host: usize,
-        register: &RegisterId,
-        value: &RegisterValue,
-        setup: &Setup,
-    ) -> Option<Violation> {
+    pub fn on_land(&mut self, landing: &Landing<'_>, setup: &Setup) -> Option<Violation> {
+        let Landing { store, host, register, value, .. } = *landing;
         match value {
             RegisterValue::Heartbeat(_) | RegisterValue::PowerOn(_) => None,
             RegisterValue::Ownership(block) => {

@@ -3,7 +3,7 @@
 //! Its host must have had the chance to say so: either the stop is on disk (in the host's power-on list, or as desired off in
 //! the protected list), or the host was left in peace for [`PEACE`] heartbeats after it.
 
-use super::Violation;
+use super::{Landing, Violation};
 use crate::setup::Setup;
 use mainstay_core::RegisterValue;
 use mainstay_core::register::{ClaimState, Desired, ProtectedList};
@@ -124,15 +124,8 @@ impl UserWord {
     }
 
     /// A register write landed; `list` is the protected list of the highest epoch.
-    pub fn on_land(
-        &mut self,
-        started: u64,
-        store: usize,
-        host: usize,
-        value: &RegisterValue,
-        list: Option<&ProtectedList>,
-        setup: &Setup,
-    ) {
+    pub fn on_land(&mut self, landing: &Landing<'_>, list: Option<&ProtectedList>, setup: &Setup) {
+        let Landing { started, store, host, value, .. } = *landing;
         for (vm, truth) in self.vms.iter_mut().enumerate() {
             let Some(stop) = &mut truth.stop else { continue };
             if setup.vms[vm].datastore != store || started < stop.at {

@@ -7,7 +7,7 @@ use crate::world::{Told, World};
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::register::Priority;
 use mainstay_core::view::VmView;
-use mainstay_core::{DatastoreName, Event, HostId, Severity, Span, VmId};
+use mainstay_core::{DatastoreName, Event, HostId, Refusal, Severity, Span, VmId};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -82,7 +82,7 @@ pub enum Outcome {
     /// It waits: no host can take it.
     Waits {
         /// Why not, host by host.
-        reasons: Vec<(HostId, Arc<str>)>,
+        reasons: Vec<Refusal>,
     },
     /// It is down, and nobody tries to change that.
     StaysDown {
@@ -144,7 +144,7 @@ impl Rehearsed {
 struct Heard<'a> {
     /// Started anew on some host.
     started: BTreeSet<VmId>,
-    waits: BTreeMap<VmId, &'a [(HostId, Arc<str>)]>,
+    waits: BTreeMap<VmId, &'a [Refusal]>,
     /// Its owner has it stay down.
     off: BTreeMap<VmId, String>,
     /// By whom it was frozen.

@@ -11,10 +11,12 @@
 use super::World;
 use super::hypervisor::Lock;
 use super::queue::Happening;
+use crate::checkers::Landing;
 use crate::setup::Setup;
 use mainstay_core::register::LIST_REGIONS;
 use mainstay_core::{
-    DiskAction, DiskOutcome, Epoch, Input, OpId, ReadRegister, RegisterId, RegisterValue, VmId, XmlId,
+    DiskAction, DiskOutcome, Epoch, FoundRegister, Input, OpId, ReadRegister, RegisterId, RegisterValue,
+    VmId, XmlId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -74,7 +76,7 @@ pub(crate) struct DiskOp {
 
 #[derive(Clone, Debug)]
 enum Work {
-    Read { wanted: Vec<RegisterId>, next: usize, got: Vec<(RegisterId, ReadRegister)>, step: u64 },
+    Read { wanted: Vec<RegisterId>, next: usize, got: Vec<FoundRegister>, step: u64 },
     Write { register: RegisterId, value: RegisterValue, started: u64, order: u64, rest: u64, landed: bool },
 }
 
@@ -211,7 +213,8 @@ impl World {
                     return;
                 }
                 if let Some(register) = wanted.get(*next) {
-                    got.push((register.clone(), self.stores[op.store].read(register, op.host, &self.setup)));
+                    let found = self.stores[op.store].read(register, op.host, &self.setup);
+                    got.push(FoundRegister { id: register.clone(), found });
                     *next += 1;
                     let wait = if *step == 0 { 1 } else { self.dice.between(1, *step * 2) };
                     // The last register read, the answer is on its way.
@@ -308,7 +311,9 @@ impl World {
             };
             self.stores[op.store].registers.insert(spot, stored);
         }
-        let found = self.checks.on_land(self.now, *started, op.store, op.host, register, value, &self.setup);
+        let (at, started) = (self.now, *started);
+        let landing = Landing { at, started, store: op.store, host: op.host, register, value };
+        let found = self.checks.on_land(&landing, &self.setup);
         self.report(found);
     }
 

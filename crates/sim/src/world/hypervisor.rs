@@ -8,6 +8,7 @@
 use super::disk::Path;
 use super::queue::Happening;
 use super::{Boot, World};
+use crate::checkers::CoreStart;
 use mainstay_core::register::StopCause;
 use mainstay_core::{Token, VmId};
 
@@ -145,7 +146,8 @@ impl World {
     /// A VM that a core has started under a grant begins to execute.
     pub(super) fn check_core_start(&mut self, host: usize, vm: usize, qemu: Qemu) {
         if let Some(token) = qemu.token {
-            let found = self.checks.on_core_start(self.now, vm, host, token, true, &self.setup);
+            let start = CoreStart { vm, host, token, resumed: true };
+            let found = self.checks.on_core_start(self.now, start, &self.setup);
             self.report(found);
         }
     }

@@ -7,6 +7,7 @@ use super::World;
 use super::disk::Path;
 use super::hypervisor::{HYPERVISOR_TIMEOUT, Libvirt, QemuState};
 use super::queue::{DomainOp, DomainOpKind, Happening, Start};
+use crate::checkers::CoreStart;
 use mainstay_core::register::StopCause;
 use mainstay_core::{Input, OpId, VmOutcome};
 use std::sync::Arc;
@@ -27,7 +28,8 @@ impl Stage {
 impl World {
     /// A core wants a VM prepared.
     pub(super) fn start_prepare(&mut self, host: usize, start: Start) {
-        let found = self.checks.on_core_start(self.now, start.vm, host, start.token, false, &self.setup);
+        let asked = CoreStart { vm: start.vm, host, token: start.token, resumed: false };
+        let found = self.checks.on_core_start(self.now, asked, &self.setup);
         self.report(found);
         self.next_key += 1;
         let key = self.next_key;

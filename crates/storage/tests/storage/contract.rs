@@ -6,7 +6,7 @@ use mainstay_formats::{ClusterId, Slot, decode_slot, read_header};
 use mainstay_storage::contract::{DatastoreUnderTest, RULES};
 use mainstay_words::ids::HostId;
 use mainstay_words::register::RegisterId;
-use mainstay_words::{ReadRegister, RegisterValue};
+use mainstay_words::{FoundRegister, RegisterValue};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ impl DatastoreUnderTest for Real {
         self.client(host).write(id, value)
     }
 
-    fn read(&mut self, host: &HostId, ids: &[RegisterId]) -> Result<Vec<(RegisterId, ReadRegister)>, String> {
+    fn read(&mut self, host: &HostId, ids: &[RegisterId]) -> Result<Vec<FoundRegister>, String> {
         self.client(host).read_all(ids)
     }
 

@@ -4,7 +4,7 @@ use mainstay_storage::{Completion, Datastore, DatastoreConfig};
 use mainstay_testkit::PATIENCE;
 use mainstay_words::ids::*;
 use mainstay_words::register::*;
-use mainstay_words::{DiskAction, DiskOutcome, ReadRegister, RegisterValue};
+use mainstay_words::{DiskAction, DiskOutcome, FoundRegister, ReadRegister, RegisterValue};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use tempfile::TempDir;
@@ -91,7 +91,7 @@ impl Client {
         }
     }
 
-    pub fn read_all(&self, ids: &[RegisterId]) -> Result<Vec<(RegisterId, ReadRegister)>, String> {
+    pub fn read_all(&self, ids: &[RegisterId]) -> Result<Vec<FoundRegister>, String> {
         match self.run(DiskAction::Read(ids.to_vec())) {
             DiskOutcome::Read(values) => Ok(values),
             DiskOutcome::Failed(why) => Err(why.to_string()),
@@ -100,6 +100,6 @@ impl Client {
     }
 
     pub fn read(&self, id: &RegisterId) -> Result<ReadRegister, String> {
-        Ok(self.read_all(std::slice::from_ref(id))?.remove(0).1)
+        Ok(self.read_all(std::slice::from_ref(id))?.remove(0).found)
     }
 }

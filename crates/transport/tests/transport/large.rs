@@ -22,14 +22,14 @@ fn heartbeat(sequence: u64, datastores: usize, halted: usize) -> Message {
     let heartbeat = Heartbeat {
         sent: Time(sequence * 1_000_000),
         datastores: names().collect(),
-        power_on: names().map(|name| (name, sequence)).collect(),
+        power_on: names().map(|name| (name, sequence).into()).collect(),
         capacity: Capacity::default(),
         hypervisor_well: true,
         promises: Vec::new(),
         failure_timeout: None,
         unwritten: Vec::new(),
-        held: names().map(|name| (name, Span::from_millis(5000))).collect(),
-        halted: (0..halted).map(|number| (VmId([number as u8; 16]), Halt::Frozen)).collect(),
+        held: names().map(|name| (name, Span::from_millis(5000)).into()).collect(),
+        halted: (0..halted).map(|number| (VmId([number as u8; 16]), Halt::Frozen).into()).collect(),
     };
     Message { incarnation: Default::default(), sequence, body: Body::Heartbeat(heartbeat.into()) }
 }

@@ -1,6 +1,7 @@
 //! Carrying out what was decided about a VM: changes of its entry, which count when they are on disk.
 
 use super::{Judged, ListedVm, Twice};
+use crate::Refusal;
 use crate::event::{Event, VmName};
 use crate::failover::{HolderSeen, Verdict};
 use crate::ids::{DatastoreName, HostId};
@@ -74,7 +75,8 @@ impl ListedVm {
         }
         if desk.suspended && restarts(verdict) {
             // R71.
-            let reasons = alloc::vec![(desk.side.me.clone(), "protection is suspended".into())];
+            let reasons =
+                alloc::vec![Refusal { host: desk.side.me.clone(), reason: "protection is suspended".into() }];
             return self.waiting.wait(reasons, Wait::Suspended, judged.name(), desk.side.timing, desk.out);
         }
         match verdict {
@@ -112,7 +114,7 @@ impl ListedVm {
                 "protection was suspended and it was told not to freeze its VMs, so that they may run on; it can't be \
                  asked: when you have seen to it that it is down, say so (mainstay host confirm-down {holder})"
             );
-            let reasons = alloc::vec![(holder, why.into())];
+            let reasons = alloc::vec![Refusal { host: holder, reason: why.into() }];
             self.waiting.wait(reasons, Wait::ForSight, judged.name(), desk.side.timing, desk.out);
         }
     }
@@ -393,10 +395,11 @@ impl ListedVm {
             }
             Place::Nowhere { refusals, orphaned } => {
                 let kind = if orphaned { Wait::Orphaned } else { Wait::ForHost };
-                let mut why: BTreeMap<HostId, Arc<str>> = refusals.into_iter().collect();
                 // What a host has said counts, not that it is left out of this round.
-                why.extend(self.restart.failures(desk.out.now));
-                let why = why.into_iter().collect();
+                let said = self.restart.failures(desk.out.now);
+                let all = refusals.into_iter().chain(said).map(|one| (one.host, one.reason));
+                let by_host: BTreeMap<HostId, Arc<str>> = all.collect();
+                let why = by_host.into_iter().map(|(host, reason)| Refusal { host, reason }).collect();
                 self.waiting.wait(why, kind, judged.name(), desk.side.timing, desk.out);
                 None
             }
