@@ -435,7 +435,7 @@ impl Claims {
 
 /// What is bound to the lease, and what does not execute.
 impl Claims {
-    /// R50: the VMs that are bound to the lease. These are all that this host has claimed on disk and has not let go, and
+    /// The VMs that are bound to the lease. These are all that this host has claimed on disk and has not let go, and
     /// whatever else has a QEMU here (it is about to be claimed).
     pub(crate) fn watched(&self, present_too: bool) -> Vec<VmId> {
         let claimed = self.vms.values().filter(|vm| vm.is_bound()).map(ClaimedVm::id);

@@ -1,6 +1,6 @@
 //! The cluster as this host knows it, put together from the rooms that know a part of it: for those who only look.
 //!
-//! It makes the picture that placement works on (R77), and answers who could take a VM.
+//! It makes the picture that placement works on, and answers who could take a VM.
 //! It does not: change anything, or keep anything between two steps.
 
 use crate::datastores::Datastores;

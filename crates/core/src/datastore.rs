@@ -27,7 +27,7 @@ use crate::ownership::Epochs;
 use crate::protected_list::OwnerList;
 use crate::register::{ListStamp, Suspension};
 use crate::store::{Mirror, Own, PowerOnSeen, Reach, Reads, Watch};
-use crate::suspension::{Answer, OtherHolds, OwnHold};
+use crate::suspension::{Answer, Holds, OwnHold};
 use crate::time::Time;
 use crate::timers::{Deadline, Timer};
 use alloc::collections::BTreeMap;
@@ -51,8 +51,7 @@ pub(crate) struct Datastore {
     look: Option<Look>,
     /// The protected list, while this host owns the datastore.
     list: Option<OwnerList>,
-    own_hold: OwnHold,
-    other_holds: OtherHolds,
+    holds: Holds,
     /// Something has happened about which the owner decides.
     review_wanted: bool,
     /// When the owner's decisions were last made.
@@ -89,8 +88,7 @@ impl Datastore {
             claims: Claims::new(name.clone(), config.me.clone(), Vec::new(), false, now),
             look: None,
             list: None,
-            own_hold: OwnHold::new(name.clone()),
-            other_holds: OtherHolds::default(),
+            holds: Holds::new(name.clone()),
             review_wanted: false,
             reviewed: now,
             #[cfg(feature = "broken-rules")]
@@ -138,14 +136,14 @@ impl Datastore {
         self.list.as_mut()
     }
 
-    /// R72: whether this host's guard holds.
+    /// Until when this host's guard was told to hold.
     pub(crate) fn own_hold(&self) -> &OwnHold {
-        &self.own_hold
+        self.holds.own()
     }
 
-    /// R72: the same, for word of the guard.
+    /// The same, for word of the guard.
     pub(crate) fn own_hold_mut(&mut self) -> &mut OwnHold {
-        &mut self.own_hold
+        self.holds.own_mut()
     }
 
     /// Something has happened about which the owner decides.
@@ -217,7 +215,7 @@ impl Datastore {
         lists
     }
 
-    /// R16: this core goes on after standing still.
+    /// This core goes on after standing still.
     pub(crate) fn on_awake(&mut self, now: Time) {
         self.reach.on_awake(now);
     }
@@ -228,7 +226,7 @@ impl Datastore {
         self.reach.on_beat(started, failure, open, &self.config.timing, out);
     }
 
-    /// R13: how often this host beats here.
+    /// How often this host beats here.
     pub(crate) fn set_pace(&mut self, slow: bool, now: Time) {
         self.reach.set_pace(slow, now);
     }
@@ -249,7 +247,7 @@ impl Datastore {
         }
     }
 
-    /// That host says that it has given the ownership up (R20).
+    /// That host says that it has given the ownership up.
     pub(crate) fn on_released(&mut self, from: &HostId, epoch: Epoch) {
         self.ownership.on_released(from, epoch, self.mirror.blocks());
     }
@@ -259,26 +257,26 @@ impl Datastore {
         self.ownership.take_release(&self.config.timing, now)
     }
 
-    /// R72: an owner has answered a heartbeat.
+    /// An owner has answered a heartbeat: it says whether to hold.
     pub(crate) fn on_answer(&mut self, answer: Answer, out: &mut Out<'_>) {
         let read = self.look.as_ref().map(|look| &look.list);
-        self.own_hold.by_answer(answer, read, self.config.timing.lease, out);
+        self.holds.own_mut().by_answer(answer, read, self.config.timing.lease, out);
     }
 
-    /// R72: whether this host's guard holds, by this host's own list if it is the owner, else by what it read.
+    /// Decides whether this host's guard holds: by this host's own list if it is the owner, else by what it read.
     pub(crate) fn decide_own_hold(&mut self, out: &mut Out<'_>) {
         let owns = self.ownership.epoch(out.now).is_some();
         if let Some(list) = self.list.as_ref().filter(|_| owns) {
             let (left, written) = (list.suspension().hold(out.now), list.on_disk().is_some());
-            self.own_hold.by_own_list(left, written, out);
+            self.holds.own_mut().by_own_list(left, written, out);
         } else if let Some(look) = &self.look {
-            self.own_hold.by_disk(&look.list, look.started, self.config.timing.lease, out);
+            self.holds.own_mut().by_disk(&look.list, look.started, self.config.timing.lease, out);
         }
     }
 
-    /// R73: a person has made sure that the host is down.
+    /// A person has made sure that the host is down.
     pub(crate) fn confirm_down(&mut self, host: &HostId) {
-        self.other_holds.confirm_down(host);
+        self.holds.confirm_down(host);
         self.want_review();
     }
 
@@ -297,7 +295,7 @@ impl Datastore {
         self.break_rules(out.now);
         self.own.note_isolation(around.host.isolation.isolated, out.now);
         self.scan(around, out);
-        // R26: who has lost its own block takes no part.
+        // Who has lost its own block takes no part.
         if self.ownership.is_recovering() {
             self.recover_block(out);
         } else {
@@ -407,16 +405,14 @@ impl Datastore {
             .or(Deadline::maybe(list, Timer::List(name)))
     }
 
-    /// R72: until when that host's guard may not freeze VMs of this datastore.
-    pub(crate) fn held_until(&self, host: &HostId) -> Option<Time> {
-        // If no heartbeat of a host was ever legible, nobody knows whether it holds. It may, as long as any hold lasts.
-        let illegible = self.mirror.is_illegible(host);
-        let bound = self.list.as_ref().and_then(|list| list.suspension().holds_end()).filter(|_| illegible);
-        self.other_holds.until(host, bound)
+    /// Whether that host's guard may be holding, so that VMs of this datastore may run on there.
+    pub(crate) fn may_hold(&self, host: &HostId, now: Time) -> bool {
+        let wish = self.list.as_ref().map(OwnerList::suspension);
+        self.holds.may_hold(host, self.mirror.is_illegible(host), wish, now)
     }
 
     /// The suspension that the list shows which this host read last.
     pub(crate) fn suspension_read(&self, now: Time) -> Option<Suspension> {
-        self.own_hold.suspension_read(&self.look.as_ref()?.list, now)
+        self.holds.own().suspension_read(&self.look.as_ref()?.list, now)
     }
 }

@@ -102,7 +102,7 @@ impl Datastores {
         news
     }
 
-    /// R73: a person says that the host is down.
+    /// A person says that the host is down.
     pub(crate) fn confirm_down(&mut self, host: &HostId) {
         self.all_mut().for_each(|datastore| datastore.confirm_down(host));
     }

@@ -74,7 +74,7 @@ pub(crate) struct Reach {
     pub(crate) owned: u32,
     /// The most datastores that a connected secondary reaches.
     pub(crate) best_member: u32,
-    /// Secondaries may beat slowly on some, and so notice later that those are gone (R13).
+    /// Secondaries may beat slowly on some, and so notice later that those are gone.
     pub(crate) slow: bool,
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Heartbeats {
     due: Time,
     /// R25: what that one promises.
     promises: BTreeMap<DatastoreName, Promise>,
-    /// R13: by which datastores hosts are judged.
+    /// The datastores by whose heartbeats hosts are judged.
     datastores: HeartbeatDatastores,
 }
 

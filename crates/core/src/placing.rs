@@ -168,7 +168,7 @@ impl Placing {
         self.rounds.end();
     }
 
-    /// R75: whether something has come that may help those that wait for their time.
+    /// Whether something has come that may help those that wait for their time.
     pub(crate) fn note_relevant(&mut self, look: RelevantLook, now: Time) -> bool {
         self.relevant.note(look, now)
     }

@@ -45,7 +45,7 @@ pub(crate) struct OwnerList {
     numbers: Numbers,
     vms: Vms,
     writing: Writing,
-    /// The newest settings that this owner knows, to be in every list (R70).
+    /// The newest settings that this owner knows, to be in every list.
     settings: Arc<Settings>,
     suspension: Wish,
     #[cfg(feature = "broken-rules")]

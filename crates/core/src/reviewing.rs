@@ -29,7 +29,7 @@ struct Sight {
     held: BTreeSet<HostId>,
 }
 
-/// Decides about the VMs of all datastores that want it now. `anchored`: this host is sure that it is not isolated (R61).
+/// Decides about the VMs of all datastores that want it now. `anchored`: this host is sure that it is not isolated.
 pub(crate) fn review(desk: &mut Desk<'_>, anchored: bool, out: &mut Out<'_>) {
     desk.settings.share(desk.datastores);
     let due = due_for_review(desk, out.now);
@@ -181,8 +181,8 @@ fn states(
     let mut states = desk.hosts.states();
     let mut held = BTreeSet::new();
     for (host, state) in states.iter_mut().filter(|(_, state)| **state == HostState::Failed) {
-        // R72: its guard was told not to freeze.
-        let holds = datastore.held_until(host).is_some_and(|until| now < until);
+        // Its guard was told not to freeze.
+        let holds = datastore.may_hold(host, now);
         #[cfg(feature = "broken-rules")]
         let holds = holds && !datastore.breaks(crate::BrokenRule::HoldsIgnored);
         if holds {

@@ -61,8 +61,8 @@ impl Surroundings<'_> {
         let suspicious = in_step.suspicious || (self.election.is_primary() && unowned());
         let primary = self.election.is_primary() && !self.stopping;
         let datastore = datastores.get_mut(name)?;
-        // R72: it may run on.
-        let held = |host: &HostId| datastore.held_until(host).is_some_and(|until| in_step.now < until);
+        // A VM of a host that holds may run on.
+        let held = |host: &HostId| datastore.may_hold(host, in_step.now);
         let failed: Vec<HostId> = in_step.failed.iter().filter(|host| !held(host)).cloned().collect();
         let around = Around {
             primary,

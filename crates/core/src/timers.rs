@@ -16,9 +16,9 @@ pub enum Timer<'a> {
     Heartbeat,
     /// A silent host is to be pinged.
     Ping(&'a HostId),
-    /// A host has been silent for one of the times that count (R10, R12).
+    /// A host has been silent for one of the times that count: it may be judged, or the storm be over.
     Silence(&'a HostId),
-    /// The grace after a standstill ends (R16).
+    /// The grace after a standstill ends.
     Awake,
     /// This host looks for signs that it is not isolated (R60).
     Isolation,
@@ -26,7 +26,7 @@ pub enum Timer<'a> {
     Reach(&'a DatastoreName),
     /// On that datastore: a read.
     Reads(&'a DatastoreName),
-    /// On that datastore: the owner's beat, the end of its ownership, or a step of the consensus (R20 to R26).
+    /// On that datastore: the owner's beat, the end of its ownership, or a step of the consensus.
     Ownership(&'a DatastoreName),
     /// On that datastore: a write of this host's own registers is tried again.
     OwnWrites(&'a DatastoreName),
@@ -34,9 +34,9 @@ pub enum Timer<'a> {
     Claims(&'a DatastoreName),
     /// On that datastore: a decision of its owner.
     List(&'a DatastoreName),
-    /// Places are given again: the order of starts or room that was left may let somebody go (R75, R77).
+    /// Places are given again: the order of starts or room that was left may let somebody go.
     Placing,
-    /// The standing rehearsal, or what admission control says of it (R78).
+    /// The standing rehearsal, or what admission control says of it.
     Rehearsal,
     /// A VM's domain XML is to be stored again.
     DomainXml,

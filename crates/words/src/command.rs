@@ -112,7 +112,7 @@ pub enum Command {
     },
     /// End a suspension: protection counts again.
     Resume,
-    /// That host is down: a person has seen to it. What its guard was told during a suspension no longer counts (R73).
+    /// That host is down: a person has seen to it. What its guard was told during a suspension no longer counts.
     ConfirmDown {
         /// The host that a person has found to be down.
         host: HostId,

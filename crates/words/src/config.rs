@@ -36,7 +36,7 @@ pub struct Config {
     /// Which datastores carry the heartbeats by which hosts are judged.
     #[serde(default)]
     pub heartbeat_datastores: HeartbeatChoice,
-    /// Whether a primary keeps a plan for each host's failure at hand (R78).
+    /// Whether a primary keeps a plan for each host's failure at hand.
     #[serde(default = "yes")]
     pub rehearse: bool,
 }

@@ -464,7 +464,7 @@ pub enum Event {
     },
     /// They would again.
     AdmissionMet,
-    /// A person has said that this host is down (R73): its VMs are restarted without waiting for what it may hold.
+    /// A person has said that this host is down: its VMs are restarted without waiting for what it may hold.
     HostConfirmedDown {
         /// The host that a person has found to be down.
         host: HostId,

@@ -55,7 +55,7 @@ pub enum GuardOrder {
         slow: bool,
     },
     /// Freeze nothing of that datastore until then, whatever becomes of its lease; takes effect when a heartbeat that says so is
-    /// on disk (R72).
+    /// on disk.
     Hold {
         /// The datastore whose VMs are not frozen.
         datastore: DatastoreName,
@@ -76,7 +76,7 @@ pub enum GuardOrder {
     Thaw {
         /// The VM that may go on.
         vm: VmId,
-        /// The term of the lease in which the list was read (R51).
+        /// The term of the lease in which the list was read.
         term: u64,
     },
     /// End its process, frozen or not: it belongs to another host now.
@@ -112,7 +112,7 @@ pub enum GuardReport {
         /// Until when; in the past: it is over, and the VMs watched there are being frozen.
         until: Time,
     },
-    /// The hold that counts, as it is now (R72): the end of the lease freezes nothing until then.
+    /// The hold that counts, as it is now: the end of the lease freezes nothing until then.
     Hold {
         /// The datastore that the hold is on.
         datastore: DatastoreName,

@@ -77,16 +77,16 @@ pub struct Heartbeat {
     pub capacity: Capacity,
     /// Whether its libvirt answers.
     pub hypervisor_well: bool,
-    /// Datastores that the sender promises not to take from the primary for a while (R25).
+    /// Datastores that the sender promises not to take from the primary for a while.
     #[serde(default)]
     pub promises: Vec<Promise>,
     /// The sender's failure time-out: its promises last no longer, and it is to be the same everywhere.
     #[serde(default)]
     pub failure_timeout: Option<Span>,
-    /// Datastores where its power-on list does not say yet what it is to say: others can't see there what it runs (R45).
+    /// Datastores where its power-on list does not say yet what it is to say: others can't see there what it runs.
     #[serde(default)]
     pub unwritten: Vec<DatastoreName>,
-    /// Where the sender's guard holds, and for how long yet: protection is suspended there as far as that host goes (R72).
+    /// Where the sender's guard holds, and for how long yet: protection is suspended there as far as that host goes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<HeldFor>,
     /// VMs of the sender that do not execute although they are claimed as running: for people to see. The first
@@ -173,7 +173,7 @@ pub struct HeartbeatAck {
     /// The datastores that the primary owns, with the protected list on disk and the run lease granted by this answer:
     /// min(lease, what is left of the owner's own ownership), to be counted from `echo`.
     pub owned: Vec<OwnedDatastore>,
-    /// The heartbeat datastores of the cluster (R13).
+    /// The heartbeat datastores of the cluster.
     #[serde(default)]
     pub heartbeat_datastores: Vec<DatastoreName>,
 }
@@ -189,7 +189,7 @@ pub struct OwnedDatastore {
     pub list: Option<ListStamp>,
     /// The run lease.
     pub lease: Span,
-    /// Protection is suspended for so long yet: the guard is not to freeze until then (R72).
+    /// Protection is suspended for so long yet: the guard is not to freeze until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Span>,
 }

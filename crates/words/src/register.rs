@@ -61,14 +61,14 @@ pub struct HeartbeatRegister {
     pub agent: Option<Incarnation>,
     /// Whether the host's agent has shown itself lately (the guard beats while the agent is down).
     pub agent_well: bool,
-    /// The failure time-out of that host: whoever waits for it to be gone waits at least as long (R14).
+    /// The failure time-out of that host: whoever waits for it to be gone waits at least as long.
     #[serde(default)]
     pub failure_timeout: Option<Span>,
     /// It beats slowly here ([`crate::Timing::resync`]): this is none of its heartbeat datastores, and it has no VMs here.
     #[serde(default)]
     pub slow: bool,
-    /// The guard was told, for a suspension of protection, not to freeze VMs of this datastore for so long from this write on
-    /// (R72): until then they may run on although the host shows nothing.
+    /// The guard was told, for a suspension of protection, not to freeze VMs of this datastore for so long from this write on:
+    /// until then they may run on although the host shows nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Span>,
 }
@@ -87,7 +87,7 @@ pub struct PowerOnList {
     /// The newest protected list that the host has acted on: a grant in it without a claim here has been declined.
     pub list_seen: Option<ListStamp>,
     /// Libvirt has answered to this run of the agent, and whatever it shows running, or arriving, of this datastore is among the
-    /// claims: what is not, is not there (R45).
+    /// claims: what is not, is not there.
     #[serde(default)]
     pub complete: bool,
     /// What the host can give to VMs; `None`: it does not know yet, or is of an older release.
@@ -261,7 +261,7 @@ pub enum StopCause {
     HostFailed,
     /// Its host was isolated and applied its isolation response.
     Isolation,
-    /// It was ended to be started elsewhere, because its guest was not seen to come up (R76).
+    /// It was ended to be started elsewhere, because its guest was not seen to come up.
     NotVerified,
     /// The host gave the grant back before starting it.
     Withdrawn,
@@ -323,13 +323,13 @@ pub struct ProtectedList {
     pub owner: HostId,
     /// One for each VM, in the order of their ids.
     pub entries: Vec<Entry>,
-    /// The settings of the cluster (R70).
+    /// The settings of the cluster.
     #[serde(default, skip_serializing_if = "no_settings")]
     pub settings: Arc<Settings>,
     /// Protection is suspended, or is to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspension: Option<Suspension>,
-    /// Holds that were given for a suspension, also one that is over, may last so long from this write on (R72).
+    /// Holds that were given for a suspension, also one that is over, may last so long from this write on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holds: Option<Span>,
 }
@@ -338,7 +338,7 @@ fn no_settings(settings: &Arc<Settings>) -> bool {
     **settings == Settings::default()
 }
 
-/// A suspension of protection (R71 to R73).
+/// A suspension of protection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Suspension {
     /// How much of it is left from this write on.
@@ -419,10 +419,10 @@ pub struct Entry {
     /// Its own time-out for shutting down; `None`: the cluster's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shutdown_timeout: Option<Span>,
-    /// Hosts that failed to start it since it last ran well: tried last, and the reason of the wait between tries (R75).
+    /// Hosts that failed to start it since it last ran well: tried last, and the reason of the wait between tries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_on: Vec<HostId>,
-    /// Its guest agent has answered in some run of it: a restart is a success only when it answers again (R76).
+    /// Its guest agent has answered in some run of it: a restart is a success only when it answers again.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub has_agent: bool,
     /// What the holder is asked to do with it.

@@ -60,7 +60,7 @@ impl Timing {
         self.heartbeat.scaled(3, 1)
     }
 
-    /// No step for this long: this host stood still (R16). Whoever takes part wakes at least once per heartbeat.
+    /// No step for this long: this host stood still. Whoever takes part wakes at least once per heartbeat.
     pub fn standstill(&self) -> Span {
         self.heartbeat.scaled(2, 1)
     }
@@ -70,7 +70,7 @@ impl Timing {
         self.failure_timeout.scaled(2, 1)
     }
 
-    /// How long an owner may rely on a promise, from when it sent what the promise answers (R25). The other side keeps it
+    /// How long an owner may rely on a promise, from when it sent what the promise answers. The other side keeps it
     /// for a whole failure time-out from when it received that: less the drift of two clocks, and the freeze bound.
     pub fn promise(&self) -> Span {
         self.failure_timeout - self.failure_timeout.scaled(2 * DRIFT_PPM, 1_000_000) - FREEZE_BOUND

@@ -1,4 +1,4 @@
-//! Freezing and thawing, on the host's side: what the guard has frozen, and when it may go on (R51, R52, R53).
+//! Freezing and thawing, on the host's side: what the guard has frozen, and when it may go on (R52, R53).
 //!
 //! Invariant: a VM is resumed or thawed only by a look that was started within the present term of the lease, and that
 //! shows the VM still granted to this host, with no intent to move it.

@@ -264,7 +264,7 @@ impl ClaimedVm {
     }
 }
 
-/// The steps of a start, as the list, the guard and libvirt allow them (R30, R31).
+/// The steps of a start, as the list, the guard and libvirt allow them (R31).
 impl ClaimedVm {
     /// It counts among the starts that may be under way at a time.
     pub(super) fn is_starting(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Commands that change the settings of the cluster (R70): what is asked is checked, and refused with the reason.
+//! Commands that change the settings of the cluster: what is asked is checked, and refused with the reason.
 
 use super::asked::{Asked, Until};
 use crate::cluster::Cluster;

@@ -98,7 +98,7 @@ impl Search<'_> {
             let heard = state == Some(HostState::Connected) && !self.cannot_write(datastore, host);
             return heard || host == self.cluster.me();
         }
-        let held = datastore.held_until(host).is_some_and(|until| self.now < until);
+        let held = datastore.may_hold(host, self.now);
         state != Some(HostState::Failed) || held || self.now < datastore.ownership().hold_until()
     }
 
@@ -120,7 +120,7 @@ impl Search<'_> {
             None | Some(HostState::Connected) => alloc::format!(
                 "{name} runs on {host}, and a second copy would destroy its disks: migrate it, or shut it down there first"
             ),
-            Some(HostState::Failed) if datastore.held_until(host).is_some_and(|until| self.now < until) => {
+            Some(HostState::Failed) if datastore.may_hold(host, self.now) => {
                 alloc::format!(
                     "{name} may still run on {host}, which has failed but was told not to freeze its VMs: if it is down, say so with \
                      mainstay host confirm-down {host}"

@@ -1,4 +1,4 @@
-//! Suspending protection, resuming it (R71, R72), and confirming that a host is down (R73).
+//! Suspending protection, resuming it (R71), and confirming that a host is down.
 
 use super::asked::{Asked, Until};
 use crate::desk::Desk;
@@ -62,7 +62,7 @@ pub(super) fn resume(desk: &mut Desk<'_>, out: &mut Out<'_>) -> Result<Asked, St
     Ok(Asked::Later(Until::Suspension, String::from("protection goes on")))
 }
 
-/// R73: a person says that a host is down.
+/// A person says that a host is down.
 pub(super) fn confirm_down(desk: &mut Desk<'_>, host: &HostId, out: &mut Out<'_>) -> Result<Asked, String> {
     desk.cluster().check_host(host)?;
     let state = desk.hosts.state(host).unwrap_or(HostState::Connected);

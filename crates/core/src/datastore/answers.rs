@@ -81,7 +81,7 @@ impl Datastore {
             Purpose::Open => {}
             Purpose::Recover(epoch) => self.on_recovered(epoch, &lists, out),
             Purpose::Scan | Purpose::PowerOn => self.review_wanted = true,
-            // R26: who has lost its own block does not know the present epoch.
+            // Who has lost its own block does not know the present epoch.
             Purpose::Look => {
                 self.on_look(read, newest, complete && !self.ownership.is_recovering(), around, out)
             }
@@ -95,7 +95,7 @@ impl Datastore {
                 self.carry_out(next, out);
             }
             Purpose::TakeOver(epoch) => {
-                // R23: what was read for an earlier epoch of this host's says nothing about this one.
+                // What was read for an earlier epoch of this host's says nothing about this one.
                 if self.ownership.epoch(out.now) != Some(epoch) || self.list.is_some() {
                     return;
                 }
@@ -145,10 +145,9 @@ impl Datastore {
     fn take_in_shown(&mut self, host: &HostId, shown: HeartbeatShown, now: Time) {
         match shown {
             HeartbeatShown::Nothing => {}
-            HeartbeatShown::Change => self.other_holds.on_sign_of_life(host),
+            HeartbeatShown::Change => self.holds.on_sign_of_life(host),
             HeartbeatShown::Heartbeat { hold } => {
-                self.other_holds.on_sign_of_life(host);
-                self.other_holds.on_heartbeat(host, hold, &self.config.timing, now);
+                self.holds.on_heartbeat(host, hold, &self.config.timing, now);
             }
         }
     }
@@ -219,7 +218,7 @@ impl Datastore {
                         self.claims.want_write();
                     }
                 }
-                self.own_hold.on_look(&list, read.started);
+                self.holds.own_mut().on_look(&list, read.started);
                 self.look = Some(Look::new(&self.config.me, read.started, list, contended));
                 self.claims.reconcile(self.look.as_ref(), &around.host, out);
             }

@@ -44,7 +44,7 @@ impl Datastore {
         }
     }
 
-    /// R26: reads all that tells of epochs before this host writes a good block.
+    /// Reads all that tells of epochs before this host writes a good block.
     pub(super) fn recover_block(&mut self, out: &mut Out<'_>) {
         if self.reads.is_recovering() {
             return;
@@ -126,16 +126,16 @@ impl Datastore {
         }
     }
 
-    /// R25: a secondary's promise.
+    /// A secondary's promise.
     pub(crate) fn on_promise(&mut self, host: &HostId, promise: &Promise, kept_for: Span, now: Time) {
         let others = self.config.peers.len();
-        // R14: it lasts as long as the one who gave it says.
+        // It lasts as long as the one who gave it says.
         let failure_timeout = self.config.timing.failure_timeout.min(kept_for);
         let timing = Timing { failure_timeout, ..self.config.timing };
         self.ownership.on_promise(host, promise, others, &timing, now);
     }
 
-    /// R25: the primary shows that it owns this datastore in that epoch. Whether this host promises not to contend.
+    /// The primary shows that it owns this datastore in that epoch. Whether this host promises not to contend.
     pub(crate) fn promise(&mut self, epoch: Epoch, now: Time) -> bool {
         self.is_open() && self.ownership.promise(epoch, self.mirror.blocks(), &self.config.timing, now)
     }

@@ -35,13 +35,13 @@ impl Datastore {
     }
 
     pub(crate) fn write_list(&mut self, out: &mut Out<'_>) {
-        // R20: an owner writes only within its ownership.
+        // Only within the ownership.
         let Some(epoch) = self.ownership.epoch(out.now).filter(|_| self.own.may_write_list(out.now)) else {
             return;
         };
         let Some(list) = &mut self.list else { return };
         if let Some(list) = list.take_write(&self.config.me, out.now) {
-            assert_eq!(list.epoch, epoch, "R20: an owner writes the list of an epoch that it does not own");
+            assert_eq!(list.epoch, epoch, "an owner writes the list of an epoch that it does not own");
             self.own.write_list(list, out);
         }
     }

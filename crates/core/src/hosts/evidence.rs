@@ -1,4 +1,4 @@
-//! What the datastores show of a host: the disk's half of a judgement (R10, R13, R14).
+//! What the datastores show of a host: the disk's half of a judgement.
 //!
 //! It does not: read anything. Each datastore says what it has seen; here these words become one.
 
@@ -16,7 +16,7 @@ pub(crate) struct DiskEvidence {
     pub(crate) isolation_flag: bool,
     /// Its guard says that the agent is well.
     pub(crate) agent_well: bool,
-    /// The longest failure time-out that it has written anywhere (R14).
+    /// The longest failure time-out that it has written anywhere.
     pub(crate) failure_timeout: Span,
     /// It beats slowly there.
     pub(crate) slow: bool,
@@ -25,7 +25,7 @@ pub(crate) struct DiskEvidence {
 impl DiskEvidence {
     /// What all datastores that can be read say together.
     pub(crate) fn of_all(all: impl Iterator<Item = DiskEvidence> + Clone) -> DiskEvidence {
-        // R13: where it beats in full it is missed soonest. An agent that is well beats in full elsewhere when it loses one.
+        // Where it beats in full it is missed soonest. An agent that is well beats in full elsewhere when it loses one.
         let full = all.clone().any(|evidence| !evidence.slow);
         let mut disk = DiskEvidence::default();
         for evidence in all.filter(|evidence| !full || !evidence.slow) {

@@ -242,7 +242,7 @@ impl Peer {
 
     /// The judgement, or `None` while the evidence is not conclusive.
     ///
-    /// `disk`: what the datastores say, asked for only when the host is silent. R16: `None` as well on a host that has stood
+    /// `disk`: what the datastores say, asked for only when the host is silent. `None` as well on a host that has stood
     /// still a moment ago: it finds nobody silent.
     ///
     /// R10: failed needs the failure time-out on both paths, counted from the last evidence *seen*, and two pings in a

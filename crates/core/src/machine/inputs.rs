@@ -122,7 +122,7 @@ impl Core {
             }
         }
         let before = self.hosts.get(from).and_then(Peer::heartbeat);
-        // What it could not write it can now: R45.
+        // What it could not write it can now: others see again what it runs.
         let unwritten = before.into_iter().flat_map(|before| &before.unwritten);
         for name in unwritten.filter(|name| !heartbeat.unwritten.contains(name)) {
             if let Some(datastore) = self.datastores.get_mut(name) {

@@ -14,7 +14,7 @@ use crate::out::Out;
 use crate::time::Time;
 
 impl Core {
-    /// R16: the election and the datastores give others the time to be heard again.
+    /// After a standstill, the election and the datastores give others the time to be heard again.
     pub(super) fn notice_standstill(&mut self, now: Time) {
         if self.hosts.notice_standstill(self.life.now(), now, &self.config.timing) {
             self.election.go_on(&self.config.timing, now);
@@ -72,7 +72,7 @@ impl Core {
         }
     }
 
-    /// R13: as the primary.
+    /// As the primary: chooses the datastores by whose heartbeats hosts are judged.
     pub(super) fn choose_heartbeat_datastores(&mut self, out: &mut Out<'_>) {
         if self.election.is_primary() {
             let (choice, interval) = (&self.config.heartbeat_datastores, self.config.timing.heartbeat);
@@ -105,7 +105,7 @@ impl Core {
         self.election.is_primary() && !self.life.is_stopping() && owns()
     }
 
-    /// R78: the primary keeps a plan for the failure of each host at hand.
+    /// The primary keeps a plan for the failure of each host at hand.
     pub(super) fn rehearse(&mut self, out: &mut Out<'_>) {
         let decides = self.decides(out.now);
         let cluster =

@@ -76,7 +76,7 @@ pub(super) struct Grounds<'a> {
     pub(super) blocks: &'a Blocks,
     /// R14: the failure time-outs that hosts have written.
     pub(super) timeouts: &'a BTreeMap<HostId, Span>,
-    /// R25: this host has promised not to contend before that, unless the owner gives up.
+    /// This host has promised not to contend before that, unless the owner gives up.
     pub(super) promised: Time,
     /// The epoch that its owner has said it gave up.
     pub(super) released: Option<Epoch>,
@@ -101,7 +101,7 @@ pub(super) struct Consensus {
     learned: Option<Learned>,
     former: Option<HostId>,
     /// The former owner had not stood still for the failure time-out: it gave the ownership up, or was a former run of
-    /// this host. What it granted by network may still hold (R24).
+    /// this host. What it granted by network may still hold.
     early: bool,
     /// Spreads the retries of hosts that contend at the same time.
     retries: u64,
@@ -189,7 +189,7 @@ impl Consensus {
         self.is_idle() && self.block.instance <= epoch
     }
 
-    /// R25: everybody else has promised not to contend before that. Only while there is an ownership.
+    /// Everybody else has promised not to contend before that. Only while there is an ownership.
     pub(super) fn prolong(&mut self, until: Time) {
         if let Stage::Owned { lease_end } = &mut self.stage {
             *lease_end = until.max(*lease_end);

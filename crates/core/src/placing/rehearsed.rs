@@ -18,7 +18,7 @@ use placement::{NotRestarted, PROOF_WORK, Placement, Plan, Rehearsal, StartPlan}
 pub struct RehearsalScene {
     pub(crate) scene: Scene,
     pub(crate) settings: Arc<Settings>,
-    /// The plans at hand: what would be followed if the host failed now (R78).
+    /// The plans at hand: what would be followed if the host failed now.
     pub(crate) at_hand: BTreeMap<HostId, Vec<VmPlace>>,
 }
 
@@ -33,7 +33,7 @@ impl RehearsalScene {
         &self.settings
     }
 
-    /// Makes the plan for each host's failure. The plan at hand is shown where it still holds (R78).
+    /// Makes the plan for each host's failure. The plan at hand is shown where it still holds.
     pub fn rehearse(&self) -> Rehearsed {
         let mut rehearsal = Rehearsal::new(self.scene.picture.clone());
         let hosts = self.scene.picture.hosts.keys();

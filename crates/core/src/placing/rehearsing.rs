@@ -1,4 +1,4 @@
-//! R78: when the standing rehearsal is made, and what people are told of it. And that a host in maintenance is empty (R79).
+//! R78: when the standing rehearsal is made, and what people are told of it. And that a host in maintenance is empty.
 //!
 //! It does not: rehearse; that is [`PlansAtHand`]'s. It knows when, and what has been told.
 

@@ -78,10 +78,10 @@ impl Orders {
             return None;
         }
         if mute {
-            // R76: tried last, so that it is chosen only when no other host can take the VM.
+            // Tried last, so that it is chosen only when no other host can take the VM.
             restart.avoid(holder.clone());
         } else if how == Some(Evacuation::Migrate) {
-            // R79: the next primary moves what runs here.
+            // The next primary moves what runs here.
             let other = |room: &Candidate| room.unusable.is_none() && room.host != *side.me;
             if holder == side.me && side.candidates.iter().any(other) {
                 return None;

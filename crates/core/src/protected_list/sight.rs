@@ -61,7 +61,7 @@ pub(crate) struct OwnerSide<'a> {
     pub(crate) power_on: &'a BTreeMap<HostId, PowerOnSeen>,
     /// The index of these lists.
     pub(crate) claimants: &'a Claimants<'a>,
-    /// The judgements as they count here: a failed host that may still have a lease, or holds, is unknown (R24, R72).
+    /// The judgements as they count here: a failed host that may still have a lease, or holds, is unknown.
     pub(crate) states: &'a BTreeMap<HostId, HostState>,
     /// For each host: when the last read of its heartbeat register started.
     pub(crate) heartbeat_read: &'a BTreeMap<HostId, Time>,
@@ -74,7 +74,7 @@ pub(crate) struct OwnerSide<'a> {
     /// Hosts whose agent was well when they were last seen, and had itself written their power-on list. Such a list was kept up
     /// to date to the end (R45).
     pub(crate) watched: &'a BTreeSet<HostId>,
-    /// Failed hosts whose guard may still hold (R72): their VMs may run on.
+    /// Failed hosts whose guard may still hold: their VMs may run on.
     pub(crate) held: &'a BTreeSet<HostId>,
     /// This host is sure that it is not isolated itself.
     pub(crate) anchored: bool,

@@ -38,7 +38,7 @@ pub(super) struct ListedVm {
     running_since: Option<Time>,
     /// It was reported as running or protected, under the present grant.
     announced: bool,
-    /// It has left its holder, and is expected to show up elsewhere until then (R45).
+    /// It has left its holder, and is expected to show up elsewhere until then.
     expected_until: Option<Time>,
     twice: Option<Twice>,
 }
@@ -173,7 +173,7 @@ impl ListedVm {
             seen.read_after_intent |= unread_is_fine;
         }
         let verdict = decide(entry, seen.as_ref(), side.adopter(entry));
-        // R45: it had arrived on another host, and was stopped there on purpose before anybody saw it run there.
+        // It had arrived on another host, and was stopped there on purpose before anybody saw it run there.
         let moved = seen.as_ref().is_some_and(HolderSeen::may_have_moved);
         let elsewhere = if moved { side.stopped_elsewhere(entry.vm) } else { None };
         let verdict = match elsewhere {
@@ -235,7 +235,7 @@ impl ListedVm {
         let disabled = entry.spec.priority == Priority::Disabled;
         match &judged.verdict {
             Verdict::Grant { same_host, .. } if !disabled => {
-                // R61: there was room for it there when this owner took responsibility.
+                // There was room for it there when this owner took responsibility.
                 let first = self.first_try(entry, *same_host);
                 want.first_try = first.or(entry.responsible.clone());
             }

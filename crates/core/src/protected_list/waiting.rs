@@ -71,7 +71,7 @@ impl Waiting {
         }
     }
 
-    /// It waits for others, that start before it (R77).
+    /// It waits for others, that start before it.
     pub(super) fn wait_for_others(&mut self, host: HostId, because: Arc<str>, vm: VmName, out: &mut Out<'_>) {
         if self.others_reported.as_ref() != Some(&because) {
             out.event(Event::VmWaitsForOthers { vm, reason: because.clone() });

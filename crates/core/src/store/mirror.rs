@@ -47,7 +47,7 @@ pub(crate) enum HeartbeatShown {
     Nothing,
     /// The register has changed: a sign of life, and no more than that.
     Change,
-    /// A new heartbeat. `hold`: what it tells of a hold of its host's guard (R72).
+    /// A new heartbeat. `hold`: what it tells of a hold of its host's guard.
     Heartbeat { hold: Option<Span> },
 }
 

@@ -1,4 +1,4 @@
-//! R1, R37, R62: this host's own registers on one datastore, and its writes of them.
+//! R1, R37: this host's own registers on one datastore, and its writes of them.
 //!
 //! They are its ownership block, its power-on list, and the protected list while it is the owner. What is to be written is
 //! decided elsewhere; whether it can be written now, and what is on disk, is known here.
@@ -101,7 +101,7 @@ struct PowerOn {
     offers: Option<Arc<HostOffers>>,
     /// R37: the list can't be read: nothing is written there before it is known what runs here.
     lost: bool,
-    /// R62: since when the isolation flag is on disk.
+    /// Since when the isolation flag is on disk.
     flagged: Option<Time>,
     /// The version on disk has changed: worth a heartbeat at once.
     news: bool,
@@ -302,7 +302,7 @@ impl Own {
         core::mem::take(&mut self.power_on.news)
     }
 
-    /// R62: whether this host is isolated. Isolated once more, it looks once more.
+    /// Whether this host is isolated. Isolated once more, it looks once more.
     pub(crate) fn note_isolation(&mut self, isolated: bool, now: Time) {
         let power_on = &mut self.power_on;
         if !isolated {
@@ -312,7 +312,7 @@ impl Own {
         }
     }
 
-    /// R62: since when the isolation flag of this host is on disk.
+    /// Since when the isolation flag of this host is on disk.
     pub(crate) fn flagged(&self) -> Option<Time> {
         self.power_on.flagged
     }

@@ -29,7 +29,7 @@ pub(crate) enum Purpose {
     Consensus,
     /// Former protected lists and all power-on lists, for a new epoch.
     TakeOver(Epoch),
-    /// Everything that tells which epochs there were after that one, since this host's own block was lost (R26).
+    /// Everything that tells which epochs there were after that one, since this host's own block was lost.
     Recover(Epoch),
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Watch<'a> {
     pub(crate) secondary: bool,
     /// Somebody is silent: look more closely.
     pub(crate) suspicious: bool,
-    /// R13: this host beats here now and then only.
+    /// This host beats here now and then only.
     pub(crate) slow: bool,
     /// Hosts that are alive but not heard: what they write is looked at each heartbeat.
     pub(crate) cut_off: &'a [HostId],
@@ -98,7 +98,7 @@ impl Reads {
         self.under_way.values().any(|read| read.purpose == *purpose)
     }
 
-    /// A read for a recovery is under way (R26).
+    /// A read for a recovery is under way.
     pub(crate) fn is_recovering(&self) -> bool {
         self.under_way.values().any(|read| matches!(read.purpose, Purpose::Recover(_)))
     }

@@ -62,7 +62,7 @@ impl ClaimedVm {
         vm
     }
 
-    /// A VM that is granted to this host and is off: its start begins with the claim (R30).
+    /// A VM that is granted to this host and is off: its start begins with the claim.
     pub(in crate::claims) fn granted(entry: &Entry) -> ClaimedVm {
         let claim = Claim {
             vm: entry.vm,

@@ -74,7 +74,7 @@ impl ListedVm {
             self.expected_until = None;
         }
         if desk.suspended && restarts(verdict) {
-            // R71.
+            // Nothing is restarted during a suspension.
             let reasons =
                 alloc::vec![Refusal { host: desk.side.me.clone(), reason: "protection is suspended".into() }];
             return self.waiting.wait(reasons, Wait::Suspended, judged.name(), desk.side.timing, desk.out);
@@ -109,7 +109,7 @@ impl ListedVm {
         self.running_since = None;
         let Some(holder) = judged.entry.holder.clone() else { return };
         if desk.side.held.contains(&holder) {
-            // R72.
+            // What its guard was told outlasts what people see of the host.
             let why = alloc::format!(
                 "protection was suspended and it was told not to freeze its VMs, so that they may run on; it can't be \
                  asked: when you have seen to it that it is down, say so (mainstay host confirm-down {holder})"
@@ -277,7 +277,7 @@ impl ListedVm {
         self.restart.grant(entry, reason, desk.out.now);
     }
 
-    /// R45: the holder let go of the VM, which may run elsewhere. Waits until it shows up, or until nobody can have it.
+    /// The holder let go of the VM, which may run elsewhere. Waits until it shows up, or until nobody can have it.
     fn await_migration(&mut self, cause: StopCause, judged: &Judged<'_>, desk: &mut Desk<'_, '_>) {
         let now = desk.out.now;
         let until = *self.expected_until.get_or_insert(now + grace(cause, desk.side.timing));
@@ -296,7 +296,7 @@ impl ListedVm {
         }
     }
 
-    /// R45: the holder has failed, and a host that does not show what runs there may have the VM. Waits for such hosts.
+    /// The holder has failed, and a host that does not show what runs there may have the VM. Waits for such hosts.
     fn await_sight(&mut self, judged: &Judged<'_>, desk: &mut Desk<'_, '_>) {
         let unseen = desk.side.unseen(self.record.working());
         self.waiting.wait(unseen, Wait::ForSight, judged.name(), desk.side.timing, desk.out);
