@@ -54,7 +54,7 @@ pub type Answer = (u16, Value);
 
 /// Answers requests. One per agent.
 pub struct Service {
-    /// This host.
+    /// The host that this agent runs on.
     pub me: Member,
     /// The others.
     pub peers: Vec<Member>,

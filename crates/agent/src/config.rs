@@ -44,7 +44,7 @@ pub struct AgentConfig {
     pub cluster_name: String,
     /// The cluster's key.
     pub key: ClusterKey,
-    /// This host.
+    /// The host that this agent runs on.
     pub me: Member,
     /// The other hosts.
     pub peers: Vec<Member>,

@@ -24,7 +24,7 @@ pub struct Adapters {
     pub disks: Disks,
     /// Passes orders to this host's guard, and its reports back.
     pub guard: GuardLink,
-    /// libvirt.
+    /// Observes and orders domains, by way of libvirt.
     pub hypervisor: Box<dyn Handle>,
     /// What is known of VMs.
     pub vms: Vms,

@@ -30,7 +30,7 @@
 //! | `GET /v1/rehearsal` | [`Rehearsal`]: the primary's plan for each host's failure |
 //! | `POST /v1/hook?operation=prepare`, the domain XML as the body | [`Done`]: libvirt may start it here (the message warns, or is empty); [`Problem`] with 409: it may not |
 //!
-//! Names in paths and queries are percent-encoded; between the names of a list stands a plain comma. VMs go by name or UUID, hosts by
+//! Names in paths and queries are percent-encoded; between the names of a list stands a plain comma. VMs are given by name or UUID, hosts by
 //! name or id. What can't be done is a [`Problem`] with 409; a value that makes no sense, one with 400 that says which do.
 //!
 //! Any request may carry the header `mainstay-host: NAME`, which sends it to that host's agent. Errors are [`Problem`] with

@@ -63,7 +63,7 @@ pub enum Order {
         /// What is ordered.
         order: HostOrder,
     },
-    /// Suspend protection.
+    /// Suspend protection on all datastores.
     Suspend {
         /// It ends by itself after this time.
         length: Span,

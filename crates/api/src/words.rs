@@ -8,7 +8,7 @@ pub trait Word: Copy + Sized + 'static {
     /// All values, in the order in which they are listed.
     const ALL: &'static [Self];
 
-    /// Its word.
+    /// The word for this value, in paths, queries and on the command line.
     fn word(self) -> &'static str;
 
     /// The value of that word.

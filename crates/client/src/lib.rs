@@ -20,16 +20,16 @@ const LONG_PATIENCE: Duration = Duration::from_secs(75);
 /// Why the agent's answer is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No agent.
+    /// No agent listens at the socket.
     #[error("no agent runs here (nothing answers at {socket}): start it with \"systemctl start mainstay\" or \"mainstay agent --config FILE\"", socket = socket.display())]
     NoAgent {
-        /// The socket.
+        /// The socket that was tried.
         socket: PathBuf,
     },
-    /// Not allowed.
+    /// This user may not use the socket.
     #[error("{socket} may not be used by this user: run this as root", socket = socket.display())]
     NotAllowed {
-        /// The socket.
+        /// The socket that was tried.
         socket: PathBuf,
     },
     /// The agent said no.
@@ -43,7 +43,7 @@ pub enum ClientError {
     /// The agent does not answer.
     #[error("the agent at {socket} does not answer within {seconds} s: look at its log", socket = socket.display())]
     NoAnswer {
-        /// The socket.
+        /// The socket that was tried.
         socket: PathBuf,
         /// How long was waited.
         seconds: u64,
@@ -80,7 +80,7 @@ impl Client {
         &self.socket
     }
 
-    /// Asks.
+    /// Asks for `target` (path and query), and reads the answer.
     pub fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
         self.call(self.request("GET", target, &[]), ANSWER_PATIENCE)
     }

@@ -9,7 +9,7 @@
 //! | [`OwnHold`] | each host | until when its own guard was told to hold |
 //! | [`OtherHolds`] | the owner | until when other hosts may be holding, although they are silent |
 //!
-//! Invariant: nobody holds longer than a suspension on disk lasts. Otherwise the next owner, which goes by the disk, would
+//! Invariant: nobody holds longer than a suspension on disk lasts. Otherwise the next owner, which relies on the disk, would
 //! restart VMs that still run (I1).
 //!
 //! It does not: freeze or restart anything. The guard and the protected list do.

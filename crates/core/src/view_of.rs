@@ -1,4 +1,4 @@
-//! Makes the [`View`] of a known.
+//! Makes the [`View`]: what this host believes of the cluster, in words for people.
 
 use crate::claims::Look;
 use crate::cluster::Cluster;
@@ -110,7 +110,7 @@ pub(crate) fn view_of(known: &Known<'_>, now: Time) -> View {
     }
 }
 
-/// Hosts that do not go by the suspension of protection on that datastore, as far as its owner knows, or not for as long.
+/// Hosts that do not honour the suspension of protection on that datastore, as far as its owner knows, or not for as long.
 fn would_freeze(known: &Known<'_>, datastore: &Datastore, left: Span, now: Time) -> Vec<HostId> {
     let name = datastore.name();
     let wanted = now + left;
@@ -347,7 +347,9 @@ fn notes(known: &Known<'_>, entry: &Entry, waits: Option<String>, seen: &SeenOf<
             notes.push(String::from("frozen: its host can't read its datastore yet"));
         }
         (VmState::Frozen, _) => {
-            notes.push(String::from("frozen: neither its datastore nor its owner can be reached"));
+            notes.push(String::from(
+                "frozen: its host reaches neither its datastore nor the datastore's owner",
+            ));
         }
         (VmState::Running | VmState::Starting | VmState::Unknown | VmState::Waiting | VmState::Off, _) => {}
     }
@@ -372,9 +374,11 @@ fn notes(known: &Known<'_>, entry: &Entry, waits: Option<String>, seen: &SeenOf<
         notes.push(alloc::format!("last seen {last}; its host is {holder}"));
     }
     match (&entry.intent, waits, &entry.responsible) {
-        (Some(to), _, _) => notes.push(alloc::format!("is to go to {to}")),
+        (Some(to), _, _) => notes.push(alloc::format!("is to move to {to}")),
         (None, Some(waits), _) => notes.push(waits),
-        (None, None, Some(to)) => notes.push(alloc::format!("will be restarted on {to} when released")),
+        (None, None, Some(to)) => {
+            notes.push(alloc::format!("will be restarted on {to} when its host has stopped it"))
+        }
         (None, None, None) => {}
     }
     match entry.order.as_ref().map(|order| &order.what) {
@@ -397,7 +401,7 @@ fn reasons((waits, kind): (&Refusals, Wait)) -> String {
     let each: Vec<String> = waits.iter().map(|one| alloc::format!("{}: {}", one.host, one.reason)).collect();
     let what = match kind {
         Wait::ForHost => "no host can take it",
-        Wait::Orphaned => "orphaned, the hosts that alone may run it are down",
+        Wait::Orphaned => "orphaned, only hosts that are down may run it",
         Wait::ForOthers => "waits for others",
         Wait::ToMove => "can't be moved away",
         Wait::ForSight => "is not restarted yet",

@@ -90,15 +90,15 @@ pub struct AskArgs {
     pub host: Option<String>,
 }
 
-/// The subcommands.
+/// All subcommands of `mainstay`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run this host's agent, until SIGTERM or Ctrl-C; this is what the service does
     Agent {
-        /// Its configuration
+        /// The agent's configuration file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Only check the configuration
+        /// Only check the configuration, and end
         #[arg(long)]
         check: bool,
     },
@@ -121,7 +121,7 @@ pub enum Command {
     },
     /// Print completions for a shell
     Completions {
-        /// The shell
+        /// The shell that reads them
         shell: Shell,
     },
 }
@@ -149,7 +149,7 @@ pub enum ClusterCommand {
     /// Admission control: whether enough capacity is kept for failures
     #[command(subcommand)]
     Admission(AdmissionCommand),
-    /// Show what would become of the VMs if a host failed: the standing plan for each, or faults played on a simulated copy
+    /// Show what would become of the VMs if a host failed: the plan at hand for each, or faults played on a simulated copy
     Rehearse(RehearseArgs),
     /// Suspend protection for planned work: no restart, no isolation response, no freeze (vSphere: host monitoring off)
     Suspend(SuspendArgs),
@@ -264,11 +264,11 @@ pub struct EventsArgs {
 /// A severity on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SeverityArg {
-    /// All.
+    /// Everything, the protocol at work included.
     Info,
     /// Warnings and alarms.
     Warning,
-    /// Alarms.
+    /// Only what a person must act on.
     Alarm,
 }
 

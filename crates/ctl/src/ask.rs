@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// An agent that answers.
 pub trait Agent {
-    /// The cluster.
+    /// The cluster, as the asked agent sees it.
     fn status(&mut self) -> Result<Status, Failure>;
     /// Past events of all hosts that are newer than that (in microseconds since 1970), oldest first.
     fn events(&mut self, after_us: u64) -> Result<EventPage, Failure>;

@@ -13,7 +13,7 @@ use std::io::Write;
 
 /// Where output goes, and how it looks.
 pub struct Output<'a> {
-    /// Data.
+    /// Takes what was asked for: stdout.
     pub out: &'a mut dyn Write,
     /// Messages.
     pub err: &'a mut dyn Write,
@@ -30,7 +30,7 @@ pub struct Output<'a> {
 /// What a person says to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirmation {
-    /// Yes.
+    /// The person has said yes.
     Yes,
     /// Anything else.
     No,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 /// The exit codes, as documented in `mainstay help` and docs/cli.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
+    /// What was asked for was done.
     Ok,
     /// The request was refused or failed.
     Failed,
@@ -16,7 +16,7 @@ pub enum Exit {
     /// No agent could be reached.
     NoAgent,
     /// The cluster answered, and something in it is not as it should be (`status --check`), or not every host and datastore
-    /// goes by what was ordered (`suspend`).
+    /// honours the suspension that was ordered (`suspend`).
     Degraded,
 }
 
@@ -47,7 +47,7 @@ Exit codes:
   2  the command line is wrong
   3  no agent can be reached
   4  `mainstay status --check`: the cluster answered, but an alarm stands, a host is not connected, or there is no primary or no guard;
-     `mainstay suspend`: protection is suspended, but not every host and datastore goes by it: pull no cable there
+     `mainstay suspend`: protection is suspended, but not every host honours it on every datastore: pull no cable there
 
 Data goes to stdout, messages go to stderr.";
 
@@ -59,7 +59,7 @@ pub enum Failure {
     NoAgent {
         /// The socket that was tried.
         socket: PathBuf,
-        /// Why not.
+        /// Why nothing answers, in words for people.
         reason: &'static str,
         /// What to do.
         hint: String,
@@ -93,7 +93,7 @@ pub enum Failure {
     Local {
         /// The file or folder.
         object: String,
-        /// Why not.
+        /// Why it could not be read, in words for people.
         reason: String,
     },
     /// Stdout could not be written.

@@ -238,7 +238,7 @@ impl Replay<'_, '_> {
     }
 }
 
-/// `812.500000`
+/// A time in seconds, such as `812.500000`.
 fn seconds(span: Span) -> String {
     format!("{}.{:06}", span.0 / 1_000_000, span.0 % 1_000_000)
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 /// Something with a name in the JSON of `rule list` and `group list`.
 #[derive(Debug, Serialize)]
 pub struct Named<'a, T> {
-    /// Its name.
+    /// The name by which the setting is known.
     name: &'a str,
     /// The API's words.
     #[serde(flatten)]

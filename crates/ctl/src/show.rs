@@ -33,7 +33,7 @@ pub fn read(path: &Path, cluster: Option<&str>) -> Result<Vec<ClusterFolder>, Fa
     Ok(chosen)
 }
 
-/// For `--json`.
+/// The same as JSON, for `--json`.
 pub fn json(folders: &[ClusterFolder]) -> Value {
     let register = |report: &RegisterReport| {
         let (sequence, value) = match &report.chosen {

@@ -20,7 +20,7 @@ pub fn is_well(status: &Status) -> bool {
         && view.hosts.iter().all(|host| host.state == HostState::Connected)
 }
 
-/// The screen.
+/// `mainstay status` as text: primary, hosts, datastores, VMs and alarms.
 pub fn render(status: &Status, now_us: u64, style: &Style) -> String {
     let view = &status.view;
     let names = HostNames(status.host_names.clone());

@@ -22,7 +22,7 @@ pub enum ColourChoice {
     Auto,
     /// Also into files and pipes; NO_COLOR still wins.
     Always,
-    /// Never.
+    /// Plain text, everywhere.
     Never,
 }
 
@@ -33,7 +33,7 @@ pub enum Tone {
     Plain,
     /// Beside the point.
     Faint,
-    /// Degraded.
+    /// Something is degraded.
     Warning,
     /// A person must act.
     Alarm,

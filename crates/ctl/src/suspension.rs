@@ -1,5 +1,5 @@
-//! `mainstay suspend`: it returns when every host goes by it on every datastore, so that whoever pulls cables next pulls them in
-//! time. What does not go by it within bounds is named, and the exit code says so: nothing is waited for for ever.
+//! `mainstay suspend`: it returns when every host honours it on every datastore, so that whoever pulls cables next pulls them in
+//! time. What does not honour it within bounds is named, and the exit code says so: nothing is waited for for ever.
 //!
 //! It only watches: the owners of the datastores suspend, and hosts take it up, whether anybody waits or not.
 

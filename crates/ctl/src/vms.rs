@@ -82,11 +82,11 @@ pub struct VmJson<'a> {
 /// Whether it would be restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protection {
-    /// Yes.
+    /// It is protected now.
     Protected,
     /// Not before protection goes on.
     Suspended,
-    /// No.
+    /// It is not protected, now or when protection goes on.
     Unprotected,
 }
 

@@ -74,7 +74,7 @@ pub(crate) const LARGEST_STRUCT: Limit = at_most("largest-struct", "fields of th
 pub(crate) const STRUCTS: Limit = at_most("structs", "structs of more than 15 fields", 17, 6);
 pub(crate) const FUNCTIONS: Limit = at_most("functions", "functions of more than 70 lines", 4, 5);
 pub(crate) const WIDE_FUNCTIONS: Limit = at_most("parameters", "functions of more than 5 parameters", 7, 12);
-pub(crate) const DOCS: Limit = at_most("docs", "doc comments of two words or fewer", 870, 200);
+pub(crate) const DOCS: Limit = at_most("docs", "doc comments of two words or fewer", 200, 200);
 pub(crate) const EVENT_MATCHES: Limit = at_most("event-matches", "exhaustive matches over events", 6, 2);
 pub(crate) const CORE_FOR_WORDS: Limit =
     at_most("core-for-words", "crates that need only words and take the machine", 6, 0);

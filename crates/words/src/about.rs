@@ -108,7 +108,7 @@ impl Event {
             Event::FollowsPrimary { primary } => info(format!("follows primary {primary}")).host(primary),
             Event::SteppedDown { reason } => info(format!("stepped down as primary: {reason}")),
             Event::HostStateChanged { host, from, to, last_evidence } => {
-                let text = format!("{host} was {from}, is {to} (last evidence {last_evidence} ago)");
+                let text = format!("{host} was {from}, is {to} (last sign of life {last_evidence} ago)");
                 let row = match to {
                     HostState::Unknown | HostState::Connected => info(text),
                     HostState::Partitioned => warning(text),
@@ -133,7 +133,7 @@ impl Event {
                     "{silent} of {of} other hosts are silent at once: looking again before anything is restarted"
                 ),
             ),
-            Event::StormOver => info("hosts were looked at again after many had been silent at once"),
+            Event::StormOver => info("the hosts that had gone silent at once were judged one by one, or are heard again"),
             Event::MessageUnreadable { host, reason } => {
                 warning(format!("a message of {host} can't be read and was dropped: {reason}")).host(host)
             }
@@ -179,8 +179,8 @@ impl Event {
                     .datastore(datastore)
             }
             Event::OwnershipAcquired { datastore, epoch, former } => {
-                let after = former.as_ref().map(|former| format!(", after {former}")).unwrap_or_default();
-                info(format!("owns datastore {datastore} in epoch {epoch}{after}"))
+                let before = former.as_ref().map(|it| format!("; {it} owned it before")).unwrap_or_default();
+                info(format!("owns datastore {datastore} in epoch {epoch}{before}"))
                     .hosts(former)
                     .datastore(datastore)
             }
@@ -211,18 +211,18 @@ impl Event {
 
             // From one host to another.
             Event::TakeoverIntended { vm, from, to } => {
-                warning(format!("{vm} is to go from silent {from} to {to}")).vm(vm).hosts([from, to])
+                warning(format!("{vm} is to move from {from} to {to}; {from} is checked once more first")).vm(vm).hosts([from, to])
             }
             Event::TakeoverCancelled { vm, host, reason } => {
-                warning(format!("{vm} stays with {host}: {reason}")).vm(vm).host(host)
+                warning(format!("{vm} is not taken from {host}: {reason}")).vm(vm).host(host)
             }
             Event::ResponsibilityTaken { vm, from, to } => warning(format!(
-                "{vm} of isolated {from} will be restarted on {to} as soon as {from} has released it"
+                "{vm} of isolated {from} will be restarted on {to} as soon as {from} has stopped it"
             ))
             .vm(vm)
             .hosts([from, to]),
             Event::ResponsibilityDropped { vm, host, reason } => {
-                info(format!("{vm} stays with {host}: {reason}")).vm(vm).host(host)
+                info(format!("{vm} on {host} will not be restarted elsewhere: {reason}")).vm(vm).host(host)
             }
             Event::VmGranted { vm, host, token, attempt, reason } => {
                 info(format!("{vm} granted to {host} (grant {token}, attempt {attempt}): {reason}"))
@@ -241,11 +241,11 @@ impl Event {
             }
             Event::VmWaitsForOthers { vm, reason } => info(format!("{vm} {reason}")).vm(vm),
             Event::OrderGivenUp { vm } => {
-                warning(format!("{vm} is not ready and its time-out is over: others no longer wait for it"))
+                warning(format!("{vm} is not ready within its time-out: VMs that waited for it wait no longer"))
                     .vm(vm)
             }
             Event::VmClaimed { vm, token } => {
-                info(format!("{vm} claimed (grant {token}), starting it")).vm(vm)
+                info(format!("{vm} is being started here (grant {token})")).vm(vm)
             }
             Event::VmWaitsForStorage { vm, reason } => {
                 warning(format!("{vm} waits for the storage: {reason}")).vm(vm)
@@ -280,13 +280,13 @@ impl Event {
 
             // Copies and definitions that should not be.
             Event::DefinitionDropped { vm, holder } => {
-                info(format!("stale definition of {vm} removed here: it belongs to {holder}"))
+                info(format!("the definition of {vm} was removed here: the VM belongs to {holder} now"))
                     .vm(vm)
                     .host(holder)
             }
             Event::VmActiveTwice { vm, holder, other } => alarm(
                 Alarm::ActiveTwice(vm.id),
-                format!("{vm} is held by {holder} but also active on {other}: stop one of them"),
+                format!("{vm} is active on {other} too, although it was given to {holder}: stop one of the two"),
             )
             .vm(vm)
             .hosts([holder, other]),
@@ -294,12 +294,12 @@ impl Event {
                 info(format!("{vm} is active on {host} only")).vm(vm).host(host)
             }
             Event::VmCopyRemoved { vm, holder: Some(holder) } => warning(format!(
-                "{vm} was here too, but was given to {holder} since: the copy here was removed"
+                "{vm} was given to {holder} meanwhile: the copy on this host was removed"
             ))
             .vm(vm)
             .host(holder),
             Event::VmCopyRemoved { vm, holder: None } => warning(format!(
-                "{vm} was here too, but was given to another host since and stopped there: the copy here was removed"
+                "{vm} was given to another host meanwhile, and stopped there: the copy on this host was removed"
             ))
             .vm(vm),
 
@@ -307,23 +307,23 @@ impl Event {
             Event::VmFrozen { vm } => alarm(
                 Alarm::Frozen(vm.id),
                 format!(
-                    "{vm} is frozen: neither its datastore nor its owner can be reached; it goes on when one can"
+                    "{vm} is frozen: this host reaches neither its datastore nor the datastore's owner; it goes on when one of them is reached again"
                 ),
             )
             .vm(vm),
-            Event::VmThawed { vm } => info(format!("{vm} goes on")).vm(vm),
+            Event::VmThawed { vm } => info(format!("{vm} is frozen no more and goes on")).vm(vm),
             Event::VmContinued { vm } => {
                 info(format!("{vm} goes on: QEMU had paused it for an I/O error, and the storage is back"))
                     .vm(vm)
             }
             Event::IsolationResponseApplied { vm, response } => {
-                warning(format!("isolation response of {vm}: {response}")).vm(vm)
+                warning(format!("this host is isolated; isolation response of {vm}: {response}")).vm(vm)
             }
             Event::ShutdownTimedOut { vm, after } => {
                 warning(format!("{vm} has not shut down within {after}: it is powered off")).vm(vm)
             }
             Event::IsolationResponseStopped { vm } => {
-                info(format!("{vm} is left running: this host has contact again")).vm(vm)
+                info(format!("{vm} is left running: this host has contact again, or nobody would restart the VM")).vm(vm)
             }
 
             // What people asked for.

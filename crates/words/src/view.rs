@@ -62,7 +62,7 @@ pub struct SuspensionView {
     #[serde(flatten)]
     pub suspension: Suspension,
     /// Hosts that are not known to be down and would freeze VMs of this datastore yet, were they cut off now: the owner has not
-    /// heard from them that they go by the suspension. `None` where this host is not the owner.
+    /// heard from them that they honour the suspension. `None` where this host is not the owner.
     #[serde(default)]
     pub waits_for: Option<Vec<HostId>>,
 }

@@ -9,10 +9,10 @@ const LIMIT_DEFAULT: usize = 200;
 /// Events in a page at most: all that an agent keeps in memory.
 const LIMIT_MAX: usize = crate::journal::RING_MAX;
 
-/// A request.
+/// What a client asks of the API, as read from method, path and query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiRequest {
-    /// The cluster.
+    /// The cluster as the asked agent sees it.
     Status,
     /// This agent.
     Local,
@@ -22,7 +22,7 @@ pub enum ApiRequest {
         after: u64,
         /// At most so many.
         limit: usize,
-        /// Without end.
+        /// Whether new events follow, until the client goes.
         follow: bool,
     },
     /// Something that the primary does.
@@ -42,7 +42,7 @@ pub enum ApiRequest {
     },
     /// From another agent: this host's newest sequence number, and its events after that one.
     PeerTail {
-        /// Sequence number.
+        /// The sequence number after which events are wanted.
         after: u64,
         /// At most so many.
         limit: usize,

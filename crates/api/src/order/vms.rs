@@ -40,7 +40,7 @@ pub enum VmOrder {
 /// What becomes of one setting of a VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Setting<T> {
-    /// It stays.
+    /// What was set before stays.
     #[default]
     Keep,
     /// The VM has none of its own any more.

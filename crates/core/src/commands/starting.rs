@@ -77,7 +77,7 @@ impl Search<'_> {
         Some(alloc::format!("{} is about to be started on {next}", self.start.name))
     }
 
-    /// A primary that does not own the datastore (another partition's does) goes by the owner's list on disk.
+    /// A primary that does not own the datastore (another partition's does) decides by the owner's list on disk.
     fn by_look(&self, datastore: &Datastore) -> Option<String> {
         let list = &datastore.look()?.list;
         let mut entries = list.entries.iter();

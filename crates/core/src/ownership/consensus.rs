@@ -70,7 +70,7 @@ pub(crate) enum Next {
     },
 }
 
-/// What a host goes by when it decides whether to contend.
+/// What a host looks at when it decides whether to contend.
 pub(super) struct Grounds<'a> {
     /// The blocks of the other hosts, each with how long it stands still.
     pub(super) blocks: &'a Blocks,

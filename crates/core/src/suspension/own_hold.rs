@@ -1,9 +1,9 @@
 //! R72, R73: this host's own hold on a datastore. Until it ends, this host's guard freezes nothing there.
 //!
 //! Three sources decide, each in a method of its own:
-//! - [`OwnHold::by_own_list`]: this host owns the datastore, and goes by its own list on disk;
+//! - [`OwnHold::by_own_list`]: this host owns the datastore, and its own list on disk counts;
 //! - [`OwnHold::by_answer`]: an owner has answered a heartbeat of this host;
-//! - [`OwnHold::by_disk`]: no owner is heard, and this host goes by the list that it reads.
+//! - [`OwnHold::by_disk`]: no owner is heard, and the list that this host reads counts.
 //!
 //! Invariant: a hold begins only where the list on disk says that the suspension stands. It may end early at any time:
 //! that is always safe, since leases then count again.
@@ -136,7 +136,7 @@ impl OwnHold {
         }
     }
 
-    /// This host does not own the datastore. It goes by the list `read` by a look that began at `started`.
+    /// This host does not own the datastore. What counts is the list `read` by a look that began at `started`.
     ///
     /// The list begins or prolongs a hold only if no owner was heard for a lease: what an owner says is newer. A look that
     /// began after the hold and shows no suspension ends the hold (R73).

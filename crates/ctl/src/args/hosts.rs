@@ -21,7 +21,7 @@ pub enum HostCommand {
     /// Maintenance mode: empty a host for work on it, and let it take VMs again
     #[command(subcommand)]
     Maintenance(MaintenanceCommand),
-    /// Say that a silent host is certainly without power, so that its VMs may be restarted elsewhere
+    /// Confirm that a silent host is down, so that its VMs may be restarted elsewhere
     ///
     /// Make sure of it first: if the host is not down, its VMs then run twice, and two copies that write to one disk destroy it.
     ConfirmDown(ConfirmDownArgs),
@@ -49,7 +49,7 @@ fn about(host: &str, order: HostOrder) -> Order {
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnOff {
-    /// On.
+    /// It is so from now on.
     On,
     /// Off.
     Off,
@@ -64,13 +64,13 @@ pub struct FailoverArgs {
     /// The host, by name or id
     #[arg(value_name = "HOST")]
     pub name: String,
-    /// On: it is kept empty for failovers; off: it is a host like the others
+    /// on: the host is kept empty for failovers; off: it is a host like the others
     #[arg(value_name = "on|off", hide_possible_values = true)]
     pub keep: OnOff,
 }
 
 impl FailoverArgs {
-    /// The order.
+    /// What the API is asked to do.
     pub fn order(&self) -> Order {
         about(&self.name, HostOrder::Failover { keep: self.keep == OnOff::On })
     }
@@ -85,13 +85,13 @@ pub struct ConfirmDownArgs {
     /// The host, by name or id
     #[arg(value_name = "HOST")]
     pub name: String,
-    /// Do not ask; necessary where there is no terminal to ask on
+    /// Do not ask for confirmation; necessary where there is no terminal
     #[arg(long)]
     pub yes: bool,
 }
 
 impl ConfirmDownArgs {
-    /// The order.
+    /// What the API is asked to do.
     pub fn order(&self) -> Order {
         about(&self.name, HostOrder::ConfirmDown)
     }
@@ -118,16 +118,16 @@ pub struct EnterArgs {
     /// Shut its VMs down (they stay off) instead of migrating them live
     #[arg(long)]
     pub shutdown: bool,
-    /// Also when admission control, or the room on the other hosts, speaks against it
+    /// Do it even when admission control, or the room on the other hosts, speaks against it
     #[arg(long)]
     pub force: bool,
-    /// Wait until it is empty, and show the progress; Ctrl-C ends only the waiting
+    /// Wait until the host is empty, and show the progress; Ctrl-C ends only the waiting
     #[arg(long)]
     pub wait: bool,
 }
 
 impl EnterArgs {
-    /// The order.
+    /// What the API is asked to do.
     pub fn order(&self) -> Order {
         let how = if self.shutdown { Evacuation::ShutDown } else { Evacuation::Migrate };
         about(&self.name, HostOrder::EnterMaintenance { how, force: self.force })
@@ -149,7 +149,7 @@ pub struct LeaveArgs {
 }
 
 impl LeaveArgs {
-    /// The order.
+    /// What the API is asked to do.
     pub fn order(&self) -> Order {
         about(&self.name, HostOrder::LeaveMaintenance { bring_back: self.bring_back })
     }

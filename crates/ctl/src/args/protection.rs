@@ -14,13 +14,13 @@ pub struct SuspendArgs {
     /// For how long at most (such as 90s, 30m, 2h, 1d)
     #[arg(id = "length", long = "for", value_name = "TIME", value_parser = values::some_length)]
     pub length: Duration,
-    /// Do not wait until failovers in progress are completed and every host goes by it
+    /// Do not wait until failovers in progress are completed and every host honours the suspension
     #[arg(long)]
     pub no_wait: bool,
 }
 
 impl SuspendArgs {
-    /// The order.
+    /// What the API is asked to do.
     pub fn order(&self) -> Order {
         Order::Suspend { length: span(self.length) }
     }

@@ -16,14 +16,14 @@ pub enum RuleCommand {
         #[command(flatten)]
         ask: AskArgs,
     },
-    /// Set a rule, or set one of that name anew
+    /// Set a rule; one of that name is replaced
     Set(RuleSetArgs),
     /// Remove a rule
     Remove {
         /// Which agent to ask.
         #[command(flatten)]
         ask: AskArgs,
-        /// Its name
+        /// The rule, by its name
         name: String,
     },
 }
@@ -51,11 +51,11 @@ impl RuleCommand {
 /// Arguments of `mainstay rule set`.
 #[derive(Debug, Args)]
 pub struct RuleSetArgs {
-    /// Its name
+    /// What the rule is to be called
     pub name: String,
-    /// How much it binds
+    /// How much the rule binds
     pub strength: StrengthArg,
-    /// What it says of its VMs
+    /// What the rule says of its VMs
     pub kind: RuleKindArg,
     /// A VM, by name or UUID; give it once for each
     #[arg(long = "vm", value_name = "VM", required = true)]
@@ -146,14 +146,14 @@ pub enum GroupCommand {
         #[command(flatten)]
         ask: AskArgs,
     },
-    /// Set a start group, or set one of that name anew
+    /// Set a start group; one of that name is replaced
     Set(GroupSetArgs),
     /// Remove a start group
     Remove {
         /// Which agent to ask.
         #[command(flatten)]
         ask: AskArgs,
-        /// Its name
+        /// The group, by its name
         name: String,
     },
 }
@@ -188,12 +188,12 @@ pub struct GroupSetArgs {
     /// Which agent to ask.
     #[command(flatten)]
     pub ask: AskArgs,
-    /// Its name
+    /// What the group is to be called
     pub name: String,
     /// A VM, by name or UUID; give it once for each
     #[arg(long = "vm", value_name = "VM", required = true)]
     pub vms: Vec<String>,
-    /// A group whose VMs must be ready first; give it once for each
+    /// A group whose VMs must be ready before those of this group start; give it once for each
     #[arg(long, value_name = "GROUP")]
     pub after: Vec<String>,
 }

@@ -35,13 +35,13 @@ pub struct SimRunArgs {
     /// In place of the scenario's times: standard, swift, patient, or HEARTBEAT,LEASE,FAILURE_TIMEOUT in seconds
     #[arg(long, value_name = "TIMING", value_parser = values::timing)]
     pub timing: Option<ScenarioTiming>,
-    /// With so many hosts: those of the scenario, and others that have no VMs
+    /// How many hosts there are: those of the scenario, and others that have no VMs
     #[arg(long, value_name = "N")]
     pub hosts: Option<usize>,
-    /// With --seed: so many datastores
+    /// With --seed: how many datastores there are
     #[arg(long, value_name = "N", requires = "seed", conflicts_with = "files")]
     pub datastores: Option<u64>,
-    /// With --seed: so many VMs
+    /// With --seed: how many VMs there are
     #[arg(long, value_name = "N", requires = "seed", conflicts_with = "files")]
     pub vms: Option<u64>,
 }
@@ -49,25 +49,25 @@ pub struct SimRunArgs {
 /// Arguments of `mainstay sim soak`.
 #[derive(Debug, Args)]
 pub struct SimSoakArgs {
-    /// From A up to, but without, B
+    /// The seeds from A to B, B not included
     #[arg(long, value_name = "A..B", value_parser = values::seeds)]
     pub seeds: Range<u64>,
-    /// How many at a time [default: one for each processor]
+    /// How many runs at a time [default: one for each processor]
     #[arg(long, short, value_name = "J", visible_alias = "threads")]
     pub jobs: Option<usize>,
-    /// In clusters of so many hosts, not of any number
+    /// How many hosts each cluster has; drawn when left out
     #[arg(long, value_name = "N")]
     pub hosts: Option<u64>,
-    /// With so many datastores
+    /// How many datastores each cluster has; drawn when left out
     #[arg(long, value_name = "N")]
     pub datastores: Option<u64>,
-    /// With so many VMs
+    /// How many VMs each cluster has; drawn when left out
     #[arg(long, value_name = "N")]
     pub vms: Option<u64>,
-    /// With these times: standard, swift, patient, or HEARTBEAT,LEASE,FAILURE_TIMEOUT in seconds
+    /// The times of each cluster: standard, swift, patient, or HEARTBEAT,LEASE,FAILURE_TIMEOUT in seconds; drawn when left out
     #[arg(long, value_name = "TIMING", value_parser = values::timing)]
     pub timing: Option<ScenarioTiming>,
-    /// Fail when something that a batch has to see was never seen: such a batch proves nothing about it
+    /// Fail when a situation that a batch has to meet was never met: such a batch proves nothing about it
     #[arg(long)]
     pub require_sometimes: bool,
 }
@@ -89,7 +89,7 @@ pub struct ReplayArgs {
     /// Only steps of this host's own recording, or that concern it (id)
     #[arg(id = "about", long = "host", value_name = "HOST")]
     pub host: Option<String>,
-    /// Show routine effects too: messages sent, reads, pings, heartbeats
+    /// Show routine work too: messages sent, reads, pings, heartbeats
     #[arg(long, short)]
     pub verbose: bool,
     /// Show times of day in UTC instead of local time

@@ -7,7 +7,7 @@ use mainstay_sim::scenario::topology::{OwnTiming, ScenarioTiming};
 use std::ops::Range;
 use std::time::Duration;
 
-/// Reads `A..B`.
+/// Reads a range of seeds, `A..B`.
 pub fn seeds(text: &str) -> Result<Range<u64>, String> {
     let range = text.split_once("..").and_then(|(a, b)| Some(a.trim().parse().ok()?..b.trim().parse().ok()?));
     range.filter(|range: &Range<u64>| !range.is_empty()).ok_or_else(|| {

@@ -65,7 +65,7 @@ impl VmCommand {
 }
 
 impl VmOrderCommand {
-    /// The order.
+    /// What the API is asked to do. Fails when the arguments do not fit each other.
     pub fn order(&self) -> Result<Order, Failure> {
         let (vm, order) = match self {
             VmOrderCommand::Protect(args) => (&args.name, VmOrder::Protect),
@@ -105,10 +105,10 @@ pub struct VmSetArgs {
     /// The VM, by name or UUID
     #[arg(value_name = "VM")]
     pub name: String,
-    /// What an isolated host does with it: leave, shutdown, power-off, or default (as the cluster's configuration says)
+    /// What its host does with it when that host is isolated: leave, shutdown, power-off, or default (as the cluster's configuration says)
     #[arg(long, value_name = "RESPONSE", value_parser = Setting::parse_response)]
     pub isolation_response: Option<Setting<IsolationResponse>>,
-    /// How long its guest may then take to shut down until it is powered off: seconds, or default
+    /// How many seconds its guest may then take to shut down before it is powered off; or default
     #[arg(long, value_name = "SECONDS", value_parser = Setting::parse_shutdown_timeout)]
     pub shutdown_timeout: Option<Setting<Span>>,
 }
@@ -116,13 +116,13 @@ pub struct VmSetArgs {
 /// `mainstay vm priority` on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PriorityArg {
-    /// Last.
+    /// After all others.
     Lowest,
     /// After medium.
     Low,
     /// What most VMs have.
     Medium,
-    /// Before medium.
+    /// Before those of medium priority.
     High,
     /// First.
     Highest,
@@ -155,7 +155,7 @@ pub struct VmPriorityArgs {
     /// The VM, by name or UUID
     #[arg(value_name = "VM")]
     pub name: String,
-    /// VMs of a higher one are restarted first, and get the room when there is not enough for all
+    /// The priority: VMs of a higher one are restarted first, and get the room when there is not enough for all
     pub priority: PriorityArg,
 }
 
@@ -170,7 +170,7 @@ pub enum ReadyArg {
     Agent,
     /// A command in its guest succeeds (vSphere: application heartbeats).
     Command,
-    /// Nothing of its own: started, without delay.
+    /// It has a host and was started: no condition of its own, and no delay.
     Default,
 }
 
@@ -183,16 +183,16 @@ pub struct VmReadyArgs {
     /// The VM, by name or UUID
     #[arg(value_name = "VM")]
     pub name: String,
-    /// What has to be so, after a restart of the VM, before VMs of a lower priority and groups that wait for its group start
+    /// What has to be true after a restart of the VM, before VMs of a lower priority and groups that wait for its group start
     #[arg(value_name = "WHEN")]
     pub when: ReadyArg,
-    /// With WHEN command: what is run in its guest by the guest agent, words separated by blanks; exit code 0 is success
+    /// With WHEN command: the program and its arguments, separated by blanks, that the guest agent runs; exit code 0 is success
     #[arg(long, value_name = "COMMAND", required_if_eq("when", "command"))]
     pub command: Option<String>,
-    /// It counts as ready only so long after that (such as 30s); shorter than --timeout [default: 0s]
+    /// How long after that the VM counts as ready (such as 30s); shorter than --timeout [default: 0s]
     #[arg(long, value_name = "TIME", value_parser = values::length)]
     pub delay: Option<Duration>,
-    /// The others wait no longer than this for it, counted from its start, --delay included [default: 10m]
+    /// How long the others wait for it at most, counted from its start, --delay included [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = values::some_length)]
     pub timeout: Option<Duration>,
 }

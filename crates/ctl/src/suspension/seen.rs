@@ -29,7 +29,7 @@ enum Unable {
     Silent(HostState),
 }
 
-/// One look.
+/// What one answer of the agent says of the suspension.
 #[derive(Debug)]
 pub struct Seen {
     /// Datastores on which something is left to be done.
@@ -70,7 +70,7 @@ impl Seen {
         })
     }
 
-    /// Hosts that do not go by it.
+    /// Hosts that do not honour the suspension.
     pub fn hosts(&self) -> BTreeSet<HostId> {
         let late = self.left.values().filter_map(|left| match left {
             Left::Hosts(hosts) => Some(hosts),
@@ -88,7 +88,7 @@ impl Seen {
         of_all.map(|(datastore, _)| datastore.clone()).collect()
     }
 
-    /// What does not go by it, why, and what that means. Hosts of the same kind share a line.
+    /// What does not honour the suspension, why, and what that means. Hosts of the same kind share a line.
     pub fn warnings(&self, view: &View, names: &HostNames) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut late: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
@@ -98,7 +98,7 @@ impl Seen {
                 Left::Failovers => warnings
                     .push(format!("failovers of VMs on {} are not completed yet", clean(name.as_str()))),
                 Left::Word => warnings.push(format!(
-                    "which hosts go by it for VMs of {} is not known: {}",
+                    "it is not known which hosts honour it for VMs of {}: {}",
                     clean(name.as_str()),
                     owner(name, view, names)
                 )),

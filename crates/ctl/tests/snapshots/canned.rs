@@ -20,17 +20,17 @@ use std::time::Duration;
 /// 2026-02-03 14:05:00 UTC.
 pub const START_US: u64 = 1_770_127_500_000_000;
 
-/// Canned answers.
+/// An agent whose answers are made up beforehand.
 pub struct Canned {
     /// To `status`; a text when it is refused.
     pub status: Result<Status, &'static str>,
-    /// To `events`.
+    /// The answer to `events`.
     pub page: EventPage,
     /// What happens while one follows.
     pub to_follow: Vec<EventRecord>,
     /// What the world is after each pause.
     pub later: VecDeque<Later>,
-    /// To `rehearsal`.
+    /// The answer to `rehearsal`; none when it is refused.
     pub rehearsal: Option<Rehearsal>,
     /// The paths of orders, and the answer to them; `None`: it is done.
     pub orders: Vec<String>,
@@ -368,14 +368,14 @@ impl Canned {
         (store.connected, store.error, store.lease_left) = (false, Some("Stale file handle".into()), None);
         view.vms = vec![
             VmView {
-                note: Some("its host is isolated, isolation response: shut down; will be restarted on host-1 when released".to_owned()),
+                note: Some("its host is isolated, isolation response: shut down; will be restarted on host-1 when its host has stopped it".to_owned()),
                 isolation_response: IsolationResponse::ShutDown,
                 shutdown_timeout: Span::from_secs(120),
                 shutdown_timeout_own: true,
                 ..vm(1, "web", Some(id(2)), VmState::Running)
             },
             VmView {
-                note: Some("frozen: neither its datastore nor its owner can be reached".to_owned()),
+                note: Some("frozen: its host reaches neither its datastore nor the datastore's owner".to_owned()),
                 isolation_response: IsolationResponse::PowerOff,
                 isolation_response_own: true,
                 datastore: "nfs2".into(),

@@ -102,7 +102,7 @@ fn status_with_a_failed_host() {
 
             Alarms (3)
               2026-02-03 14:05:00.000Z  h3  datastore nfs2 is out of reach: Stale file handle
-              2026-02-03 14:05:04.612Z  h3  h1 was connected, is failed (last evidence 4.612 s ago)
+              2026-02-03 14:05:04.612Z  h3  h1 was connected, is failed (last sign of life 4.612 s ago)
               2026-02-03 14:05:05.300Z  h3  big waits, no host can take it: h2: needs 96 GiB, 39 GiB are free
             exit 4
         "#]],
@@ -363,10 +363,10 @@ fn vm_list_of_an_isolated_host_says_what_becomes_of_its_vms() {
         "mainstay vm list",
         expect![[r#"
         VM    STATE    HOST  PROTECTED  PRIORITY  IF ISOLATED             DATASTORE  MEMORY  VCPUS  NOTE
-        db    frozen   h2    no         medium    power off, own          nfs2       2 GiB   2      frozen: neither its datastore nor its owner can be reached
+        db    frozen   h2    no         medium    power off, own          nfs2       2 GiB   2      frozen: its host reaches neither its datastore nor the datastore's owner
         dns   running  h2    yes        medium    leave                   nfs1       2 GiB   2      -
         mail  running  h2    yes        medium    shut down (300 s)       nfs1       2 GiB   2      -
-        web   running  h2    yes        medium    shut down (120 s), own  nfs1       2 GiB   2      its host is isolated, isolation response: shut down; will be restarted on h1 when released
+        web   running  h2    yes        medium    shut down (120 s), own  nfs1       2 GiB   2      its host is isolated, isolation response: shut down; will be restarted on h1 when its host has stopped it
     "#]],
     );
 }

@@ -146,7 +146,7 @@ fn faults_are_played_on_a_simulated_copy() {
     // When exactly, and after which steps, is the simulator's matter.
     for part in [
         "   +0.0 s  h1  alarm    h1 loses its power; 1 VM runs there\n",
-        " h1 was connected, is failed (last evidence ",
+        " h1 was connected, is failed (last sign of life ",
         " web of h1 runs again on h2 ",
         "\ndb   h2    h2  -         stays up\n",
         "\nAll VMs that are to come back run in the end.\nold takes no part: it is off\n",
@@ -187,7 +187,12 @@ fn played() -> Rehearsed {
     Rehearsed {
         timeline: vec![
             moment(0, 1, Severity::Alarm, "host-1 loses its power; 7 VMs run there"),
-            moment(4_012, 3, Severity::Alarm, "host-1 was connected, is failed (last evidence 4.507 s ago)"),
+            moment(
+                4_012,
+                3,
+                Severity::Alarm,
+                "host-1 was connected, is failed (last sign of life 4.507 s ago)",
+            ),
             moment(64_345, 3, Severity::Warning, "web of host-1 runs again on host-2 (attempts: 1)"),
         ],
         vms: vec![
@@ -219,7 +224,7 @@ fn a_played_rehearsal_tells_what_becomes_of_each_vm() {
     let style = Style { colour: false, width: None, zone: Zone::Utc };
     expect![[r#"
            +0.0 s  h1  alarm    h1 loses its power; 7 VMs run there
-           +4.0 s  h3  alarm    h1 was connected, is failed (last evidence 4.507 s ago)
+           +4.0 s  h3  alarm    h1 was connected, is failed (last sign of life 4.507 s ago)
           +64.3 s  h3  warning  web of h1 runs again on h2 (attempts: 1)
 
         VM      FROM  TO  DOWN FOR  OUTCOME

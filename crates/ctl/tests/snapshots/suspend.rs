@@ -1,4 +1,4 @@
-//! `suspend`: what is waited for and for how long, what is named when it does not go by it, and the exit code.
+//! `suspend`: what is waited for and for how long, what is named when it does not honour it, and the exit code.
 
 use super::canned::{Later, id};
 use super::*;
@@ -308,7 +308,7 @@ fn suspend_ends_when_an_owner_elsewhere_does_not_say_who_goes_by_it() {
             h3 has done /v1/suspend?seconds=7200
             it does not stand everywhere (see the warnings)
             stderr| Waiting until the owner of nfs2 says so. Ctrl-C ends the waiting only; it stays ordered.
-            stderr| warning: which hosts go by it for VMs of nfs2 is not known: h3, the primary, does not own it, h1 does
+            stderr| warning: it is not known which hosts honour it for VMs of nfs2: h3, the primary, does not own it, h1 does
             exit 4
         "#]],
     );

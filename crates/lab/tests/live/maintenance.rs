@@ -184,7 +184,7 @@ fn is_suspended(c: &Cluster) -> bool {
     })
 }
 
-/// And every host goes by it: it is safe to cut one off.
+/// And every host honours it: it is safe to cut one off.
 fn is_suspended_everywhere(c: &Cluster) -> bool {
     let unaware = |it: &SuspensionView| it.waits_for.as_ref().is_none_or(|hosts| !hosts.is_empty());
     is_suspended(c) && c.status().is_some_and(|s| !s.view.suspensions.iter().any(unaware))
@@ -234,7 +234,7 @@ fn suspended_during_a_failover(c: &mut Cluster) {
                 c.wait("its failover to begin", || c.seen(|e| matches!(e, Event::TakeoverIntended { .. })));
                 eprintln!("  {}", c.done(2, &SUSPEND));
                 c.wait("all its VMs to run", || moved.iter().all(|vm| watch.booted(vm, began).is_some()));
-                c.wait("all to go by the suspension", || is_suspended_everywhere(c));
+                c.wait("all to honour the suspension", || is_suspended_everywhere(c));
                 let vms: Vec<&str> = moved.iter().map(String::as_str).collect();
                 watch.figure("suspended_during_failover", began, 1, &vms);
             });
@@ -248,7 +248,7 @@ fn suspended_during_a_failover(c: &mut Cluster) {
             assert!(shown.contains("suspended"), "{shown}");
             c.power_on(1);
             c.wait("it to be back", || c.host_state(1) == Some(HostState::Connected));
-            c.wait("it to go by the suspension too, and all to be well", || is_well_but_suspended(c));
+            c.wait("it to honour the suspension too, and all to be well", || is_well_but_suspended(c));
         },
     );
 }
@@ -357,7 +357,7 @@ fn a_host_dies_meanwhile(c: &mut Cluster) {
             c.settle(&[]);
         }
         c.done(1, &SUSPEND);
-        c.wait("all to go by the suspension, and to be well", || is_well_but_suspended(c));
+        c.wait("all to honour the suspension, and to be well", || is_well_but_suspended(c));
     });
     let primary = primary(c);
     let perhaps = [Alarm::Suspended, Alarm::Admission, Alarm::AgentUnreachable(primary), Alarm::WaitsForHost];

@@ -141,10 +141,10 @@ fn in_numbers(event: &Event) -> Option<Numbers> {
     }
     if let Event::ResponsibilityTaken { from, .. } = event {
         let fine =
-            format!("VMs of isolated {from} will be restarted elsewhere as soon as it has released them");
+            format!("VMs of isolated {from} will be restarted elsewhere as soon as it has stopped them");
         return both(
             fine,
-            "VMs of isolated hosts will be restarted elsewhere as soon as these have released them",
+            "VMs of isolated hosts will be restarted elsewhere as soon as these have stopped them",
         );
     }
     if let Event::IsolationResponseApplied { response, .. } = event {
@@ -165,7 +165,7 @@ fn in_numbers(event: &Event) -> Option<Numbers> {
         (matches!(event, Event::VmStartFailed { .. }), "VMs could not be started"),
         (
             matches!(event, Event::VmFrozen { .. }),
-            "VMs are frozen: neither their datastore nor its owner can be reached",
+            "VMs are frozen: their hosts reach neither the datastore nor its owner",
         ),
         (matches!(event, Event::VmThawed { .. } | Event::VmContinued { .. }), "VMs go on"),
         (

@@ -131,11 +131,11 @@ pub enum That {
         /// The VM, by its name in the topology.
         vm: String,
     },
-    /// At some instant, an owner says that protection is suspended, and all hosts that may be up go by it.
+    /// At some instant, an owner says that protection is suspended, and all hosts that may be up honour it.
     SuspendedEverywhere {},
     /// Throughout, no owner says so.
     SuspendedEverywhereNever {},
-    /// At some instant, an owner says that protection is suspended, but that host does not go by it yet.
+    /// At some instant, an owner says that protection is suspended, but that host does not honour it yet.
     SuspensionWaitsFor {
         /// The host that does not honour the suspension yet.
         host: HostId,
