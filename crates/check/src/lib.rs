@@ -15,4 +15,4 @@ pub mod world;
 
 pub use model::{Effort, Findings, Sometimes, explore, tell};
 pub use setup::{Bounds, Fault, Holds, Menu, Setup};
-pub use world::{Choice, World};
+pub use world::{Bench, Choice, Told, World};

@@ -7,13 +7,13 @@
 //! | [`heartbeat`] | a host's heartbeat register, written by its guard on a thread of the guard's own |
 //! | [`host_lock`] | does another agent or guard run under this host's id? |
 //! | [`mod@inspect`] | a read-only walk over a datastore, for people |
-//! | [`contract`] | what every datastore must do, be it this one or a simulator's model |
+//!
+//! What every datastore must do, this one and each model of it, is in `mainstay-contracts`.
 //!
 //! Architecture invariant: no async, no libvirt. A hung mount hangs the threads of its own datastore and nothing else;
 //! those threads are never joined, so the process can end without them.
 
 mod aligned;
-pub mod contract;
 mod counters;
 pub mod datastore;
 mod error;

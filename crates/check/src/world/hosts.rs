@@ -157,6 +157,7 @@ impl World {
     /// Gives the host's core an input, if there is one, and carries out what it asks for.
     pub(super) fn feed(&mut self, host: usize, input: Input) {
         if self.hosts[host].core.is_none() {
+            self.take_down(host, input);
             return;
         }
         self.now += 1;
@@ -171,7 +172,7 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, host: usize, effect: Effect) {
+    pub(super) fn carry_out(&mut self, host: usize, effect: Effect) {
         let (run, boot) = (self.hosts[host].run, self.hosts[host].boot);
         match effect {
             Effect::Send { to, message } => {

@@ -42,7 +42,7 @@ impl World {
         self.ready.push_back(Item::Domains { host, run });
     }
 
-    fn end(&mut self, host: usize, cause: StopCause) {
+    pub(super) fn end(&mut self, host: usize, cause: StopCause) {
         let state = self.host_mut(host);
         if state.qemu.take().is_some() {
             state.defined = state.defined.map(|_| cause);
@@ -182,7 +182,7 @@ impl World {
         self.feed_guard(host, GuardInput::Process { vm: VM, state });
     }
 
-    fn set_frozen(&mut self, host: usize, frozen: bool) {
+    pub(super) fn set_frozen(&mut self, host: usize, frozen: bool) {
         let Some(qemu) = &mut self.host_mut(host).qemu else { return };
         if std::mem::replace(&mut qemu.frozen, frozen) == frozen {
             return;

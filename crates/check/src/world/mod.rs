@@ -7,6 +7,7 @@
 //! Each step of a core or guard is one microsecond later than the one before, so that no two things are at the same
 //! time by their clocks: *started after* means what it says.
 
+mod bench;
 mod choices;
 mod disk;
 mod hosts;
@@ -14,6 +15,7 @@ mod hypervisor;
 mod network;
 mod text;
 
+pub use bench::{Bench, Told};
 pub use choices::{Choice, Hold};
 
 use crate::checks::Checks;
@@ -112,15 +114,30 @@ pub struct World {
     pub checks: Checks,
     fingerprint: u64,
     log: Option<Vec<String>>,
+    /// On a bench: what hosts without a core were told.
+    told: Option<Vec<Told>>,
 }
 
 impl World {
     /// A cluster in a steady state: one primary, which owns the datastore, and the VM protected. Fails when that is not reached.
     pub fn steady(setup: Setup) -> Result<World, String> {
-        let count = setup.hosts;
-        let menu = setup.menu.len();
         let bounds = setup.bounds;
-        let mut world = World {
+        let mut world = World::dark(setup);
+        world.begin()?;
+        world.run_until(WARM_UP);
+        world.is_steady()?;
+        world.start = WARM_UP;
+        world.delays_left = bounds.delays;
+        world.faults_left = bounds.faults;
+        world.checks.happened = Default::default();
+        world.settle();
+        Ok(world)
+    }
+
+    /// Hosts without power, and an empty datastore.
+    fn dark(setup: Setup) -> World {
+        let count = setup.hosts;
+        World {
             now: 0,
             start: u64::MAX,
             hosts: (0..count).map(|_| Arc::new(Host::off())).collect(),
@@ -133,23 +150,15 @@ impl World {
             hung: vec![false; count],
             delays_left: 0,
             faults_left: 0,
-            happened: vec![(false, false); menu],
+            happened: vec![(false, false); setup.menu.len()],
             on_grid: false,
             steps: 0,
             checks: Checks::default(),
             fingerprint: 0,
             log: None,
+            told: None,
             setup: Arc::new(setup),
-        };
-        world.begin()?;
-        world.run_until(WARM_UP);
-        world.is_steady()?;
-        world.start = WARM_UP;
-        world.delays_left = bounds.delays;
-        world.faults_left = bounds.faults;
-        world.checks.happened = Default::default();
-        world.settle();
-        Ok(world)
+        }
     }
 
     fn begin(&mut self) -> Result<(), String> {

@@ -40,7 +40,7 @@ impl World for FakeWorld {
         &self.news
     }
     fn xml(&self, name: &str) -> (DomainUuid, String) {
-        crate::domain_xml(name, &disk(name))
+        crate::small::domain_xml(name, &disk(name))
     }
     fn wait_booted(&self, _: &str) {}
     fn resync(&self) {

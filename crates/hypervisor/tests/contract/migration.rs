@@ -194,7 +194,7 @@ fn fake_vm_migrates_with_its_image_locks() {
     let ((one, one_news), (two, two_news)) = (host("host-1"), host("host-2"));
     one.reaches(URI, &two);
     one.reaches("qemu+tcp://itself/system", &one);
-    let (uuid, xml) = crate::domain_xml("moves", "/srv/ds/moves.raw");
+    let (uuid, xml) = crate::small::domain_xml("moves", "/srv/ds/moves.raw");
     assert_eq!(one.user_defines(&xml), Ok(uuid));
     one.user_starts(uuid).expect("nothing hinders it");
     let mark = one_news.mark();

@@ -223,7 +223,7 @@ impl RealWorld {
             image[510..512].copy_from_slice(&[0x55, 0xaa]);
             fs::write(&path, image).expect("an image");
         }
-        crate::domain_xml(name, path.to_str().expect("UTF-8"))
+        crate::small::domain_xml(name, path.to_str().expect("UTF-8"))
     }
 }
 

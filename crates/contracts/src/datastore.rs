@@ -1,7 +1,6 @@
-//! What every datastore must do, as a suite: the real one and a simulator's model are run through the same. That is what
-//! makes results of a simulation mean something.
+//! What every datastore must do. The real one, the simulator's and the model check's are run through these rules.
 //!
-//! Not in here: timing, hanging and failing operations; those differ between the two by design.
+//! Not in here: how long something takes, and when it hangs or fails. In that the models differ from each other by design.
 
 use mainstay_words::ids::*;
 use mainstay_words::register::*;
@@ -15,8 +14,14 @@ pub trait DatastoreUnderTest {
     fn read(&mut self, host: &HostId, ids: &[RegisterId]) -> Result<Vec<FoundRegister>, String>;
     /// That host's agent ends and starts anew.
     fn reopen(&mut self, host: &HostId);
-    /// Damages what was written last to the register, as a torn write does; `false` when there are no slots to damage.
+    /// Damages what was written last to the register, where it lies; `false` when there are no slots to damage.
     fn tear_newest(&mut self, id: &RegisterId) -> bool;
+    /// That host's write is cut short: it is reported as failed, or its writer dies. `false` when that can't be done here.
+    fn write_torn(&mut self, host: &HostId, id: RegisterId, value: RegisterValue) -> bool;
+    /// That host begins a write that stays on its way, and its agent dies; `false` when that can't be done here.
+    fn write_late(&mut self, host: &HostId, id: RegisterId, value: RegisterValue) -> bool;
+    /// What is on its way lands now.
+    fn land_late(&mut self);
     /// Damages everything that the register holds; `false` when that can't be done here.
     fn destroy(&mut self, id: &RegisterId) -> bool;
     /// Another cluster on the same storage; `None` when there is no such thing here.
@@ -27,14 +32,18 @@ pub trait DatastoreUnderTest {
 pub type Rule = fn(&mut dyn DatastoreUnderTest) -> Result<bool, String>;
 
 /// All rules, with their names. Each wants a fresh datastore.
-pub const RULES: [(&str, Rule); 10] = [
+pub const RULES: [(&str, Rule); 14] = [
     ("a register that was never written is missing", never_written_is_missing),
     ("others read what one wrote", others_read_what_one_wrote),
     ("the last write counts, also after restarts", last_write_counts),
     ("a torn write leaves the value before it", torn_write_leaves_the_value_before),
+    ("a first write that is torn leaves its register missing, or readable", torn_first_write_is_harmless),
+    ("a damaged newest copy leaves the value before", damaged_newest_leaves_the_value_before),
     ("a restart repairs both copies", restart_repairs_both_copies),
+    ("a late write never wins", late_write_never_wins),
     ("a destroyed register is unreadable, and can be written again", destroyed_is_unreadable),
     ("lists of different epochs are independent", epochs_are_independent),
+    ("an epoch whose region a later one has taken can't be read", superseded_epoch_is_unreadable),
     ("a late owner can't overwrite a later epoch's region", late_owner_is_refused),
     ("a register has one writer", one_writer),
     ("two clusters on one storage don't see each other", clusters_are_apart),
@@ -94,6 +103,14 @@ fn list(epoch: u64, version: u64, owner: &HostId) -> RegisterValue {
         holds: None,
     })
 }
+
+type Register = (fn() -> RegisterId, fn(u64) -> RegisterValue);
+
+/// One that fits into a single block, and one that spans many.
+const REGISTERS_OF_HOST_1: [Register; 2] = [
+    (|| RegisterId::Heartbeat(host(1)), beat),
+    (|| RegisterId::PowerOn(host(1)), |version| power_on(version, 50)),
+];
 
 /// One read of one register.
 fn read(ds: &mut dyn DatastoreUnderTest, by: &HostId, id: &RegisterId) -> Result<ReadRegister, String> {
@@ -177,6 +194,48 @@ fn last_write_counts(ds: &mut dyn DatastoreUnderTest) -> Result<bool, String> {
 }
 
 fn torn_write_leaves_the_value_before(ds: &mut dyn DatastoreUnderTest) -> Result<bool, String> {
+    for (id, value) in REGISTERS_OF_HOST_1 {
+        for version in 1..=3 {
+            ds.write(&host(1), id(), value(version))?;
+        }
+        if !ds.write_torn(&host(1), id(), value(4)) {
+            return Ok(false);
+        }
+        expect(ds, &host(2), &id(), &value(3))?;
+        // After one that has failed, both copies are written: the tear may spare the new one. It never hits the only good one.
+        let mut newest = 3;
+        for version in 5..=7 {
+            ds.write_torn(&host(1), id(), value(version));
+            match read(ds, &host(2), &id())? {
+                ReadRegister::Value(found) if found == value(newest) => {}
+                ReadRegister::Value(found) if found == value(version) => newest = version,
+                other => return Err(format!("{other:?} after torn writes, the last of version {version}")),
+            }
+        }
+        ds.write(&host(1), id(), value(8))?;
+        expect(ds, &host(2), &id(), &value(8))?;
+    }
+    Ok(true)
+}
+
+fn torn_first_write_is_harmless(ds: &mut dyn DatastoreUnderTest) -> Result<bool, String> {
+    for (id, value) in REGISTERS_OF_HOST_1 {
+        if !ds.write_torn(&host(1), id(), value(1)) {
+            return Ok(false);
+        }
+        match read(ds, &host(2), &id())? {
+            ReadRegister::Missing => {}
+            // Only its second copy was spoilt.
+            ReadRegister::Value(found) if found == value(1) => {}
+            other => return Err(format!("{other:?} after a first write that was torn")),
+        }
+        ds.write(&host(1), id(), value(2))?;
+        expect(ds, &host(2), &id(), &value(2))?;
+    }
+    Ok(true)
+}
+
+fn damaged_newest_leaves_the_value_before(ds: &mut dyn DatastoreUnderTest) -> Result<bool, String> {
     let id = RegisterId::PowerOn(host(1));
     for version in 1..=4 {
         ds.write(&host(1), id.clone(), power_on(version, 50))?;
@@ -189,6 +248,34 @@ fn torn_write_leaves_the_value_before(ds: &mut dyn DatastoreUnderTest) -> Result
     ds.reopen(&host(1));
     ds.write(&host(1), id.clone(), power_on(5, 50))?;
     expect(ds, &host(2), &id, &power_on(5, 50))?;
+    Ok(true)
+}
+
+fn late_write_never_wins(ds: &mut dyn DatastoreUnderTest) -> Result<bool, String> {
+    for between in 1..=3 {
+        for (id, value) in REGISTERS_OF_HOST_1 {
+            for version in 1..=3 {
+                ds.write(&host(1), id(), value(version))?;
+            }
+            if !ds.write_late(&host(1), id(), value(4)) {
+                return Ok(false);
+            }
+            ds.reopen(&host(1));
+            for version in 5..5 + between {
+                ds.write(&host(1), id(), value(version))?;
+            }
+            ds.land_late();
+            let newest = 4 + between;
+            match read(ds, &host(2), &id())? {
+                ReadRegister::Value(found) if found == value(newest) => {}
+                // After two more writes it may hit the newest copy. Then the one before is read until the next write.
+                ReadRegister::Value(found) if between > 1 && found == value(newest - 1) => {}
+                other => return Err(format!("{other:?} after {between} newer writes and a late one")),
+            }
+            ds.write(&host(1), id(), value(8))?;
+            expect(ds, &host(2), &id(), &value(8))?;
+        }
+    }
     Ok(true)
 }
 
@@ -233,6 +320,19 @@ fn epochs_are_independent(ds: &mut dyn DatastoreUnderTest) -> Result<bool, Strin
             expect(ds, &host(1), &RegisterId::ProtectedList(Epoch(past)), &list(past, version, &owner))?;
         }
     }
+    Ok(true)
+}
+
+fn superseded_epoch_is_unreadable(ds: &mut dyn DatastoreUnderTest) -> Result<bool, String> {
+    let (old, new) =
+        (RegisterId::ProtectedList(Epoch(2)), RegisterId::ProtectedList(Epoch(2 + LIST_REGIONS)));
+    ds.write(&host(1), old.clone(), list(2, 1, &host(1)))?;
+    ds.write(&host(2), new.clone(), list(2 + LIST_REGIONS, 1, &host(2)))?;
+    match read(ds, &host(1), &old)? {
+        ReadRegister::Unreadable(..) => {}
+        other => return Err(format!("the list of epoch 2 was overwritten, and yet {other:?}")),
+    }
+    expect(ds, &host(1), &new, &list(2 + LIST_REGIONS, 1, &host(2)))?;
     Ok(true)
 }
 
