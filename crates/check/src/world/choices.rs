@@ -204,7 +204,7 @@ impl World {
 
     fn let_go(&mut self, held: Held) {
         match held.item {
-            Item::Write(write) if held.landed => self.answer_write(&write),
+            Item::Write(write) if held.landed => self.answer_write(&write, None),
             Item::Read(read) if read.wanted.is_empty() => self.read(read),
             item => self.happen(item),
         }

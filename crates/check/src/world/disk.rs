@@ -2,9 +2,10 @@
 //! writer has died; of two writes of one register the one that was started later wins, whenever they land.
 
 use super::{Item, World};
-use mainstay_core::register::ProtectedList;
+use mainstay_core::register::{LIST_REGIONS, ProtectedList};
 use mainstay_core::{
-    DiskAction, DiskOutcome, FoundRegister, Input, OpId, ReadRegister, RegisterId, RegisterValue,
+    DiskAction, DiskOutcome, Epoch, FoundRegister, HostId, Input, OpId, ReadRegister, RegisterId,
+    RegisterValue,
 };
 use mainstay_guard_core::GuardInput;
 use std::collections::BTreeMap;
@@ -44,16 +45,53 @@ pub(crate) struct Read {
 
 /// What is on disk.
 #[derive(Clone, Debug, Default, Hash)]
-pub(crate) struct Registers(BTreeMap<RegisterId, (u64, RegisterValue)>);
+pub(crate) struct Registers(BTreeMap<RegisterId, Stored>);
+
+#[derive(Clone, Debug, Hash)]
+struct Stored {
+    order: u64,
+    id: RegisterId,
+    value: RegisterValue,
+}
+
+/// Where a register lies: epochs share the regions of the protected list.
+fn place(id: &RegisterId) -> RegisterId {
+    match id {
+        RegisterId::ProtectedList(epoch) => RegisterId::ProtectedList(Epoch(epoch.0 % LIST_REGIONS)),
+        RegisterId::Heartbeat(_) | RegisterId::PowerOn(_) | RegisterId::Ownership(_) => id.clone(),
+    }
+}
 
 impl Registers {
     fn read(&self, id: &RegisterId) -> ReadRegister {
-        self.0.get(id).map_or(ReadRegister::Missing, |(_, value)| ReadRegister::Value(value.clone()))
+        match self.0.get(&place(id)) {
+            Some(stored) if stored.id == *id => ReadRegister::Value(stored.value.clone()),
+            Some(stored) if stored.id > *id => {
+                ReadRegister::Unreadable("a later epoch has taken the region".into(), stored.order)
+            }
+            // What an earlier epoch has left.
+            Some(_) | None => ReadRegister::Missing,
+        }
+    }
+
+    /// Why that host's write is refused.
+    fn refusal(&self, me: &HostId, id: &RegisterId, value: &RegisterValue) -> Option<&'static str> {
+        let writer = match (id, value) {
+            (RegisterId::Heartbeat(host) | RegisterId::PowerOn(host) | RegisterId::Ownership(host), _) => {
+                host
+            }
+            (RegisterId::ProtectedList(_), RegisterValue::ProtectedList(list)) => &list.owner,
+            (RegisterId::ProtectedList(_), _) => me,
+        };
+        if writer != me {
+            return Some("each register has one writer");
+        }
+        self.0.get(&place(id)).filter(|stored| stored.id > *id).map(|_| "a later epoch has taken the region")
     }
 
     /// The protected list of the highest epoch.
     pub(crate) fn list(&self) -> Option<&ProtectedList> {
-        let lists = self.0.values().filter_map(|(_, value)| match value {
+        let lists = self.0.values().filter_map(|stored| match &stored.value {
             RegisterValue::ProtectedList(list) => Some(list),
             RegisterValue::Heartbeat(_) | RegisterValue::PowerOn(_) | RegisterValue::Ownership(_) => None,
         });
@@ -91,29 +129,37 @@ impl World {
 
     /// A write lands and is answered.
     pub(super) fn write(&mut self, write: &Write) {
-        self.land(write);
-        self.answer_write(write);
+        match self.disk.refusal(&self.setup.id(write.host), &write.register, &write.value) {
+            Some(why) => self.answer_write(write, Some(why.into())),
+            None => {
+                self.land(write);
+                self.answer_write(write, None);
+            }
+        }
     }
 
     pub(super) fn land(&mut self, write: &Write) {
-        let newer = self.disk.0.get(&write.register).is_none_or(|(order, _)| *order < write.order);
+        let spot = place(&write.register);
+        let wins = |stored: &Stored| stored.order < write.order && stored.id <= write.register;
+        let newer = self.disk.0.get(&spot).is_none_or(wins);
         self.tell(write.host, || super::text::of_landing(write, newer));
         if newer {
-            let disk = Arc::make_mut(&mut self.disk);
-            disk.0.insert(write.register.clone(), (write.order, write.value.clone()));
+            let (order, id, value) = (write.order, write.register.clone(), write.value.clone());
+            Arc::make_mut(&mut self.disk).0.insert(spot, Stored { order, id, value });
         }
         let highest = self.disk.list().map(|list| list.epoch);
         self.checks.on_land(write.host, &write.value, write.after_stop, highest);
     }
 
-    pub(super) fn answer_write(&mut self, write: &Write) {
+    /// `error`: it was refused, and is not on disk.
+    pub(super) fn answer_write(&mut self, write: &Write, error: Option<Arc<str>>) {
         match write.writer {
             Writer::Agent(run) => {
-                let input = Input::DiskDone { op: write.op, outcome: DiskOutcome::Written };
-                self.feed_run(write.host, run, input);
+                let outcome = error.map_or(DiskOutcome::Written, DiskOutcome::Failed);
+                self.feed_run(write.host, run, Input::DiskDone { op: write.op, outcome });
             }
             Writer::Guard(boot) if self.hosts[write.host].boot == boot => {
-                self.feed_guard(write.host, GuardInput::Written { op: write.op, error: None });
+                self.feed_guard(write.host, GuardInput::Written { op: write.op, error });
             }
             Writer::Guard(_) => {}
         }
