@@ -15,8 +15,8 @@ use crate::checkers::Landing;
 use crate::setup::Setup;
 use mainstay_core::register::LIST_REGIONS;
 use mainstay_core::{
-    DiskAction, DiskOutcome, Epoch, FoundRegister, Input, OpId, ReadRegister, RegisterId, RegisterValue,
-    VmId, XmlId,
+    DiskAction, DiskOutcome, Epoch, FoundRegister, HostId, Input, OpId, ReadRegister, RegisterId,
+    RegisterValue, VmId, XmlId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub(crate) struct Store {
 
 #[derive(Clone, Debug)]
 struct Stored {
+    /// What was written: of the epochs that share a region, the last.
+    register: RegisterId,
     order: u64,
     writer: usize,
     /// In the format of a newer release.
@@ -97,7 +99,12 @@ impl Store {
 
     /// What a register holds, as that host would find it now.
     pub fn read(&self, register: &RegisterId, reader: usize, setup: &Setup) -> ReadRegister {
-        let stored = self.registers.get(&place(register));
+        // What an earlier epoch has left in the region is nothing to a later one.
+        let stored = self.registers.get(&place(register)).filter(|stored| stored.register >= *register);
+        if let Some(stored) = stored.filter(|stored| stored.register > *register) {
+            let why = "the region holds the list of a later epoch";
+            return ReadRegister::Unreadable(Arc::from(why), stored.order);
+        }
         if let Some(stored) =
             stored.filter(|stored| stored.newer && !setup.understands(reader, stored.writer))
         {
@@ -112,6 +119,28 @@ impl Store {
             }
             None => ReadRegister::Missing,
         }
+    }
+
+    /// Why a write is refused before it reaches the storage.
+    fn refusal(&self, me: &HostId, register: &RegisterId, value: &RegisterValue) -> Option<&'static str> {
+        let writer = match (register, value) {
+            (RegisterId::Heartbeat(host) | RegisterId::PowerOn(host) | RegisterId::Ownership(host), _) => {
+                host
+            }
+            (RegisterId::ProtectedList(_), RegisterValue::ProtectedList(list)) => &list.owner,
+            (RegisterId::ProtectedList(_), _) => me,
+        };
+        if writer != me {
+            return Some("each register has one writer");
+        }
+        let later = self.registers.get(&place(register)).filter(|stored| stored.register > *register);
+        later.map(|_| "the region holds the list of a later epoch")
+    }
+
+    /// Whether a write of that age lands on what is there, or comes too late.
+    fn takes(&self, register: &RegisterId, order: u64) -> bool {
+        let stored = self.registers.get(&place(register));
+        stored.is_none_or(|stored| stored.order < order && stored.register <= *register)
     }
 
     /// Both copies of a register are damaged where they lie.
@@ -235,13 +264,18 @@ impl World {
                 };
                 self.disk_done(&op, outcome);
             }
-            Work::Write { rest, landed, .. } => {
+            Work::Write { register, value, rest, landed, .. } => {
                 let rest = (*rest).max(1);
                 if !lives && self.dice.permille(500) {
                     return;
                 }
                 if path == Path::Cut {
                     self.cut_write(key, op);
+                    return;
+                }
+                let me = &self.setup.hosts[op.host].id;
+                if let Some(why) = self.stores[op.store].refusal(me, register, value) {
+                    self.disk_done(&op, DiskOutcome::Failed(why.into()));
                     return;
                 }
                 if self.stores[op.store].read_only[op.host] {
@@ -295,7 +329,7 @@ impl World {
             self.seen.saw("late write landed after its host had died");
         }
         let spot = place(register);
-        let newer = self.stores[op.store].registers.get(&spot).is_none_or(|stored| stored.order < *order);
+        let newer = self.stores[op.store].takes(register, *order);
         self.trace.facts(&[self.now, 1, op.host as u64, op.store as u64, *order, u64::from(newer)]);
         let host = &self.setup.hosts[op.host].id;
         self.trace.line(self.now, host.as_str(), || {
@@ -304,6 +338,7 @@ impl World {
         });
         if newer {
             let stored = Stored {
+                register: register.clone(),
                 order: *order,
                 writer: op.host,
                 newer: self.setup.hosts[op.host].newer,
@@ -321,7 +356,7 @@ impl World {
     fn tear(&mut self, op: &DiskOp) {
         let Work::Write { register, order, .. } = &op.work else { return };
         let spot = place(register);
-        let newer = self.stores[op.store].registers.get(&spot).is_none_or(|stored| stored.order < *order);
+        let newer = self.stores[op.store].takes(register, *order);
         self.trace.facts(&[self.now, 9, op.host as u64, op.store as u64, *order, u64::from(newer)]);
         let host = &self.setup.hosts[op.host].id;
         self.trace.line(self.now, host.as_str(), || {
@@ -331,9 +366,16 @@ impl World {
         // power-on lists the model is harsher: both are gone.
         let spoilt = matches!(register, RegisterId::Heartbeat(_) | RegisterId::PowerOn(_));
         if newer && spoilt {
-            self.stores[op.store]
-                .registers
-                .insert(spot, Stored { order: *order, writer: op.host, newer: false, value: None });
+            self.stores[op.store].registers.insert(
+                spot,
+                Stored {
+                    register: register.clone(),
+                    order: *order,
+                    writer: op.host,
+                    newer: false,
+                    value: None,
+                },
+            );
             self.seen.saw("register torn");
         }
     }
