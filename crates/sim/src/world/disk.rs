@@ -78,8 +78,22 @@ pub(crate) struct DiskOp {
 
 #[derive(Clone, Debug)]
 enum Work {
-    Read { wanted: Vec<RegisterId>, next: usize, got: Vec<FoundRegister>, step: u64 },
-    Write { register: RegisterId, value: RegisterValue, started: u64, order: u64, rest: u64, landed: bool },
+    /// `turn`: with which of them it began.
+    Read {
+        wanted: Vec<RegisterId>,
+        turn: usize,
+        next: usize,
+        got: Vec<FoundRegister>,
+        step: u64,
+    },
+    Write {
+        register: RegisterId,
+        value: RegisterValue,
+        started: u64,
+        order: u64,
+        rest: u64,
+        landed: bool,
+    },
 }
 
 impl Store {
@@ -201,11 +215,12 @@ impl World {
         let key = self.next_key;
         let (work, first) = match action {
             DiskAction::Read(mut wanted) => {
-                // Registers are read one after the other, in any order, each at an instant of its own.
+                // Registers are read one after the other, each at an instant of its own. (Here in any order: nothing may
+                // hang on it.)
                 let turn = self.dice.index(wanted.len());
                 wanted.rotate_left(turn);
                 let step = time / (wanted.len() as u64 + 1);
-                (Work::Read { wanted, next: 0, got: Vec::new(), step }, step)
+                (Work::Read { wanted, turn, next: 0, got: Vec::new(), step }, step)
             }
             DiskAction::Write(register, value) => {
                 let first = self.dice.between(1, time.max(1));
@@ -236,7 +251,7 @@ impl World {
         }
         let lives = self.hosts[op.host].powered && self.hosts[op.host].boot == op.boot;
         match &mut op.work {
-            Work::Read { wanted, next, got, step } => {
+            Work::Read { wanted, turn, next, got, step } => {
                 if !lives || path == Path::Cut {
                     self.disk_failed(&op);
                     return;
@@ -250,6 +265,8 @@ impl World {
                     self.queue.push(self.now + wait, Happening::Disk { key });
                     self.disk_ops.insert(key, op);
                 } else {
+                    // The answer keeps the order of the question.
+                    got.rotate_right(*turn);
                     let outcome = DiskOutcome::Read(std::mem::take(got));
                     self.disk_done(&op, outcome);
                 }
