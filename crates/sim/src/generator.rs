@@ -2,7 +2,7 @@
 //! ("swarm"): a run with one kind often finds what a run with everything at once hides.
 //! Faults may overlap in any way.
 
-use crate::action::Action;
+use crate::action::{Action, HostRegister};
 use crate::dice::{Dice, Latency};
 use crate::setup::{BOOT, DISK, DatastoreSetup, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
 use mainstay_core::register::{IsolationResponse, Priority};
@@ -309,6 +309,10 @@ impl Plan {
             }
             26 => {
                 let count = dice.between(1, 5) as u32;
+                // A tear makes no register unreadable. Damage of both copies where they lie does.
+                let register = if count.is_multiple_of(2) { HostRegister::Heartbeat } else { HostRegister::PowerOn };
+                let datastore_of = datastore.clone();
+                self.schedule.push((at, Action::RegisterDestroy { datastore: datastore_of, host, register }));
                 self.schedule.push((at, Action::DatastoreTorn { datastore, host: of, count }));
             }
             27 => {
