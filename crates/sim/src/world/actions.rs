@@ -276,6 +276,7 @@ impl World {
         state.clock.started = self.now;
         state.clock.base = 1_000_000;
         state.libvirt = Libvirt::Up;
+        state.ended_unseen.clear();
         for cause in state.definitions.values_mut() {
             *cause = StopCause::Unknown;
         }

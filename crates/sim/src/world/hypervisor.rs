@@ -111,8 +111,10 @@ impl World {
         let Some(qemu) = self.hosts[host].domains.remove(&vm) else { return };
         self.vms[vm].locks.retain(|lock| lock.qemu != qemu.id);
         self.halted(host, vm, qemu);
-        // A stopped libvirtd sees later that it is gone, not why.
-        let cause = if self.hosts[host].libvirt == Libvirt::Up { cause } else { StopCause::Unknown };
+        // A libvirtd that does not run sees later that it is gone, and from what is left of it, why.
+        if self.hosts[host].libvirt == Libvirt::Down {
+            self.hosts[host].ended_unseen.insert(vm);
+        }
         if let Some(last) = self.hosts[host].definitions.get_mut(&vm) {
             *last = cause;
         }
@@ -200,10 +202,10 @@ impl World {
     pub(super) fn set_libvirt(&mut self, host: usize, libvirt: Libvirt) {
         let before = std::mem::replace(&mut self.hosts[host].libvirt, libvirt);
         if libvirt == Libvirt::Up && before == Libvirt::Down {
-            // Reasons of inactive domains are not kept over a restart.
-            for cause in self.hosts[host].definitions.values_mut() {
-                *cause = StopCause::Unknown;
-            }
+            // Reasons of domains that were inactive before are not kept over a restart.
+            let ended = std::mem::take(&mut self.hosts[host].ended_unseen);
+            let known = self.hosts[host].definitions.iter_mut().filter(|(vm, _)| !ended.contains(vm));
+            known.for_each(|(_, cause)| *cause = StopCause::Unknown);
         }
         if libvirt == Libvirt::Up {
             for what in std::mem::take(&mut self.hosts[host].stuck) {

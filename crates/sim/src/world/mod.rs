@@ -37,7 +37,7 @@ use network::Network;
 use operators::Asked;
 pub use operators::{Answered, word_of};
 use queue::{DomainOp, Happening, Queue, Start};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A host of the world.
@@ -55,6 +55,8 @@ struct Host {
     libvirt: Libvirt,
     domains: BTreeMap<usize, Qemu>,
     definitions: BTreeMap<usize, StopCause>,
+    /// VMs that ended while libvirtd did not run: it finds out why when it starts.
+    ended_unseen: BTreeSet<usize>,
     starts_to_fail: u32,
     /// Requests in the socket of a libvirtd that hangs.
     stuck: Vec<Happening>,
@@ -153,6 +155,7 @@ impl World {
             libvirt: Libvirt::Up,
             domains: BTreeMap::new(),
             definitions: BTreeMap::new(),
+            ended_unseen: BTreeSet::new(),
             starts_to_fail: 0,
             stuck: Vec::new(),
             was_primary: false,
