@@ -1,6 +1,7 @@
 //! The agents: each host's own, a process that starts with a new core, hangs, and carries out what its core asks for.
 
 use super::queue::Happening;
+use super::shown::Shown;
 use super::{World, effects};
 use crate::checkers::Violation;
 use crate::node::Node;
@@ -20,6 +21,8 @@ pub(super) struct Agent {
     /// Its adapter has a connection to libvirt.
     pub(super) connected: bool,
     pub(super) told_lost: bool,
+    /// What its adapter remembers of VMs.
+    pub(super) shown: Shown,
     tick_at: u64,
     pub(super) generation: u64,
     second: u64,
@@ -67,6 +70,7 @@ impl World {
             backlog: VecDeque::new(),
             connected: false,
             told_lost: false,
+            shown: Shown::default(),
             tick_at: 0,
             generation: 0,
             second: 0,

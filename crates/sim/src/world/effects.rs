@@ -78,7 +78,10 @@ impl World {
             }
             VmAction::Resume { vm } => (vm, DomainOpKind::Resume),
             VmAction::Shutdown { vm } => (vm, DomainOpKind::Shutdown),
-            VmAction::Destroy { vm } => (vm, DomainOpKind::Destroy),
+            VmAction::Destroy { vm } => {
+                self.is_destroyed(host, process, vm);
+                (vm, DomainOpKind::Destroy)
+            }
             VmAction::Undefine { vm } => (vm, DomainOpKind::Undefine),
             VmAction::Migrate { vm, to } => match self.setup.host(&to) {
                 Some(to) => (vm, DomainOpKind::Migrate(to)),

@@ -9,7 +9,7 @@ use super::hypervisor::{HYPERVISOR_TIMEOUT, Libvirt, QemuState};
 use super::queue::{DomainOp, DomainOpKind, Happening, Start};
 use crate::checkers::CoreStart;
 use mainstay_core::register::StopCause;
-use mainstay_core::{Input, OpId, VmOutcome};
+use mainstay_core::{Input, OpId, VmId, VmOutcome};
 use std::sync::Arc;
 
 /// How far a start comes at a look.
@@ -103,6 +103,10 @@ impl World {
         }
         if !start.creating {
             start.creating = true;
+            let id = self.setup.vm_id(vm);
+            if let Some(agent) = &mut self.hosts[host].agent {
+                agent.shown.destroys_no_more(id);
+            }
             return Stage::Waits(self.dice.latency(self.setup.start_delay));
         }
         if self.hosts[host].starts_to_fail > 0 {
@@ -120,6 +124,15 @@ impl World {
     pub(super) fn vm_done(&mut self, host: usize, process: u64, op: OpId, outcome: VmOutcome) {
         let at = self.now + self.dice.between(100, 20_000);
         self.queue.push(at, Happening::Deliver { host, process, input: Input::VmDone { op, outcome } });
+    }
+
+    /// That run of the agent orders a VM to be destroyed: a start that libvirt does not know of yet is called off.
+    pub(super) fn is_destroyed(&mut self, host: usize, process: u64, id: VmId) {
+        let Some(vm) = self.vm_index(id) else { return };
+        self.call_off(host, process, vm);
+        if let Some(agent) = &mut self.hosts[host].agent {
+            agent.shown.destroys(id);
+        }
     }
 
     /// A core wants something else of a domain.
@@ -158,6 +171,12 @@ impl World {
                 return;
             }
         };
+        if op.kind == DomainOpKind::Destroy && matches!(outcome, VmOutcome::Failed(_)) {
+            let id = self.setup.vm_id(op.vm);
+            if let Some(agent) = &mut self.hosts[host].agent {
+                agent.shown.destroys_no_more(id);
+            }
+        }
         self.vm_done(host, op.process, op.op, outcome);
     }
 
@@ -188,7 +207,6 @@ impl World {
                 VmOutcome::Done
             }
             (DomainOpKind::Destroy, _) => {
-                self.call_off(host, op);
                 // That is what libvirt calls it, whoever asked.
                 self.end_qemu(host, vm, StopCause::UserDestroyed);
                 VmOutcome::Done
@@ -215,8 +233,8 @@ impl World {
     }
 
     /// A start that still waits for the storage ends; one that has reached libvirt goes on.
-    fn call_off(&mut self, host: usize, op: &DomainOp) {
-        let waiting = |start: &Start| start.process == op.process && start.vm == op.vm && !start.creating;
+    fn call_off(&mut self, host: usize, process: u64, vm: usize) {
+        let waiting = |start: &Start| start.process == process && start.vm == vm && !start.creating;
         let keys: Vec<u64> =
             self.starts.iter().filter(|(_, start)| waiting(start)).map(|(key, _)| *key).collect();
         for start in keys.iter().filter_map(|key| self.starts.remove(key)).collect::<Vec<_>>() {

@@ -48,6 +48,12 @@ impl World {
         if self.hosts[host].libvirt != Libvirt::Up || !self.watches(host) {
             return;
         }
+        if let Some(cause) = gone {
+            let (at, id) = (self.hosts[host].clock.local(self.now), self.setup.vm_id(vm));
+            if let Some(agent) = &mut self.hosts[host].agent {
+                agent.shown.on_stop(at, id, cause);
+            }
+        }
         self.ask(host, Some(vm), gone);
         let capacity = self.capacity(host);
         self.feed(host, Input::Capacity(capacity));

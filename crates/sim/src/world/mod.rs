@@ -15,6 +15,7 @@ mod network;
 mod operators;
 mod pause;
 mod queue;
+mod shown;
 
 use crate::action::Action;
 use crate::checkers::{Checkers, Violation};
@@ -246,6 +247,10 @@ impl World {
                 }
                 let of_libvirt = matches!(input, Input::Domains { .. } | Input::Domain { .. });
                 if self.hosts[host].runs(process) && (!of_libvirt || self.watches(host)) {
+                    let input = match &mut self.hosts[host].agent {
+                        Some(agent) => agent.shown.tell(input),
+                        None => input,
+                    };
                     self.feed(host, input);
                 }
             }
