@@ -79,10 +79,8 @@ impl World {
             Libvirt::Down => return Stage::failed("libvirtd is not running"),
             Libvirt::Hung => return Stage::Hangs,
         }
-        if self.hosts[host].domains.contains_key(&vm) {
-            return Stage::failed("the domain is already active");
-        }
         if self.locked(vm) {
+            // If it is there already, by its own QEMU.
             start.creating = false;
             if !start.said {
                 start.said = true;
@@ -108,6 +106,10 @@ impl World {
                 agent.shown.destroys_no_more(id);
             }
             return Stage::Waits(self.dice.latency(self.setup.start_delay));
+        }
+        if self.hosts[host].domains.contains_key(&vm) {
+            // It is active: nothing is left to do.
+            return Stage::Ends(VmOutcome::Done);
         }
         if self.hosts[host].starts_to_fail > 0 {
             self.hosts[host].starts_to_fail -= 1;
@@ -198,6 +200,9 @@ impl World {
                 VmOutcome::Done
             }
             (DomainOpKind::Resume, None) => VmOutcome::Failed("there is no such domain".into()),
+            (DomainOpKind::Shutdown, None) if self.hosts[host].definitions.contains_key(&vm) => {
+                VmOutcome::Done
+            }
             (DomainOpKind::Shutdown, None) => VmOutcome::Failed("there is no such domain".into()),
             (DomainOpKind::Shutdown, Some(qemu)) => {
                 self.vms[vm].shut_down_for_maintenance |= self.asked.shuts_down(host);
