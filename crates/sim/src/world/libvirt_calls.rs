@@ -1,5 +1,5 @@
 //! What a core orders of libvirt: starts, which take several stages (probe, wait for the image lock, create), and all
-//! other operations on domains. Each may be lost with its caller, or be carried out without it.
+//! other operations on domains. Operations on one VM go one after the other. Each may be lost with its caller, or be carried out without it.
 //!
 //! Where a live migration goes from here is in [`super::migration`].
 
@@ -10,7 +10,15 @@ use super::queue::{DomainOp, DomainOpKind, Happening, Start};
 use crate::checkers::CoreStart;
 use mainstay_core::register::StopCause;
 use mainstay_core::{Input, OpId, VmId, VmOutcome};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// The operations of one agent on one VM: one at a time, in the order in which they were ordered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lane {
+    busy: bool,
+    waiting: VecDeque<u64>,
+}
 
 /// How far a start comes at a look.
 enum Stage {
@@ -49,7 +57,11 @@ impl World {
         }
         let wait = match self.stage_of(host, &mut start) {
             Stage::Ends(outcome) => {
-                self.vm_done(host, start.process, start.op, outcome);
+                let at = self.vm_done(host, start.process, start.op, outcome);
+                if start.creating {
+                    self.leave_lane(host, start.process, start.vm, at);
+                    self.look_afresh(host, start.process, start.vm, at);
+                }
                 return;
             }
             Stage::Hangs => {
@@ -59,6 +71,9 @@ impl World {
                 let input = Input::VmDone { op, outcome };
                 let at = self.now + HYPERVISOR_TIMEOUT;
                 self.queue.push(at, Happening::Deliver { host, process: start.process, input });
+                if start.creating {
+                    self.leave_lane(host, start.process, start.vm, at);
+                }
                 if start.creating && self.dice.permille(500) {
                     self.hosts[host].stuck.push(Happening::Prepare { host, key });
                     start.process = 0;
@@ -81,7 +96,9 @@ impl World {
         }
         if self.locked(vm) {
             // If it is there already, by its own QEMU.
-            start.creating = false;
+            if std::mem::take(&mut start.creating) {
+                self.leave_lane(host, start.process, vm, self.now);
+            }
             if !start.said {
                 start.said = true;
                 self.seen.saw("start waited for an image lock");
@@ -100,6 +117,11 @@ impl World {
             return Stage::failed("there is no such domain XML on the datastore");
         }
         if !start.creating {
+            let lane = self.lanes.entry((start.process, vm)).or_default();
+            if lane.busy {
+                return Stage::Waits(self.dice.between(1_000, 20_000));
+            }
+            lane.busy = true;
             start.creating = true;
             let id = self.setup.vm_id(vm);
             if let Some(agent) = &mut self.hosts[host].agent {
@@ -123,9 +145,28 @@ impl World {
         Stage::Ends(VmOutcome::Done)
     }
 
-    pub(super) fn vm_done(&mut self, host: usize, process: u64, op: OpId, outcome: VmOutcome) {
+    /// Gives when the core will hear it.
+    pub(super) fn vm_done(&mut self, host: usize, process: u64, op: OpId, outcome: VmOutcome) -> u64 {
         let at = self.now + self.dice.between(100, 20_000);
         self.queue.push(at, Happening::Deliver { host, process, input: Input::VmDone { op, outcome } });
+        at
+    }
+
+    /// The agent looks at a VM when an operation has been answered, so that its core soon knows what became of it.
+    pub(super) fn look_afresh(&mut self, host: usize, process: u64, vm: usize, at: u64) {
+        self.queue.push(at + 100, Happening::LookAfresh { host, process, vm });
+    }
+
+    /// An operation is answered then: the next of the lane has its turn.
+    fn leave_lane(&mut self, host: usize, process: u64, vm: usize, at: u64) {
+        let Some(lane) = self.lanes.get_mut(&(process, vm)) else { return };
+        match lane.waiting.pop_front() {
+            Some(key) => {
+                let at = at + self.dice.between(1_000, 20_000);
+                self.queue.push(at, Happening::Domain { host, key });
+            }
+            None => lane.busy = false,
+        }
     }
 
     /// That run of the agent orders a VM to be destroyed: a start that libvirt does not know of yet is called off.
@@ -141,7 +182,15 @@ impl World {
     pub(super) fn start_domain_op(&mut self, host: usize, op: DomainOp) {
         self.next_key += 1;
         let key = self.next_key;
+        let (kind, lane) = (op.kind, (op.process, op.vm));
         self.domain_ops.insert(key, op);
+        if kind.waits_its_turn() {
+            let lane = self.lanes.entry(lane).or_default();
+            if std::mem::replace(&mut lane.busy, true) {
+                lane.waiting.push_back(key);
+                return;
+            }
+        }
         let at = self.now + self.dice.between(1_000, 20_000);
         self.queue.push(at, Happening::Domain { host, key });
     }
@@ -165,6 +214,9 @@ impl World {
                 let input = Input::VmDone { op: op.op, outcome };
                 let at = self.now + HYPERVISOR_TIMEOUT;
                 self.queue.push(at, Happening::Deliver { host, process: op.process, input });
+                if op.kind.waits_its_turn() {
+                    self.leave_lane(host, op.process, op.vm, at);
+                }
                 if self.dice.permille(500) {
                     self.hosts[host].stuck.push(Happening::Domain { host, key });
                     op.process = 0;
@@ -173,13 +225,20 @@ impl World {
                 return;
             }
         };
-        if op.kind == DomainOpKind::Destroy && matches!(outcome, VmOutcome::Failed(_)) {
+        let certainly_not = matches!(outcome, VmOutcome::Failed(_));
+        let at = self.vm_done(host, op.process, op.op, outcome);
+        if op.kind == DomainOpKind::Destroy && certainly_not {
             let id = self.setup.vm_id(op.vm);
             if let Some(agent) = &mut self.hosts[host].agent {
                 agent.shown.destroys_no_more(id);
             }
         }
-        self.vm_done(host, op.process, op.op, outcome);
+        if op.kind.waits_its_turn() {
+            self.leave_lane(host, op.process, op.vm, at);
+        }
+        if op.kind.is_looked_after() {
+            self.look_afresh(host, op.process, op.vm, at);
+        }
     }
 
     fn carry_out_domain_op(&mut self, host: usize, op: &DomainOp) -> VmOutcome {

@@ -64,6 +64,13 @@ impl World {
         self.queue.push(at, Happening::DomainNews { host, vm, gone });
     }
 
+    /// The adapter looks what has become of a VM that it did something to.
+    pub(super) fn on_look_afresh(&mut self, host: usize, process: u64, vm: usize) {
+        if self.hosts[host].runs(process) && self.watches(host) && self.hosts[host].libvirt == Libvirt::Up {
+            self.ask(host, Some(vm), None);
+        }
+    }
+
     /// The adapter asks libvirt about one domain, or all.
     fn ask(&mut self, host: usize, vm: Option<usize>, gone: Option<StopCause>) {
         let as_of = self.hosts[host].clock.local(self.now);

@@ -119,7 +119,8 @@ impl World {
             }
             Some(_) | None => {
                 let reason = "libvirt could not begin to migrate it".into();
-                self.vm_done(host, op.process, op.op, VmOutcome::Failed(reason));
+                let at = self.vm_done(host, op.process, op.op, VmOutcome::Failed(reason));
+                self.look_afresh(host, op.process, op.vm, at);
             }
         }
     }
@@ -179,7 +180,8 @@ impl World {
             let left = self.end_of_migration(migration.from, migration.vm, migration.outgoing).is_none();
             let outcome =
                 if left { VmOutcome::Done } else { VmOutcome::Failed("the migration was given up".into()) };
-            self.vm_done(migration.from, process, op, outcome);
+            let at = self.vm_done(migration.from, process, op, outcome);
+            self.look_afresh(migration.from, process, migration.vm, at);
         }
     }
 

@@ -29,6 +29,7 @@ use agent::Agent;
 use disk::{DiskOp, Store};
 use guard::{GuardRun, Kept};
 use hypervisor::{Libvirt, Lock, Qemu, QemuState};
+use libvirt_calls::Lane;
 use mainstay_core::register::{StopCause, VmNeeds};
 use mainstay_core::settings::HostOffers;
 use mainstay_core::{Effect, Event, Input, RegisterId, RegisterValue, View};
@@ -127,6 +128,8 @@ pub struct World {
     disk_ops: BTreeMap<u64, DiskOp>,
     starts: BTreeMap<u64, Start>,
     domain_ops: BTreeMap<u64, DomainOp>,
+    /// By run of an agent and VM.
+    lanes: BTreeMap<(u64, usize), Lane>,
     migrations: BTreeMap<u64, Migration>,
     requests: BTreeMap<u64, usize>,
     asked: Asked,
@@ -178,6 +181,7 @@ impl World {
             disk_ops: BTreeMap::new(),
             starts: BTreeMap::new(),
             domain_ops: BTreeMap::new(),
+            lanes: BTreeMap::new(),
             migrations: BTreeMap::new(),
             requests: BTreeMap::new(),
             asked: Asked::default(),
@@ -264,6 +268,7 @@ impl World {
             Happening::DomainLook { host, process, as_of, vm, gone } => {
                 self.on_domain_look(host, process, as_of, vm, gone);
             }
+            Happening::LookAfresh { host, process, vm } => self.on_look_afresh(host, process, vm),
             Happening::HypervisorNews { host } => self.on_hypervisor_news(host),
             Happening::Resync { host, process } => self.on_resync(host, process),
             Happening::AgentStart { host, boot } => self.agent_start(host, boot),

@@ -63,6 +63,7 @@ impl World {
             | Happening::Domain { host, .. }
             | Happening::DomainNews { host, .. }
             | Happening::DomainLook { host, .. }
+            | Happening::LookAfresh { host, .. }
             | Happening::HypervisorNews { host }
             | Happening::Resync { host, .. }
             | Happening::AgentStart { host, .. }

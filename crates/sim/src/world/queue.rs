@@ -31,6 +31,8 @@ pub(crate) enum Happening {
     DomainNews { host: usize, vm: usize, gone: Option<StopCause> },
     /// Libvirt's answer to a question asked at `as_of` (the host's clock) is made up: about one domain, or all.
     DomainLook { host: usize, process: u64, as_of: Time, vm: Option<usize>, gone: Option<StopCause> },
+    /// That run of the agent looks at a VM after it has done something to it.
+    LookAfresh { host: usize, process: u64, vm: usize },
     /// The agent's connection to libvirt notices what libvirt does.
     HypervisorNews { host: usize },
     /// The agent lists all domains and says what the host offers.
@@ -92,6 +94,27 @@ pub(crate) enum DomainOpKind {
     /// Live-migrate it to that host.
     Migrate(usize),
     AskGuest,
+}
+
+impl DomainOpKind {
+    /// Whether it waits for those before it: operations that change a domain do.
+    pub fn waits_its_turn(self) -> bool {
+        match self {
+            DomainOpKind::Resume
+            | DomainOpKind::Destroy
+            | DomainOpKind::Shutdown
+            | DomainOpKind::Undefine => true,
+            DomainOpKind::Migrate(_) | DomainOpKind::AskGuest => false,
+        }
+    }
+
+    /// Whether the agent looks at the VM when it is answered.
+    pub fn is_looked_after(self) -> bool {
+        match self {
+            DomainOpKind::Resume | DomainOpKind::Destroy | DomainOpKind::Migrate(_) => true,
+            DomainOpKind::Shutdown | DomainOpKind::Undefine | DomainOpKind::AskGuest => false,
+        }
+    }
 }
 
 #[derive(Debug)]
