@@ -24,11 +24,27 @@ pub(crate) struct Host {
     pub(crate) qemu: Option<Qemu>,
     /// The VM is defined here, and stopped last for that reason.
     pub(crate) defined: Option<StopCause>,
+    /// It was ended by that run of the agent.
+    pub(crate) destroyed_by: Option<u64>,
 }
 
 impl Host {
     pub(crate) fn off() -> Host {
-        Host { powered: false, boot: 0, run: 0, core: None, guard: None, qemu: None, defined: None }
+        Host {
+            powered: false,
+            boot: 0,
+            run: 0,
+            core: None,
+            guard: None,
+            qemu: None,
+            defined: None,
+            destroyed_by: None,
+        }
+    }
+
+    /// Libvirt knows of no VM.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.qemu.is_none() && self.defined.is_none()
     }
 
     pub(crate) fn executes(&self) -> bool {
@@ -122,6 +138,7 @@ impl World {
         state.guard = None;
         state.qemu = None;
         state.defined = state.defined.map(|_| StopCause::Unknown);
+        state.destroyed_by = None;
         self.held.retain(|held| match &held.item {
             Item::Read(read) => read.host != host,
             Item::Libvirt { host: at, .. } | Item::Xml { host: at, .. } => *at != host,

@@ -33,7 +33,8 @@ impl World {
         let at = self.executing().next();
         if let Some(host) = at {
             self.checks.on_user_shutdown(host);
-            self.end(host, StopCause::UserShutdown);
+            // Libvirt does not tell a guest that was asked from one that powers itself off.
+            self.end(host, StopCause::GuestShutdown);
         }
     }
 
@@ -46,6 +47,7 @@ impl World {
         let state = self.host_mut(host);
         if state.qemu.take().is_some() {
             state.defined = state.defined.map(|_| cause);
+            state.destroyed_by = None;
             self.tell(host, || format!("* QEMU of the VM ended: {cause}"));
             self.domains_changed(host);
         }
@@ -57,6 +59,10 @@ impl World {
         let shown = match (&state.qemu, state.defined) {
             (Some(qemu), _) if qemu.running => Some(DomainState::Running),
             (Some(_), _) => Some(DomainState::Prepared),
+            // An agent's own destroy is not the user's word, as long as that agent runs.
+            (None, Some(StopCause::UserDestroyed)) if state.destroyed_by == Some(run) => {
+                Some(DomainState::Stopped(StopCause::Withdrawn))
+            }
             (None, Some(cause)) => Some(DomainState::Stopped(cause)),
             (None, None) => None,
         };
@@ -83,12 +89,19 @@ impl World {
         let outcome = match action {
             VmAction::Prepare { token, .. } => self.prepare(host, *token),
             VmAction::Resume { .. } => self.resume(host),
+            VmAction::Shutdown { .. } if self.hosts[host].is_empty() => {
+                VmOutcome::Failed("there is no such domain".into())
+            }
             VmAction::Shutdown { .. } => {
                 self.end(host, StopCause::GuestShutdown);
                 VmOutcome::Done
             }
             VmAction::Destroy { .. } => {
+                let there = self.hosts[host].qemu.is_some();
                 self.end(host, StopCause::UserDestroyed);
+                if there {
+                    self.host_mut(host).destroyed_by = Some(run);
+                }
                 VmOutcome::Done
             }
             // Nobody enters maintenance here, and no guest has an agent.
@@ -97,8 +110,10 @@ impl World {
                 let state = self.host_mut(host);
                 if state.qemu.is_none() {
                     state.defined = None;
+                    VmOutcome::Done
+                } else {
+                    VmOutcome::Failed("the domain is active".into())
                 }
-                VmOutcome::Done
             }
         };
         self.feed_run(host, run, Input::VmDone { op, outcome });
@@ -108,7 +123,8 @@ impl World {
     fn prepare(&mut self, host: usize, token: Token) -> VmOutcome {
         let state = self.host_mut(host);
         if state.qemu.is_some() {
-            return VmOutcome::Failed("the domain is already active".into());
+            // It is active: nothing is left to do.
+            return VmOutcome::Done;
         }
         state.qemu = Some(Qemu { running: false, frozen: false, token: Some(token) });
         state.defined.get_or_insert(StopCause::Unknown);
