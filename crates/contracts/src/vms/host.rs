@@ -30,6 +30,8 @@ pub enum Deed {
     LibvirtdHangs,
     /// Libvirtd runs again.
     LibvirtdReturns,
+    /// No libvirtd answers on the host to which the VM would be migrated.
+    DestinationDies,
     /// The VM's process stands still, or goes on.
     Frozen(bool),
     /// The agent ends, and starts anew.

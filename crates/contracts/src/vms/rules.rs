@@ -9,7 +9,7 @@ use mainstay_words::{DomainState, HostId, Input, Time, VmAction, VmOutcome};
 pub type Rule = fn(&mut dyn HostUnderTest) -> Result<bool, String>;
 
 /// All rules, with their names. Each begins by removing the VM from the host.
-pub const RULES: [(&str, Rule); 14] = [
+pub const RULES: [(&str, Rule); 21] = [
     ("what is not there can be removed, and nothing else", nothing_there),
     ("a start makes it paused, a resume lets it run", life_of_a_vm),
     ("what is off is shut down already, and is not resumed", off_is_off),
@@ -18,8 +18,15 @@ pub const RULES: [(&str, Rule); 14] = [
     ("orders for one VM are carried out in turn", orders_in_turn),
     ("a VM that is destroyed while it is started does not come to be", destroyed_while_started),
     ("a start waits for the image, and can be called off", start_waits_for_the_image),
-    ("causes of stops are told", causes_are_told),
-    ("a new agent reads the same causes", causes_outlive_the_agent),
+    ("a guest without an agent does not answer, and its VM runs on", mute_guest),
+    ("a migration that can't begin leaves the VM where it runs", migration_that_cannot_begin),
+    ("a shutdown by the user is told as the guest's own", shutdown_is_told),
+    ("a destroy by the user is told as such", destroy_is_told),
+    ("a QEMU that is killed is told as a crash", kill_is_told),
+    ("a QEMU that is terminated is told as the host's doing", termination_is_told),
+    ("a new agent reads that the guest has shut down", shutdown_outlives_the_agent),
+    ("a new agent reads that the user has destroyed it", destroy_outlives_the_agent),
+    ("a new agent reads that it has crashed", kill_outlives_the_agent),
     ("a libvirtd that ends is told, and says nothing about VMs", libvirtd_ends),
     ("a VM that dies without libvirtd has crashed", dies_without_libvirtd),
     ("a libvirtd that hangs leaves the outcome open", libvirtd_hangs),
@@ -185,49 +192,89 @@ fn start_waits_for_the_image(host: &mut dyn HostUnderTest) -> Result<bool, Strin
     desk.end()
 }
 
-/// How a VM may stop, and what is told then.
-const STOPS: [(Deed, StopCause); 4] = [
-    (Deed::UserShutsDown, StopCause::GuestShutdown),
-    (Deed::UserDestroys, StopCause::UserDestroyed),
-    (Deed::QemuDies, StopCause::Crashed),
-    (Deed::QemuIsTerminated, StopCause::HostFailed),
-];
-
-fn causes_are_told(host: &mut dyn HostUnderTest) -> Result<bool, String> {
-    let mut desk = Desk::empty(host)?;
-    for (deed, cause) in STOPS {
-        desk.start()?;
-        let mark = desk.mark();
-        if desk.host.happens(deed) {
-            desk.told(mark, DomainState::Stopped(cause)).map_err(|error| format!("{deed:?}: {error}"))?;
-        }
-        desk.remove()?;
+fn mute_guest(host: &mut dyn HostUnderTest) -> Result<bool, String> {
+    let mut desk = Desk::running(host)?;
+    let vm = desk.host.vm();
+    let mark = desk.mark();
+    for command in [None, Some("/bin/true".into())] {
+        desk.failed(VmAction::AskGuest { vm, command })?;
     }
+    desk.never(mark, "it stopped", |heard| stopped(heard, vm))?;
     desk.end()
 }
 
-fn causes_outlive_the_agent(host: &mut dyn HostUnderTest) -> Result<bool, String> {
-    let mut desk = Desk::empty(host)?;
-    for (deed, cause) in STOPS {
-        // Without the event a SIGTERM is not told from a shutdown.
-        if deed == Deed::QemuIsTerminated {
-            continue;
-        }
-        desk.start()?;
-        let mark = desk.mark();
-        if !desk.host.happens(deed) {
-            desk.remove()?;
-            continue;
-        }
-        desk.told(mark, DomainState::Stopped(cause)).map_err(|error| format!("{deed:?}: {error}"))?;
-        if !desk.host.happens(Deed::AgentRestarts) {
-            return Ok(false);
-        }
-        let mark = desk.mark();
-        desk.told(mark, DomainState::Stopped(cause)).map_err(|error| format!("{deed:?}: {error}"))?;
-        desk.remove()?;
+fn migration_that_cannot_begin(host: &mut dyn HostUnderTest) -> Result<bool, String> {
+    let mut desk = Desk::running(host)?;
+    let vm = desk.host.vm();
+    if !desk.host.happens(Deed::DestinationDies) {
+        return Ok(false);
     }
+    let mark = desk.mark();
+    desk.failed(VmAction::Migrate { vm, to: HostId::new("host-2") })?;
+    desk.expect_look(DomainState::Running)?;
+    desk.never(mark, "it stopped", |heard| stopped(heard, vm))?;
+    desk.end()
+}
+
+/// A VM that runs is stopped in that way, and its core is told of that cause. `None`: it can't be stopped so here.
+fn stop<'a>(
+    host: &'a mut dyn HostUnderTest,
+    deed: Deed,
+    cause: StopCause,
+) -> Result<Option<Desk<'a>>, String> {
+    let mut desk = Desk::running(host)?;
+    let mark = desk.mark();
+    if !desk.host.happens(deed) {
+        return Ok(None);
+    }
+    desk.told(mark, DomainState::Stopped(cause))?;
+    Ok(Some(desk))
+}
+
+fn is_told(host: &mut dyn HostUnderTest, deed: Deed, cause: StopCause) -> Result<bool, String> {
+    match stop(host, deed, cause)? {
+        Some(desk) => desk.end(),
+        None => Ok(false),
+    }
+}
+
+fn outlives_the_agent(host: &mut dyn HostUnderTest, deed: Deed, cause: StopCause) -> Result<bool, String> {
+    let Some(mut desk) = stop(host, deed, cause)? else { return Ok(false) };
+    if !desk.host.happens(Deed::AgentRestarts) {
+        return Ok(false);
+    }
+    let mark = desk.mark();
+    desk.told(mark, DomainState::Stopped(cause))?;
     Ok(true)
+}
+
+fn shutdown_is_told(host: &mut dyn HostUnderTest) -> Result<bool, String> {
+    is_told(host, Deed::UserShutsDown, StopCause::GuestShutdown)
+}
+
+fn destroy_is_told(host: &mut dyn HostUnderTest) -> Result<bool, String> {
+    is_told(host, Deed::UserDestroys, StopCause::UserDestroyed)
+}
+
+fn kill_is_told(host: &mut dyn HostUnderTest) -> Result<bool, String> {
+    is_told(host, Deed::QemuDies, StopCause::Crashed)
+}
+
+/// Only as long as the agent runs: libvirt keeps no word of it that a new agent could tell from a shutdown.
+fn termination_is_told(host: &mut dyn HostUnderTest) -> Result<bool, String> {
+    is_told(host, Deed::QemuIsTerminated, StopCause::HostFailed)
+}
+
+fn shutdown_outlives_the_agent(host: &mut dyn HostUnderTest) -> Result<bool, String> {
+    outlives_the_agent(host, Deed::UserShutsDown, StopCause::GuestShutdown)
+}
+
+fn destroy_outlives_the_agent(host: &mut dyn HostUnderTest) -> Result<bool, String> {
+    outlives_the_agent(host, Deed::UserDestroys, StopCause::UserDestroyed)
+}
+
+fn kill_outlives_the_agent(host: &mut dyn HostUnderTest) -> Result<bool, String> {
+    outlives_the_agent(host, Deed::QemuDies, StopCause::Crashed)
 }
 
 fn libvirtd_ends(host: &mut dyn HostUnderTest) -> Result<bool, String> {

@@ -359,7 +359,8 @@ impl World {
         self.on_to_guard(host, process, GuardInput::Process { vm: id, state });
     }
 
-    fn set_frozen(&mut self, host: usize, vm: usize, frozen: bool) {
+    /// The VM's process on a host stands still, or goes on. That is a guard's doing, or a test's.
+    pub fn set_frozen(&mut self, host: usize, vm: usize, frozen: bool) {
         let Some(qemu) = self.hosts[host].domains.get_mut(&vm) else { return };
         if qemu.frozen == frozen {
             return;

@@ -146,3 +146,16 @@ impl Puppets {
         self.pass(0);
     }
 }
+
+/// Whether there was something to try a rule on, which is the same in all worlds; or in which of them it was broken.
+pub fn for_each_seed(
+    seeds: u64,
+    mut try_out: impl FnMut(u64) -> Result<bool, String>,
+) -> Result<bool, String> {
+    let mut all = None;
+    for seed in 0..seeds {
+        let tried = try_out(seed).map_err(|error| format!("seed {seed}: {error}"))?;
+        assert_eq!(*all.get_or_insert(tried), tried, "tried with seed {seed}");
+    }
+    Ok(all.unwrap_or(false))
+}
