@@ -2,8 +2,9 @@
 //! Makes a cluster folder called `measure-latency` there, which may be removed afterwards.
 
 use mainstay_storage::{Datastore, DatastoreConfig, StorageError};
-use mainstay_words::ids::{BootId, DatastoreName, HostId, Incarnation, OpId};
-use mainstay_words::register::{HeartbeatRegister, RegisterId};
+use mainstay_testkit::made::heartbeat;
+use mainstay_words::ids::{DatastoreName, HostId, OpId};
+use mainstay_words::register::RegisterId;
 use mainstay_words::{DiskAction, RegisterValue};
 use std::sync::mpsc::channel;
 use std::time::Instant;
@@ -29,18 +30,8 @@ fn main() -> Result<(), StorageError> {
     let datastore = Datastore::start(config, Box::new(move |done| drop(sender.send(done))))?;
     let mut micros = Vec::new();
     for counter in 0..ROUNDS {
-        let beat = HeartbeatRegister {
-            boot: BootId([1; 16]),
-            incarnation: Incarnation(1),
-            counter,
-            agent: None,
-            agent_well: true,
-            failure_timeout: None,
-            slow: false,
-            hold: None,
-        };
         let start = Instant::now();
-        let value = RegisterValue::Heartbeat(beat);
+        let value = RegisterValue::Heartbeat(heartbeat(counter));
         datastore.submit(OpId(counter), DiskAction::Write(RegisterId::Heartbeat(me.clone()), value));
         if answers.recv().is_ok() {
             micros.push(start.elapsed().as_micros());

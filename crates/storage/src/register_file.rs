@@ -208,8 +208,9 @@ fn settle(
 mod tests {
     use super::*;
     use mainstay_formats::encode_slot;
-    use mainstay_words::ids::{BootId, HostId, Incarnation};
-    use mainstay_words::{RegisterValue, register::HeartbeatRegister};
+    use mainstay_testkit::made::heartbeat;
+    use mainstay_words::RegisterValue;
+    use mainstay_words::ids::HostId;
 
     fn cluster() -> ClusterId {
         ClusterId::parse("lab").expect("good")
@@ -220,18 +221,8 @@ mod tests {
     }
 
     fn slot(sequence: u64) -> Vec<u8> {
-        let boot = BootId([1; 16]);
-        let value = HeartbeatRegister {
-            boot,
-            incarnation: Incarnation(1),
-            counter: sequence,
-            agent: None,
-            agent_well: true,
-            failure_timeout: None,
-            slow: false,
-            hold: None,
-        };
-        encode_slot(&cluster(), &id(), sequence, &RegisterValue::Heartbeat(value)).expect("it fits")
+        let value = RegisterValue::Heartbeat(heartbeat(sequence));
+        encode_slot(&cluster(), &id(), sequence, &value).expect("it fits")
     }
 
     fn torn(sequence: u64) -> Vec<u8> {

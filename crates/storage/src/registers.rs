@@ -281,22 +281,10 @@ fn plan_first_write(slots: &[Slot; SLOTS]) -> Result<Plan, SlotError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstay_words::ids::{BootId, Incarnation};
-    use mainstay_words::register::HeartbeatRegister;
+    use mainstay_testkit::made::heartbeat;
 
     fn valid(sequence: u64) -> Slot {
-        let boot = BootId([1; 16]);
-        let value = HeartbeatRegister {
-            boot,
-            incarnation: Incarnation(1),
-            counter: 1,
-            agent: None,
-            agent_well: true,
-            failure_timeout: None,
-            slow: false,
-            hold: None,
-        };
-        Slot::Valid { sequence, value: RegisterValue::Heartbeat(value) }
+        Slot::Valid { sequence, value: RegisterValue::Heartbeat(heartbeat(1)) }
     }
 
     #[test]

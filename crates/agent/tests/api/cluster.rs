@@ -7,12 +7,12 @@ use mainstay_agent::journal::Journal;
 use mainstay_agent::vms::Mounts;
 use mainstay_client::Client;
 use mainstay_core::host_liveness::HostState;
-use mainstay_core::ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
+use mainstay_core::ids::{DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
 use mainstay_core::register::{IsolationResponse, OrderKind, Priority};
 use mainstay_core::settings::{Admission, Policy, Settings};
 use mainstay_core::view::{HostView, Role, View, VmState, VmView};
-use mainstay_core::{Command, Config, Core, HeartbeatChoice, Span, Time, Timing};
-use mainstay_testkit::{PATIENCE, wait_for};
+use mainstay_core::{Command, Config, Core, Span, Time, Timing};
+use mainstay_testkit::{PATIENCE, made, wait_for};
 use mainstay_transport::{Net, NetConfig, NetEvent, Peer};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -174,20 +174,8 @@ async fn scripted_core(n: u32, primary: Option<u32>, mut asked: mpsc::Receiver<Q
                 }
             }
             Question::Rehearse(answer) => {
-                let config = Config {
-                    me: me.clone(),
-                    peers: vec![HostId::new(&format!("host-{}", 3 - n))],
-                    datastores: vec![DatastoreName::new("ds1")],
-                    timing: Timing::STANDARD,
-                    boot: BootId([1; 16]),
-                    incarnation: Incarnation(1),
-                    concurrent_starts: 4,
-                    isolation_addresses: vec![],
-                    isolation_response: IsolationResponse::LeavePoweredOn,
-                    shutdown_timeout: Span::from_secs(300),
-                    heartbeat_datastores: HeartbeatChoice::default(),
-                    rehearse: true,
-                };
+                let peers = vec![HostId::new(&format!("host-{}", 3 - n))];
+                let config = Config { me: me.clone(), peers, ..made::config() };
                 let core = Core::new(config, Time(1)).expect("a core");
                 let _ = answer.send(core.rehearsal_scene(Time(1)));
             }

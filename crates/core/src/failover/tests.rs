@@ -1,58 +1,18 @@
 //! The decision about one VM, case by case: what stands in its entry, what is seen of its holder, what follows.
 
 use super::*;
-use crate::ids::{Epoch, Token, VmId, XmlId};
-use crate::register::Guest;
-use crate::register::{Priority, VmSpec};
-use alloc::vec::Vec;
+use mainstay_testkit::made;
 
-const VM: VmId = VmId([7; 16]);
-
-fn token(number: u64) -> Token {
-    Token { epoch: Epoch(3), number }
-}
+/// The VM, and the grant in its entry.
+const NUMBER: u8 = 5;
 
 fn entry() -> Entry {
-    Entry {
-        vm: VM,
-        name: "web1".into(),
-        spec: VmSpec {
-            xml: XmlId(1),
-            memory_mib: 512,
-            vcpus: 1,
-            priority: Priority::Medium,
-            ..VmSpec::default()
-        },
-        desired: Desired::On,
-        unprotected: false,
-        holder: Some("host-1".into()),
-        token: token(5),
-        intent: None,
-        attempts: 0,
-        failed_over_from: None,
-        verified: false,
-        responsible: None,
-        isolation_response: None,
-        shutdown_timeout: None,
-        failed_on: Vec::new(),
-        has_agent: false,
-        order: None,
-        evacuated_from: None,
-    }
+    made::entry(NUMBER)
 }
 
-fn claim(number: u64, state: ClaimState) -> Claim {
-    Claim {
-        vm: VM,
-        name: "web1".into(),
-        token: Some(token(number)),
-        state,
-        spec: None,
-        asked_to_stop: false,
-        powering_off: false,
-        guest: Guest::Silent,
-        order_failed: None,
-    }
+/// A claim on the VM under that grant.
+fn claim(grant: u64, state: ClaimState) -> Claim {
+    Claim { token: Some(made::token(grant)), ..made::claim(NUMBER, state) }
 }
 
 fn stopped(cause: StopCause) -> Claim {

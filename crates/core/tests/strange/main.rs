@@ -10,6 +10,7 @@ mod shell;
 use dice::Dice;
 use mainstay_core::message::{Body, Heartbeat, HeartbeatAck, Message, OwnedDatastore, Rank};
 use mainstay_core::*;
+use mainstay_testkit::made;
 pub use shell::RUN;
 use shell::{Disks, Shell, config};
 
@@ -289,19 +290,12 @@ fn a_huge_heartbeat_is_forgotten_with_the_next() {
     let mut dice = Dice::new(4, false);
     let mut shell = primary(&mut dice);
     let beat = |datastores: Vec<DatastoreName>, sequence: u64| {
-        let capacity = message::Capacity::default();
         let power_on = datastores.iter().map(|name| (name.clone(), u64::MAX).into()).collect();
         let body = Body::Heartbeat(Box::new(Heartbeat {
             sent: Time(1),
             datastores,
             power_on,
-            capacity,
-            hypervisor_well: true,
-            promises: Vec::new(),
-            failure_timeout: None,
-            unwritten: Vec::new(),
-            held: Vec::new(),
-            halted: Vec::new(),
+            ..made::heartbeat_message()
         }));
         from_peer(message(8, sequence, body))
     };
@@ -348,25 +342,13 @@ fn numbers_at_their_end() -> Vec<Found> {
     let block = |incarnation: u64| register::OwnershipBlock {
         boot: BootId([2; 16]),
         incarnation: Incarnation(incarnation),
-        instance: Epoch(1),
-        promised: None,
-        accepted: None,
-        beat: None,
+        ..made::ownership_block(Epoch(1))
     };
     let beat =
         |epoch: u64, counter: u64| Some(register::OwnerBeat { epoch: Epoch(epoch), counter, released: true });
     let promised = Some(register::Ballot { round: u64::MAX, host: other.clone() });
     let of = |block| RegisterValue::Ownership(block);
-    let power_on = register::PowerOnList {
-        boot: BootId([1; 16]),
-        incarnation: Incarnation(1),
-        version: u64::MAX,
-        isolated: false,
-        list_seen: None,
-        complete: true,
-        claims: Vec::new(),
-        offers: None,
-    };
+    let power_on = made::power_on_list(u64::MAX, Vec::new());
     let (mine, theirs) = (RegisterId::Ownership(me.clone()), RegisterId::Ownership(other));
     vec![
         (
@@ -405,10 +387,8 @@ fn reads_the_list_after(hint: Epoch) -> bool {
     let block = register::OwnershipBlock {
         boot: BootId([2; 16]),
         incarnation: Incarnation(5),
-        instance: Epoch(1),
-        promised: None,
-        accepted: None,
         beat: Some(register::OwnerBeat { epoch: Epoch(1), counter: 1, released: false }),
+        ..made::ownership_block(Epoch(1))
     };
     shell.put(datastore.clone(), RegisterId::Ownership(peer()), RegisterValue::Ownership(block));
     let stamp = register::ListStamp { epoch: hint, version: 1 };

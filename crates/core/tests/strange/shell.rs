@@ -2,6 +2,7 @@
 
 use crate::dice::Dice;
 use mainstay_core::*;
+use mainstay_testkit::made;
 use std::collections::{BTreeMap, VecDeque};
 
 /// The run of the core's agent.
@@ -28,18 +29,12 @@ pub struct Shell {
 
 pub fn config() -> Config {
     Config {
-        me: HostId::new("host-1"),
-        peers: vec![HostId::new("host-2"), HostId::new("host-3")],
+        peers: vec![made::host(2), made::host(3)],
         datastores: vec![DatastoreName::new("ds1"), DatastoreName::new("ds2")],
-        timing: Timing::STANDARD,
-        boot: BootId([1; 16]),
         incarnation: RUN,
         concurrent_starts: 2,
         isolation_addresses: vec!["10.0.0.1".into()],
-        isolation_response: register::IsolationResponse::LeavePoweredOn,
-        shutdown_timeout: Span::from_secs(300),
-        rehearse: true,
-        heartbeat_datastores: mainstay_core::HeartbeatChoice::default(),
+        ..made::config()
     }
 }
 

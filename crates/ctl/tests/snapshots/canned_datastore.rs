@@ -2,15 +2,15 @@
 
 use mainstay_core::ids::{BootId, Epoch, HostId, Incarnation, Token, VmId, XmlId};
 use mainstay_core::register::{
-    Ballot, Claim, ClaimState, Desired, Entry, Guest, HeartbeatRegister, IsolationResponse, ListStamp, Order,
-    OrderKind, OwnerBeat, OwnershipBlock, PowerOnList, Priority, ProtectedList, StopCause, Suspension,
-    VmSpec,
+    Ballot, Claim, ClaimState, Entry, HeartbeatRegister, IsolationResponse, ListStamp, Order, OrderKind,
+    OwnerBeat, OwnershipBlock, PowerOnList, ProtectedList, StopCause, Suspension, VmSpec,
 };
 use mainstay_core::settings::Settings;
 use mainstay_core::time::Span;
 use mainstay_core::{RegisterId, RegisterValue};
 use mainstay_formats::encode_slot;
 use mainstay_formats::layout::{ClusterId, LIST_FILE, TOP_FOLDER, XML_FOLDER, locate, xml_file};
+use mainstay_testkit::made;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use tempfile::TempDir;
@@ -25,45 +25,23 @@ fn write(folder: &Path, id: &RegisterId, value: RegisterValue) {
 }
 
 fn entry(number: u8, name: &str, holder: Option<&str>) -> Entry {
-    let spec = VmSpec {
-        xml: XmlId(7),
-        memory_mib: 2_048,
-        vcpus: 2,
-        priority: Priority::Medium,
-        ..VmSpec::default()
-    };
     Entry {
-        vm: VmId([number; 16]),
         name: name.into(),
-        spec,
-        desired: Desired::On,
-        unprotected: false,
+        spec: VmSpec { xml: XmlId(7), ..made::spec() },
         holder: holder.map(HostId::new),
-        token: Token { epoch: Epoch(7), number: u64::from(number) },
-        intent: None,
-        attempts: 0,
-        failed_over_from: None,
-        verified: false,
-        responsible: None,
-        isolation_response: None,
-        shutdown_timeout: None,
-        failed_on: Vec::new(),
-        has_agent: false,
-        order: None,
-        evacuated_from: None,
+        token: Token { epoch: Epoch(7), number: number.into() },
+        ..made::entry(number)
     }
 }
 
 fn list(folder: &Path, epoch: u64, owner: &str, entries: Vec<Entry>) {
     let epoch = Epoch(epoch);
     let value = ProtectedList {
-        epoch,
         version: 42,
         owner: owner.into(),
-        entries,
         settings: Settings { revision: 2 * (epoch.0 - 6), ..Settings::default() }.into(),
         suspension: (epoch.0 > 6).then_some(Suspension { left: Span::from_secs(7_200), stands: true }),
-        holds: None,
+        ..made::protected_list(epoch, entries)
     };
     write(folder, &RegisterId::ProtectedList(epoch), RegisterValue::ProtectedList(value));
 }
@@ -77,17 +55,13 @@ pub fn make() -> TempDir {
     let (boot, incarnation) = (BootId([1; 16]), Incarnation(0xabc));
     for (host, counter) in [("host-1", 812), ("host-2", 17)] {
         let agent_well = host == "host-1";
-        let agent = agent_well.then_some(Incarnation(0xdef));
-        let failure_timeout = Some(Span::from_millis(4_500));
         let value = HeartbeatRegister {
             boot,
             incarnation,
-            counter,
-            agent,
+            agent: agent_well.then_some(Incarnation(0xdef)),
             agent_well,
-            failure_timeout,
-            slow: false,
-            hold: None,
+            failure_timeout: Some(Span::from_millis(4_500)),
+            ..made::heartbeat(counter)
         };
         write(&folder, &RegisterId::Heartbeat(host.into()), RegisterValue::Heartbeat(value));
     }
@@ -97,30 +71,24 @@ pub fn make() -> TempDir {
         vm: entry.vm,
         name: entry.name,
         token: Some(entry.token),
-        state,
         spec: Some(entry.spec),
-        asked_to_stop: false,
-        powering_off: false,
-        guest: Guest::Silent,
-        order_failed: None,
+        ..made::claim(1, state)
     };
     let mut started_by_user = claim(entry(3, "new", None), ClaimState::Running);
     (started_by_user.token, started_by_user.spec) = (None, None);
+    let claims = vec![
+        claim(entry(1, "web", None), ClaimState::Running),
+        claim(entry(2, "db", None), ClaimState::Stopped { cause: StopCause::GuestShutdown }),
+        started_by_user,
+        claim(entry(4, "mail", None), ClaimState::Frozen),
+        claim(entry(5, "dns", None), ClaimState::Stopping),
+    ];
     let value = PowerOnList {
         boot,
         incarnation,
-        version: 5,
         isolated: true,
         list_seen: Some(ListStamp { epoch: Epoch(7), version: 41 }),
-        complete: true,
-        claims: vec![
-            claim(entry(1, "web", None), ClaimState::Running),
-            claim(entry(2, "db", None), ClaimState::Stopped { cause: StopCause::GuestShutdown }),
-            started_by_user,
-            claim(entry(4, "mail", None), ClaimState::Frozen),
-            claim(entry(5, "dns", None), ClaimState::Stopping),
-        ],
-        offers: None,
+        ..made::power_on_list(5, claims)
     };
     write(&folder, &RegisterId::PowerOn("host-1".into()), RegisterValue::PowerOn(value));
     let ballot = Ballot { round: 3, host: "host-2".into() };

@@ -3,12 +3,10 @@
 use super::canned::Canned;
 use super::parse;
 use expect_test::{Expect, expect};
-use mainstay_core::{
-    BootId, Config, Core, Domain, DomainState, Incarnation, Input, Span, Time, Timing, VmId,
-};
+use mainstay_core::{BootId, Config, Core, Domain, DomainState, Incarnation, Input, Span, Time, VmId};
 use mainstay_ctl::{Confirmation, Output, Style, Zone};
 use mainstay_recorder::{Identity, Options, Recorder, read_header, segments_of};
-use mainstay_testkit::PATIENCE;
+use mainstay_testkit::{PATIENCE, made};
 use std::path::Path;
 
 /// A core of a cluster of two whose other host is silent, and whose datastore never answers.
@@ -20,20 +18,7 @@ struct Script {
 
 impl Script {
     fn start(dir: &Path) -> Script {
-        let config = Config {
-            me: "host-1".into(),
-            peers: vec!["host-2".into()],
-            datastores: vec!["ds1".into()],
-            timing: Timing::preset("standard").expect("a preset"),
-            boot: BootId([7; 16]),
-            incarnation: Incarnation(0xabc),
-            concurrent_starts: 4,
-            isolation_addresses: Vec::new(),
-            isolation_response: Default::default(),
-            shutdown_timeout: mainstay_core::Span::from_secs(300),
-            rehearse: true,
-            heartbeat_datastores: mainstay_core::HeartbeatChoice::default(),
-        };
+        let config = Config { boot: BootId([7; 16]), incarnation: Incarnation(0xabc), ..made::config() };
         let now = Time(800_000_000);
         let options =
             Options { segment_bytes_max: 1, queue_max: 1 << 20, ..Options::new(dir.to_path_buf(), 1 << 30) };

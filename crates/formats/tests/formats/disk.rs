@@ -2,6 +2,7 @@
 
 use mainstay_formats::layout::{self, ClusterId};
 use mainstay_formats::*;
+use mainstay_testkit::made;
 use mainstay_words::ids::*;
 use mainstay_words::register::*;
 use proptest::prelude::*;
@@ -11,52 +12,21 @@ fn cluster() -> ClusterId {
 }
 
 fn heartbeat(counter: u64) -> (RegisterId, RegisterValue) {
-    let value = HeartbeatRegister {
-        boot: BootId([1; 16]),
-        incarnation: Incarnation(3),
-        counter,
-        agent: None,
-        agent_well: true,
-        failure_timeout: None,
-        slow: false,
-        hold: None,
-    };
+    let value = HeartbeatRegister { incarnation: Incarnation(3), ..made::heartbeat(counter) };
     (RegisterId::Heartbeat(HostId::new("host-1")), RegisterValue::Heartbeat(value))
 }
 
 fn list(epoch: u64, entries: usize) -> (RegisterId, RegisterValue) {
-    let spec =
-        VmSpec { xml: XmlId(7), memory_mib: 2048, vcpus: 2, priority: Priority::High, ..VmSpec::default() };
+    let spec = VmSpec { xml: XmlId(7), priority: Priority::High, ..made::spec() };
     let entry = |index: usize| Entry {
         vm: VmId((index as u128).to_be_bytes()),
         name: format!("vm{index}").as_str().into(),
         spec: spec.clone(),
-        desired: Desired::On,
-        unprotected: false,
-        holder: Some(HostId::new("host-1")),
         token: Token { epoch: Epoch(epoch), number: 1 },
-        intent: None,
-        attempts: 0,
-        failed_over_from: None,
-        verified: false,
-        responsible: None,
-        isolation_response: None,
-        shutdown_timeout: None,
-        failed_on: Vec::new(),
-        has_agent: false,
-        order: None,
-        evacuated_from: None,
+        ..made::entry(1)
     };
-    let entries = (0..entries).map(entry).collect();
-    let value = ProtectedList {
-        epoch: Epoch(epoch),
-        version: 1,
-        owner: HostId::new("host-2"),
-        entries,
-        settings: Default::default(),
-        suspension: None,
-        holds: None,
-    };
+    let list = made::protected_list(Epoch(epoch), (0..entries).map(entry).collect());
+    let value = ProtectedList { owner: made::host(2), ..list };
     (RegisterId::ProtectedList(Epoch(epoch)), RegisterValue::ProtectedList(value))
 }
 

@@ -3,6 +3,7 @@
 use expect_test::{Expect, expect};
 use mainstay_formats::wire::encode_message;
 use mainstay_formats::{ClusterId, encode_slot};
+use mainstay_testkit::made::{self, entry, host};
 use mainstay_words::ids::*;
 use mainstay_words::message::*;
 use mainstay_words::register::*;
@@ -16,29 +17,14 @@ fn shows(id: RegisterId, value: RegisterValue, expected: Expect) {
     expected.assert_eq(&format!("{}\n", text.trim_end()));
 }
 
-fn vm(number: u8) -> VmId {
-    VmId([number; 16])
-}
-
-fn spec() -> VmSpec {
-    VmSpec { xml: XmlId(0xfeed), memory_mib: 2048, vcpus: 2, priority: Priority::Medium, ..VmSpec::default() }
-}
-
-fn host(number: u32) -> HostId {
-    HostId::new(&format!("host-{number}"))
-}
-
 #[test]
 fn heartbeat() {
     let value = HeartbeatRegister {
         boot: BootId([9; 16]),
         incarnation: Incarnation(5),
-        counter: 77,
         agent: Some(Incarnation(6)),
-        agent_well: true,
         failure_timeout: Some(Span::from_millis(4_500)),
-        slow: false,
-        hold: None,
+        ..made::heartbeat(77)
     };
     shows(
         RegisterId::Heartbeat(host(1)),
@@ -52,30 +38,16 @@ fn heartbeat() {
 
 #[test]
 fn power_on_list() {
-    let token = Some(Token { epoch: Epoch(3), number: 8 });
-    let claim = |number: u8, state| Claim {
-        vm: vm(number),
-        name: format!("vm{number}").as_str().into(),
-        token,
-        state,
-        spec: Some(spec()),
-        asked_to_stop: false,
-        powering_off: false,
-        guest: Guest::Silent,
-        order_failed: None,
-    };
+    let claim = |number, state| Claim { token: Some(made::token(8)), ..made::claim(number, state) };
+    let claims = vec![
+        claim(1, ClaimState::Running),
+        claim(2, ClaimState::Stopped { cause: StopCause::GuestShutdown }),
+    ];
     let value = PowerOnList {
         boot: BootId([9; 16]),
         incarnation: Incarnation(5),
-        version: 12,
-        isolated: false,
         list_seen: Some(ListStamp { epoch: Epoch(3), version: 4 }),
-        complete: true,
-        claims: vec![
-            claim(1, ClaimState::Running),
-            claim(2, ClaimState::Stopped { cause: StopCause::GuestShutdown }),
-        ],
-        offers: None,
+        ..made::power_on_list(12, claims)
     };
     shows(
         RegisterId::PowerOn(host(1)),
@@ -112,35 +84,8 @@ fn ownership() {
 
 #[test]
 fn protected_list() {
-    let entry = |number: u8| Entry {
-        vm: vm(number),
-        name: format!("vm{number}").as_str().into(),
-        spec: spec(),
-        desired: Desired::On,
-        unprotected: false,
-        holder: Some(host(1)),
-        token: Token { epoch: Epoch(3), number: u64::from(number) },
-        intent: None,
-        attempts: 0,
-        failed_over_from: None,
-        verified: false,
-        responsible: None,
-        isolation_response: None,
-        shutdown_timeout: None,
-        failed_on: Vec::new(),
-        has_agent: false,
-        order: None,
-        evacuated_from: None,
-    };
-    let value = ProtectedList {
-        epoch: Epoch(3),
-        version: 4,
-        owner: host(1),
-        entries: vec![entry(1), entry(2)],
-        settings: Default::default(),
-        suspension: None,
-        holds: None,
-    };
+    let list = made::protected_list(Epoch(3), vec![entry(1), entry(2)]);
+    let value = ProtectedList { version: 4, ..list };
     shows(
         RegisterId::ProtectedList(Epoch(3)),
         RegisterValue::ProtectedList(value),

@@ -2,6 +2,7 @@
 
 use mainstay_formats::wire::{WIRE_VERSION, decode_message, encode_message};
 use mainstay_formats::{ClusterId, WireError};
+use mainstay_testkit::made;
 use mainstay_words::ids::*;
 use mainstay_words::message::*;
 use mainstay_words::register::ListStamp;
@@ -23,14 +24,11 @@ fn typical_heartbeat() -> Message {
             datastores: names.to_vec(),
             power_on: names.iter().map(|name| (name.clone(), 1_234).into()).collect(),
             capacity: Capacity { memory_mib: 524_288, memory_free_mib: 262_144, cpus: 128, domains: 60 },
-            hypervisor_well: true,
             promises: names
                 .map(|datastore| Promise { datastore, epoch: Epoch(12), echo: Time(86_400_000_000) })
                 .to_vec(),
             failure_timeout: Some(Span::from_millis(4_500)),
-            unwritten: Vec::new(),
-            halted: Vec::new(),
-            held: Vec::new(),
+            ..made::heartbeat_message()
         })),
     }
 }

@@ -4,98 +4,71 @@ use crate::register;
 use crate::short_run::corpus_of;
 use mainstay_formats::wire::encode_message;
 use mainstay_formats::{ClusterId, encode_slot};
+use mainstay_testkit::made::{self, host};
 use mainstay_words::ids::*;
 use mainstay_words::message::*;
 use mainstay_words::register::*;
 use mainstay_words::time::{Span, Time};
 
 fn spec() -> VmSpec {
-    VmSpec { xml: XmlId(0xfeed), memory_mib: 2048, vcpus: 2, priority: Priority::High, ..VmSpec::default() }
+    VmSpec { priority: Priority::High, ..made::spec() }
 }
 
 fn claim(number: u8, state: ClaimState) -> Claim {
-    let token = Some(Token { epoch: Epoch(3), number: 1 });
-    Claim {
-        vm: VmId([number; 16]),
-        name: "db\u{e4}\"1".into(),
-        token,
-        state,
-        spec: Some(spec()),
-        asked_to_stop: false,
-        powering_off: false,
-        guest: Guest::Silent,
-        order_failed: None,
-    }
+    let (name, token) = ("db\u{e4}\"1".into(), Some(made::token(1)));
+    Claim { name, token, spec: Some(spec()), ..made::claim(number, state) }
 }
 
 fn entry(number: u8) -> Entry {
     Entry {
-        vm: VmId([number; 16]),
         name: "web1".into(),
         spec: spec(),
-        desired: Desired::On,
-        unprotected: false,
-        holder: Some(HostId::new("host-1")),
-        token: Token { epoch: Epoch(3), number: u64::from(number) },
-        intent: Some(HostId::new("host-2")),
+        intent: Some(host(2)),
         attempts: 1,
-        failed_over_from: Some(HostId::new("host-3")),
+        failed_over_from: Some(host(3)),
         verified: true,
-        responsible: Some(HostId::new("host-2")),
+        responsible: Some(host(2)),
         isolation_response: Some(IsolationResponse::ShutDown),
         shutdown_timeout: Some(Span::from_secs(300)),
-        failed_on: Vec::new(),
-        has_agent: false,
-        order: None,
-        evacuated_from: None,
+        ..made::entry(number)
     }
 }
 
 /// One of each kind.
 pub fn registers() -> Vec<(RegisterId, RegisterValue)> {
     let (boot, incarnation) = (BootId([9; 16]), Incarnation(5));
-    let ballot = Ballot { round: 2, host: HostId::new("host-1") };
+    let claims = vec![
+        claim(1, ClaimState::Running),
+        claim(2, ClaimState::Stopped { cause: StopCause::GuestShutdown }),
+        claim(3, ClaimState::StartFailed { reason: "no room".into() }),
+    ];
+    let ballot = Ballot { round: 2, host: host(1) };
     let values = [
         RegisterValue::Heartbeat(HeartbeatRegister {
             boot,
             incarnation,
-            counter: 77,
             agent: Some(Incarnation(6)),
-            agent_well: true,
             failure_timeout: Some(Span::from_millis(4_500)),
-            slow: false,
-            hold: None,
+            ..made::heartbeat(77)
         }),
         RegisterValue::PowerOn(PowerOnList {
             boot,
             incarnation,
-            version: 12,
             isolated: true,
             list_seen: Some(ListStamp { epoch: Epoch(3), version: 4 }),
-            complete: true,
-            claims: vec![
-                claim(1, ClaimState::Running),
-                claim(2, ClaimState::Stopped { cause: StopCause::GuestShutdown }),
-                claim(3, ClaimState::StartFailed { reason: "no room".into() }),
-            ],
-            offers: None,
+            ..made::power_on_list(12, claims)
         }),
         RegisterValue::Ownership(OwnershipBlock {
             boot,
             incarnation,
             instance: Epoch(3),
             promised: Some(ballot.clone()),
-            accepted: Some((ballot, HostId::new("host-1")).into()),
+            accepted: Some((ballot, host(1)).into()),
             beat: Some(OwnerBeat { epoch: Epoch(3), counter: 400, released: false }),
         }),
         RegisterValue::ProtectedList(ProtectedList {
-            epoch: register::EPOCH,
             version: 4,
-            owner: HostId::new("host-1"),
-            entries: vec![entry(1), entry(2)],
-            settings: Default::default(),
-            suspension: None,
-            holds: None,
+            ..made::protected_list(register::EPOCH, vec![entry(1), entry(2)])
         }),
     ];
     register::registers().into_iter().zip(values).collect()
@@ -104,7 +77,7 @@ pub fn registers() -> Vec<(RegisterId, RegisterValue)> {
 /// One of each kind.
 pub fn messages() -> Vec<Message> {
     let datastore = DatastoreName::new("ds1");
-    let rank = Rank { datastores: 2, host: HostId::new("host-1") };
+    let rank = Rank { datastores: 2, host: host(1) };
     let stamp = ListStamp { epoch: Epoch(3), version: 4 };
     let promise = Promise { datastore: datastore.clone(), epoch: Epoch(3), echo: Time(5) };
     let owned = OwnedDatastore {
@@ -120,12 +93,11 @@ pub fn messages() -> Vec<Message> {
             datastores: vec![datastore.clone()],
             power_on: vec![(datastore.clone(), 1_234).into()],
             capacity: Capacity { memory_mib: 524_288, memory_free_mib: 262_144, cpus: 128, domains: 60 },
-            hypervisor_well: true,
             promises: vec![promise],
             failure_timeout: Some(Span::from_millis(4_500)),
-            unwritten: Vec::new(),
             halted: vec![(VmId([7; 16]), Halt::IoError).into()],
             held: vec![("ds1".into(), Span::from_secs(3_600)).into()],
+            ..made::heartbeat_message()
         })),
         Body::HeartbeatAck(HeartbeatAck {
             echo: Time(1_000_000),

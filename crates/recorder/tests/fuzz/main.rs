@@ -4,10 +4,9 @@ mod flight_segment;
 #[path = "../../../../fuzz/short_run.rs"]
 mod short_run;
 
-use mainstay_core::register::IsolationResponse;
-use mainstay_core::{BootId, Config, Core, DatastoreName, HostId, Incarnation, Input, Span, Time, Timing};
+use mainstay_core::{Config, Core, Incarnation, Input, Time};
 use mainstay_recorder::{Identity, Options, Recorder, segments_of};
-use std::time::Duration;
+use mainstay_testkit::{PATIENCE, made};
 
 #[test]
 fn segments() {
@@ -36,25 +35,17 @@ fn example() -> Vec<u8> {
         recorder.record(now, &input, &core);
         core.step(now, input, &mut Vec::new());
     }
-    assert!(recorder.close(Duration::from_secs(60)));
+    assert!(recorder.close(PATIENCE));
     let segments = segments_of(directory.path()).expect("recorded");
     std::fs::read(&segments[0]).expect("legible")
 }
 
 fn config() -> Config {
     Config {
-        me: HostId::new("host-1"),
-        peers: vec![HostId::new("host-2")],
-        datastores: vec![DatastoreName::new("ds1")],
-        timing: Timing::STANDARD,
-        boot: BootId([1; 16]),
         incarnation: Incarnation(7),
         concurrent_starts: 2,
         isolation_addresses: vec!["10.0.0.1".into()],
-        isolation_response: IsolationResponse::LeavePoweredOn,
-        shutdown_timeout: Span::from_secs(300),
-        rehearse: true,
-        heartbeat_datastores: mainstay_core::HeartbeatChoice::default(),
+        ..made::config()
     }
 }
 

@@ -1,11 +1,12 @@
 //! Cores of a simulated cluster with recorders, and the replay of what they recorded.
 
-use mainstay_core::{BootId, Config, Core, Effect, Incarnation, Input, Span, Time, Timing, View};
+use mainstay_core::{Config, Core, Effect, Input, Span, Time, View};
 use mainstay_recorder::{
     Counts, End, Identity, Options, Recorder, Segment, divergence, must_agree, read_segment, segments_of,
 };
 use mainstay_sim::Node;
 use mainstay_testkit::PATIENCE;
+use mainstay_testkit::made::config;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -114,24 +115,6 @@ pub fn run(segment: &Segment) -> Core {
     core
 }
 
-/// The configuration of a core without a simulation around it.
-pub fn lonely_config() -> Config {
-    Config {
-        me: "host-1".into(),
-        peers: vec!["host-2".into()],
-        datastores: vec!["ds1".into()],
-        timing: Timing::preset("standard").expect("a preset"),
-        boot: BootId([7; 16]),
-        incarnation: Incarnation(1),
-        concurrent_starts: 4,
-        isolation_addresses: Vec::new(),
-        isolation_response: Default::default(),
-        shutdown_timeout: mainstay_core::Span::from_secs(300),
-        rehearse: true,
-        heartbeat_datastores: mainstay_core::HeartbeatChoice::default(),
-    }
-}
-
 /// A driver of one core with a recorder: no disk ever answers it, a tick comes each 100 ms.
 pub struct Lonely {
     pub core: Core,
@@ -142,8 +125,8 @@ pub struct Lonely {
 impl Lonely {
     pub fn start(options: Options) -> Lonely {
         let now = Time(1_000_000);
-        let core = Core::new(lonely_config(), now).expect("a core");
-        let recorder = Recorder::start(options, identity(lonely_config())).expect("a recorder");
+        let core = Core::new(config(), now).expect("a core");
+        let recorder = Recorder::start(options, identity(config())).expect("a recorder");
         Lonely { core, recorder, now }
     }
 

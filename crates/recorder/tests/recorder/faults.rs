@@ -1,9 +1,10 @@
 //! Damage, foreign versions, bounds and a full disk.
 
-use crate::common::{Lonely, lonely_config, replay, run};
+use crate::common::{Lonely, replay, run};
 use mainstay_core::Time;
 use mainstay_recorder::{End, Options, ReadError, must_agree, read_header, read_segment, segments_of};
 use mainstay_testkit::PATIENCE;
+use mainstay_testkit::made::config;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ fn a_recording_is_readable_by_its_owner_only_and_says_what_it_is_in_its_first_li
     assert!(std::fs::read(&path).expect("bytes").starts_with(b"mainstay-flight 1 0.1.0\n"));
     assert_eq!(segments_of(dir.path()).expect("the state directory serves too"), std::slice::from_ref(&path));
     let header = read_header(&path).expect("a header");
-    assert_eq!((header.segment, header.continues, header.config), (1, None, lonely_config()));
+    assert_eq!((header.segment, header.continues, header.config), (1, None, config()));
 }
 
 #[test]

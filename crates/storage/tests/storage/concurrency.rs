@@ -1,6 +1,7 @@
 //! One host writes, another reads at the same time: every read is whole, and none goes backwards.
 
 use crate::harness::{Client, as_seen_by_others, beat, config, directory, host};
+use mainstay_testkit::made;
 use mainstay_words::ids::*;
 use mainstay_words::register::*;
 use mainstay_words::{ReadRegister, RegisterValue};
@@ -15,23 +16,10 @@ fn power_on(version: u64) -> RegisterValue {
         vm: VmId(u128::from(index).to_be_bytes()),
         name: format!("vm{version}").as_str().into(),
         token: Some(Token { epoch: Epoch(version), number: index }),
-        state: ClaimState::Running,
         spec: None,
-        asked_to_stop: false,
-        powering_off: false,
-        guest: Guest::Silent,
-        order_failed: None,
+        ..made::claim(1, ClaimState::Running)
     };
-    RegisterValue::PowerOn(PowerOnList {
-        boot: BootId([1; 16]),
-        incarnation: Incarnation(1),
-        version,
-        isolated: false,
-        list_seen: None,
-        complete: true,
-        claims: (0..version % 400).map(claim).collect(),
-        offers: None,
-    })
+    RegisterValue::PowerOn(made::power_on_list(version, (0..version % 400).map(claim).collect()))
 }
 
 fn number(value: &RegisterValue) -> u64 {

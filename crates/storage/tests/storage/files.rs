@@ -4,6 +4,7 @@ use crate::harness::{Client, as_seen_by_others, beat, config, directory, host};
 use mainstay_formats::layout::LIST_SLOT;
 use mainstay_formats::{Chosen, Slot};
 use mainstay_storage::{Datastore, StorageError, inspect};
+use mainstay_testkit::made::protected_list;
 use mainstay_words::ids::*;
 use mainstay_words::register::*;
 use mainstay_words::{ReadRegister, RegisterValue};
@@ -12,16 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::thread;
 
 fn list(epoch: u64, version: u64, owner: u32) -> RegisterValue {
-    let (epoch, owner) = (Epoch(epoch), host(owner));
-    RegisterValue::ProtectedList(ProtectedList {
-        epoch,
-        version,
-        owner,
-        entries: Vec::new(),
-        settings: Default::default(),
-        suspension: None,
-        holds: None,
-    })
+    let empty = protected_list(Epoch(epoch), Vec::new());
+    RegisterValue::ProtectedList(ProtectedList { version, owner: host(owner), ..empty })
 }
 
 #[test]

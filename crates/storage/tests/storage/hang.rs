@@ -1,20 +1,13 @@
 //! A datastore operation that never ends: nothing else waits for it.
 
-use crate::harness::{Client, beat, config, directory, host};
+use crate::harness::{Client, config, directory, heartbeat, host};
 use mainstay_storage::{Completion, HeartbeatWriter};
 use mainstay_words::ids::*;
-use mainstay_words::register::{HeartbeatRegister, RegisterId};
-use mainstay_words::{DiskAction, DiskOutcome, RegisterValue};
+use mainstay_words::register::RegisterId;
+use mainstay_words::{DiskAction, DiskOutcome};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::OpenOptions;
 use std::time::Duration;
-
-fn heartbeat(counter: u64) -> HeartbeatRegister {
-    match beat(counter) {
-        RegisterValue::Heartbeat(register) => register,
-        other => panic!("{other:?} as a heartbeat"),
-    }
-}
 
 #[test]
 fn a_hanging_read_delays_neither_heartbeats_nor_xml_nor_the_end() {

@@ -2,6 +2,7 @@
 
 use mainstay_storage::{Completion, Datastore, DatastoreConfig};
 use mainstay_testkit::PATIENCE;
+pub use mainstay_testkit::made::{heartbeat, host};
 use mainstay_words::ids::*;
 use mainstay_words::register::*;
 use mainstay_words::{DiskAction, DiskOutcome, FoundRegister, ReadRegister, RegisterValue};
@@ -34,10 +35,6 @@ pub fn as_seen_by_others(directory: &Path) -> PathBuf {
     }
 }
 
-pub fn host(number: u32) -> HostId {
-    HostId::new(&format!("host-{number}"))
-}
-
 pub fn config(path: &Path, cluster: &str, me: &HostId) -> DatastoreConfig {
     DatastoreConfig {
         name: DatastoreName::new("ds1"),
@@ -51,17 +48,7 @@ pub fn config(path: &Path, cluster: &str, me: &HostId) -> DatastoreConfig {
 }
 
 pub fn beat(counter: u64) -> RegisterValue {
-    let boot = BootId([1; 16]);
-    RegisterValue::Heartbeat(HeartbeatRegister {
-        boot,
-        incarnation: Incarnation(1),
-        counter,
-        agent: None,
-        agent_well: true,
-        failure_timeout: None,
-        slow: false,
-        hold: None,
-    })
+    RegisterValue::Heartbeat(heartbeat(counter))
 }
 
 impl Client {

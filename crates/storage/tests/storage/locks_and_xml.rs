@@ -1,8 +1,7 @@
 //! The agent's lock, and domain XML.
 
-use crate::harness::{Client, beat, config, directory, host};
+use crate::harness::{Client, beat, config, directory, heartbeat, host};
 use mainstay_storage::{Completion, HeartbeatWriter, HostLock, LockedBy, StorageError, lock_host};
-use mainstay_words::RegisterValue;
 use mainstay_words::ids::*;
 use mainstay_words::register::{HeartbeatRegister, RegisterId};
 use std::fs;
@@ -56,7 +55,7 @@ fn an_agent_is_refused_where_a_guard_of_another_boot_beats_and_not_by_its_own() 
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut guard = HeartbeatWriter::new(config.clone(), THEIRS, Duration::ZERO).expect("good names");
-            let RegisterValue::Heartbeat(mut register) = beat(1) else { panic!("a heartbeat") };
+            let mut register = heartbeat(1);
             // An agent of theirs is connected; it has no lock on this datastore.
             register.agent = Some(Incarnation(7));
             while !stop.load(Ordering::SeqCst) {
@@ -69,20 +68,13 @@ fn an_agent_is_refused_where_a_guard_of_another_boot_beats_and_not_by_its_own() 
         let patience = Duration::from_secs(30);
         let stranger = lock_host(&config, LockedBy::Agent, OURS, patience);
         let strange_guard = HeartbeatWriter::new(config.clone(), OURS, patience)
-            .and_then(|mut guard| beat_of(OURS).map_or(Ok(()), |register| guard.write(&register)));
+            .and_then(|mut guard| guard.write(&HeartbeatRegister { boot: OURS, ..heartbeat(1) }));
         let own = lock_host(&config, LockedBy::Agent, THEIRS, patience);
         stop.store(true, Ordering::SeqCst);
         assert!(matches!(stranger, Err(StorageError::AlreadyHeld { .. })), "{stranger:?}");
         assert!(matches!(strange_guard, Err(StorageError::AlreadyHeld { .. })), "{strange_guard:?}");
         assert!(matches!(own, Ok(HostLock::Held(_))), "{own:?}");
     });
-}
-
-fn beat_of(boot: BootId) -> Option<HeartbeatRegister> {
-    match beat(1) {
-        RegisterValue::Heartbeat(register) => Some(HeartbeatRegister { boot, ..register }),
-        _ => None,
-    }
 }
 
 #[test]

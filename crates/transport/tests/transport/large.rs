@@ -3,10 +3,11 @@
 use super::{HEARTBEAT, PATIENCE, next_datagram, pair};
 use mainstay_formats::layout::ClusterId;
 use mainstay_formats::wire::{decode_message, encode_message};
+use mainstay_testkit::made::heartbeat_message;
 use mainstay_transport::{DATAGRAM_BYTES_MAX, MESSAGE_BYTES_MAX, Net, NetEvent};
 use mainstay_words::Message;
 use mainstay_words::ids::{DatastoreName, VmId};
-use mainstay_words::message::{Body, Capacity, HALTED_MAX, Halt, Heartbeat};
+use mainstay_words::message::{Body, HALTED_MAX, Halt, Heartbeat};
 use mainstay_words::time::{Span, Time};
 use std::collections::BTreeSet;
 use tokio::sync::mpsc::Receiver;
@@ -23,13 +24,9 @@ fn heartbeat(sequence: u64, datastores: usize, halted: usize) -> Message {
         sent: Time(sequence * 1_000_000),
         datastores: names().collect(),
         power_on: names().map(|name| (name, sequence).into()).collect(),
-        capacity: Capacity::default(),
-        hypervisor_well: true,
-        promises: Vec::new(),
-        failure_timeout: None,
-        unwritten: Vec::new(),
         held: names().map(|name| (name, Span::from_millis(5000)).into()).collect(),
         halted: (0..halted).map(|number| (VmId([number as u8; 16]), Halt::Frozen).into()).collect(),
+        ..heartbeat_message()
     };
     Message { incarnation: Default::default(), sequence, body: Body::Heartbeat(heartbeat.into()) }
 }

@@ -7,6 +7,7 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use mainstay_testkit::made;
 
 const TIMING: Timing = Timing::STANDARD;
 
@@ -39,11 +40,8 @@ fn host(index: usize) -> HostId {
 fn block(instance: u64, beat: Option<u64>) -> OwnershipBlock {
     OwnershipBlock {
         boot: BootId([0; 16]),
-        incarnation: Incarnation(1),
-        instance: Epoch(instance),
-        promised: None,
-        accepted: None,
         beat: beat.map(|epoch| OwnerBeat { epoch: Epoch(epoch), counter: 1, released: false }),
+        ..made::ownership_block(Epoch(instance))
     }
 }
 
