@@ -5,7 +5,7 @@
 //! told to write, it starts what it is told to start.
 
 use mainstay_core::register::{
-    ClaimState, Desired, Entry, OwnerBeat, OwnershipBlock, PowerOnList, Priority, ProtectedList, StopCause,
+    Claim, ClaimState, Entry, OwnerBeat, OwnershipBlock, PowerOnList, Priority, ProtectedList, StopCause,
     VmSpec,
 };
 use mainstay_core::{
@@ -15,6 +15,7 @@ use mainstay_core::{
 use mainstay_sim::dice::Latency;
 use mainstay_sim::setup::{BOOT, DISK, DatastoreSetup, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
 use mainstay_sim::{Action, Node, NodeFactory, World};
+use mainstay_testkit::made;
 
 const SECOND: u64 = 1_000_000;
 
@@ -68,7 +69,7 @@ fn vm() -> VmId {
 }
 
 fn spec() -> VmSpec {
-    VmSpec { xml: XmlId(1000), memory_mib: 512, vcpus: 1, priority: Priority::Medium, ..VmSpec::default() }
+    VmSpec { xml: XmlId(1000), memory_mib: 512, vcpus: 1, ..made::spec() }
 }
 
 impl Fake {
@@ -91,10 +92,8 @@ impl Fake {
         let block = OwnershipBlock {
             boot: self.boot,
             incarnation: self.incarnation,
-            instance: Epoch(1),
-            promised: None,
-            accepted: None,
             beat: Some(OwnerBeat { epoch: Epoch(1), counter: self.beats, released: false }),
+            ..made::ownership_block(Epoch(1))
         };
         self.write(RegisterId::Ownership(self.me.clone()), RegisterValue::Ownership(block), effects);
     }
@@ -103,33 +102,13 @@ impl Fake {
         self.list_version += 1;
         let entry = Entry {
             vm: vm(),
-            name: "vm1".into(),
             spec: spec(),
-            desired: Desired::On,
-            unprotected: false,
             holder: Some(HostId::new(holder)),
             token: Fake::token(number),
-            intent: None,
-            attempts: 0,
-            failed_over_from: None,
-            verified: false,
-            responsible: None,
-            isolation_response: None,
-            shutdown_timeout: None,
-            failed_on: Vec::new(),
-            has_agent: false,
-            order: None,
-            evacuated_from: None,
+            ..made::entry(1)
         };
-        let list = ProtectedList {
-            epoch: Epoch(1),
-            version: self.list_version,
-            owner: self.me.clone(),
-            entries: vec![entry],
-            settings: Default::default(),
-            suspension: None,
-            holds: None,
-        };
+        let list = made::protected_list(Epoch(1), vec![entry]);
+        let list = ProtectedList { version: self.list_version, owner: self.me.clone(), ..list };
         self.write(RegisterId::ProtectedList(Epoch(1)), RegisterValue::ProtectedList(list), effects);
     }
 
@@ -148,26 +127,14 @@ impl Fake {
 
     /// host-1: says what its domain does.
     fn claim(&mut self, state: ClaimState, effects: &mut Vec<Effect>) {
-        let list = PowerOnList {
-            boot: self.boot,
-            incarnation: self.incarnation,
-            version: self.ops,
-            isolated: false,
-            list_seen: None,
-            complete: true,
-            claims: vec![mainstay_core::register::Claim {
-                vm: vm(),
-                name: "vm1".into(),
-                token: Some(Fake::token(if self.me.as_str() == "host-1" { 1 } else { 2 })),
-                state,
-                spec: Some(spec()),
-                asked_to_stop: false,
-                powering_off: false,
-                guest: mainstay_core::register::Guest::Silent,
-                order_failed: None,
-            }],
-            offers: None,
+        let claim = Claim {
+            vm: vm(),
+            token: Some(Fake::token(if self.me.as_str() == "host-1" { 1 } else { 2 })),
+            spec: Some(spec()),
+            ..made::claim(1, state)
         };
+        let list = made::power_on_list(self.ops, vec![claim]);
+        let list = PowerOnList { boot: self.boot, incarnation: self.incarnation, ..list };
         self.write(RegisterId::PowerOn(self.me.clone()), RegisterValue::PowerOn(list), effects);
     }
 
