@@ -64,15 +64,8 @@ struct Observer {
     news: News,
     messages: Sender<Message>,
     actor: Sender<actor::Message>,
-    connection: Option<Arc<Connection>>,
-    pinging: Option<Arc<Connection>>,
-    generation: u64,
-    /// Told `Connected` and not yet `Lost`. `None`: neither was told yet.
-    connected: Option<bool>,
-    backoff: Duration,
-    next_attempt: Instant,
-    next_resync: Instant,
-    next_ping: Instant,
+    link: Link,
+    due: Due,
     next_call: u64,
     calls: BTreeMap<u64, Call>,
     queue: VecDeque<What>,
@@ -80,8 +73,28 @@ struct Observer {
     names: BTreeMap<DomainUuid, String>,
     stops: StopTracker,
     host_uuid: Option<DomainUuid>,
+}
+
+/// The connections to libvirt.
+#[derive(Default)]
+struct Link {
+    observing: Option<Arc<Connection>>,
+    pinging: Option<Arc<Connection>>,
+    /// Counts pairs of connections: what an earlier one still says is dropped.
+    generation: u64,
+    /// Told `Connected` and not yet `Lost`. `None`: neither was told yet.
+    connected: Option<bool>,
     /// Connections whose closing found no free thread.
     graveyard: Vec<Connection>,
+}
+
+/// When something is to be done next.
+struct Due {
+    /// How long to wait after the next failed attempt to connect.
+    backoff: Duration,
+    attempt: Instant,
+    resync: Instant,
+    ping: Instant,
 }
 
 pub(crate) fn start(
@@ -98,14 +111,8 @@ pub(crate) fn start(
         news,
         messages: messages.clone(),
         actor,
-        connection: None,
-        pinging: None,
-        generation: 0,
-        connected: None,
-        backoff: BACKOFF_MIN,
-        next_attempt: now,
-        next_resync: now,
-        next_ping: now,
+        link: Link::default(),
+        due: Due { backoff: BACKOFF_MIN, attempt: now, resync: now, ping: now },
         next_call: 0,
         calls: BTreeMap::new(),
         queue: VecDeque::new(),
@@ -113,7 +120,6 @@ pub(crate) fn start(
         names: BTreeMap::new(),
         stops: StopTracker::default(),
         host_uuid: None,
-        graveyard: Vec::new(),
     };
     let spawned = thread::Builder::new().name("hv-observer".into()).spawn(move || observer.run(&inbox));
     spawned.map(|_| messages).map_err(|source| Error::Thread { name: "hv-observer", source })
@@ -136,7 +142,7 @@ impl Observer {
     fn next_wake(&self) -> Instant {
         let deadlines = self.calls.values().filter(|call| !call.stuck).map(|call| call.deadline);
         let next =
-            if self.connection.is_none() { self.next_attempt } else { self.next_resync.min(self.next_ping) };
+            if self.link.observing.is_none() { self.due.attempt } else { self.due.resync.min(self.due.ping) };
         // Never later than a second, so that refused calls and buried connections are tried again.
         deadlines
             .chain([next, Instant::now() + Duration::from_secs(1)])
@@ -146,7 +152,7 @@ impl Observer {
     }
 
     fn on_time(&mut self, now: Instant) {
-        for connection in mem::take(&mut self.graveyard) {
+        for connection in mem::take(&mut self.link.graveyard) {
             self.bury(Arc::new(connection));
         }
         let late: Vec<u64> = self
@@ -158,16 +164,16 @@ impl Observer {
         for id in late {
             self.on_late(id);
         }
-        if self.connection.is_none() {
-            if now >= self.next_attempt && !self.is_busy(What::Open) {
-                self.next_attempt = now + self.backoff;
-                self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        if self.link.observing.is_none() {
+            if now >= self.due.attempt && !self.is_busy(What::Open) {
+                self.due.attempt = now + self.due.backoff;
+                self.due.backoff = (self.due.backoff * 2).min(BACKOFF_MAX);
                 self.call(What::Open);
             }
-        } else if now >= self.next_resync && self.round.is_none() {
+        } else if now >= self.due.resync && self.round.is_none() {
             self.start_round(now);
         }
-        if self.pinging.is_some() && now >= self.next_ping && !self.is_busy(What::Ping) {
+        if self.link.pinging.is_some() && now >= self.due.ping && !self.is_busy(What::Ping) {
             self.call(What::Ping);
         }
         self.pump();
@@ -184,20 +190,22 @@ impl Observer {
             What::Open => self.lose("libvirtd does not answer an attempt to connect (it hangs)"),
             What::List | What::Host | What::Read { .. } => {
                 self.unresolve(what, "libvirtd did not answer in time about it");
-                if generation == self.generation {
+                if generation == self.link.generation {
                     // Whether libvirtd as a whole is silent shows with the attempt to connect anew.
                     self.bury_connections();
-                    self.next_attempt = Instant::now();
+                    self.due.attempt = Instant::now();
                 }
             }
-            What::Ping if generation == self.generation => self.lose("libvirtd does not answer (it hangs)"),
+            What::Ping if generation == self.link.generation => {
+                self.lose("libvirtd does not answer (it hangs)")
+            }
             What::Strays => self.resolve_strays(Vec::new()),
             What::Ping => {}
         }
     }
 
     fn start_round(&mut self, now: Instant) {
-        self.next_resync = now + self.config.resync_interval;
+        self.due.resync = now + self.config.resync_interval;
         self.round = Some(Round::default());
         self.queue.push_back(What::Host);
         if self.is_busy(What::List) {
@@ -257,29 +265,31 @@ impl Observer {
                 }
             }
             Message::Pinged { call, result } => {
-                self.next_ping = Instant::now() + PING_INTERVAL;
+                self.due.ping = Instant::now() + PING_INTERVAL;
                 let generation = self.calls.get(&call).map(|call| call.generation);
                 let Some((_, true)) = self.end_call(call) else { return };
                 match result {
-                    Err(failure) if failure.connection_lost && generation == Some(self.generation) => {
+                    Err(failure) if failure.connection_lost && generation == Some(self.link.generation) => {
                         self.lose(&failure.message)
                     }
                     Ok(()) | Err(_) => {}
                 }
             }
-            Message::Lifecycle { generation, uuid, name, event, detail } if generation == self.generation => {
+            Message::Lifecycle { generation, uuid, name, event, detail }
+                if generation == self.link.generation =>
+            {
                 if let Some(cause) = self.stops.on_event(uuid, event, detail) {
                     self.news.tell(Event::Stopped { uuid, name: name.clone(), cause });
                 }
                 self.want_read(uuid, name);
             }
-            Message::Altered { generation, uuid, name } if generation == self.generation => {
+            Message::Altered { generation, uuid, name } if generation == self.link.generation => {
                 self.want_read(uuid, name)
             }
-            Message::Closed { generation, why } if generation == self.generation => self.lose(&why),
+            Message::Closed { generation, why } if generation == self.link.generation => self.lose(&why),
             // Of a connection that was replaced.
             Message::Lifecycle { .. } | Message::Altered { .. } | Message::Closed { .. } => {}
-            Message::Resync => self.next_resync = Instant::now(),
+            Message::Resync => self.due.resync = Instant::now(),
             Message::Stop => {}
         }
     }
@@ -296,16 +306,16 @@ impl Observer {
         let generation = self.calls.get(&id).map(|call| call.generation);
         let counts = self.end_call(id).is_some_and(|(_, counts)| counts);
         match result {
-            Ok(pair) if counts && generation == Some(self.generation) => {
-                self.connection = Some(Arc::new(pair.observing));
-                self.pinging = Some(Arc::new(pair.pinging));
-                self.next_ping = Instant::now() + PING_INTERVAL;
-                self.backoff = BACKOFF_MIN;
-                self.next_resync = Instant::now();
+            Ok(pair) if counts && generation == Some(self.link.generation) => {
+                self.link.observing = Some(Arc::new(pair.observing));
+                self.link.pinging = Some(Arc::new(pair.pinging));
+                self.due.ping = Instant::now() + PING_INTERVAL;
+                self.due.backoff = BACKOFF_MIN;
+                self.due.resync = Instant::now();
                 self.round = None;
                 self.queue.retain(|what| matches!(what, What::Read { announce: true, .. }));
-                if self.connected != Some(true) {
-                    self.connected = Some(true);
+                if self.link.connected != Some(true) {
+                    self.link.connected = Some(true);
                     self.news.tell(Event::Connected);
                 }
             }
@@ -354,7 +364,7 @@ impl Observer {
     fn on_failure(&mut self, what: What, failure: &CallFailure) {
         if failure.connection_lost {
             // The failed call may be of a connection that was replaced in the meantime: then there is nothing to lose.
-            if self.connection.as_ref().is_some_and(|connection| !connection.is_alive()) {
+            if self.link.observing.as_ref().is_some_and(|connection| !connection.is_alive()) {
                 self.lose(&failure.message);
                 return;
             }
@@ -386,7 +396,7 @@ impl Observer {
 
     fn finish_round(&mut self) {
         let Some(round) = self.round.as_ref() else { return };
-        if self.connection.is_none() || !round.has_all_domains() {
+        if self.link.observing.is_none() || !round.has_all_domains() {
             return;
         }
         if !round.has_strays() {
@@ -410,8 +420,8 @@ impl Observer {
         self.stops.connection_lost();
         self.round = None;
         self.queue.clear();
-        if self.connected != Some(false) {
-            self.connected = Some(false);
+        if self.link.connected != Some(false) {
+            self.link.connected = Some(false);
             // The actor first: what is submitted because of the news is not among what was lost. A failed send means that it
             // has ended.
             let _ = self.actor.send(actor::Message::Lost { why: why.to_owned() });
@@ -420,7 +430,7 @@ impl Observer {
     }
 
     fn bury_connections(&mut self) {
-        for connection in [self.connection.take(), self.pinging.take()].into_iter().flatten() {
+        for connection in [self.link.observing.take(), self.link.pinging.take()].into_iter().flatten() {
             self.bury(connection);
         }
     }
@@ -435,7 +445,7 @@ impl Observer {
         let take =
             |slot: &Mutex<Option<Connection>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         if self.pool.spawn(move || drop(take(&theirs))).is_err() {
-            self.graveyard.extend(take(&slot));
+            self.link.graveyard.extend(take(&slot));
         }
     }
 }

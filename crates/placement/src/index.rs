@@ -100,6 +100,18 @@ pub(crate) struct HostRule {
     pub hosts: HostSet,
 }
 
+/// All rules of the picture.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    /// Between VMs and hosts.
+    pub of_hosts: Vec<HostRule>,
+    pub apart: Vec<Bond>,
+    pub near: Vec<Bond>,
+    pub packs: Vec<Pack>,
+    /// For each VM that a rule names, what the rules say about it.
+    bound: BTreeMap<Name, Bound>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     pub hosts: Vec<HostSlot>,
@@ -110,12 +122,7 @@ pub(crate) struct Index {
     /// VMs that shall run and are on no host.
     pub waiting: BTreeSet<u32>,
     pub classes: Classes,
-    pub host_rules: Vec<HostRule>,
-    pub apart: Vec<Bond>,
-    pub near: Vec<Bond>,
-    pub packs: Vec<Pack>,
-    /// For each VM that a rule names: the host rules, and the rest of what rules say about it.
-    bound: BTreeMap<Name, Bound>,
+    pub rules: Rules,
     device_kinds: BTreeMap<Name, u32>,
     /// All hosts in the order in which a VM without wishes prefers them before anything is placed.
     pub order: Vec<u32>,

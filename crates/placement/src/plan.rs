@@ -192,7 +192,7 @@ fn bound(index: &Index, failing: &Failing, unit: &Unit, host: u32) -> Option<Ref
     let lacking = unit.vms.iter().find_map(|vm| {
         let class = index.class(*vm);
         let rule =
-            || class.forbidding(host, &index.host_rules).map(|rule| Refusal::HostRule(rule.name.clone()));
+            || class.forbidding(host, &index.rules.of_hosts).map(|rule| Refusal::HostRule(rule.name.clone()));
         index.classes.lacking(class, host).or_else(rule)
     });
     lacking.or_else(|| pinned(index, failing, unit, host))
@@ -204,7 +204,7 @@ fn pinned(index: &Index, failing: &Failing, unit: &Unit, host: u32) -> Option<Re
         return None;
     }
     let pack = unit.vms.iter().find_map(|vm| index.vms[*vm as usize].extra.as_ref()?.pack)?;
-    let pack = &index.packs[pack as usize];
+    let pack = &index.rules.packs[pack as usize];
     let elsewhere = pack.vms.iter().find_map(|vm| {
         let slot = &index.vms[*vm as usize];
         let lost = failing.hosts.binary_search(&slot.host).is_ok() || failing.outside.contains(vm);
@@ -218,7 +218,7 @@ fn pinned(index: &Index, failing: &Failing, unit: &Unit, host: u32) -> Option<Re
 fn apart(index: &Index, room: &Room, unit: &Unit, host: u32) -> Option<Refusal> {
     if let Some(bond) = Room::contradicts(index, unit) {
         let pack = unit.vms.iter().find_map(|vm| index.vms[*vm as usize].extra.as_ref()?.pack)?;
-        let together = index.packs[pack as usize].rule.clone();
+        let together = index.rules.packs[pack as usize].rule.clone();
         return Some(Refusal::Contradiction { together, apart: bond.name.clone() });
     }
     let (bond, vm) = room.kept_apart(index, unit, host)?;

@@ -243,7 +243,7 @@ impl Room {
             unit.vms.iter().filter_map(|vm| index.vms[*vm as usize].extra.as_ref().map(|e| (*vm, e)));
         extras
             .flat_map(move |(vm, extra)| {
-                extra.apart.iter().map(move |rule| (vm, &index.apart[*rule as usize]))
+                extra.apart.iter().map(move |rule| (vm, &index.rules.apart[*rule as usize]))
             })
             .filter(move |(_, bond)| bond.must == must)
     }
@@ -290,7 +290,7 @@ impl Room {
             let Some(extra) = &index.vms[*vm as usize].extra else { continue };
             first_try |= extra.first_try == Some(host);
             failed |= extra.failed_on.contains(&host);
-            for bond in extra.near.iter().map(|rule| &index.near[*rule as usize]) {
+            for bond in extra.near.iter().map(|rule| &index.rules.near[*rule as usize]) {
                 let mut others =
                     bond.vms.iter().filter(|other| **other != *vm).map(|other| self.at[*other as usize]);
                 soft += u32::from(others.any(|at| at != host && at != NOWHERE));

@@ -76,7 +76,7 @@ fn stays(index: &Index, vm: u32, failed: &[u32], outside: &[u32]) -> Option<u32>
 }
 
 fn pin(index: &Index, pack: u32, failed: &[u32], outside: &[u32]) -> Pin {
-    let members = index.packs[pack as usize].vms.iter();
+    let members = index.rules.packs[pack as usize].vms.iter();
     members.filter_map(|vm| stays(index, *vm, failed, outside)).fold(Pin::Free, |pin, host| match pin {
         Pin::Free if (host as usize) < index.hosts.len() => Pin::At(host),
         Pin::At(other) if other == host => pin,
@@ -92,7 +92,7 @@ fn unit(index: &Index, vms: Vec<u32>, pin: Pin) -> Unit {
         vms.len() == 1 && slots().all(|vm| vm.extra.is_none() && index.classes.get(vm.class).soft.is_empty());
     let easy = slots().all(|vm| {
         let wish = |extra: &Extra| {
-            let apart = extra.apart.iter().any(|rule| !index.apart[*rule as usize].must);
+            let apart = extra.apart.iter().any(|rule| !index.rules.apart[*rule as usize].must);
             apart || !extra.near.is_empty() || !extra.failed_on.is_empty() || extra.first_try.is_some()
         };
         index.classes.get(vm.class).soft.is_empty() && !vm.extra.as_deref().is_some_and(wish)

@@ -4,7 +4,7 @@
 
 use crate::action::{Action, HostRegister};
 use crate::dice::{Dice, Latency};
-use crate::setup::{BOOT, DISK, DatastoreSetup, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
+use crate::setup::{BOOT, DISK, DatastoreSetup, HostSetup, Latencies, NETWORK, START_DELAY, Setup, VmSetup};
 use mainstay_core::register::{IsolationResponse, Priority};
 use mainstay_core::timing::{DRIFT_PPM, FREEZE_BOUND};
 use mainstay_core::{DatastoreName, HostId, Span, Timing};
@@ -155,16 +155,18 @@ fn setup(dice: &mut Dice, shape: &Shape) -> Setup {
         datastores,
         vms,
         timing,
-        disk: Latency { base: DISK.base * scale, spread: DISK.spread * scale, tail, ..DISK },
-        network: Latency { tail, tail_permille: dice.below(20), ..NETWORK },
+        latencies: Latencies {
+            disk: Latency { base: DISK.base * scale, spread: DISK.spread * scale, tail, ..DISK },
+            network: Latency { tail, tail_permille: dice.below(20), ..NETWORK },
+            start: START_DELAY,
+            boot: BOOT,
+        },
         loss_permille: dice.below(15),
         duplicate_permille: dice.below(30),
-        start_delay: START_DELAY,
         start_failure_permille: *dice.pick(&[0, 0, 100, 400]).unwrap_or(&0),
         image_lock: dice.permille(500),
         // Known limit 1 of docs/internals/protocol/known-limits.md: storage lets go of the lock of a host that it has lost.
         hook: true,
-        boot: BOOT,
         io_errors_permille: *dice.pick(&[0, 500, 1_000]).unwrap_or(&0),
         gateway: dice.permille(850),
         isolation_response: *dice
@@ -310,7 +312,8 @@ impl Plan {
             26 => {
                 let count = dice.between(1, 5) as u32;
                 // A tear makes no register unreadable. Damage of both copies where they lie does.
-                let register = if count.is_multiple_of(2) { HostRegister::Heartbeat } else { HostRegister::PowerOn };
+                let register =
+                    if count.is_multiple_of(2) { HostRegister::Heartbeat } else { HostRegister::PowerOn };
                 let datastore_of = datastore.clone();
                 self.schedule.push((at, Action::RegisterDestroy { datastore: datastore_of, host, register }));
                 self.schedule.push((at, Action::DatastoreTorn { datastore, host: of, count }));

@@ -16,16 +16,12 @@ pub struct Setup {
     pub vms: Vec<VmSetup>,
     /// The protocol's times.
     pub timing: Timing,
-    /// How long a register operation takes.
-    pub disk: Latency,
-    /// How long a datagram takes.
-    pub network: Latency,
+    /// How long things take.
+    pub latencies: Latencies,
     /// How many of a thousand datagrams are lost, always.
     pub loss_permille: u64,
     /// How many of a thousand datagrams arrive twice.
     pub duplicate_permille: u64,
-    /// How long libvirt takes to create a domain.
-    pub start_delay: Latency,
     /// How many of a thousand starts fail.
     pub start_failure_permille: u64,
     /// Whether QEMU locks images. Without, only the protocol stands between a VM and its second copy: that is what is to
@@ -34,8 +30,6 @@ pub struct Setup {
     /// A migration switches over only when its target's claim is on disk: what libvirt's hook is to see to. Without, and without
     /// image locks, a VM that migrates to a host whose agent does not run is held by nothing.
     pub hook: bool,
-    /// How long after power-on the agent is there.
-    pub boot: Latency,
     /// Of a thousand guests whose storage is cut, so many are paused by QEMU for an I/O error within seconds.
     pub io_errors_permille: u64,
     /// Hosts have an isolation address: the gateway of the management network.
@@ -44,6 +38,19 @@ pub struct Setup {
     pub isolation_response: IsolationResponse,
     /// How long a guest may take to shut down.
     pub shutdown_timeout: Span,
+}
+
+/// How long things take, when nothing is wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Latencies {
+    /// A register operation.
+    pub disk: Latency,
+    /// A datagram.
+    pub network: Latency,
+    /// The creation of a domain by libvirt.
+    pub start: Latency,
+    /// From power-on to an agent.
+    pub boot: Latency,
 }
 
 /// A host of the world, as it is before anything happens.

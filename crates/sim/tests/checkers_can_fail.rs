@@ -13,7 +13,9 @@ use mainstay_core::{
     RegisterValue, Time, Token, View, VmAction, VmId, VmOutcome, XmlId,
 };
 use mainstay_sim::dice::Latency;
-use mainstay_sim::setup::{BOOT, DISK, DatastoreSetup, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
+use mainstay_sim::setup::{
+    BOOT, DISK, DatastoreSetup, HostSetup, Latencies, NETWORK, START_DELAY, Setup, VmSetup,
+};
 use mainstay_sim::{Action, Node, NodeFactory, World};
 use mainstay_testkit::made;
 
@@ -227,11 +229,14 @@ fn setup() -> Setup {
             agent_after: None,
         }],
         timing: mainstay_core::Timing::SWIFT,
-        disk: DISK,
-        network: NETWORK,
+        latencies: Latencies {
+            disk: DISK,
+            network: NETWORK,
+            start: Latency { tail_permille: 0, ..START_DELAY },
+            boot: BOOT,
+        },
         loss_permille: 0,
         duplicate_permille: 0,
-        start_delay: Latency { tail_permille: 0, ..START_DELAY },
         start_failure_permille: 0,
         // Only the checkers stand between these fakes and their second copies.
         image_lock: false,
@@ -240,7 +245,6 @@ fn setup() -> Setup {
         gateway: true,
         isolation_response: Default::default(),
         shutdown_timeout: mainstay_core::Span::from_secs(300),
-        boot: BOOT,
     }
 }
 

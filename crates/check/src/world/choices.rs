@@ -74,7 +74,7 @@ impl World {
         if let Item::Read(read) = head {
             choices.extend(self.undecided(read).map(Choice::Land));
         }
-        if self.delays_left == 0 {
+        if self.faults.delays_left == 0 {
             return;
         }
         let holds = self.setup.holds;
@@ -125,9 +125,9 @@ impl World {
             return;
         }
         for (index, menu) in self.setup.menu.iter().enumerate() {
-            let (happened, repaired) = self.happened[index];
+            let (happened, repaired) = self.faults.happened[index];
             let early = self.now <= self.start + menu.until + super::INSTANT;
-            if !happened && early && self.faults_left > 0 && self.makes_sense(menu.fault) {
+            if !happened && early && self.faults.left > 0 && self.makes_sense(menu.fault) {
                 choices.push(Choice::Fault(index));
             }
             if happened && !repaired && menu.repaired {
@@ -138,9 +138,11 @@ impl World {
 
     fn makes_sense(&self, fault: Fault) -> bool {
         match fault {
-            Fault::NetworkCut(host) => self.hosts[host].powered && !self.cut[host],
-            Fault::StorageHang(host) => self.hosts[host].powered && !self.hung[host],
-            Fault::Outage(host) => self.hosts[host].powered && !self.hung[host] && !self.cut[host],
+            Fault::NetworkCut(host) => self.hosts[host].powered && !self.faults.cut[host],
+            Fault::StorageHang(host) => self.hosts[host].powered && !self.faults.hung[host],
+            Fault::Outage(host) => {
+                self.hosts[host].powered && !self.faults.hung[host] && !self.faults.cut[host]
+            }
             Fault::PowerLoss(host) => self.hosts[host].powered,
             Fault::AgentKill(host) | Fault::AgentStop(host) => self.hosts[host].core.is_some(),
             Fault::UserShutdown => self.executing().next().is_some(),
@@ -157,7 +159,7 @@ impl World {
                 None => self.advance(),
             },
             Choice::Hold(how) => {
-                self.delays_left -= 1;
+                self.faults.delays_left -= 1;
                 self.hold_head(how);
             }
             Choice::Land(index) => {
@@ -174,12 +176,12 @@ impl World {
                 self.let_go(held);
             }
             Choice::Fault(index) => {
-                self.faults_left -= 1;
-                self.happened[index].0 = true;
+                self.faults.left -= 1;
+                self.faults.happened[index].0 = true;
                 self.befall(self.setup.menu[index].fault);
             }
             Choice::Repair(index) => {
-                self.happened[index].1 = true;
+                self.faults.happened[index].1 = true;
                 self.repair(self.setup.menu[index].fault);
             }
         }
@@ -254,8 +256,8 @@ impl World {
     fn set_paths(&mut self) {
         for host in 0..self.hosts.len() {
             let outage = self.is_active(Fault::Outage(host));
-            self.cut[host] = outage || self.is_active(Fault::NetworkCut(host));
-            self.hung[host] = outage || self.is_active(Fault::StorageHang(host));
+            self.faults.cut[host] = outage || self.is_active(Fault::NetworkCut(host));
+            self.faults.hung[host] = outage || self.is_active(Fault::StorageHang(host));
         }
     }
 }

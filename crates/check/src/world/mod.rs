@@ -86,6 +86,32 @@ impl Held {
     }
 }
 
+/// What is wrong now, and what may yet go wrong.
+#[derive(Clone, Debug, Hash)]
+struct Faults {
+    /// By host: it is cut off from the network.
+    cut: Vec<bool>,
+    /// By host: its storage hangs.
+    hung: Vec<bool>,
+    delays_left: u8,
+    /// So many faults of the menu may still happen.
+    left: u8,
+    /// By entry of the menu: it has happened, it has been repaired.
+    happened: Vec<(bool, bool)>,
+}
+
+impl Faults {
+    fn none(hosts: usize, menu: usize) -> Faults {
+        Faults {
+            cut: vec![false; hosts],
+            hung: vec![false; hosts],
+            delays_left: 0,
+            left: 0,
+            happened: vec![(false, false); menu],
+        }
+    }
+}
+
 /// A cluster.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -101,12 +127,7 @@ pub struct World {
     ready: VecDeque<Item>,
     held: Vec<Held>,
     timed: Vec<(u64, Item)>,
-    cut: Vec<bool>,
-    hung: Vec<bool>,
-    delays_left: u8,
-    faults_left: u8,
-    /// By entry of the menu: it has happened, it has been repaired.
-    happened: Vec<(bool, bool)>,
+    faults: Faults,
     /// This is the first instant in its cell of the grid.
     on_grid: bool,
     steps: u32,
@@ -127,8 +148,8 @@ impl World {
         world.run_until(WARM_UP);
         world.is_steady()?;
         world.start = WARM_UP;
-        world.delays_left = bounds.delays;
-        world.faults_left = bounds.faults;
+        world.faults.delays_left = bounds.delays;
+        world.faults.left = bounds.faults;
         world.checks.happened = Default::default();
         world.settle();
         Ok(world)
@@ -146,11 +167,7 @@ impl World {
             ready: VecDeque::new(),
             held: Vec::new(),
             timed: Vec::new(),
-            cut: vec![false; count],
-            hung: vec![false; count],
-            delays_left: 0,
-            faults_left: 0,
-            happened: vec![(false, false); setup.menu.len()],
+            faults: Faults::none(count, setup.menu.len()),
             on_grid: false,
             steps: 0,
             checks: Checks::default(),
@@ -311,11 +328,11 @@ impl World {
     /// Whether the storage of the host that asks for it hangs.
     fn hangs(&self, item: &Item) -> bool {
         match item {
-            Item::Write(write) => self.hung[write.host],
-            Item::Read(read) => self.hung[read.host],
-            Item::Xml { host, .. } => self.hung[*host],
+            Item::Write(write) => self.faults.hung[write.host],
+            Item::Read(read) => self.faults.hung[read.host],
+            Item::Xml { host, .. } => self.faults.hung[*host],
             // A start reads the domain XML.
-            Item::Libvirt { host, action: VmAction::Prepare { .. }, .. } => self.hung[*host],
+            Item::Libvirt { host, action: VmAction::Prepare { .. }, .. } => self.faults.hung[*host],
             Item::Libvirt { .. }
             | Item::Tick { .. }
             | Item::GuardTick { .. }
@@ -336,7 +353,7 @@ impl World {
 
     /// Whether that fault of the menu holds now.
     fn is_active(&self, wanted: Fault) -> bool {
-        let faults = self.setup.menu.iter().zip(&self.happened);
+        let faults = self.setup.menu.iter().zip(&self.faults.happened);
         faults.into_iter().any(|(menu, (happened, repaired))| menu.fault == wanted && *happened && !repaired)
     }
 
@@ -353,7 +370,7 @@ impl World {
             (clock_base(0) + at).hash(&mut hasher);
             item.hash(&mut hasher);
         }
-        (&self.cut, &self.hung, self.delays_left, self.faults_left, &self.happened).hash(&mut hasher);
+        self.faults.hash(&mut hasher);
         self.on_grid.hash(&mut hasher);
         self.checks.hash(&mut hasher);
         hasher.finish()

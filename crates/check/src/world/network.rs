@@ -6,7 +6,7 @@ use mainstay_core::{Input, Message};
 impl World {
     /// Whether a datagram passes.
     fn passes(&self, from: usize, to: usize) -> bool {
-        !self.cut[from] && !self.cut[to]
+        !self.faults.cut[from] && !self.faults.cut[to]
     }
 
     /// A datagram arrives, if it passes.

@@ -63,7 +63,7 @@ impl Observer {
 
     /// Starts queued calls, as many as may be in flight.
     pub(super) fn pump(&mut self) {
-        if self.connection.is_none() {
+        if self.link.observing.is_none() {
             return;
         }
         let mut later = VecDeque::new();
@@ -71,7 +71,7 @@ impl Observer {
         while !self
             .calls
             .values()
-            .any(|call| !call.stuck && call.generation == self.generation && call.what != What::Ping)
+            .any(|call| !call.stuck && call.generation == self.link.generation && call.what != What::Ping)
         {
             let Some(what) = self.queue.pop_front() else { break };
             let same = self.calls.values().find(|call| call.what.key() == what.key());
@@ -90,12 +90,13 @@ impl Observer {
         let id = self.next_call;
         self.next_call += 1;
         let messages = self.messages.clone();
-        let connection = if what == What::Ping { self.pinging.clone() } else { self.connection.clone() };
+        let connection =
+            if what == What::Ping { self.link.pinging.clone() } else { self.link.observing.clone() };
         let deadline = Instant::now() + self.config.call_timeout;
-        let generation = if what == What::Open { self.generation + 1 } else { self.generation };
+        let generation = if what == What::Open { self.link.generation + 1 } else { self.link.generation };
         let spawned = match (what, connection) {
             (What::Open, _) => {
-                self.generation = generation;
+                self.link.generation = generation;
                 let listener = Listener { generation, messages: messages.clone() };
                 let uri = self.config.uri.clone();
                 self.pool.spawn(move || {
@@ -152,11 +153,11 @@ impl Observer {
         if call.stuck {
             // Too late to be believed, but it can be asked again now.
             match call.what {
-                What::Read { uuid, .. } if self.connection.is_some() => {
+                What::Read { uuid, .. } if self.link.observing.is_some() => {
                     self.queue.push_back(What::Read { uuid, announce: true })
                 }
                 What::List | What::Host | What::Strays | What::Open | What::Ping | What::Read { .. } => {
-                    self.next_resync = Instant::now()
+                    self.due.resync = Instant::now()
                 }
             }
         }

@@ -160,7 +160,8 @@ fn bound(index: &Index, room: &Room, hosts: &[u32], n: usize) -> Result<(), Stri
             if !extra.devices.is_empty() {
                 return Err("a VM has a device passed through, which the bound does not count".into());
             }
-            let musts = extra.apart.iter().map(|rule| &index.apart[*rule as usize]).filter(|bond| bond.must);
+            let musts =
+                extra.apart.iter().map(|rule| &index.rules.apart[*rule as usize]).filter(|bond| bond.must);
             others += musts.map(|bond| bond.vms.len().saturating_sub(1)).sum::<usize>();
         }
         apart = apart.max(others);
@@ -202,7 +203,7 @@ fn bound(index: &Index, room: &Room, hosts: &[u32], n: usize) -> Result<(), Stri
 fn is_split(index: &Index, vms: &[u32]) -> bool {
     let packs = vms.iter().filter_map(|vm| index.vms[*vm as usize].extra.as_ref()?.pack);
     packs.into_iter().any(|pack| {
-        let mut at = index.packs[pack as usize].vms.iter().map(|vm| index.vms[*vm as usize].host);
+        let mut at = index.rules.packs[pack as usize].vms.iter().map(|vm| index.vms[*vm as usize].host);
         let first = at.next();
         at.any(|host| Some(host) != first)
     })

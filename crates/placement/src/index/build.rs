@@ -2,7 +2,7 @@
 
 use super::classes::counted;
 use super::ranked::Ranked;
-use super::{Bond, Bound, Classes, Extra, HostRule, HostSlot, Index, NOWHERE, OUTSIDE, Pack, VmSlot};
+use super::{Bond, Bound, Classes, Extra, HostRule, HostSlot, Index, NOWHERE, OUTSIDE, Pack, Rules, VmSlot};
 use crate::bits::HostSet;
 use crate::picture::{Host, HostState, Name, Picture, Priority, RuleKind, Strength, Vm};
 use alloc::boxed::Box;
@@ -26,11 +26,7 @@ impl Index {
             unused: Vec::new(),
             waiting: BTreeSet::new(),
             classes,
-            host_rules: Vec::new(),
-            apart: Vec::new(),
-            near: Vec::new(),
-            packs: Vec::new(),
-            bound: BTreeMap::new(),
+            rules: Rules::default(),
             device_kinds: BTreeMap::new(),
             order: Vec::new(),
             most_ahead: Vec::new(),
@@ -88,7 +84,7 @@ impl Index {
     }
 
     pub(super) fn vm_slot(&mut self, name: &Name, vm: &Vm) -> VmSlot {
-        let bound = self.bound.get(name).cloned().unwrap_or_default();
+        let bound = self.rules.bound.get(name).cloned().unwrap_or_default();
         let extra = Extra {
             failed_on: vm.failed_on.iter().filter_map(|host| self.host_position(host)).collect(),
             first_try: vm.first_try.as_ref().and_then(|host| self.host_position(host)),
@@ -101,7 +97,7 @@ impl Index {
         VmSlot {
             name: name.clone(),
             demand: vm.demand(),
-            class: self.classes.find(&vm.needs, &bound.host_rules, &self.host_rules),
+            class: self.classes.find(&vm.needs, &bound.host_rules, &self.rules.of_hosts),
             rank: rank(vm),
             restarts: vm.restarts(),
             host,
@@ -134,18 +130,18 @@ impl Index {
                     self.read_host_rule(name, must, vms, others);
                 }
                 RuleKind::Apart { vms } => {
-                    let position = self.apart.len() as u32;
+                    let position = self.rules.apart.len() as u32;
                     let vms = self.members(vms, |bound| bound.apart.push(position));
-                    self.apart.push(Bond { name: name.clone(), must, vms });
+                    self.rules.apart.push(Bond { name: name.clone(), must, vms });
                 }
                 RuleKind::Together { vms } if must => {
                     let vms = self.members(vms, |_| {});
                     together.push((name.clone(), vms));
                 }
                 RuleKind::Together { vms } => {
-                    let position = self.near.len() as u32;
+                    let position = self.rules.near.len() as u32;
                     let vms = self.members(vms, |bound| bound.near.push(position));
-                    self.near.push(Bond { name: name.clone(), must, vms });
+                    self.rules.near.push(Bond { name: name.clone(), must, vms });
                 }
             }
         }
@@ -159,8 +155,8 @@ impl Index {
     }
 
     fn read_host_rule(&mut self, name: &Name, must: bool, vms: &[Name], hosts: HostSet) {
-        let position = self.host_rules.len() as u32;
-        self.host_rules.push(HostRule { name: name.clone(), must, hosts });
+        let position = self.rules.of_hosts.len() as u32;
+        self.rules.of_hosts.push(HostRule { name: name.clone(), must, hosts });
         self.members(vms, |bound| bound.host_rules.push(position));
     }
 
@@ -168,7 +164,7 @@ impl Index {
     fn members(&mut self, names: &[Name], mut note: impl FnMut(&mut Bound)) -> Vec<u32> {
         let names: BTreeSet<&Name> = names.iter().collect();
         for name in &names {
-            note(self.bound.entry((*name).clone()).or_default());
+            note(self.rules.bound.entry((*name).clone()).or_default());
         }
         names.into_iter().filter_map(|name| self.vm_at.get(name).copied()).collect()
     }
@@ -194,11 +190,11 @@ impl Index {
         }
         let names: Vec<&Name> = picture.vms.keys().collect();
         for (rule, vms) in packs.into_iter().filter(|(_, vms)| vms.len() > 1) {
-            let position = self.packs.len() as u32;
+            let position = self.rules.packs.len() as u32;
             for name in vms.iter().filter_map(|vm| names.get(*vm as usize)) {
-                self.bound.entry((*name).clone()).or_default().pack = Some(position);
+                self.rules.bound.entry((*name).clone()).or_default().pack = Some(position);
             }
-            self.packs.push(Pack { rule, vms: vms.into_iter().collect() });
+            self.rules.packs.push(Pack { rule, vms: vms.into_iter().collect() });
         }
     }
 }

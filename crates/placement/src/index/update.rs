@@ -20,7 +20,7 @@ impl Index {
         let comes_or_goes = former.is_some() != present.is_some();
         // Classes that nobody is in any more are swept out now and then.
         let too_many_classes = self.classes.len() > 2 * self.vms.len() + 64;
-        if too_many_classes || comes_or_goes && self.bound.contains_key(name) {
+        if too_many_classes || comes_or_goes && self.rules.bound.contains_key(name) {
             *self = Self::new(picture);
             return Touched::All;
         }
@@ -79,9 +79,9 @@ impl Index {
     /// All VMs that a rule among VMs ties to this one.
     fn mates(&self, vm: u32) -> Vec<u32> {
         let Some(extra) = &self.vms[vm as usize].extra else { return Vec::new() };
-        let apart = extra.apart.iter().flat_map(|rule| &self.apart[*rule as usize].vms);
-        let near = extra.near.iter().flat_map(|rule| &self.near[*rule as usize].vms);
-        let pack = extra.pack.iter().flat_map(|pack| &self.packs[*pack as usize].vms);
+        let apart = extra.apart.iter().flat_map(|rule| &self.rules.apart[*rule as usize].vms);
+        let near = extra.near.iter().flat_map(|rule| &self.rules.near[*rule as usize].vms);
+        let pack = extra.pack.iter().flat_map(|pack| &self.rules.packs[*pack as usize].vms);
         apart.chain(near).chain(pack).copied().filter(|mate| *mate != vm).collect()
     }
 

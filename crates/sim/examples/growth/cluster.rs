@@ -6,7 +6,7 @@ use mainstay_core::{DatastoreName, HostId, Span, Timing};
 use mainstay_sim::Setup;
 use mainstay_sim::dice::Latency;
 use mainstay_sim::setup::{
-    BOOT, DISK, DatastoreSetup, HOST_MEMORY, HostSetup, NETWORK, START_DELAY, VmSetup,
+    BOOT, DISK, DatastoreSetup, HOST_MEMORY, HostSetup, Latencies, NETWORK, START_DELAY, VmSetup,
 };
 use std::sync::Arc;
 
@@ -27,15 +27,17 @@ pub fn calm(size: Size) -> Setup {
         datastores: (0..size.datastores).map(datastore).collect(),
         vms: (0..size.hosts * size.vms_per_host).map(|vm| vm_of(vm, size)).collect(),
         timing: Timing::STANDARD,
-        disk: without_tail(DISK),
-        network: without_tail(NETWORK),
+        latencies: Latencies {
+            disk: without_tail(DISK),
+            network: without_tail(NETWORK),
+            start: without_tail(START_DELAY),
+            boot: BOOT,
+        },
         loss_permille: 0,
         duplicate_permille: 0,
-        start_delay: without_tail(START_DELAY),
         start_failure_permille: 0,
         image_lock: true,
         hook: true,
-        boot: BOOT,
         io_errors_permille: 0,
         gateway: true,
         isolation_response: IsolationResponse::LeavePoweredOn,

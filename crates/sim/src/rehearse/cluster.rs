@@ -6,7 +6,7 @@ use super::outcome::LeftOut;
 use super::settings;
 use super::{GUEST_BOOT, GUEST_SHUTDOWN, RehearseError, RehearsedFault, Surroundings};
 use crate::action::Action;
-use crate::setup::{BOOT, DISK, DatastoreSetup, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
+use crate::setup::{BOOT, DISK, DatastoreSetup, HostSetup, Latencies, NETWORK, START_DELAY, Setup, VmSetup};
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::register::IsolationResponse;
 use mainstay_core::settings::{ReadyWhen, Settings};
@@ -148,15 +148,12 @@ fn empty(view: &View, surroundings: &Surroundings, primary: usize) -> Setup {
         datastores: datastores.collect(),
         vms: Vec::new(),
         timing: view.timing,
-        disk: DISK,
-        network: NETWORK,
+        latencies: Latencies { disk: DISK, network: NETWORK, start: START_DELAY, boot: BOOT },
         loss_permille: 0,
         duplicate_permille: 0,
-        start_delay: START_DELAY,
         start_failure_permille: 0,
         image_lock: true,
         hook: true,
-        boot: BOOT,
         io_errors_permille: 0,
         gateway: surroundings.isolation_addresses,
         isolation_response: IsolationResponse::default(),

@@ -320,11 +320,14 @@ impl Topology {
             datastores: self.datastores.iter().map(|datastore| self.datastore(datastore)).collect(),
             vms: Vec::new(),
             timing,
-            disk: latency(self.latency.disk, DISK),
-            network: latency(self.latency.network, NETWORK),
+            latencies: crate::setup::Latencies {
+                disk: latency(self.latency.disk, DISK),
+                network: latency(self.latency.network, NETWORK),
+                start: latency(self.latency.start, START_DELAY),
+                boot: latency(self.latency.boot, BOOT),
+            },
             loss_permille: self.loss_permille,
             duplicate_permille: self.duplicate_permille,
-            start_delay: latency(self.latency.start, START_DELAY),
             start_failure_permille: 0,
             image_lock: self.image_lock,
             hook: false,
@@ -332,7 +335,6 @@ impl Topology {
             gateway: self.gateway,
             isolation_response: self.isolation_response,
             shutdown_timeout: mainstay_core::Span((self.shutdown_timeout * 1e6) as u64),
-            boot: latency(self.latency.boot, BOOT),
         };
         for vm in &self.vm {
             let host = setup.host(&vm.host);

@@ -12,8 +12,8 @@ use mainstay_core::{Command, DatastoreName, HostId, RegisterId};
 impl World {
     /// Does it now. What makes no sense at this instant does nothing.
     pub(super) fn act(&mut self, action: &Action) {
-        self.trace.facts(&[self.now, 5]);
-        self.trace.line(self.now, "world", || format!("# {action:?}"));
+        self.record.trace.facts(&[self.now, 5]);
+        self.record.trace.line(self.now, "world", || format!("# {action:?}"));
         match action {
             Action::PowerOff { host } => self.with_host(host, World::power_off),
             Action::PowerOn { host } => self.with_host(host, World::power_on),
@@ -126,8 +126,8 @@ impl World {
 
     fn with_host(&mut self, id: &HostId, then: impl FnOnce(&mut World, usize)) {
         if let Some(host) = self.setup.host(id) {
-            self.checks.user_word.on_disturbance(self.now, Some(host));
-            self.disturbed[host] = self.now;
+            self.record.checks.user_word.on_disturbance(self.now, Some(host));
+            self.peace.disturbed[host] = self.now;
             then(self, host);
         }
     }
@@ -166,10 +166,10 @@ impl World {
             return;
         }
         let host = host.flatten();
-        self.checks.user_word.on_disturbance(self.now, host);
+        self.record.checks.user_word.on_disturbance(self.now, host);
         for index in 0..self.hosts.len() {
             if host.is_none_or(|host| host == index) {
-                self.disturbed[index] = self.now;
+                self.peace.disturbed[index] = self.now;
             }
         }
         then(self, store, host);
@@ -201,10 +201,10 @@ impl World {
         }
         if cause.is_intended() {
             let well = self.is_well(host);
-            self.checks.user_word.on_intended_stop(self.now, vm, host, up, well);
+            self.record.checks.user_word.on_intended_stop(self.now, vm, host, up, well);
         } else {
             let protected = self.is_protected(vm, host);
-            self.checks.user_word.on_unwanted_stop(vm, protected);
+            self.record.checks.user_word.on_unwanted_stop(vm, protected);
         }
         self.end_qemu(host, vm, cause);
     }
@@ -220,12 +220,14 @@ impl World {
             && state.libvirt == Libvirt::Up
             && !state.paused
             && self.stores.iter().all(|store| store.is_well(host))
-            && self.now > self.disturbed[host] + a_while
+            && self.now > self.peace.disturbed[host] + a_while
     }
 
     /// Whether the list on disk says that the VM is to run, on that host or about to be moved.
     pub(super) fn is_protected(&self, vm: usize, host: usize) -> bool {
-        let Some(list) = self.checks.single_owner.list(self.setup.vms[vm].datastore) else { return false };
+        let Some(list) = self.record.checks.single_owner.list(self.setup.vms[vm].datastore) else {
+            return false;
+        };
         list.entries.iter().any(|entry| {
             entry.vm == self.setup.vm_id(vm)
                 && entry.desired == Desired::On
@@ -257,7 +259,7 @@ impl World {
         for (vm, qemu) in std::mem::take(&mut self.hosts[host].domains) {
             if matches!(qemu.state, QemuState::Running | QemuState::Leaving) {
                 let protected = self.is_protected(vm, host);
-                self.checks.user_word.on_unwanted_stop(vm, protected);
+                self.record.checks.user_word.on_unwanted_stop(vm, protected);
             }
             self.halted(host, vm, qemu);
             let release = self.setup.datastores[self.setup.vms[vm].datastore].lock_release;
@@ -281,7 +283,7 @@ impl World {
             *cause = StopCause::Unknown;
         }
         let boot = state.boot;
-        let at = self.now + self.dice.latency(self.setup.boot);
+        let at = self.now + self.dice.latency(self.setup.latencies.boot);
         self.queue.push(at, Happening::AgentStart { host, boot });
     }
 }

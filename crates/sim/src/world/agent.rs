@@ -34,8 +34,8 @@ impl World {
         if !self.hosts[host].powered || self.hosts[host].boot != boot || self.hosts[host].agent.is_some() {
             return;
         }
-        self.next_key += 1;
-        let process = self.next_key;
+        self.under_way.last_key += 1;
+        let process = self.under_way.last_key;
         let all = self.setup.hosts.iter().map(|host| host.id.clone());
         let me = self.setup.hosts[host].id.clone();
         let config = Config {
@@ -53,14 +53,14 @@ impl World {
             rehearse: true,
         };
         let now = self.hosts[host].clock.local(self.now);
-        let node = match (self.make)(config, now) {
+        let node = match (self.nodes.core)(config, now) {
             Ok(node) => node,
             Err(why) => {
                 self.report(Some(Violation { checker: "setup", what: why }));
                 return;
             }
         };
-        self.trace.facts(&[self.now, 6, host as u64]);
+        self.record.trace.facts(&[self.now, 6, host as u64]);
         self.say(host, |_| String::from("# agent starts"));
         self.hosts[host].agent = Some(Agent {
             process,
@@ -108,8 +108,8 @@ impl World {
         }
         agent.steps += 1;
         let (process, steps) = (agent.process, agent.steps);
-        self.trace.facts(&[self.now, 7, host as u64, effects::fact_of_input(&input)]);
-        self.trace.line(self.now, self.setup.hosts[host].id.as_str(), || format!("<- {input:?}"));
+        self.record.trace.facts(&[self.now, 7, host as u64, effects::fact_of_input(&input)]);
+        self.record.trace.line(self.now, self.setup.hosts[host].id.as_str(), || format!("<- {input:?}"));
         let mut effects = std::mem::take(&mut self.scratch);
         if let Some(agent) = &mut self.hosts[host].agent {
             agent.node.step(now, input, &mut effects);

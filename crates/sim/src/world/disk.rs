@@ -211,13 +211,13 @@ impl World {
         store: usize,
         action: DiskAction,
     ) {
-        let mut time = self.dice.latency(self.setup.disk);
+        let mut time = self.dice.latency(self.setup.latencies.disk);
         if let Path::Slow(factor) = self.stores[store].paths[host] {
             // Slower than that is a hang, which is a fault of its own.
             time = (time * factor).min(SLOWEST);
         }
-        self.next_key += 1;
-        let key = self.next_key;
+        self.under_way.last_key += 1;
+        let key = self.under_way.last_key;
         let (work, first) = match action {
             DiskAction::Read(mut wanted) => {
                 // Registers are read one after the other, each at an instant of its own. (Here in any order: nothing may
@@ -241,17 +241,17 @@ impl World {
             }
         };
         let boot = self.hosts[host].boot;
-        self.disk_ops.insert(key, DiskOp { host, boot, process, store, op, work });
+        self.under_way.disk_ops.insert(key, DiskOp { host, boot, process, store, op, work });
         self.queue.push(self.now + first, Happening::Disk { key });
     }
 
     /// The next stage of an operation.
     pub(super) fn on_disk(&mut self, key: u64) {
-        let Some(mut op) = self.disk_ops.remove(&key) else { return };
+        let Some(mut op) = self.under_way.disk_ops.remove(&key) else { return };
         let path = self.stores[op.store].paths[op.host];
         if path == Path::Hung {
             self.stores[op.store].parked.push(key);
-            self.disk_ops.insert(key, op);
+            self.under_way.disk_ops.insert(key, op);
             return;
         }
         let lives = self.hosts[op.host].powered && self.hosts[op.host].boot == op.boot;
@@ -268,7 +268,7 @@ impl World {
                     let wait = if *step == 0 { 1 } else { self.dice.between(1, *step * 2) };
                     // The last register read, the answer is on its way.
                     self.queue.push(self.now + wait, Happening::Disk { key });
-                    self.disk_ops.insert(key, op);
+                    self.under_way.disk_ops.insert(key, op);
                 } else {
                     // The answer keeps the order of the question.
                     got.rotate_right(*turn);
@@ -279,7 +279,7 @@ impl World {
             Work::Write { register, landed, .. } if *landed => {
                 let writer = (op.process, place(register));
                 let outcome = if path == Path::Cut {
-                    self.seen.saw("write reported failed but landed");
+                    self.record.seen.saw("write reported failed but landed");
                     self.stores[op.store].settled.remove(&writer);
                     DiskOutcome::Failed("the storage gave no answer".into())
                 } else {
@@ -314,7 +314,7 @@ impl World {
                 }
                 *landed = true;
                 self.land(&op, lives);
-                self.disk_ops.insert(key, op);
+                self.under_way.disk_ops.insert(key, op);
                 self.queue.push(self.now + rest, Happening::Disk { key });
             }
         }
@@ -334,14 +334,14 @@ impl World {
             7..=8 => self.now + self.dice.below(2_000_000),
             _ => self.now + self.dice.below(20_000_000),
         };
-        self.disk_ops.insert(key, op);
+        self.under_way.disk_ops.insert(key, op);
         self.queue.push(at, Happening::LateLanding { key });
     }
 
     /// A write that failed lands after all.
     pub(super) fn on_late_landing(&mut self, key: u64) {
-        if let Some(op) = self.disk_ops.remove(&key) {
-            self.seen.saw("write reported failed but landed");
+        if let Some(op) = self.under_way.disk_ops.remove(&key) {
+            self.record.seen.saw("write reported failed but landed");
             let lives = self.hosts[op.host].boot == op.boot && self.hosts[op.host].powered;
             self.land(&op, lives);
         }
@@ -350,13 +350,13 @@ impl World {
     fn land(&mut self, op: &DiskOp, lives: bool) {
         let Work::Write { register, value, started, order, .. } = &op.work else { return };
         if !lives {
-            self.seen.saw("late write landed after its host had died");
+            self.record.seen.saw("late write landed after its host had died");
         }
         let spot = place(register);
         let newer = self.stores[op.store].takes(register, *order);
-        self.trace.facts(&[self.now, 1, op.host as u64, op.store as u64, *order, u64::from(newer)]);
+        self.record.trace.facts(&[self.now, 1, op.host as u64, op.store as u64, *order, u64::from(newer)]);
         let host = &self.setup.hosts[op.host].id;
-        self.trace.line(self.now, host.as_str(), || {
+        self.record.trace.line(self.now, host.as_str(), || {
             let late = if newer { "" } else { " (too late: a newer one is there)" };
             format!("  landed on {}: {register:?}{late}", self.setup.datastores[op.store].name)
         });
@@ -372,7 +372,7 @@ impl World {
         }
         let (at, started) = (self.now, *started);
         let landing = Landing { at, started, store: op.store, host: op.host, register, value };
-        let found = self.checks.on_land(&landing, &self.setup);
+        let found = self.record.checks.on_land(&landing, &self.setup);
         self.report(found);
     }
 
@@ -382,12 +382,12 @@ impl World {
         let Work::Write { register, order, .. } = &op.work else { return };
         let is_first = !self.stores[op.store].settled.contains(&(op.process, place(register)));
         let second = is_first && self.dice.permille(500);
-        self.trace.facts(&[self.now, 9, op.host as u64, op.store as u64, *order, u64::from(second)]);
+        self.record.trace.facts(&[self.now, 9, op.host as u64, op.store as u64, *order, u64::from(second)]);
         let host = &self.setup.hosts[op.host].id;
-        self.trace.line(self.now, host.as_str(), || {
+        self.record.trace.line(self.now, host.as_str(), || {
             format!("  torn on {}: {register:?}", self.setup.datastores[op.store].name)
         });
-        self.seen.saw("register torn");
+        self.record.seen.saw("register torn");
         if second {
             self.land(op, lives);
         }
@@ -458,7 +458,7 @@ impl World {
 
     /// The host for which a register is being read: it has to live for that.
     pub(super) fn reader(&self, key: u64) -> Option<usize> {
-        let op = self.disk_ops.get(&key)?;
+        let op = self.under_way.disk_ops.get(&key)?;
         match op.work {
             Work::Read { .. } => Some(op.host),
             Work::Write { .. } => None,

@@ -10,8 +10,8 @@ use std::sync::Arc;
 impl World {
     /// Carries out one effect of the core in that run of the agent.
     pub(super) fn carry_out(&mut self, host: usize, process: u64, effect: Effect) {
-        self.trace.facts(&[self.now, 8, host as u64, fact_of_effect(&effect)]);
-        self.trace.line(self.now, self.setup.hosts[host].id.as_str(), || format!("-> {effect:?}"));
+        self.record.trace.facts(&[self.now, 8, host as u64, fact_of_effect(&effect)]);
+        self.record.trace.line(self.now, self.setup.hosts[host].id.as_str(), || format!("-> {effect:?}"));
         match effect {
             Effect::Send { to, message } => {
                 if let Some(to) = self.setup.host(&to) {
@@ -33,7 +33,7 @@ impl World {
             Effect::Vm { op, action } => self.vm_action(host, process, op, action),
             Effect::StoreXml { datastore, vm, xml } => {
                 let Some(store) = self.setup.datastore(&datastore) else { return };
-                let wait = self.dice.latency(self.setup.disk) * 3;
+                let wait = self.dice.latency(self.setup.latencies.disk) * 3;
                 let error = self.store_xml(host, store, vm, xml);
                 let input = Input::XmlStored { datastore, vm, xml, error };
                 self.queue.push(self.now + wait, Happening::Deliver { host, process, input });
@@ -95,33 +95,33 @@ impl World {
     }
 
     fn on_event(&mut self, host: usize, event: Event) {
-        self.trace.word(&format!("{event:?}"));
+        self.record.trace.word(&format!("{event:?}"));
         self.count(host, &event);
-        self.told.push(super::Told { at: self.now, host, event });
+        self.record.told.push(super::Told { at: self.now, host, event });
     }
 
     fn count(&mut self, host: usize, event: &Event) {
         match event {
-            Event::AgentStarted { rebooted: true } => self.seen.saw("rebooted host noticed it"),
+            Event::AgentStarted { rebooted: true } => self.record.seen.saw("rebooted host noticed it"),
             Event::BecamePrimary { .. } => {
                 let primaries = (0..self.hosts.len())
                     .filter(|other| *other != host)
                     .filter(|other| self.view(*other).is_some_and(|view| view.role == Role::Primary))
                     .count();
                 if primaries > 0 {
-                    self.seen.saw("two primaries at once");
+                    self.record.seen.saw("two primaries at once");
                 }
             }
             Event::HostStateChanged { to, .. } => match to {
-                HostState::AgentUnreachable => self.seen.saw("agent unreachable seen"),
-                HostState::Partitioned => self.seen.saw("partition seen"),
-                HostState::Failed => self.seen.saw("failed seen"),
+                HostState::AgentUnreachable => self.record.seen.saw("agent unreachable seen"),
+                HostState::Partitioned => self.record.seen.saw("partition seen"),
+                HostState::Failed => self.record.seen.saw("failed seen"),
                 HostState::Unknown | HostState::Connected | HostState::Isolated => {}
             },
-            Event::DatastoreLost { .. } => self.seen.saw("datastore lost"),
+            Event::DatastoreLost { .. } => self.record.seen.saw("datastore lost"),
             Event::OwnershipAcquired { former: Some(former), .. } => {
                 if *former != self.setup.hosts[host].id {
-                    self.seen.saw("ownership changed hands");
+                    self.record.seen.saw("ownership changed hands");
                 }
             }
             Event::VmProtected { vm, host: at, .. } => {
@@ -131,28 +131,30 @@ impl World {
                     && self.vms[vm].migrated_to == at
                 {
                     self.vms[vm].migrated_to = None;
-                    self.seen.saw("migration adopted");
+                    self.record.seen.saw("migration adopted");
                 }
             }
-            Event::VmNotProtectable { .. } => self.seen.saw("not protectable"),
-            Event::VmStopped { restart: false, .. } => self.seen.saw("intended stop honoured"),
-            Event::TakeoverIntended { .. } => self.seen.saw("takeover intended"),
-            Event::TakeoverCancelled { .. } => self.seen.saw("takeover cancelled"),
-            Event::VmWaitsForHost { .. } => self.seen.saw("waited for a host"),
-            Event::VmStartFailed { .. } => self.seen.saw("start failed"),
+            Event::VmNotProtectable { .. } => self.record.seen.saw("not protectable"),
+            Event::VmStopped { restart: false, .. } => self.record.seen.saw("intended stop honoured"),
+            Event::TakeoverIntended { .. } => self.record.seen.saw("takeover intended"),
+            Event::TakeoverCancelled { .. } => self.record.seen.saw("takeover cancelled"),
+            Event::VmWaitsForHost { .. } => self.record.seen.saw("waited for a host"),
+            Event::VmStartFailed { .. } => self.record.seen.saw("start failed"),
             Event::VmRestarted { from, attempts, .. } => {
                 match from.as_ref().and_then(|from| self.setup.host(from)) {
-                    Some(from) if self.hosts[from].was_primary => self.seen.saw("failover of a primary"),
-                    Some(_) => self.seen.saw("failover of a secondary"),
-                    None => self.seen.saw("restart after a crash of QEMU"),
+                    Some(from) if self.hosts[from].was_primary => {
+                        self.record.seen.saw("failover of a primary")
+                    }
+                    Some(_) => self.record.seen.saw("failover of a secondary"),
+                    None => self.record.seen.saw("restart after a crash of QEMU"),
                 }
                 if *attempts > 1 {
-                    self.seen.saw("restart took several attempts");
+                    self.record.seen.saw("restart took several attempts");
                 }
             }
-            Event::HypervisorLost => self.seen.saw("hypervisor lost"),
-            Event::VmActiveTwice { .. } => self.seen.saw("active twice reported"),
-            Event::DefinitionDropped { .. } => self.seen.saw("definition dropped"),
+            Event::HypervisorLost => self.record.seen.saw("hypervisor lost"),
+            Event::VmActiveTwice { .. } => self.record.seen.saw("active twice reported"),
+            Event::DefinitionDropped { .. } => self.record.seen.saw("definition dropped"),
             Event::AgentStarted { rebooted: false }
             | Event::ElectionStarted { .. }
             | Event::FollowsPrimary { .. }
@@ -183,36 +185,36 @@ impl World {
             | Event::MaintenanceLeft { .. }
             | Event::AdmissionMet
             | Event::VmOrderFailed { .. } => {}
-            Event::VmWaitsForOthers { .. } => self.seen.saw("waited for others"),
-            Event::OrderGivenUp { .. } => self.seen.saw("order given up"),
+            Event::VmWaitsForOthers { .. } => self.record.seen.saw("waited for others"),
+            Event::OrderGivenUp { .. } => self.record.seen.saw("order given up"),
             Event::VmVerified { .. } => {}
-            Event::VmNotVerified { .. } => self.seen.saw("not verified"),
-            Event::MaintenanceBegun { .. } => self.seen.saw("maintenance begun"),
-            Event::MaintenanceReached { .. } => self.seen.saw("maintenance reached"),
-            Event::VmOrdered { .. } => self.seen.saw("order given"),
-            Event::ProtectionSuspended { .. } => self.seen.saw("protection suspended"),
-            Event::ProtectionResumed { .. } => self.seen.saw("protection resumed"),
-            Event::AdmissionNotMet { .. } => self.seen.saw("admission not met"),
-            Event::GuardLost => self.seen.saw("guard lost"),
-            Event::HeartbeatDatastoresChosen { .. } => self.seen.saw("heartbeat datastores chosen"),
-            Event::TimingDiffers { .. } => self.seen.saw("differing times told"),
-            Event::VmContinued { .. } => self.seen.saw("went on after an I/O error"),
-            Event::VmFrozen { .. } => self.seen.saw("frozen"),
-            Event::VmThawed { .. } => self.seen.saw("thawed"),
-            Event::HostIsolated => self.seen.saw("isolation seen"),
-            Event::ResponsibilityTaken { .. } => self.seen.saw("responsibility taken"),
+            Event::VmNotVerified { .. } => self.record.seen.saw("not verified"),
+            Event::MaintenanceBegun { .. } => self.record.seen.saw("maintenance begun"),
+            Event::MaintenanceReached { .. } => self.record.seen.saw("maintenance reached"),
+            Event::VmOrdered { .. } => self.record.seen.saw("order given"),
+            Event::ProtectionSuspended { .. } => self.record.seen.saw("protection suspended"),
+            Event::ProtectionResumed { .. } => self.record.seen.saw("protection resumed"),
+            Event::AdmissionNotMet { .. } => self.record.seen.saw("admission not met"),
+            Event::GuardLost => self.record.seen.saw("guard lost"),
+            Event::HeartbeatDatastoresChosen { .. } => self.record.seen.saw("heartbeat datastores chosen"),
+            Event::TimingDiffers { .. } => self.record.seen.saw("differing times told"),
+            Event::VmContinued { .. } => self.record.seen.saw("went on after an I/O error"),
+            Event::VmFrozen { .. } => self.record.seen.saw("frozen"),
+            Event::VmThawed { .. } => self.record.seen.saw("thawed"),
+            Event::HostIsolated => self.record.seen.saw("isolation seen"),
+            Event::ResponsibilityTaken { .. } => self.record.seen.saw("responsibility taken"),
             Event::IsolationResponseApplied { vm, .. } => {
-                self.seen.saw("isolation response applied");
+                self.record.seen.saw("isolation response applied");
                 if let Some(vm) = self.vm_index(vm.id) {
-                    let found = self.checks.orphan_stop.on_response(self.now, vm, host, &self.setup);
+                    let found = self.record.checks.orphan_stop.on_response(self.now, vm, host, &self.setup);
                     self.report(found);
                     let protected = self.is_protected(vm, host);
-                    self.checks.user_word.on_unwanted_stop(vm, protected);
+                    self.record.checks.user_word.on_unwanted_stop(vm, protected);
                 }
             }
-            Event::ShutdownTimedOut { .. } => self.seen.saw("shutdown timed out"),
-            Event::IsolationResponseStopped { .. } => self.seen.saw("isolation response stopped"),
-            Event::StormSuspected { .. } => self.seen.saw("storm suspected"),
+            Event::ShutdownTimedOut { .. } => self.record.seen.saw("shutdown timed out"),
+            Event::IsolationResponseStopped { .. } => self.record.seen.saw("isolation response stopped"),
+            Event::StormSuspected { .. } => self.record.seen.saw("storm suspected"),
         }
     }
 }

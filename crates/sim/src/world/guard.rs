@@ -65,8 +65,8 @@ impl World {
         if !self.hosts[host].powered || self.hosts[host].boot != boot || self.hosts[host].guard.is_some() {
             return;
         }
-        self.next_key += 1;
-        let process = self.next_key;
+        self.under_way.last_key += 1;
+        let process = self.under_way.last_key;
         let kept = self.hosts[host].kept.clone();
         let config = GuardConfig {
             me: self.setup.hosts[host].id.clone(),
@@ -80,7 +80,7 @@ impl World {
         let now = self.hosts[host].clock.local(self.now);
         self.hosts[host].guard = Some(GuardRun {
             process,
-            guard: (self.make_guard)(config, now),
+            guard: (self.nodes.guard)(config, now),
             agent: None,
             tick_at: 0,
             generation: 0,
@@ -90,7 +90,7 @@ impl World {
             backlog: VecDeque::new(),
             busy: BTreeMap::new(),
         });
-        self.trace.facts(&[self.now, 9, host as u64]);
+        self.record.trace.facts(&[self.now, 9, host as u64]);
         self.say(host, |_| String::from("# guard starts"));
         for (datastore, vms) in kept.watch {
             self.guard_feed(host, GuardInput::Order(GuardOrder::Watch { datastore, vms }));
@@ -143,7 +143,7 @@ impl World {
         if self.hosts[host].guard.take().is_none() {
             return;
         }
-        self.seen.saw("guard killed");
+        self.record.seen.saw("guard killed");
         let boot = self.hosts[host].boot;
         let wait = self.dice.between(5_000, 100_000);
         self.queue.push(self.now + wait, Happening::GuardStart { host, boot });
@@ -158,7 +158,7 @@ impl World {
     pub(super) fn guard_hang(&mut self, host: usize) {
         if let Some(run) = &mut self.hosts[host].guard {
             run.hung = true;
-            self.seen.saw("guard hung");
+            self.record.seen.saw("guard hung");
         }
     }
 
@@ -247,7 +247,9 @@ impl World {
         let mut effects = Vec::new();
         let quiet = input == GuardInput::Tick;
         if !quiet {
-            self.trace.line(self.now, self.setup.hosts[host].id.as_str(), || format!("<= guard {input:?}"));
+            self.record
+                .trace
+                .line(self.now, self.setup.hosts[host].id.as_str(), || format!("<= guard {input:?}"));
         }
         run.guard.step(now, input, &mut effects);
         for effect in effects {
@@ -369,7 +371,7 @@ impl World {
         let first = !frozen && std::mem::take(&mut qemu.unchecked);
         let (state, qemu) = (qemu.state, *qemu);
         let word = if frozen { "is frozen" } else { "is thawed" };
-        self.trace.facts(&[self.now, 10, host as u64, vm as u64, u64::from(frozen)]);
+        self.record.trace.facts(&[self.now, 10, host as u64, vm as u64, u64::from(frozen)]);
         self.say(host, |world| format!("* {} {word}", world.setup.vms[vm].name));
         if first {
             self.check_core_start(host, vm, qemu);

@@ -67,15 +67,15 @@ pub(super) const HYPERVISOR_TIMEOUT: u64 = 4_000_000;
 impl World {
     /// A QEMU comes into being; `execute` at once or later.
     pub(super) fn create(&mut self, host: usize, vm: usize, state: QemuState, token: Option<Token>) -> u64 {
-        self.next_key += 1;
-        let id = self.next_key;
+        self.under_way.last_key += 1;
+        let id = self.under_way.last_key;
         self.hosts[host]
             .domains
             .insert(vm, Qemu { id, state, token, frozen: false, io_error: false, unchecked: false });
         if state.holds_image() {
             self.vms[vm].locks.push(Lock { qemu: id });
         }
-        self.trace.facts(&[self.now, 2, host as u64, vm as u64, state as u64]);
+        self.record.trace.facts(&[self.now, 2, host as u64, vm as u64, state as u64]);
         self.say(host, |world| format!("  QEMU of {} is there, {state:?}", world.setup.vms[vm].name));
         if state == QemuState::Running {
             self.guest_boots(host, vm);
@@ -89,15 +89,15 @@ impl World {
         self.vms[vm].booted = self.now;
         self.vms[vm].shut_down_for_maintenance = false;
         if self.now > 0 {
-            self.boots.push(Boot { at: self.now, vm, host });
+            self.record.boots.push(Boot { at: self.now, vm, host });
         }
     }
 
     pub(super) fn execute(&mut self, host: usize, vm: usize) {
-        self.trace.facts(&[self.now, 3, host as u64, vm as u64]);
+        self.record.trace.facts(&[self.now, 3, host as u64, vm as u64]);
         self.say(host, |world| format!("* {} executes", world.setup.vms[vm].name));
-        self.last_change[vm] = self.now;
-        let found = self.checks.single_runner.on_execute(self.now, vm, host, &self.setup);
+        self.peace.last_change[vm] = self.now;
+        let found = self.record.checks.single_runner.on_execute(self.now, vm, host, &self.setup);
         self.report(found);
     }
 
@@ -118,15 +118,15 @@ impl World {
         if let Some(last) = self.hosts[host].definitions.get_mut(&vm) {
             *last = cause;
         }
-        self.trace.facts(&[self.now, 4, host as u64, vm as u64, cause as u64]);
+        self.record.trace.facts(&[self.now, 4, host as u64, vm as u64, cause as u64]);
         self.say(host, |world| format!("* {} ended: {cause}", world.setup.vms[vm].name));
         self.domain_changed(host, vm, Some(cause));
     }
 
     pub(super) fn halted(&mut self, host: usize, vm: usize, qemu: Qemu) {
         if qemu.state == QemuState::Running && !qemu.frozen && !qemu.io_error {
-            self.last_change[vm] = self.now;
-            self.checks.single_runner.on_halt(vm, host);
+            self.peace.last_change[vm] = self.now;
+            self.record.checks.single_runner.on_halt(vm, host);
         }
     }
 
@@ -149,7 +149,7 @@ impl World {
     pub(super) fn check_core_start(&mut self, host: usize, vm: usize, qemu: Qemu) {
         if let Some(token) = qemu.token {
             let start = CoreStart { vm, host, token, resumed: true };
-            let found = self.checks.on_core_start(self.now, start, &self.setup);
+            let found = self.record.checks.on_core_start(self.now, start, &self.setup);
             self.report(found);
         }
     }
@@ -166,7 +166,7 @@ impl World {
         self.halted(host, vm, qemu);
         self.hosts[host].domains.insert(vm, Qemu { io_error: true, ..qemu });
         self.say(host, |world| format!("* {} is paused by an I/O error", world.setup.vms[vm].name));
-        self.seen.saw("paused by an I/O error");
+        self.record.seen.saw("paused by an I/O error");
         self.domain_changed(host, vm, None);
     }
 
@@ -192,8 +192,8 @@ impl World {
         if self.vms[vm].shut_down_for_maintenance {
             // A person wanted it off. (Or its host was isolated as well: then it comes back. What is on disk tells which.)
             let up = self.hosts[host].libvirt == Libvirt::Up;
-            self.checks.user_word.on_intended_stop(self.now, vm, host, up, false);
-            self.seen.saw("shut down for maintenance");
+            self.record.checks.user_word.on_intended_stop(self.now, vm, host, up, false);
+            self.record.seen.saw("shut down for maintenance");
         }
         self.end_qemu(host, vm, StopCause::UserShutdown);
     }
@@ -247,10 +247,10 @@ impl World {
         }
         let elsewhere = !self.hosts[host].definitions.contains_key(&vm);
         if elsewhere {
-            self.seen.saw("user started it elsewhere");
+            self.record.seen.saw("user started it elsewhere");
         }
         self.hosts[host].definitions.entry(vm).or_insert(StopCause::Unknown);
-        self.checks.user_word.on_user_start(vm);
+        self.record.checks.user_word.on_user_start(vm);
         self.create(host, vm, QemuState::Running, None);
     }
 

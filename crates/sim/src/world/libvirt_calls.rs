@@ -37,18 +37,18 @@ impl World {
     /// A core wants a VM prepared.
     pub(super) fn start_prepare(&mut self, host: usize, start: Start) {
         let asked = CoreStart { vm: start.vm, host, token: start.token, resumed: false };
-        let found = self.checks.on_core_start(self.now, asked, &self.setup);
+        let found = self.record.checks.on_core_start(self.now, asked, &self.setup);
         self.report(found);
-        self.next_key += 1;
-        let key = self.next_key;
-        self.starts.insert(key, start);
+        self.under_way.last_key += 1;
+        let key = self.under_way.last_key;
+        self.under_way.starts.insert(key, start);
         let at = self.now + self.dice.between(1_000, 20_000);
         self.queue.push(at, Happening::Prepare { host, key });
     }
 
     /// The next stage of a start: probe, wait, create.
     pub(super) fn on_prepare(&mut self, host: usize, key: u64) {
-        let Some(mut start) = self.starts.remove(&key) else { return };
+        let Some(mut start) = self.under_way.starts.remove(&key) else { return };
         let lives = self.hosts[host].powered && self.hosts[host].boot == start.boot;
         // A call that has reached libvirt goes on without its caller.
         let orphan = !self.hosts[host].runs(start.process);
@@ -77,13 +77,13 @@ impl World {
                 if start.creating && self.dice.permille(500) {
                     self.hosts[host].stuck.push(Happening::Prepare { host, key });
                     start.process = 0;
-                    self.starts.insert(key, start);
+                    self.under_way.starts.insert(key, start);
                 }
                 return;
             }
             Stage::Waits(wait) => wait,
         };
-        self.starts.insert(key, start);
+        self.under_way.starts.insert(key, start);
         self.queue.push(self.now + wait, Happening::Prepare { host, key });
     }
 
@@ -101,7 +101,7 @@ impl World {
             }
             if !start.said {
                 start.said = true;
-                self.seen.saw("start waited for an image lock");
+                self.record.seen.saw("start waited for an image lock");
                 let why = Arc::from("the image is locked by another client of the storage");
                 let input = Input::VmWaits { op: start.op, why };
                 self.queue.push(self.now, Happening::Deliver { host, process: start.process, input });
@@ -117,7 +117,7 @@ impl World {
             return Stage::failed("there is no such domain XML on the datastore");
         }
         if !start.creating {
-            let lane = self.lanes.entry((start.process, vm)).or_default();
+            let lane = self.under_way.lanes.entry((start.process, vm)).or_default();
             if lane.busy {
                 return Stage::Waits(self.dice.between(1_000, 20_000));
             }
@@ -127,7 +127,7 @@ impl World {
             if let Some(agent) = &mut self.hosts[host].agent {
                 agent.shown.destroys_no_more(id);
             }
-            return Stage::Waits(self.dice.latency(self.setup.start_delay));
+            return Stage::Waits(self.dice.latency(self.setup.latencies.start));
         }
         if self.hosts[host].domains.contains_key(&vm) {
             // It is active: nothing is left to do.
@@ -137,7 +137,7 @@ impl World {
             self.hosts[host].starts_to_fail -= 1;
             return Stage::failed("QEMU said: cannot set up guest memory");
         }
-        if !self.healed && self.dice.permille(self.setup.start_failure_permille) {
+        if !self.peace.healed && self.dice.permille(self.setup.start_failure_permille) {
             return Stage::failed("QEMU said: network 'default' is not active");
         }
         self.hosts[host].definitions.entry(vm).or_insert(StopCause::Unknown);
@@ -159,7 +159,7 @@ impl World {
 
     /// An operation is answered then: the next of the lane has its turn.
     fn leave_lane(&mut self, host: usize, process: u64, vm: usize, at: u64) {
-        let Some(lane) = self.lanes.get_mut(&(process, vm)) else { return };
+        let Some(lane) = self.under_way.lanes.get_mut(&(process, vm)) else { return };
         match lane.waiting.pop_front() {
             Some(key) => {
                 let at = at + self.dice.between(1_000, 20_000);
@@ -180,12 +180,12 @@ impl World {
 
     /// A core wants something else of a domain.
     pub(super) fn start_domain_op(&mut self, host: usize, op: DomainOp) {
-        self.next_key += 1;
-        let key = self.next_key;
+        self.under_way.last_key += 1;
+        let key = self.under_way.last_key;
         let (kind, lane) = (op.kind, (op.process, op.vm));
-        self.domain_ops.insert(key, op);
+        self.under_way.domain_ops.insert(key, op);
         if kind.waits_its_turn() {
-            let lane = self.lanes.entry(lane).or_default();
+            let lane = self.under_way.lanes.entry(lane).or_default();
             if std::mem::replace(&mut lane.busy, true) {
                 lane.waiting.push_back(key);
                 return;
@@ -197,7 +197,7 @@ impl World {
 
     /// It reaches libvirt.
     pub(super) fn on_domain_op(&mut self, host: usize, key: u64) {
-        let Some(mut op) = self.domain_ops.remove(&key) else { return };
+        let Some(mut op) = self.under_way.domain_ops.remove(&key) else { return };
         let lives = self.hosts[host].powered && self.hosts[host].boot == op.boot;
         if !lives || (!self.hosts[host].runs(op.process) && self.dice.permille(500)) {
             return;
@@ -220,7 +220,7 @@ impl World {
                 if self.dice.permille(500) {
                     self.hosts[host].stuck.push(Happening::Domain { host, key });
                     op.process = 0;
-                    self.domain_ops.insert(key, op);
+                    self.under_way.domain_ops.insert(key, op);
                 }
                 return;
             }
@@ -300,8 +300,8 @@ impl World {
     fn call_off(&mut self, host: usize, process: u64, vm: usize) {
         let waiting = |start: &Start| start.process == process && start.vm == vm && !start.creating;
         let keys: Vec<u64> =
-            self.starts.iter().filter(|(_, start)| waiting(start)).map(|(key, _)| *key).collect();
-        for start in keys.iter().filter_map(|key| self.starts.remove(key)).collect::<Vec<_>>() {
+            self.under_way.starts.iter().filter(|(_, start)| waiting(start)).map(|(key, _)| *key).collect();
+        for start in keys.iter().filter_map(|key| self.under_way.starts.remove(key)).collect::<Vec<_>>() {
             self.vm_done(host, start.process, start.op, VmOutcome::Failed("called off".into()));
         }
     }

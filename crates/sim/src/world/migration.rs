@@ -66,7 +66,7 @@ impl World {
         let Some(from) = self.executing(vm).next() else { return };
         let Some(source) = self.hosts[from].domains.get(&vm).copied() else { return };
         let free = !self.hosts[to].domains.contains_key(&vm) && source.state == QemuState::Running;
-        let under_way = self.migrations.values().any(|other| other.vm == vm);
+        let under_way = self.under_way.migrations.values().any(|other| other.vm == vm);
         if from == to
             || !self.answers(from)
             || !self.answers(to)
@@ -83,9 +83,9 @@ impl World {
         });
         let undefine_source = undefine_source.unwrap_or_else(|| self.dice.permille(500));
         let patience = self.now + takes + self.dice.between(2_000_000, 40_000_000);
-        self.seen.saw("migration begun");
+        self.record.seen.saw("migration begun");
         if !self.setup.image_lock {
-            self.seen.saw("migration begun without image locks");
+            self.record.seen.saw("migration begun without image locks");
         }
         let incoming = self.create(to, vm, QemuState::Incoming, None);
         let migration = Migration {
@@ -102,17 +102,17 @@ impl World {
             order: None,
             told: false,
         };
-        self.next_key += 1;
-        self.wait_for_migration(self.next_key, migration, takes);
+        self.under_way.last_key += 1;
+        self.wait_for_migration(self.under_way.last_key, migration, takes);
     }
 
     /// A core's order: begun as its user would, and answered when it has ended.
     pub(super) fn ordered_migration(&mut self, host: usize, op: &DomainOp, to: usize) {
-        let known = self.next_key;
+        let known = self.under_way.last_key;
         if self.executing(op.vm).next() == Some(host) {
             self.user_migrate(op.vm, to, (None, None), None);
         }
-        let begun = self.migrations.range_mut(known..).find(|(_, migration)| migration.vm == op.vm);
+        let begun = self.under_way.migrations.range_mut(known..).find(|(_, migration)| migration.vm == op.vm);
         match begun {
             Some((_, migration)) if migration.from == host && migration.to == to => {
                 migration.order = Some((op.process, op.boot, op.op));
@@ -127,7 +127,7 @@ impl World {
 
     /// A user has it given up.
     pub(super) fn abort_migration(&mut self, vm: usize) {
-        if let Some(migration) = self.migrations.values_mut().find(|migration| migration.vm == vm) {
+        if let Some(migration) = self.under_way.migrations.values_mut().find(|migration| migration.vm == vm) {
             migration.aborted = true;
         }
     }
@@ -147,7 +147,7 @@ impl World {
     }
 
     fn wait_for_migration(&mut self, key: u64, migration: Migration, wait: u64) {
-        self.migrations.insert(key, migration);
+        self.under_way.migrations.insert(key, migration);
         self.queue.push(self.now + wait.max(1), Happening::Migration { key });
     }
 
@@ -165,7 +165,7 @@ impl World {
 
     /// The next stage of a migration.
     pub(super) fn on_migration(&mut self, key: u64) {
-        let Some(mut migration) = self.migrations.remove(&key) else { return };
+        let Some(mut migration) = self.under_way.migrations.remove(&key) else { return };
         let next = match migration.stage {
             Stage::Copying => self.copied(&mut migration),
             Stage::Finishing => self.finish(&mut migration),
@@ -195,7 +195,7 @@ impl World {
         let down = |host: usize| self.hosts[host].libvirt == Libvirt::Down;
         migration.aborted |= down(from) || down(to) || self.now >= migration.patience;
         if migration.aborted {
-            self.seen.saw("migration given up");
+            self.record.seen.saw("migration given up");
             return self.remove_target(migration);
         }
         let ready = self.answers(from) && self.answers(to) && self.connected(from, to);
@@ -206,7 +206,7 @@ impl World {
         self.halted(from, vm, source);
         self.hosts[from].domains.insert(vm, Qemu { state: QemuState::Leaving, ..source });
         self.vms[vm].locks.retain(|lock| lock.qemu != source.id);
-        self.trace.facts(&[self.now, 11, from as u64, vm as u64]);
+        self.record.trace.facts(&[self.now, 11, from as u64, vm as u64]);
         self.say(from, |world| format!("* {} has stopped to switch over", world.setup.vms[vm].name));
         self.domain_changed(from, vm, None);
         migration.stage = Stage::Finishing;
@@ -239,7 +239,7 @@ impl World {
             if !sent {
                 return Some(self.orphan(migration));
             }
-            self.seen.saw("migration finished after its source had gone");
+            self.record.seen.saw("migration finished after its source had gone");
             self.target_goes_on(migration, target);
             return None;
         }
@@ -249,7 +249,7 @@ impl World {
             // The target goes first; the next look finds it gone.
             let told = down || (self.connected(from, to) && self.answers(from));
             if told && self.remove_target(migration).is_none() {
-                self.seen.saw("migration given up");
+                self.record.seen.saw("migration given up");
             }
             return Some(RETRY);
         }
@@ -257,7 +257,7 @@ impl World {
             return Some(RETRY);
         }
         if target.frozen {
-            self.seen.saw("target of a migration frozen when told to go on");
+            self.record.seen.saw("target of a migration frozen when told to go on");
             migration.told = true;
             return Some(RETRY);
         }
@@ -274,7 +274,7 @@ impl World {
             self.hosts[to].definitions.insert(vm, StopCause::Unknown);
         }
         self.hosts[to].domains.insert(vm, Qemu { state: QemuState::Running, ..target });
-        self.checks.user_word.on_user_start(vm);
+        self.record.checks.user_word.on_user_start(vm);
         self.execute(to, vm);
         self.domain_changed(to, vm, None);
     }
@@ -285,7 +285,7 @@ impl World {
         if !self.answers(from) || self.locked(vm) {
             return Some(RETRY);
         }
-        self.seen.saw("source went on after a failed migration");
+        self.record.seen.saw("source went on after a failed migration");
         self.vms[vm].locks.push(Lock { qemu: source.id });
         self.hosts[from].domains.insert(vm, Qemu { state: QemuState::Running, ..source });
         self.say(from, |world| format!("  {} goes on here: its migration failed", world.setup.vms[vm].name));
@@ -312,7 +312,7 @@ impl World {
 
     /// Its source has gone: the target's libvirtd will notice.
     fn orphan(&mut self, migration: &mut Migration) -> u64 {
-        self.seen.saw("migration lost its source");
+        self.record.seen.saw("migration lost its source");
         migration.stage = Stage::Orphaned;
         if self.hosts[migration.from].powered { self.dice.below(500_000) } else { self.dice.below(KEEPALIVE) }
     }

@@ -113,18 +113,40 @@ pub struct Told {
 pub struct World {
     now: u64,
     setup: Setup,
-    make: NodeFactory,
-    make_guard: GuardFactory,
+    nodes: Nodes,
     dice: Dice,
     queue: Queue,
     hosts: Vec<Host>,
     stores: Vec<Store>,
     vms: Vec<Vm>,
     net: Network,
+    record: Record,
+    under_way: UnderWay,
+    asked: Asked,
+    offers: Vec<Option<Arc<HostOffers>>>,
+    peace: Peace,
+    scratch: Vec<Effect>,
+}
+
+/// How cores and guards are made.
+struct Nodes {
+    core: NodeFactory,
+    guard: GuardFactory,
+}
+
+/// What was seen of the world so far.
+struct Record {
     checks: Checkers,
     trace: Trace,
     seen: Sometimes,
     told: Vec<Told>,
+    boots: Vec<Boot>,
+    violation: Option<Violation>,
+}
+
+/// What has begun and is not done, by its key.
+#[derive(Default)]
+struct UnderWay {
     disk_ops: BTreeMap<u64, DiskOp>,
     starts: BTreeMap<u64, Start>,
     domain_ops: BTreeMap<u64, DomainOp>,
@@ -132,15 +154,17 @@ pub struct World {
     lanes: BTreeMap<(u64, usize), Lane>,
     migrations: BTreeMap<u64, Migration>,
     requests: BTreeMap<u64, usize>,
-    asked: Asked,
-    offers: Vec<Option<Arc<HostOffers>>>,
-    boots: Vec<Boot>,
-    next_key: u64,
+    /// The key that was given last.
+    last_key: u64,
+}
+
+/// When something last went wrong, or changed.
+struct Peace {
+    /// By host: when a fault last befell it.
     disturbed: Vec<u64>,
+    /// By VM: when it last changed.
     last_change: Vec<u64>,
     healed: bool,
-    violation: Option<Violation>,
-    scratch: Vec<Effect>,
 }
 
 impl World {
@@ -166,32 +190,25 @@ impl World {
         });
         let mut world = World {
             now: 0,
-            make,
-            make_guard: Guard::new,
+            nodes: Nodes { core: make, guard: Guard::new },
             dice: Dice::seeded(seed, 1),
             queue: Queue::default(),
             hosts: hosts.collect(),
             stores: setup.datastores.iter().map(|_| Store::new(count)).collect(),
             vms: setup.vms.iter().map(|_| Vm::default()).collect(),
             net: Network::new(count),
-            checks: Checkers::new(&setup),
-            trace: Trace::new(text),
-            seen: Sometimes::default(),
-            told: Vec::new(),
-            disk_ops: BTreeMap::new(),
-            starts: BTreeMap::new(),
-            domain_ops: BTreeMap::new(),
-            lanes: BTreeMap::new(),
-            migrations: BTreeMap::new(),
-            requests: BTreeMap::new(),
+            record: Record {
+                checks: Checkers::new(&setup),
+                trace: Trace::new(text),
+                seen: Sometimes::default(),
+                told: Vec::new(),
+                boots: Vec::new(),
+                violation: None,
+            },
+            under_way: UnderWay::default(),
             asked: Asked::default(),
             offers: vec![None; count],
-            boots: Vec::new(),
-            next_key: 0,
-            disturbed: vec![0; count],
-            last_change: vec![0; setup.vms.len()],
-            healed: false,
-            violation: None,
+            peace: Peace { disturbed: vec![0; count], last_change: vec![0; setup.vms.len()], healed: false },
             scratch: Vec::new(),
             setup,
         };
@@ -211,7 +228,7 @@ impl World {
 
     /// Guards are made so from now on.
     pub fn guards_are(&mut self, make: GuardFactory) {
-        self.make_guard = make;
+        self.nodes.guard = make;
     }
 
     /// Has an action done at that virtual instant.
@@ -221,12 +238,12 @@ impl World {
 
     /// Lets everything happen up to that virtual instant; stops early at a violation.
     pub fn run_until(&mut self, until: u64) {
-        while self.violation.is_none() && self.queue.next_at().is_some_and(|at| at <= until) {
+        while self.record.violation.is_none() && self.queue.next_at().is_some_and(|at| at <= until) {
             let Some((at, what)) = self.queue.pop() else { break };
             self.now = at;
             self.happen(what);
         }
-        if self.violation.is_none() {
+        if self.record.violation.is_none() {
             self.now = self.now.max(until);
         }
     }
@@ -239,7 +256,7 @@ impl World {
                     agent.process == process && agent.generation == generation && !agent.hung
                 });
                 if fresh {
-                    let found = self.checks.calm.on_tick(self.now, host, &self.setup);
+                    let found = self.record.checks.calm.on_tick(self.now, host, &self.setup);
                     self.report(found);
                     self.feed(host, Input::Tick);
                 }
@@ -289,23 +306,23 @@ impl World {
     }
 
     fn report(&mut self, found: Option<Violation>) {
-        if self.violation.is_none()
+        if self.record.violation.is_none()
             && let Some(violation) = found
         {
-            self.trace.line(self.now, "checker", || format!("! {violation}"));
-            self.violation = Some(violation);
+            self.record.trace.line(self.now, "checker", || format!("! {violation}"));
+            self.record.violation = Some(violation);
         }
     }
 
     fn say(&mut self, host: usize, line: impl FnOnce(&World) -> String) {
-        let mut trace = std::mem::replace(&mut self.trace, Trace::new(false));
+        let mut trace = std::mem::replace(&mut self.record.trace, Trace::new(false));
         trace.line(self.now, self.setup.hosts[host].id.as_str(), || line(self));
-        self.trace = trace;
+        self.record.trace = trace;
     }
 
     /// Everything is repaired, but hosts without power stay as they are. Agents that do not run are started.
     pub fn heal(&mut self) {
-        self.healed = true;
+        self.peace.healed = true;
         self.net.heal();
         for store in 0..self.stores.len() {
             self.set_path(store, None, disk::Path::Well);
@@ -352,22 +369,22 @@ impl World {
 
     /// What has watched this world so far.
     pub fn checkers(&self) -> &Checkers {
-        &self.checks
+        &self.record.checks
     }
 
     /// What was violated, if something was.
     pub fn violation(&self) -> Option<&Violation> {
-        self.violation.as_ref()
+        self.record.violation.as_ref()
     }
 
     /// All events so far.
     pub fn told(&self) -> &[Told] {
-        &self.told
+        &self.record.told
     }
 
     /// When guests began to boot, in order.
     pub fn boots(&self) -> &[Boot] {
-        &self.boots
+        &self.record.boots
     }
 
     /// What people asked and were answered, in order.
@@ -387,27 +404,27 @@ impl World {
 
     /// What happened of interest.
     pub fn seen(&self) -> &Sometimes {
-        &self.seen
+        &self.record.seen
     }
 
     /// The trace so far.
     pub fn trace(&self) -> &Trace {
-        &self.trace
+        &self.record.trace
     }
 
     /// Ends the world and hands out its trace.
     pub fn into_trace(self) -> Trace {
-        self.trace
+        self.record.trace
     }
 
     /// The hosts that execute a VM now.
     pub fn executing(&self, vm: usize) -> impl Iterator<Item = usize> + '_ {
-        self.checks.single_runner.hosts(vm)
+        self.record.checks.single_runner.hosts(vm)
     }
 
     /// When a VM last began or ceased to execute somewhere.
     pub fn last_change(&self, vm: usize) -> u64 {
-        self.last_change[vm]
+        self.peace.last_change[vm]
     }
 
     /// A host where a VM has been created and neither resumed nor removed.

@@ -64,11 +64,11 @@ impl World {
         }
         let late = self.net.late[from];
         if self.dice.permille(self.setup.duplicate_permille.max(self.net.duplicate_permille)) {
-            let at = self.now + self.dice.latency(self.setup.network) + self.dice.below(20_000);
+            let at = self.now + self.dice.latency(self.setup.latencies.network) + self.dice.below(20_000);
             let at = at + self.lateness(late);
             self.queue.push(at, Happening::Datagram { from, to, message: message.clone() });
         }
-        let at = self.now + self.dice.latency(self.setup.network) + self.lateness(late);
+        let at = self.now + self.dice.latency(self.setup.latencies.network) + self.lateness(late);
         self.queue.push(at, Happening::Datagram { from, to, message });
     }
 
@@ -87,7 +87,7 @@ impl World {
     /// A datagram arrives.
     pub(super) fn on_datagram(&mut self, from: usize, to: usize, message: Message) {
         if self.net.passes(from, to) && !self.setup.understands(to, from) {
-            self.seen.saw("message of a newer version dropped");
+            self.record.seen.saw("message of a newer version dropped");
         } else if self.net.passes(from, to) {
             let from = self.setup.hosts[from].id.clone();
             self.feed(to, Input::Message { from, message });
@@ -96,7 +96,7 @@ impl World {
 
     /// An agent pings a host.
     pub(super) fn ping(&mut self, from: usize, process: u64, to: usize) {
-        let at = self.now + self.dice.latency(self.setup.network);
+        let at = self.now + self.dice.latency(self.setup.latencies.network);
         self.queue.push(at, Happening::Ping { from, process, to });
     }
 
@@ -105,7 +105,7 @@ impl World {
         let reached = !self.net.host_cut[from] && !self.net.gateway_down;
         let answered = reached && !self.dice.permille(self.setup.loss_permille.max(self.net.loss_permille));
         let patience = self.setup.timing_of(from).heartbeat.0;
-        let wait = if answered { 2 * self.dice.latency(self.setup.network) } else { patience };
+        let wait = if answered { 2 * self.dice.latency(self.setup.latencies.network) } else { patience };
         let input = Input::IsolationPingDone { index, answered };
         self.queue.push(self.now + wait, Happening::Deliver { host: from, process, input });
     }
@@ -121,7 +121,7 @@ impl World {
         let (there, back) = (self.net.late[from], self.net.late[to]);
         let late = self.lateness(there) + self.lateness(back);
         let answered = answered && late < patience;
-        let wait = if answered { late + self.dice.latency(self.setup.network) } else { patience };
+        let wait = if answered { late + self.dice.latency(self.setup.latencies.network) } else { patience };
         let input = Input::PingDone { host: self.setup.hosts[to].id.clone(), answered };
         self.queue.push(self.now + wait, Happening::Deliver { host: from, process, input });
     }

@@ -69,13 +69,15 @@ impl World {
     /// The operator's request goes to the owner that has the VM, if there is one now.
     pub(super) fn operator(&mut self, name: &str, command: Command) {
         let Some(vm) = self.setup.vm(name) else { return };
-        let Some((_, owner)) = self.checks.single_owner.owner(self.setup.vms[vm].datastore) else { return };
+        let Some((_, owner)) = self.record.checks.single_owner.owner(self.setup.vms[vm].datastore) else {
+            return;
+        };
         let Some(agent) = &self.hosts[owner].agent else { return };
-        let (request, process) = (self.next_key + 1, agent.process);
-        self.next_key = request;
-        self.requests.insert(request, vm);
+        let (request, process) = (self.under_way.last_key + 1, agent.process);
+        self.under_way.last_key = request;
+        self.under_way.requests.insert(request, vm);
         let runs = self.executing(vm).next().is_some();
-        self.checks.user_word.set_protection(vm, Protection::Unanswered, runs);
+        self.record.checks.user_word.set_protection(vm, Protection::Unanswered, runs);
         let input = Input::Operator { request, command };
         self.queue.push(self.now, Happening::Deliver { host: owner, process, input });
     }
@@ -91,8 +93,8 @@ impl World {
         let primary = (0..self.hosts.len()).filter(|host| owned(host).is_some()).max_by_key(owned);
         let Some(host) = primary else { return };
         let Some(agent) = &self.hosts[host].agent else { return };
-        let (request, process) = (self.next_key + 1, agent.process);
-        self.next_key = request;
+        let (request, process) = (self.under_way.last_key + 1, agent.process);
+        self.under_way.last_key = request;
         let input = Input::Operator { request, command };
         self.queue.push(self.now, Happening::Deliver { host, process, input });
     }
@@ -145,14 +147,14 @@ impl World {
     /// The owner has answered.
     pub(super) fn on_reply(&mut self, request: u64, command: Command, result: Result<String, String>) {
         let done = result.is_ok();
-        let vm = self.requests.remove(&request);
+        let vm = self.under_way.requests.remove(&request);
         let protection = match &command {
             Command::Protect { .. } if done && vm.is_some() => {
-                self.seen.saw("protected again by operator");
+                self.record.seen.saw("protected again by operator");
                 Some(Protection::Yes)
             }
             Command::Unprotect { .. } if done && vm.is_some() => {
-                self.seen.saw("unprotected by operator");
+                self.record.seen.saw("unprotected by operator");
                 Some(Protection::No)
             }
             _ => None,
@@ -160,6 +162,6 @@ impl World {
         self.asked.answers.push(Answered { at: self.now, command, result });
         let (Some(vm), Some(protection)) = (vm, protection) else { return };
         let runs = self.executing(vm).next().is_some();
-        self.checks.user_word.set_protection(vm, protection, runs);
+        self.record.checks.user_word.set_protection(vm, protection, runs);
     }
 }

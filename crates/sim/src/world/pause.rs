@@ -15,7 +15,7 @@ impl World {
         if !self.hosts[host].powered || self.hosts[host].paused {
             return;
         }
-        self.seen.saw("host paused");
+        self.record.seen.saw("host paused");
         let running: Vec<_> = self.hosts[host].domains.iter().map(|(vm, qemu)| (*vm, *qemu)).collect();
         for (vm, qemu) in running {
             self.halted(host, vm, qemu);
@@ -37,7 +37,7 @@ impl World {
             // Those that do not execute yet as well, by a guard that lives: an order to resume one may be under way.
             if self.lease_has_ended(host, vm) && (executes || self.guard_works(host)) {
                 if executes {
-                    self.seen.saw("lease ended while its host was paused");
+                    self.record.seen.saw("lease ended while its host was paused");
                 }
                 if let Some(qemu) = self.hosts[host].domains.get_mut(&vm) {
                     qemu.frozen = true;
@@ -48,7 +48,7 @@ impl World {
         }
         for what in std::mem::take(&mut self.hosts[host].deferred) {
             // No more faults in a world that has been healed.
-            if !(self.healed && matches!(what, Happening::Act(_))) {
+            if !(self.peace.healed && matches!(what, Happening::Act(_))) {
                 self.queue.push(self.now, what);
             }
         }

@@ -4,7 +4,9 @@ use mainstay_contracts::vms::Heard;
 use mainstay_core::{Config, Effect, HostId, Input, Span, Time, View};
 use mainstay_guard_core::{Guard, GuardConfig};
 use mainstay_sim::dice::Latency;
-use mainstay_sim::setup::{BOOT, DISK, DatastoreSetup, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
+use mainstay_sim::setup::{
+    BOOT, DISK, DatastoreSetup, HostSetup, Latencies, NETWORK, START_DELAY, Setup, VmSetup,
+};
 use mainstay_sim::{Action, Node, World};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -84,11 +86,14 @@ fn setup(image_lock: bool) -> Setup {
             agent_after: None,
         }],
         timing: mainstay_core::Timing::SWIFT,
-        disk: DISK,
-        network: NETWORK,
+        latencies: Latencies {
+            disk: DISK,
+            network: NETWORK,
+            start: Latency { tail_permille: 0, ..START_DELAY },
+            boot: BOOT,
+        },
         loss_permille: 0,
         duplicate_permille: 0,
-        start_delay: Latency { tail_permille: 0, ..START_DELAY },
         start_failure_permille: 0,
         image_lock,
         hook: false,
@@ -96,7 +101,6 @@ fn setup(image_lock: bool) -> Setup {
         gateway: true,
         isolation_response: Default::default(),
         shutdown_timeout: Span::from_secs(300),
-        boot: BOOT,
     }
 }
 
