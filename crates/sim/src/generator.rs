@@ -311,11 +311,7 @@ impl Plan {
             }
             26 => {
                 let count = dice.between(1, 5) as u32;
-                // A tear makes no register unreadable. Damage of both copies where they lie does.
-                let register =
-                    if count.is_multiple_of(2) { HostRegister::Heartbeat } else { HostRegister::PowerOn };
-                let datastore_of = datastore.clone();
-                self.schedule.push((at, Action::RegisterDestroy { datastore: datastore_of, host, register }));
+                self.damage((at, at + lasts), datastore.clone(), host, count.is_multiple_of(2));
                 self.schedule.push((at, Action::DatastoreTorn { datastore, host: of, count }));
             }
             27 => {
@@ -337,6 +333,17 @@ impl Plan {
                 self.schedule.push((at + lasts, Action::Protect { vm }));
             }
         }
+    }
+
+    /// A tear makes no register unreadable. Damage of both copies where they lie does.
+    fn damage(&mut self, span: (u64, u64), datastore: DatastoreName, host: HostId, heartbeat: bool) {
+        let register = if heartbeat { HostRegister::Heartbeat } else { HostRegister::PowerOn };
+        if !heartbeat {
+            // A power-on list is repaired when its agent starts, or has something new to write (known limit 3).
+            let begin = Action::AgentKill { host: host.clone() };
+            self.both(span, begin, Action::AgentStart { host: host.clone() });
+        }
+        self.schedule.push((span.0, Action::RegisterDestroy { datastore, host, register }));
     }
 
     /// A live migration, and what may go wrong around the instant at which it switches over.
