@@ -5,6 +5,7 @@
 #   scripts/same-behaviour.sh           seeds, single faults, scenarios            about 3 minutes
 #   scripts/same-behaviour.sh --all     with the model check's counts of states    some minutes more
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 expected=scripts/same-behaviour.txt
 
