@@ -1,4 +1,4 @@
-//! Judging a silent host (R10; DESIGN section 4): one pure, total function of five observations.
+//! Judging a silent host (R10): one pure, total function of five observations.
 
 pub use mainstay_words::judgement::HostState;
 
@@ -106,7 +106,7 @@ pub fn table_in_markdown() -> String {
 mod tests {
     use super::*;
 
-    /// The table of DESIGN section 4, in words of its own, over all inputs.
+    /// The table of R10, in words of its own, over all inputs.
     #[test]
     fn every_combination_has_the_state_of_the_table() {
         for bits in 0..32u8 {

@@ -20,7 +20,7 @@ use std::fmt;
 /// The unit of I/O. 4,096 is a multiple of every sector size in use.
 pub const BLOCK: usize = 4096;
 
-/// What is written atomically (DESIGN section 3). A slot's header line lies in the first so many bytes, so it is never torn.
+/// What is written atomically. A slot's header line lies in the first so many bytes, so it is never torn.
 pub const ATOMIC: usize = 512;
 
 /// A heartbeat takes about 400 bytes: one block.

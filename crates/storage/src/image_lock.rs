@@ -3,7 +3,7 @@
 //! QEMU (`block/file-posix.c`) puts shared OFD locks on single bytes of the image: byte 100 + p while it *uses* permission p,
 //! byte 200 + p while it does *not let others* use it. Whoever wants to open an image asks whether somebody holds a byte that
 //! is in his way. We ask the same with `F_OFD_GETLK`. On network storage the server answers, so a QEMU on another host shows as well;
-//! a dead one shows until the storage lets go of its locks (DESIGN section 7).
+//! a dead one shows until the storage lets go of its locks (R46).
 
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{FileType, Mode, OFlags};

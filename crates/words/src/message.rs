@@ -1,5 +1,5 @@
 //! What agents say to each other, as datagrams: may be lost, doubled, late or out of order, and nothing here relies on
-//! more. All of it is liveness and hints; what counts is on disk (DESIGN section 7).
+//! more. All of it is liveness and hints; what counts is on disk.
 
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, VmId};
 use crate::pair::written_as_pair;

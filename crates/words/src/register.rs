@@ -1,4 +1,4 @@
-//! What is on a datastore: *registers*, each written by one host and read by all (DESIGN section 6). This file has their
+//! What is on a datastore: *registers*, each written by one host and read by all. This file has their
 //! contents; how they become bytes is `mainstay-formats`' matter, how they reach a disk is `mainstay-storage`'s.
 //!
 //! Invariant: a register has one writer (R1). `ProtectedList(epoch)` has the owner of that epoch, all others the host they name.

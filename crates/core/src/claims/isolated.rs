@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// How soon a shutdown that could not be asked for is asked for again.
 const SHUTDOWN_RETRY: Span = Span::from_secs(2);
 
-/// How long after a start of the agent a guest may still go down because the run before had asked it to.
+/// How long a guest that was asked to shut down may take, at least. After a start of the agent: exactly.
 const ASKED_BEFORE: Span = Span::from_secs(300);
 
 /// How long after a start of the agent a VM may still be destroyed because the run before had ordered it.

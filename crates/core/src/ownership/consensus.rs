@@ -9,7 +9,7 @@
 //! - R22: a new owner, or one whose ownership lapsed, acts only after it wrote its beat and *then* read all blocks and
 //!   found none of a later epoch.
 //!
-//! The arguments are in docs/internals/protocol.md.
+//! The arguments are in docs/internals/protocol/ownership.md.
 //!
 //! It does not: read or write anything itself. The datastore around it does, and hands over what was read.
 
