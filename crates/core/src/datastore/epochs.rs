@@ -145,6 +145,10 @@ impl Datastore {
         if registers.is_empty() {
             return self.take_over(None, out);
         }
+        if self.reads.is_under_way(&Purpose::TakeOver(epoch)) {
+            // It was begun before the ownership lapsed and came back. If it comes to nothing, another one follows.
+            return self.ownership.retry_take_over(out.now + self.config.timing.close_look());
+        }
         self.reads.begin(Purpose::TakeOver(epoch), registers, out);
     }
 
