@@ -26,7 +26,7 @@ pub struct Bench(World);
 impl Default for Bench {
     fn default() -> Bench {
         let mut world = World::dark(Setup::two_hosts(0));
-        world.told = Some(Vec::new());
+        world.kept.told = Some(Vec::new());
         for host in 0..world.hosts.len() {
             let state = world.host_mut(host);
             state.powered = true;
@@ -92,7 +92,7 @@ impl Bench {
 
     /// Everything that cores were told so far.
     pub fn told(&self) -> &[Told] {
-        self.0.told.as_deref().unwrap_or_default()
+        self.0.kept.told.as_deref().unwrap_or_default()
     }
 
     /// That host's agent ends and starts anew.
@@ -123,10 +123,10 @@ impl Bench {
 impl World {
     /// On a bench: keeps what a core would have been told.
     pub(super) fn take_down(&mut self, host: usize, input: Input) {
-        if self.told.is_some() {
+        if self.kept.told.is_some() {
             self.now += 1;
             let at = self.clock(host);
-            self.told.iter_mut().for_each(|told| told.push(Told { host, at, input: input.clone() }));
+            self.kept.told.iter_mut().for_each(|told| told.push(Told { host, at, input: input.clone() }));
         }
     }
 }

@@ -258,7 +258,7 @@ impl World {
     }
 
     pub(super) fn tell(&mut self, host: usize, line: impl FnOnce() -> String) {
-        if self.log.is_some() {
+        if self.kept.log.is_some() {
             let who = self.setup.id(host);
             self.say(who.as_str(), line);
         }

@@ -134,6 +134,13 @@ pub struct World {
     /// What is checked.
     pub checks: Checks,
     fingerprint: u64,
+    kept: Kept,
+}
+
+/// What is kept for who looks on.
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    /// The story, line by line, where somebody wants it.
     log: Option<Vec<String>>,
     /// On a bench: what hosts without a core were told.
     told: Option<Vec<Told>>,
@@ -172,8 +179,7 @@ impl World {
             steps: 0,
             checks: Checks::default(),
             fingerprint: 0,
-            log: None,
-            told: None,
+            kept: Kept::default(),
             setup: Arc::new(setup),
         }
     }
@@ -401,7 +407,7 @@ impl World {
     /// From now on writes down what happens.
     #[must_use]
     pub fn with_log(mut self) -> World {
-        self.log = Some(Vec::new());
+        self.kept.log = Some(Vec::new());
         self
     }
 
@@ -412,12 +418,12 @@ impl World {
 
     /// What happened, in words.
     pub fn log(&self) -> &[String] {
-        self.log.as_deref().unwrap_or_default()
+        self.kept.log.as_deref().unwrap_or_default()
     }
 
     fn say(&mut self, who: &str, line: impl FnOnce() -> String) {
         let since = self.now.saturating_sub(if self.start == u64::MAX { 0 } else { self.start });
-        if let Some(log) = &mut self.log {
+        if let Some(log) = &mut self.kept.log {
             log.push(format!("{:>10.6} {who:>3}  {}", since as f64 / 1e6, line()));
         }
     }

@@ -86,7 +86,7 @@ fn of_item(world: &World, item: &Item) -> String {
 impl World {
     /// A choice, in words; nothing for the default.
     pub(super) fn say_choice(&mut self, choice: Choice) {
-        if self.log.is_none() {
+        if self.kept.log.is_none() {
             return;
         }
         let held =
