@@ -59,31 +59,31 @@ pub const WIDTH_OF_THE_PROTOCOL: usize = 120;
 pub const WIDTH_OF_A_SUBJECT: usize = 72;
 
 // The protocol's crates.
-pub(crate) const GLOBS: Limit = at_most("globs", "`use super::*` in production code of core", 31, 0);
-pub(crate) const CIRCLES: Limit = at_most("circles", "modules of core that stand on an import circle", 26, 4);
-pub(crate) const PARENTS: Limit = at_most("parents", "modules of core that import from their parent", 24, 0);
-pub(crate) const ASSERTIONS: Limit = at_least("assertions", "assertions in production code of core", 0, 20);
+pub(crate) const GLOBS: Limit = at_most("globs", "`use super::*` in production code of core", 0, 0);
+pub(crate) const CIRCLES: Limit = at_most("circles", "modules of core that stand on an import circle", 0, 4);
+pub(crate) const PARENTS: Limit = at_most("parents", "modules of core that import from their parent", 18, 0);
+pub(crate) const ASSERTIONS: Limit = at_least("assertions", "assertions in production code of core", 20, 20);
 pub(crate) const TUPLES: Limit = at_most("tuples", "fields of core that hold an anonymous tuple", 0, 0);
 pub(crate) const RULES: Limit = at_most("rules", "rules in more than 3 files of core", 4, 5);
 pub(crate) const WIDEST_RULE: Limit =
     at_most("widest-rule", "files of the rule that is in most of them", 5, 5);
 
 // The whole workspace.
-pub(crate) const FILES: Limit = at_most("files", "files of more than 500 lines", 4, 0);
-pub(crate) const LARGEST_STRUCT: Limit = at_most("largest-struct", "fields of the largest struct", 59, 16);
+pub(crate) const FILES: Limit = at_most("files", "files of more than 500 lines", 1, 0);
+pub(crate) const LARGEST_STRUCT: Limit = at_most("largest-struct", "fields of the largest struct", 28, 16);
 pub(crate) const STRUCTS: Limit = at_most("structs", "structs of more than 15 fields", 6, 6);
-pub(crate) const FUNCTIONS: Limit = at_most("functions", "functions of more than 70 lines", 4, 5);
+pub(crate) const FUNCTIONS: Limit = at_most("functions", "functions of more than 70 lines", 5, 5);
 pub(crate) const WIDE_FUNCTIONS: Limit = at_most("parameters", "functions of more than 5 parameters", 7, 12);
-pub(crate) const DOCS: Limit = at_most("docs", "doc comments of two words or fewer", 200, 200);
-pub(crate) const EVENT_MATCHES: Limit = at_most("event-matches", "exhaustive matches over events", 6, 2);
+pub(crate) const DOCS: Limit = at_most("docs", "doc comments of two words or fewer", 40, 200);
+pub(crate) const EVENT_MATCHES: Limit = at_most("event-matches", "exhaustive matches over events", 2, 2);
 pub(crate) const CORE_FOR_WORDS: Limit =
-    at_most("core-for-words", "crates that need only words and take the machine", 6, 0);
+    at_most("core-for-words", "crates that need only words and take the machine", 0, 0);
 pub(crate) const AGENT: Limit = printed("agent", "lines of the agent's source", 7_400);
-pub(crate) const CTL_TESTS: Limit = at_most("ctl-tests", "lines of tests in ctl's source", 500, 500);
+pub(crate) const CTL_TESTS: Limit = at_most("ctl-tests", "lines of tests in ctl's source", 0, 500);
 
 // Documents.
 pub(crate) const LONG_SENTENCES: Limit =
-    at_most("sentences", "the protocol: percent of sentences over 35 words", 5, 5);
+    at_most("sentences", "the protocol: percent of sentences over 35 words", 1, 5);
 pub(crate) const LONG_LINES: Limit =
     at_most("protocol-lines", "the protocol: percent of lines over 120 characters", 0, 0);
 pub(crate) const LONGEST_RULE: Limit =
