@@ -34,5 +34,5 @@ fn a_run_is_told_in_the_words_of_the_protocol() {
     let has = |words: &str| story.iter().any(|line| line.contains(words));
     assert!(has("FAULT: Outage(0)") && has("REPAIRED: Outage(0)"), "{story:#?}");
     assert!(has("the VM's process is frozen") && has("the VM EXECUTES"), "{story:#?}");
-    assert!(has("the copy here was removed"), "{story:#?}");
+    assert!(has("the copy on this host was removed"), "{story:#?}");
 }
