@@ -3,12 +3,13 @@
 use crate::puppet::{Puppets, for_each_seed, host};
 use mainstay_contracts::Excuse;
 use mainstay_contracts::vms::{Deed, Heard, HostUnderTest, RULES, Rule};
-use mainstay_core::register::{Desired, Entry, ProtectedList, VmSpec};
+use mainstay_core::register::{Entry, ProtectedList, VmSpec};
 use mainstay_core::{
     DatastoreName, DiskAction, Effect, Epoch, OpId, RegisterId, RegisterValue, Time, Token, VmAction, VmId,
     XmlId,
 };
 use mainstay_sim::Action;
+use mainstay_testkit::made;
 
 /// What the model has nothing for.
 const LACKS: [Excuse; 1] =
@@ -40,31 +41,11 @@ fn grant(vm: VmId) -> ProtectedList {
         vm,
         name: "vm1".into(),
         spec: VmSpec::default(),
-        desired: Desired::On,
-        unprotected: false,
         holder: Some(host(1)),
         token: TOKEN,
-        intent: None,
-        attempts: 0,
-        failed_over_from: None,
-        verified: false,
-        responsible: None,
-        isolation_response: None,
-        shutdown_timeout: None,
-        failed_on: Vec::new(),
-        has_agent: false,
-        order: None,
-        evacuated_from: None,
+        ..made::entry(1)
     };
-    ProtectedList {
-        epoch: Epoch(1),
-        version: 1,
-        owner: host(1),
-        entries: vec![entry],
-        settings: Default::default(),
-        suspension: None,
-        holds: None,
-    }
+    made::protected_list(Epoch(1), vec![entry])
 }
 
 impl Simulated {
