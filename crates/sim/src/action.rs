@@ -73,6 +73,21 @@ pub enum Action {
         /// The host whose guard goes on.
         host: HostId,
     },
+    /// The guard ends, and can't be started.
+    GuardDown {
+        /// The host that has no guard from now on.
+        host: HostId,
+    },
+    /// The guard can be started again, and is.
+    GuardUp {
+        /// The host whose guard starts.
+        host: HostId,
+    },
+    /// The agent is told to stop, and ends in order.
+    AgentStop {
+        /// The host whose agent stops.
+        host: HostId,
+    },
     /// The agent starts.
     AgentStart {
         /// The host on which an agent starts.
@@ -189,6 +204,35 @@ pub enum Action {
         /// Which of its registers.
         register: HostRegister,
     },
+    /// A host's register is gone: its file was removed by hand, or another file system is mounted there.
+    RegisterForget {
+        /// On which datastore.
+        datastore: DatastoreName,
+        /// The host that owns the register.
+        host: HostId,
+        /// Which of its registers.
+        register: HostRegister,
+    },
+    /// Both copies of the newest protected list are destroyed where they lie.
+    ListDestroy {
+        /// On which datastore.
+        datastore: DatastoreName,
+    },
+    /// All protected lists are gone: their file was removed.
+    ListForget {
+        /// On which datastore.
+        datastore: DatastoreName,
+    },
+    /// A snapshot of the datastore is taken: of all registers and domain XMLs.
+    DatastoreSnapshot {
+        /// Of which datastore.
+        datastore: DatastoreName,
+    },
+    /// The datastore is as it was when its last snapshot was taken.
+    DatastoreRestore {
+        /// The datastore that is put back.
+        datastore: DatastoreName,
+    },
     /// The datastore works again.
     DatastoreHeal {
         /// The datastore that is healed.
@@ -263,6 +307,13 @@ pub enum Action {
         /// The VM that is started, by name.
         vm: String,
         /// The host on which its user starts it.
+        host: HostId,
+    },
+    /// Libvirtd starts a definition that it finds on its host, as it does at boot with `autostart`: neither hook nor agent is asked.
+    Autostart {
+        /// The VM, by name.
+        vm: String,
+        /// The host whose libvirtd starts it.
         host: HostId,
     },
     /// `virsh migrate --live`.

@@ -152,7 +152,7 @@ fn partition(groups: &[Vec<HostId>], setup: &Setup) -> Result<Vec<Action>, Strin
 }
 
 /// What ends what, by their words: the end has the same host, datastore, VM and link.
-const ENDS: [(&str, &str); 22] = [
+const ENDS: [(&str, &str); 24] = [
     ("host_pause", "host_resume"),
     ("gateway_down", "gateway_up"),
     ("clock_drift", "clock_drift"),
@@ -163,7 +163,9 @@ const ENDS: [(&str, &str); 22] = [
     ("power_off", "power_on"),
     ("agent_kill", "agent_start"),
     ("agent_hang", "agent_resume"),
+    ("agent_stop", "agent_start"),
     ("guard_hang", "guard_resume"),
+    ("guard_down", "guard_up"),
     ("network_cut", "network_heal"),
     ("link_cut", "link_heal"),
     ("partition", "partition_heal"),

@@ -9,6 +9,15 @@ use mainstay_core::register::{Desired, StopCause};
 use mainstay_core::view::Role;
 use mainstay_core::{Command, DatastoreName, HostId, RegisterId};
 
+/// A register of that host.
+fn register_of(host: &HostId, register: HostRegister) -> RegisterId {
+    match register {
+        HostRegister::Heartbeat => RegisterId::Heartbeat(host.clone()),
+        HostRegister::PowerOn => RegisterId::PowerOn(host.clone()),
+        HostRegister::Ownership => RegisterId::Ownership(host.clone()),
+    }
+}
+
 impl World {
     /// Does it now. What makes no sense at this instant does nothing.
     pub(super) fn act(&mut self, action: &Action) {
@@ -30,6 +39,9 @@ impl World {
             }
             Action::GuardHang { host } => self.with_host(host, World::guard_hang),
             Action::GuardResume { host } => self.with_host(host, World::guard_resume),
+            Action::GuardDown { host } => self.with_host(host, World::guard_down),
+            Action::GuardUp { host } => self.with_host(host, World::guard_up),
+            Action::AgentStop { host } => self.with_host(host, World::agent_stop),
             Action::AgentStart { host } => self.with_host(host, |world, host| {
                 let boot = world.hosts[host].boot;
                 world.queue.push(world.now, Happening::AgentStart { host, boot });
@@ -80,12 +92,26 @@ impl World {
                 });
             }
             Action::RegisterDestroy { datastore, host, register } => {
-                let id = match register {
-                    HostRegister::Heartbeat => RegisterId::Heartbeat(host.clone()),
-                    HostRegister::PowerOn => RegisterId::PowerOn(host.clone()),
-                    HostRegister::Ownership => RegisterId::Ownership(host.clone()),
-                };
+                let id = register_of(host, *register);
                 self.disturb(datastore, Some(host), |world, store, _| world.stores[store].destroy(&id));
+            }
+            Action::RegisterForget { datastore, host, register } => {
+                let id = register_of(host, *register);
+                self.disturb(datastore, Some(host), |world, store, _| world.stores[store].forget(&id));
+            }
+            Action::ListDestroy { datastore } => {
+                self.disturb(datastore, None, |world, store, _| world.stores[store].destroy_newest_list());
+            }
+            Action::ListForget { datastore } => {
+                self.disturb(datastore, None, |world, store, _| world.stores[store].forget_lists());
+            }
+            Action::DatastoreSnapshot { datastore } => {
+                if let Some(store) = self.setup.datastore(datastore) {
+                    self.stores[store].take_snapshot();
+                }
+            }
+            Action::DatastoreRestore { datastore } => {
+                self.disturb(datastore, None, |world, store, _| world.stores[store].restore());
             }
             Action::DatastoreHeal { datastore, host } => self.path(datastore, host.as_ref(), Path::Well),
             Action::DatastoreFull { datastore } => self.full(datastore, true),
@@ -100,6 +126,11 @@ impl World {
             Action::UserStart { vm, host } => {
                 if let (Some(vm), Some(host)) = (self.setup.vm(vm), self.setup.host(host)) {
                     self.user_start(vm, host);
+                }
+            }
+            Action::Autostart { vm, host } => {
+                if let (Some(vm), Some(host)) = (self.setup.vm(vm), self.setup.host(host)) {
+                    self.autostart(vm, host);
                 }
             }
             Action::UserMigrate { vm, to, takes_ms, handover_ms, undefine_source } => {
@@ -254,7 +285,7 @@ impl World {
         self.hosts[host].deferred.clear();
         self.hosts[host].agent = None;
         self.hosts[host].guard = None;
-        self.hosts[host].kept = Default::default();
+        self.hosts[host].kept = self.hosts[host].kept.rebooted();
         self.hosts[host].stuck.clear();
         for (vm, qemu) in std::mem::take(&mut self.hosts[host].domains) {
             if matches!(qemu.state, QemuState::Running | QemuState::Leaving) {

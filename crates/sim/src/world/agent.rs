@@ -11,6 +11,9 @@ use std::collections::VecDeque;
 /// More steps of one agent within one virtual second than this: it spins.
 const STEPS_PER_SECOND_MAX: u64 = 20_000;
 
+/// How long an agent that was told to stop waits for its last writes.
+const LAST_WORDS: u64 = 500_000;
+
 /// A run of an agent.
 pub(super) struct Agent {
     pub(super) process: u64,
@@ -81,6 +84,28 @@ impl World {
         let wait = self.dice.between(20_000, 500_000);
         self.queue.push(self.now + wait, Happening::HypervisorNews { host });
         self.queue.push(self.now + 1_000, Happening::Resync { host, process });
+    }
+
+    /// SIGTERM to the agent: its core hears of it and says its last words. One that hangs hears of it when it goes on.
+    pub(super) fn agent_stop(&mut self, host: usize) {
+        let Some(agent) = &self.hosts[host].agent else { return };
+        let process = agent.process;
+        self.feed(host, Input::Stop);
+        self.queue.push(self.now + LAST_WORDS, Happening::AgentEnds { host, process });
+    }
+
+    /// That run of the agent has said its last words.
+    pub(super) fn on_agent_ends(&mut self, host: usize, process: u64) {
+        let Some(agent) = self.hosts[host].agent.as_ref().filter(|agent| agent.process == process) else {
+            return;
+        };
+        if agent.hung {
+            self.queue.push(self.now + LAST_WORDS, Happening::AgentEnds { host, process });
+            return;
+        }
+        self.record.seen.saw("agent stopped in order");
+        self.hosts[host].agent = None;
+        self.agent_gone(host);
     }
 
     pub(super) fn agent_resume(&mut self, host: usize) {

@@ -10,6 +10,8 @@
 //! One thing is kinder than the real one: there, a late write may hit the newest copy after two more writes, and the value before it
 //! is read until the next write. (See the header of `registers.rs` in `storage`.)
 
+mod damage;
+
 use super::World;
 use super::hypervisor::Lock;
 use super::queue::Happening;
@@ -50,6 +52,7 @@ pub(crate) struct Store {
     /// By host: so many of its next writes are torn.
     torn: Vec<u32>,
     registers: BTreeMap<RegisterId, Stored>,
+    snapshot: Option<damage::Snapshot>,
     pub xml: BTreeSet<(VmId, XmlId)>,
     /// Operations that hang.
     parked: Vec<u64>,
@@ -110,6 +113,7 @@ impl Store {
             read_only: vec![false; hosts],
             torn: vec![0; hosts],
             registers: BTreeMap::new(),
+            snapshot: None,
             xml: BTreeSet::new(),
             parked: Vec::new(),
             settled: BTreeSet::new(),
@@ -160,13 +164,6 @@ impl Store {
     fn takes(&self, register: &RegisterId, order: u64) -> bool {
         let stored = self.registers.get(&place(register));
         stored.is_none_or(|stored| stored.order < order && stored.register <= *register)
-    }
-
-    /// Both copies of a register are damaged where they lie.
-    pub fn destroy(&mut self, register: &RegisterId) {
-        if let Some(stored) = self.registers.get_mut(&place(register)) {
-            stored.value = None;
-        }
     }
 
     /// Whether nothing is wrong with that host's path.

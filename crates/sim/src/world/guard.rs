@@ -16,6 +16,9 @@ const FREEZE_MAX: u64 = 240_000;
 /// How soon something that a stopped guard was about to do is looked at again.
 const HUNG_LOOK: u64 = 10_000;
 
+/// How soon a guard that could not be started is there.
+const GUARD_STARTS: u64 = 10_000;
+
 /// A run of a guard.
 pub(crate) struct GuardRun {
     pub process: u64,
@@ -37,6 +40,8 @@ pub(crate) struct GuardRun {
 /// What a host keeps of its guard over the guard's death, until it reboots.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
+    /// It can't be started. That a reboot does not mend.
+    pub broken: bool,
     leases: BTreeMap<DatastoreName, Time>,
     holds: BTreeMap<DatastoreName, Time>,
     watch: BTreeMap<DatastoreName, Vec<VmId>>,
@@ -51,6 +56,13 @@ pub(crate) enum Deed {
     Kill,
 }
 
+impl Kept {
+    /// What of it is there after a reboot.
+    pub fn rebooted(&self) -> Kept {
+        Kept { broken: self.broken, ..Kept::default() }
+    }
+}
+
 impl World {
     /// The host's boot, as its processes see it.
     pub(super) fn boot_id(&self, host: usize) -> BootId {
@@ -62,7 +74,8 @@ impl World {
 
     /// A guard starts, unless one runs.
     pub(super) fn guard_start(&mut self, host: usize, boot: u64) {
-        if !self.hosts[host].powered || self.hosts[host].boot != boot || self.hosts[host].guard.is_some() {
+        let state = &self.hosts[host];
+        if !state.powered || state.boot != boot || state.guard.is_some() || state.kept.broken {
             return;
         }
         self.under_way.last_key += 1;
@@ -151,6 +164,21 @@ impl World {
             let process = agent.process;
             let at = self.now + self.dice.between(10, 2_000);
             self.queue.push(at, Happening::Deliver { host, process, input: Input::GuardLost });
+        }
+    }
+
+    /// The guard ends, and every start of another fails until [`World::guard_up`].
+    pub(super) fn guard_down(&mut self, host: usize) {
+        self.hosts[host].kept.broken = true;
+        self.guard_kill(host);
+        self.record.seen.saw("guard down");
+    }
+
+    /// It can be started again, and is.
+    pub(super) fn guard_up(&mut self, host: usize) {
+        if std::mem::take(&mut self.hosts[host].kept.broken) {
+            let boot = self.hosts[host].boot;
+            self.queue.push(self.now + GUARD_STARTS, Happening::GuardStart { host, boot });
         }
     }
 

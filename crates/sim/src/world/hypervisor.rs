@@ -64,6 +64,9 @@ pub(crate) struct Lock {
 /// How long a caller waits for a libvirtd that hangs.
 pub(super) const HYPERVISOR_TIMEOUT: u64 = 4_000_000;
 
+/// A second copy that libvirtd starts by itself may execute for so long beside an agent and a guard, in microseconds.
+const STRAY_ENDS: u64 = 15_000_000;
+
 impl World {
     /// A QEMU comes into being; `execute` at once or later.
     pub(super) fn create(&mut self, host: usize, vm: usize, state: QemuState, token: Option<Token>) -> u64 {
@@ -252,6 +255,40 @@ impl World {
         self.hosts[host].definitions.entry(vm).or_insert(StopCause::Unknown);
         self.record.checks.user_word.on_user_start(vm);
         self.create(host, vm, QemuState::Running, None);
+    }
+
+    /// Libvirtd starts a definition that it finds. Only the image lock can keep it from a second copy.
+    pub(super) fn autostart(&mut self, vm: usize, host: usize) {
+        let state = &self.hosts[host];
+        let up = state.powered && state.libvirt == Libvirt::Up;
+        let found = state.definitions.contains_key(&vm) && !state.domains.contains_key(&vm);
+        if !up || !found || self.locked(vm) {
+            return;
+        }
+        self.record.seen.saw("autostarted");
+        if self.executing(vm).next().is_none() {
+            // Whoever set it to start with its host wants it to run.
+            self.record.checks.user_word.on_user_start(vm);
+        } else {
+            self.record.checks.single_runner.on_stray(vm, host);
+            let looked = self.now + STRAY_ENDS;
+            self.queue.push(looked, Happening::StrayLook { vm, host });
+        }
+        self.create(host, vm, QemuState::Running, None);
+    }
+
+    /// A second copy that libvirtd has started: an agent and a guard that have had their time let it execute no more.
+    pub(super) fn on_stray_look(&mut self, vm: usize, host: usize) {
+        let watched = self.hosts[host]
+            .agent
+            .as_ref()
+            .is_some_and(|agent| !agent.hung && agent.connected && self.now >= agent.started + STRAY_ENDS);
+        if !watched || !self.guard_works(host) {
+            self.queue.push(self.now + STRAY_ENDS, Happening::StrayLook { vm, host });
+            return;
+        }
+        let found = self.record.checks.single_runner.on_stray_over(vm, host, &self.setup);
+        self.report(found);
     }
 
     /// The VM of that UUID.

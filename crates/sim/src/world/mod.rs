@@ -289,6 +289,7 @@ impl World {
             Happening::HypervisorNews { host } => self.on_hypervisor_news(host),
             Happening::Resync { host, process } => self.on_resync(host, process),
             Happening::AgentStart { host, boot } => self.agent_start(host, boot),
+            Happening::AgentEnds { host, process } => self.on_agent_ends(host, process),
             Happening::IoError { host, vm, qemu } => self.on_io_error(host, vm, qemu),
             Happening::GuestDown { host, vm, qemu } => self.on_guest_down(host, vm, qemu),
             Happening::GuardStart { host, boot } => self.guard_start(host, boot),
@@ -300,6 +301,7 @@ impl World {
                 self.on_guard_deed(host, boot, process, vm, what);
             }
             Happening::LockExpires { vm, qemu } => self.on_lock_expires(vm, qemu),
+            Happening::StrayLook { vm, host } => self.on_stray_look(vm, host),
             Happening::Migration { key } => self.on_migration(key),
             Happening::Act(action) => self.act(&action),
         }
@@ -330,11 +332,13 @@ impl World {
         }
         for host in 0..self.hosts.len() {
             self.hosts[host].starts_to_fail = 0;
+            self.hosts[host].kept.broken &= self.hosts[host].powered;
             if !self.hosts[host].powered {
                 continue;
             }
             self.host_resume(host);
             self.guard_resume(host);
+            self.guard_up(host);
             if self.hosts[host].libvirt != Libvirt::Up {
                 self.set_libvirt(host, Libvirt::Up);
             }

@@ -68,6 +68,8 @@ impl World {
             | Happening::Resync { host, .. }
             | Happening::AgentStart { host, .. }
             | Happening::GuardStart { host, .. }
+            | Happening::AgentEnds { host, .. }
+            | Happening::StrayLook { host, .. }
             | Happening::GuardTick { host, .. }
             | Happening::ToGuard { host, .. }
             | Happening::GuardDeed { host, .. }
@@ -101,6 +103,10 @@ impl World {
             | Action::Upgrade { host }
             | Action::GuardHang { host }
             | Action::GuardResume { host }
+            | Action::GuardDown { host }
+            | Action::GuardUp { host }
+            | Action::AgentStop { host }
+            | Action::Autostart { host, .. }
             | Action::LibvirtKill { host }
             | Action::LibvirtHang { host }
             | Action::LibvirtUp { host }
@@ -122,6 +128,11 @@ impl World {
             | Action::DatastoreReadOnly { .. }
             | Action::DatastoreTorn { .. }
             | Action::RegisterDestroy { .. }
+            | Action::RegisterForget { .. }
+            | Action::ListDestroy { .. }
+            | Action::ListForget { .. }
+            | Action::DatastoreSnapshot { .. }
+            | Action::DatastoreRestore { .. }
             | Action::DatastoreHeal { .. }
             | Action::DatastoreFull { .. }
             | Action::DatastoreFree { .. }

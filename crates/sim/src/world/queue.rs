@@ -39,6 +39,8 @@ pub(crate) enum Happening {
     Resync { host: usize, process: u64 },
     /// The agent starts, if the host still runs in that boot.
     AgentStart { host: usize, boot: u64 },
+    /// That run of the agent, which was told to stop, ends.
+    AgentEnds { host: usize, process: u64 },
     /// QEMU gives up waiting for the storage.
     IoError { host: usize, vm: usize, qemu: u64 },
     /// A guest that was asked to shut down is done.
@@ -53,6 +55,8 @@ pub(crate) enum Happening {
     GuardDeed { host: usize, boot: u64, process: u64, vm: VmId, what: Deed },
     /// The storage lets go of an image lock of a host that crashed.
     LockExpires { vm: usize, qemu: u64 },
+    /// Whether a copy that libvirtd has started beside another still executes.
+    StrayLook { vm: usize, host: usize },
     /// The next stage of a live migration.
     Migration { key: u64 },
     /// Somebody does something.
