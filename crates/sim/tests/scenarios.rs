@@ -2,36 +2,43 @@
 
 use mainstay_sim::node::real_core;
 use mainstay_sim::{Scenario, ScenarioError, run_scenario};
+use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn run(file: &Path, trace: bool) -> Result<(), ScenarioError> {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().to_string();
+    let text = std::fs::read_to_string(file).expect("a readable file");
+    let scenario = Scenario::parse(&name, &text)?;
+    let (result, lines) = run_scenario(&name, &scenario, real_core, trace);
+    if trace {
+        println!("{}", lines.join("\n"));
+    }
+    result
+}
 
 #[test]
 fn every_scenario_goes_as_it_says() {
     let wanted = std::env::var("MAINSTAY_SCENARIO").ok();
     let trace = std::env::var_os("MAINSTAY_SIM_TRACE").is_some();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    let mut failed = Vec::new();
-    let mut count = 0;
     let mut files: Vec<_> =
         folder.read_dir().expect("the folder of scenarios").flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    files.retain(|file| wanted.as_ref().is_none_or(|wanted| file.file_stem() == Some(OsStr::new(wanted))));
     files.sort();
-    for file in files.iter().filter(|file| file.extension().is_some_and(|ext| ext == "toml")) {
-        let name = file.file_stem().unwrap_or_default().to_string_lossy().to_string();
-        if wanted.as_ref().is_some_and(|wanted| *wanted != name) {
-            continue;
-        }
-        count += 1;
-        let text = std::fs::read_to_string(file).expect("a readable file");
-        let result = Scenario::parse(&name, &text).and_then(|scenario| {
-            let (result, lines) = run_scenario(&name, &scenario, real_core, trace);
-            if trace {
-                println!("{}", lines.join("\n"));
-            }
-            result
-        });
-        if let Err(error) = result {
-            failed.push(error.to_string());
-        }
-    }
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let taken = std::iter::from_fn(|| files.get(next.fetch_add(1, Ordering::Relaxed)));
+        taken.filter_map(|file| run(file, trace).err()).collect::<Vec<_>>()
+    };
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let failed: Vec<ScenarioError> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a worker that did not panic")).collect()
+    });
+    let failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
+    let count = files.len();
     assert!(count > 0, "no scenario is called {wanted:?}");
     assert!(failed.is_empty(), "{} of {count} scenarios failed:\n{}", failed.len(), failed.join("\n"));
 }
