@@ -15,6 +15,13 @@ pub enum HostRegister {
     Ownership,
 }
 
+impl Action {
+    /// The agent starts, with the file that it had.
+    pub fn agent_start(host: HostId) -> Action {
+        Action::AgentStart { host, knows: None, serves: None }
+    }
+}
+
 /// Something done to the world at an instant. One that makes no sense at its instant (killing a dead agent) does nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
@@ -92,6 +99,12 @@ pub enum Action {
     AgentStart {
         /// The host on which an agent starts.
         host: HostId,
+        /// With another `agent.toml` than before: these are the other hosts in it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        knows: Option<Vec<HostId>>,
+        /// And these the datastores.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        serves: Option<Vec<DatastoreName>>,
     },
     /// From now on the host writes and says what only a newer release understands.
     Upgrade {

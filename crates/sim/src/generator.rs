@@ -117,6 +117,7 @@ fn hosts(dice: &mut Dice, shape: &Shape) -> Vec<HostSetup> {
             drift_ppm: dice.below(DRIFT_PPM + 1) as i64 - DRIFT_PPM as i64 / 2,
             agent_starts: dice.below(4 * SECOND),
             timing: None,
+            file: Default::default(),
             newer: false,
             memory_mib: crate::setup::HOST_MEMORY,
         })
@@ -224,7 +225,7 @@ impl Plan {
             2 => self.draw_all_power(dice, at, lasts),
             3 => {
                 let begin = Action::AgentKill { host: host.clone() };
-                self.both(span, begin, Action::AgentStart { host });
+                self.both(span, begin, Action::agent_start(host));
             }
             4 => {
                 let begin = Action::AgentHang { host: host.clone() };
@@ -348,7 +349,7 @@ impl Plan {
         if !heartbeat {
             // A power-on list is repaired when its agent starts, or has something new to write (known limit 3).
             let begin = Action::AgentKill { host: host.clone() };
-            self.both(span, begin, Action::AgentStart { host: host.clone() });
+            self.both(span, begin, Action::agent_start(host.clone()));
         }
         self.schedule.push((span.0, Action::RegisterDestroy { datastore, host, register }));
     }
@@ -369,7 +370,7 @@ impl Plan {
                 0..=2 => self.both(
                     (begins, ends),
                     Action::AgentKill { host: host.clone() },
-                    Action::AgentStart { host },
+                    Action::agent_start(host),
                 ),
                 3 => self.both(
                     (begins, ends),

@@ -70,6 +70,17 @@ pub struct HostSetup {
     pub newer: bool,
     /// Its memory in MiB.
     pub memory_mib: u64,
+    /// What its `agent.toml` says of the cluster.
+    pub file: HostFile,
+}
+
+/// What a host's `agent.toml` says of the cluster, where that is not all there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFile {
+    /// The other hosts in it; all when `None`.
+    pub knows: Option<Vec<HostId>>,
+    /// The datastores in it; all when `None`.
+    pub serves: Option<Vec<DatastoreName>>,
 }
 
 /// A host's memory where nothing else is said, in MiB.
@@ -120,6 +131,37 @@ impl Setup {
     /// The protocol's times on that host.
     pub fn timing_of(&self, host: usize) -> Timing {
         self.hosts[host].timing.unwrap_or(self.timing)
+    }
+
+    /// The other hosts in that host's file.
+    pub fn known_to(&self, host: usize) -> Vec<HostId> {
+        let file = &self.hosts[host].file;
+        let known = |id: &HostId| file.knows.as_ref().is_none_or(|knows| knows.contains(id));
+        let me = &self.hosts[host].id;
+        let others = self.hosts.iter().map(|other| &other.id).filter(|id| *id != me && known(id));
+        others.cloned().collect()
+    }
+
+    /// The datastores in that host's file.
+    pub fn served_by(&self, host: usize) -> Vec<DatastoreName> {
+        let names = self.datastores.iter().map(|store| &store.name);
+        names.filter(|name| self.serves(host, name)).cloned().collect()
+    }
+
+    /// That all which such a file names is there.
+    pub fn check_file(&self, file: &HostFile) -> Result<(), String> {
+        let hosts = file.knows.iter().flatten().find(|id| self.host(id).is_none());
+        let stores = file.serves.iter().flatten().find(|name| self.datastore(name).is_none());
+        match (hosts, stores) {
+            (Some(id), _) => Err(format!("host {id} of `knows`")),
+            (None, Some(name)) => Err(format!("datastore {name} of `serves`")),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Whether that datastore is in that host's file.
+    pub fn serves(&self, host: usize, name: &DatastoreName) -> bool {
+        self.hosts[host].file.serves.as_ref().is_none_or(|serves| serves.contains(name))
     }
 
     /// Whether what one host writes or says can be read by the other.

@@ -213,6 +213,7 @@ fn setup() -> Setup {
         agent_starts: 0,
         timing: None,
         newer: false,
+        file: Default::default(),
         memory_mib: mainstay_sim::setup::HOST_MEMORY,
     };
     Setup {

@@ -57,6 +57,7 @@ fn host_of(host: u64, hosts: u64) -> HostSetup {
         agent_starts: host * STARTS_WITHIN / hosts,
         timing: None,
         newer: false,
+        file: Default::default(),
         memory_mib: HOST_MEMORY,
     }
 }

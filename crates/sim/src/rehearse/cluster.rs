@@ -136,6 +136,7 @@ fn empty(view: &View, surroundings: &Surroundings, primary: usize) -> Setup {
         drift_ppm: 0,
         agent_starts: if index == primary { 0 } else { HEAD_START * beat + 10_000 * index as u64 },
         timing: None,
+        file: Default::default(),
         newer: false,
         memory_mib: crate::setup::HOST_MEMORY,
     });

@@ -5,7 +5,7 @@ use super::commands::{Ask, OF_SEVERAL};
 use super::topology::micros;
 use super::{ScenarioError, number};
 use crate::action::Action;
-use crate::setup::Setup;
+use crate::setup::{HostFile, Setup};
 use mainstay_core::HostId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -121,7 +121,11 @@ fn read(table: &Table, setup: &Setup) -> Result<Vec<Action>, String> {
         return Ok(vec![Action::Command { command: ask.command(setup)? }]);
     }
     if !COMPOSED.contains(&word) {
-        return Action::deserialize(Value::Table(table.clone())).map(|action| vec![action]).map_err(plain);
+        let action = Action::deserialize(Value::Table(table.clone())).map_err(plain)?;
+        if let Action::AgentStart { knows, serves, .. } = &action {
+            setup.check_file(&HostFile { knows: knows.clone(), serves: serves.clone() })?;
+        }
+        return Ok(vec![action]);
     }
     match Composed::deserialize(Value::Table(table.clone())).map_err(plain)? {
         Composed::Partition { groups } => partition(&groups, setup),

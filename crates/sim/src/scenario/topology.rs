@@ -2,7 +2,7 @@
 
 use super::ScenarioError;
 use crate::dice::Latency;
-use crate::setup::{BOOT, DISK, DatastoreSetup, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
+use crate::setup::{BOOT, DISK, DatastoreSetup, HostFile, HostSetup, NETWORK, START_DELAY, Setup, VmSetup};
 use mainstay_core::register::{Priority, VmNeeds};
 use mainstay_core::settings::HostOffers;
 use mainstay_core::{DatastoreName, HostId, Span, Timing};
@@ -20,7 +20,7 @@ pub(super) fn micros(seconds: f64) -> u64 {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(
     untagged,
-    expecting = "a host is its id, such as \"host-1\", or { id, drift_ppm, agent_starts, timing, newer, memory_mib, networks, machines }"
+    expecting = "a host is its id, such as \"host-1\", or { id, drift_ppm, agent_starts, timing, newer, memory_mib, networks, machines, knows, serves }"
 )]
 pub enum ScenarioHost {
     /// All as usual.
@@ -50,6 +50,10 @@ pub struct MoreOfHost {
     pub networks: Option<Vec<Arc<str>>>,
     /// The machine types that its QEMU knows.
     pub machines: Option<Vec<Arc<str>>>,
+    /// The other hosts in its `agent.toml`; all when left out.
+    pub knows: Option<Vec<HostId>>,
+    /// The datastores in its `agent.toml`; all when left out.
+    pub serves: Option<Vec<DatastoreName>>,
 }
 
 /// A datastore: its name alone, or more about it.
@@ -291,6 +295,10 @@ impl Topology {
             timing,
             newer: more.is_some_and(|more| more.newer),
             memory_mib: more.and_then(|more| more.memory_mib).unwrap_or(crate::setup::HOST_MEMORY),
+            file: HostFile {
+                knows: more.and_then(|more| more.knows.clone()),
+                serves: more.and_then(|more| more.serves.clone()),
+            },
         })
     }
 
@@ -336,6 +344,9 @@ impl Topology {
             isolation_response: self.isolation_response,
             shutdown_timeout: mainstay_core::Span((self.shutdown_timeout * 1e6) as u64),
         };
+        for index in 0..setup.hosts.len() {
+            setup.check_file(&setup.hosts[index].file).map_err(unknown)?;
+        }
         for vm in &self.vm {
             let host = setup.host(&vm.host);
             let datastore = vm.datastore.as_ref().map_or(Some(0), |wanted| setup.datastore(wanted));

@@ -42,7 +42,8 @@ impl World {
             Action::GuardDown { host } => self.with_host(host, World::guard_down),
             Action::GuardUp { host } => self.with_host(host, World::guard_up),
             Action::AgentStop { host } => self.with_host(host, World::agent_stop),
-            Action::AgentStart { host } => self.with_host(host, |world, host| {
+            Action::AgentStart { host, knows, serves } => self.with_host(host, |world, host| {
+                world.new_file(host, knows, serves);
                 let boot = world.hosts[host].boot;
                 world.queue.push(world.now, Happening::AgentStart { host, boot });
             }),

@@ -5,7 +5,7 @@ use super::shown::Shown;
 use super::{World, effects};
 use crate::checkers::Violation;
 use crate::node::Node;
-use mainstay_core::{Config, HeartbeatChoice, Incarnation, Input};
+use mainstay_core::{Config, DatastoreName, HeartbeatChoice, HostId, Incarnation, Input};
 use std::collections::VecDeque;
 
 /// More steps of one agent within one virtual second than this: it spins.
@@ -39,12 +39,11 @@ impl World {
         }
         self.under_way.last_key += 1;
         let process = self.under_way.last_key;
-        let all = self.setup.hosts.iter().map(|host| host.id.clone());
         let me = self.setup.hosts[host].id.clone();
         let config = Config {
-            peers: all.filter(|id| *id != me).collect(),
+            peers: self.setup.known_to(host),
             me,
-            datastores: self.setup.datastores.iter().map(|store| store.name.clone()).collect(),
+            datastores: self.setup.served_by(host),
             timing: self.setup.timing_of(host),
             boot: self.boot_id(host),
             incarnation: Incarnation(self.dice.below(u64::MAX)),
@@ -106,6 +105,23 @@ impl World {
         self.record.seen.saw("agent stopped in order");
         self.hosts[host].agent = None;
         self.agent_gone(host);
+    }
+
+    /// The next agent finds another file. An agent that finds a guard with other datastores replaces it.
+    pub(super) fn new_file(
+        &mut self,
+        host: usize,
+        knows: &Option<Vec<HostId>>,
+        serves: &Option<Vec<DatastoreName>>,
+    ) {
+        let file = &mut self.setup.hosts[host].file;
+        if knows.is_some() {
+            file.knows.clone_from(knows);
+        }
+        if serves.is_some() && file.serves != *serves {
+            file.serves.clone_from(serves);
+            self.guard_kill(host);
+        }
     }
 
     pub(super) fn agent_resume(&mut self, host: usize) {

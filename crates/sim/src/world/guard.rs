@@ -83,7 +83,7 @@ impl World {
         let kept = self.hosts[host].kept.clone();
         let config = GuardConfig {
             me: self.setup.hosts[host].id.clone(),
-            datastores: self.setup.datastores.iter().map(|store| store.name.clone()).collect(),
+            datastores: self.setup.served_by(host),
             timing: self.setup.timing_of(host),
             boot: self.boot_id(host),
             incarnation: Incarnation(self.dice.below(u64::MAX)),

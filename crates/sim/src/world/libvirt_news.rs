@@ -123,11 +123,13 @@ impl World {
 
     fn domain_in(&self, host: usize, vm: usize, state: DomainState) -> Domain {
         let setup = &self.setup.vms[vm];
+        let home = &self.setup.datastores[setup.datastore].name;
         Domain {
             vm: self.setup.vm_id(vm),
             name: setup.name.clone(),
             state,
-            home: Some(self.setup.datastores[setup.datastore].name.clone()),
+            // A disk on what is in none of its sections is on no datastore, to an agent.
+            home: Some(home.clone()).filter(|home| self.setup.serves(host, home)),
             spec: Some(VmSpec {
                 xml: XmlId(vm as u64 + 1000),
                 memory_mib: setup.memory_mib,

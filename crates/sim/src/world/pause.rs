@@ -96,7 +96,7 @@ impl World {
     fn needs_life(&self, action: &Action) -> Option<usize> {
         let host = match action {
             Action::AgentKill { host }
-            | Action::AgentStart { host }
+            | Action::AgentStart { host, .. }
             | Action::AgentHang { host }
             | Action::AgentResume { host }
             | Action::GuardKill { host }

@@ -64,7 +64,7 @@ impl Simulated {
 
     fn restart(&mut self, host: &HostId) {
         self.puppets.act(Action::AgentKill { host: host.clone() });
-        self.puppets.act(Action::AgentStart { host: host.clone() });
+        self.puppets.act(Action::agent_start(host.clone()));
     }
 }
 

@@ -70,6 +70,7 @@ fn setup(image_lock: bool) -> Setup {
         agent_starts: 0,
         timing: None,
         newer: false,
+        file: Default::default(),
         memory_mib: mainstay_sim::setup::HOST_MEMORY,
     };
     Setup {

@@ -101,7 +101,7 @@ impl HostUnderTest for Simulated {
             Deed::LibvirtdHangs => vec![Action::LibvirtHang { host }],
             Deed::LibvirtdReturns => vec![Action::LibvirtUp { host }],
             Deed::AgentRestarts => {
-                vec![Action::AgentKill { host: host.clone() }, Action::AgentStart { host }]
+                vec![Action::AgentKill { host: host.clone() }, Action::agent_start(host)]
             }
             // Another host's QEMU holds it.
             Deed::ImageHeld(true) if self.image_lock => {
