@@ -50,6 +50,8 @@ impl StandingAlarms {
                 | Alarm::NotProtectable(_)
                 | Alarm::ActiveTwice(_)
                 | Alarm::Timing(_)
+                | Alarm::Files(_)
+                | Alarm::OwnedTwice(_)
                 | Alarm::Guard
                 | Alarm::Frozen(_)
                 | Alarm::Isolated
@@ -113,6 +115,11 @@ fn ends(event: &Event, alarm: &Alarm) -> bool {
             // From here on this host hears no more of the VM.
             other => matches!(other, Event::SteppedDown { .. }),
         },
+        Alarm::Files(host) => matches!(event, Event::FilesAgree { host: agreeing } if host == agreeing),
+        // A later epoch is contended by a host that has seen both.
+        Alarm::OwnedTwice(name) => {
+            matches!(event, Event::OwnershipAcquired { datastore, .. } if name == datastore)
+        }
         Alarm::Timing(host) => match event {
             Event::TimingAgrees { host: agreeing } => host == agreeing,
             other => matches!(other, Event::SteppedDown { .. }),

@@ -64,6 +64,7 @@ fn beat(counter: u64) -> RegisterValue {
         failure_timeout: None,
         slow: false,
         hold: None,
+        files: None,
     })
 }
 

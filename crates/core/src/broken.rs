@@ -13,4 +13,6 @@ pub enum BrokenRule {
     AckBeyondOwnership,
     /// An owner takes a silent host for dead although its guard was told not to freeze.
     HoldsIgnored,
+    /// A host whose file differs from that of a live host goes on all the same.
+    FilesIgnored,
 }

@@ -20,6 +20,7 @@ mod writes;
 
 use crate::claims::{Claims, HostSide, Look};
 use crate::config::Config;
+use crate::files::Files;
 use crate::ids::{DatastoreName, Epoch, HostId, OpId, VmId};
 use crate::local_vms::Domains;
 use crate::out::Out;
@@ -72,6 +73,10 @@ pub(crate) struct Around<'a> {
     pub(crate) cut_off: &'a [HostId],
     /// Hosts that are judged failed.
     pub(crate) failed: &'a [HostId],
+    /// R5: all files name the same, as far as this host sees.
+    pub(crate) agreed: bool,
+    /// R5: the last word of some host says otherwise.
+    pub(crate) disturbed: bool,
     pub(crate) host: HostSide<'a>,
 }
 
@@ -80,7 +85,7 @@ impl Datastore {
         Datastore {
             config: config.clone(),
             rebooted: None,
-            mirror: Mirror::new(name.clone(), &config.peers),
+            mirror: Mirror::new(name.clone(), &config.peers, Files::of(config).digest()),
             reads: Reads::new(name.clone(), now),
             own: Own::new(name.clone(), config.me.clone(), now),
             reach: Reach::new(name.clone(), now),
@@ -280,6 +285,11 @@ impl Datastore {
         self.want_review();
     }
 
+    /// R73: a person has made sure that the host is down, and nothing has come from it since.
+    pub(crate) fn is_presumed_down(&self, host: &HostId) -> bool {
+        self.holds.is_presumed_down(host)
+    }
+
     /// Whether this host's power-on list has changed on disk since this was last asked.
     pub(crate) fn take_power_on_news(&mut self) -> bool {
         self.own.take_power_on_news()
@@ -339,6 +349,7 @@ impl Datastore {
             owns: self.list.is_some(),
             secondary: around.secondary,
             suspicious: around.suspicious,
+            everybody: around.disturbed,
             slow: self.reach.is_slow(),
             cut_off: around.cut_off,
         };

@@ -1,5 +1,6 @@
 //! What the owner's decisions and the operators' commands look at and change: a narrow part of the core.
 
+use crate::agreement::Agreement;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::datastores::Datastores;
@@ -12,6 +13,7 @@ use crate::settings_here::SettingsHere;
 pub(crate) struct Desk<'a> {
     pub(crate) config: &'a Config,
     pub(crate) hosts: &'a Hosts,
+    pub(crate) agreement: &'a Agreement,
     pub(crate) vms: &'a LocalVms,
     pub(crate) datastores: &'a mut Datastores,
     pub(crate) settings: &'a mut SettingsHere,

@@ -5,6 +5,7 @@
 //! lease that the guard kept.
 
 use crate::effect::Effect;
+use crate::files::FilesDigest;
 use crate::guard::{GuardOrder, GuardReport, ProcessState};
 use crate::ids::{DatastoreName, Incarnation, VmId};
 use crate::out::Out;
@@ -165,11 +166,17 @@ impl GuardSide {
         }
     }
 
-    /// Shows the guard that the agent is well.
-    pub(crate) fn show_life(&mut self, incarnation: Incarnation, timing: &Timing, out: &mut Out<'_>) {
+    /// Shows the guard that the agent is well, and what its file says (R5).
+    pub(crate) fn show_life(
+        &mut self,
+        incarnation: Incarnation,
+        files: FilesDigest,
+        timing: &Timing,
+        out: &mut Out<'_>,
+    ) {
         if self.connected && out.now >= self.alive_due {
             self.alive_due = out.now + timing.heartbeat;
-            out.effects.push(Effect::Guard(GuardOrder::Alive { incarnation }));
+            out.effects.push(Effect::Guard(GuardOrder::Alive { incarnation, files: Some(files) }));
         }
     }
 

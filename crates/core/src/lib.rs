@@ -5,6 +5,7 @@
 #![no_std]
 extern crate alloc;
 
+mod agreement;
 #[cfg(feature = "broken-rules")]
 mod broken;
 mod claims;
@@ -50,6 +51,6 @@ pub use mainstay_words::{
     Time, Timing, Token, View, VmAction, VmId, VmName, VmOutcome, XmlId,
 };
 pub use mainstay_words::{
-    about, command, config, effect, event, guard, ids, input, message, register, settings, time, timing,
-    view, vm,
+    about, command, config, effect, event, files, guard, ids, input, message, register, settings, time,
+    timing, view, vm,
 };

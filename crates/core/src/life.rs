@@ -2,6 +2,7 @@
 //!
 //! Invariant: time never goes back, and no number is given twice.
 
+use crate::files::FilesDigest;
 use crate::ids::Incarnation;
 use crate::out::Counters;
 use crate::time::Time;
@@ -20,8 +21,8 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    pub(crate) fn new(incarnation: Incarnation, now: Time) -> Life {
-        let counters = Counters { incarnation, operations: 0, messages: 0 };
+    pub(crate) fn new(incarnation: Incarnation, files: FilesDigest, now: Time) -> Life {
+        let counters = Counters { incarnation, files, operations: 0, messages: 0 };
         Life { counters, begun: now, now, announced: false, stopping: false }
     }
 

@@ -5,6 +5,7 @@ mod inputs;
 mod invariants;
 mod settling;
 
+use crate::agreement::Agreement;
 use crate::cluster::Cluster;
 use crate::commands::Commands;
 use crate::config::Config;
@@ -39,6 +40,7 @@ pub struct Core {
     life: Life,
     election: Election,
     hosts: Hosts,
+    agreement: Agreement,
     isolation: Isolation,
     heartbeats: Heartbeats,
     datastores: Datastores,
@@ -55,10 +57,12 @@ impl Core {
     /// with its first [`Core::step`], which should be a [`Input::Tick`].
     pub fn new(config: Config, now: Time) -> Result<Core, String> {
         config.check()?;
+        let agreement = Agreement::new(&config, now);
         Ok(Core {
-            life: Life::new(config.incarnation, now),
+            life: Life::new(config.incarnation, agreement.digest(), now),
             election: Election::new(config.me.clone(), config.peers.clone(), now, &config.timing),
             hosts: Hosts::new(config.me.clone(), &config.peers, now),
+            agreement,
             isolation: Isolation::new(config.isolation_addresses.len(), now),
             heartbeats: Heartbeats::new(now),
             datastores: Datastores::new(&config, now),
@@ -90,6 +94,8 @@ impl Core {
         // Pings and contact need to know whom this host watches; judgements need the pings.
         self.hosts.ping_the_quiet(&self.election, &self.config.timing, out);
         self.look_for_contact(out);
+        // Before all that does something new.
+        self.agreement.tick(&self.hosts, &self.datastores, &self.config.timing, out);
         // Before the datastores: who is silent is read more often, and what a failed host left is taken up.
         self.judge(out);
         // After the judgements: what connected hosts reach decides.
@@ -172,6 +178,7 @@ impl Core {
     #[must_use]
     pub fn with_broken(mut self, rule: crate::BrokenRule) -> Core {
         self.datastores.all_mut().for_each(|datastore| datastore.break_rule(rule));
+        self.agreement.break_rule(rule);
         self
     }
 
@@ -184,6 +191,7 @@ impl Core {
         let desk = Desk {
             config: &self.config,
             hosts: &self.hosts,
+            agreement: &self.agreement,
             vms: &self.vms,
             datastores: &mut self.datastores,
             settings: &mut self.settings,
@@ -198,6 +206,7 @@ impl Core {
             config: &self.config,
             election: &self.election,
             hosts: &self.hosts,
+            agreement: &self.agreement,
             vms: &self.vms,
             guard: &self.guard,
             isolation: &self.isolation,

@@ -2,6 +2,7 @@
 
 use crate::effect::{DiskAction, Effect, VmAction};
 use crate::event::Event;
+use crate::files::FilesDigest;
 use crate::ids::{DatastoreName, HostId, Incarnation, OpId};
 use crate::message::{Body, Message};
 use crate::time::Time;
@@ -12,6 +13,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Counters {
     pub(crate) incarnation: Incarnation,
+    /// R5: what this host's file says, for each message.
+    pub(crate) files: FilesDigest,
     pub(crate) operations: u64,
     pub(crate) messages: u64,
 }
@@ -30,8 +33,8 @@ impl Out<'_> {
 
     pub(crate) fn send(&mut self, to: &HostId, body: Body) {
         self.counters.messages += 1;
-        let message =
-            Message { incarnation: self.counters.incarnation, sequence: self.counters.messages, body };
+        let Counters { incarnation, files, messages: sequence, .. } = *self.counters;
+        let message = Message { incarnation, sequence, files: Some(files), body };
         self.effects.push(Effect::Send { to: to.clone(), message });
     }
 

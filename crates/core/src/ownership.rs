@@ -24,6 +24,7 @@ pub(crate) use consensus::Next;
 
 use crate::config::Config;
 use crate::event::Event;
+use crate::files::{Files, FilesDigest};
 use crate::ids::{DatastoreName, Epoch, HostId};
 use crate::message::Promise;
 use crate::out::Out;
@@ -71,18 +72,22 @@ pub(crate) struct Epochs {
     take_over: TakeOver,
     /// People know that the ownership has lapsed.
     lapse_told: bool,
+    /// R5: this host does not contend before that.
+    rests_until: Time,
 }
 
 impl Epochs {
     pub(crate) fn new(datastore: DatastoreName, config: &Config, now: Time) -> Epochs {
+        let files = Some(Files::of(config).digest());
         Epochs {
             datastore,
-            consensus: Consensus::new(config.me.clone(), config.boot, config.incarnation),
+            consensus: Consensus::new(config.me.clone(), config.boot, config.incarnation, files),
             promises: Promises::default(),
             releases: Releases::default(),
             recovery: Recovery::new(now),
             take_over: TakeOver::default(),
             lapse_told: false,
+            rests_until: Time(0),
         }
     }
 
@@ -135,9 +140,32 @@ impl Epochs {
         self.consensus.find(block);
     }
 
+    /// R5: this host does not contend before that.
+    pub(crate) fn rest_until(&mut self, at: Time) {
+        self.rests_until = at;
+    }
+
+    /// R5: what this host's block says of its file.
+    pub(crate) fn block_files(&self) -> Option<FilesDigest> {
+        self.block().files
+    }
+
+    /// The epoch that this host owns, or that it last had to do with.
+    pub(crate) fn own_epoch(&self) -> Epoch {
+        self.block().instance
+    }
+
+    /// R5: another host that beats as owner in the epoch in which this one does.
+    pub(crate) fn other_owner(&self, blocks: &Blocks) -> Option<HostId> {
+        self.consensus.other_owner(blocks)
+    }
+
     /// Begins phase one for the next epoch, if this host may contend now.
     pub(crate) fn contend(&mut self, mirror: &Mirror, timing: &Timing, now: Time) -> Next {
         assert!(!self.is_recovering(), "R26: this host contends although its own block is lost");
+        if now < self.rests_until {
+            return Next::Nothing;
+        }
         let grounds = Grounds {
             blocks: mirror.blocks(),
             timeouts: mirror.timeouts(),

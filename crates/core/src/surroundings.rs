@@ -2,6 +2,7 @@
 //!
 //! It does not: change any of them, or keep anything between two steps.
 
+use crate::agreement::Agreement;
 use crate::claims::{HostSide, IsolationNow};
 use crate::config::Config;
 use crate::datastore::{Around, Datastore};
@@ -21,6 +22,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) config: &'a Config,
     pub(crate) election: &'a Election,
     pub(crate) hosts: &'a Hosts,
+    pub(crate) agreement: &'a Agreement,
     pub(crate) vms: &'a LocalVms,
     pub(crate) guard: &'a GuardSide,
     pub(crate) isolation: &'a Isolation,
@@ -61,8 +63,8 @@ impl Surroundings<'_> {
         let suspicious = in_step.suspicious || (self.election.is_primary() && unowned());
         let primary = self.election.is_primary() && !self.stopping;
         let datastore = datastores.get_mut(name)?;
-        // A VM of a host that holds may run on.
-        let held = |host: &HostId| datastore.may_hold(host, in_step.now);
+        // A VM of a host that holds may run on, and nobody knows what one does whose file differs.
+        let held = |host: &HostId| datastore.may_hold(host, in_step.now) || self.agreement.is_apart(host);
         let failed: Vec<HostId> = in_step.failed.iter().filter(|host| !held(host)).cloned().collect();
         let around = Around {
             primary,
@@ -70,16 +72,19 @@ impl Surroundings<'_> {
             suspicious,
             cut_off: &in_step.cut_off,
             failed: &failed,
+            agreed: self.agreement.holds(),
+            disturbed: self.agreement.is_disturbed(),
             host: self.host_side(datastore, in_step.now),
         };
         Some(act(datastore, &around))
     }
 
     fn host_side(&self, datastore: &Datastore, now: Time) -> HostSide<'_> {
-        let isolated = self.isolation.is_isolated();
+        let (isolated, agreed) = (self.isolation.is_isolated(), self.agreement.holds());
         HostSide {
             domains: self.vms.domains(),
-            concurrent_starts: if self.stopping { 0 } else { self.config.concurrent_starts },
+            agreed,
+            concurrent_starts: if self.stopping || !agreed { 0 } else { self.config.concurrent_starts },
             stored: self.vms.stored(datastore.name()),
             offers: self.vms.offers(),
             lease: self.guard.lease(datastore.name(), now),

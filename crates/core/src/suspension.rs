@@ -67,6 +67,11 @@ impl Holds {
         self.others.on_heartbeat(host, left, timing, now);
     }
 
+    /// R73: a person has made sure that the host is down, and nothing has come from it since.
+    pub(crate) fn is_presumed_down(&self, host: &HostId) -> bool {
+        self.others.is_presumed_down(host)
+    }
+
     /// A person has made sure that the host is down.
     pub(crate) fn confirm_down(&mut self, host: &HostId) {
         self.others.confirm_down(host);

@@ -23,8 +23,8 @@ pub const WIRE_VERSION: u8 = 1;
 const FRAME: usize = 9;
 
 /// The kinds of messages that this version knows.
-const KINDS: [&str; 7] =
-    ["Elect", "Announce", "Heartbeat", "HeartbeatAck", "ListChanged", "SteppingDown", "Released"];
+const KINDS: [&str; 8] =
+    ["Elect", "Announce", "Heartbeat", "HeartbeatAck", "ListChanged", "SteppingDown", "Released", "Files"];
 
 /// The name of a message's kind, as it is on the wire.
 pub fn kind(body: &Body) -> &'static str {
@@ -36,6 +36,7 @@ pub fn kind(body: &Body) -> &'static str {
         Body::ListChanged { .. } => KINDS[4],
         Body::SteppingDown => KINDS[5],
         Body::Released { .. } => KINDS[6],
+        Body::Files(_) => KINDS[7],
     }
 }
 

@@ -19,6 +19,7 @@ use crate::messages::{GuardConfig, GuardEffect, GuardInput};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use mainstay_words::files::FilesDigest;
 use mainstay_words::guard::{GuardOrder, GuardReport, ProcessState};
 use mainstay_words::ids::{DatastoreName, Incarnation, OpId, VmId};
 use mainstay_words::register::HeartbeatRegister;
@@ -73,6 +74,8 @@ pub struct Guard {
     config: GuardConfig,
     datastores: BTreeMap<DatastoreName, Guarded>,
     agent: Option<AgentSeen>,
+    /// R5: what the last agent's file said of the cluster.
+    files: Option<FilesDigest>,
     operations: u64,
     /// Freezes that did not work: to be tried again at that time.
     retry: BTreeMap<VmId, Time>,
@@ -109,6 +112,7 @@ impl Guard {
             config,
             datastores,
             agent: None,
+            files: None,
             operations: 0,
             retry: BTreeMap::new(),
             #[cfg(feature = "broken-rules")]
@@ -212,6 +216,7 @@ impl Guard {
                 failure_timeout: Some(timing.failure_timeout),
                 slow: guarded.slow,
                 hold: guarded.hold_wanted.map(|until| until.since(now)),
+                files: self.files,
             };
             effects.push(GuardEffect::Write { op, datastore: name.clone(), register });
         }
@@ -279,7 +284,10 @@ impl Guard {
 
     fn on_order(&mut self, order: GuardOrder, now: Time, effects: &mut Vec<GuardEffect>) {
         match order {
-            GuardOrder::Alive { incarnation } => self.agent = Some(AgentSeen { incarnation, at: now }),
+            GuardOrder::Alive { incarnation, files } => {
+                self.files = files.or(self.files);
+                self.agent = Some(AgentSeen { incarnation, at: now });
+            }
             GuardOrder::Lease { datastore, until } => self.renew(&datastore, until, now, effects),
             GuardOrder::Watch { datastore, vms } => {
                 self.forget_others(&datastore, &vms, effects);

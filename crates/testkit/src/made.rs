@@ -132,6 +132,7 @@ pub fn heartbeat(counter: u64) -> HeartbeatRegister {
         failure_timeout: None,
         slow: false,
         hold: None,
+        files: None,
     }
 }
 
@@ -144,6 +145,7 @@ pub fn ownership_block(instance: Epoch) -> OwnershipBlock {
         promised: None,
         accepted: None,
         beat: None,
+        files: None,
     }
 }
 

@@ -48,6 +48,10 @@ pub enum Alarm {
     ActiveTwice(VmId),
     /// A host has other times than the one that reports it.
     Timing(HostId),
+    /// A host's file names other hosts or datastores than that of the one that reports it.
+    Files(HostId),
+    /// A datastore has had two owners in one epoch.
+    OwnedTwice(DatastoreName),
     /// There is no guard.
     Guard,
     /// A VM is frozen.
@@ -144,6 +148,24 @@ impl Event {
                 ),
             ),
             Event::TimingAgrees { host } => info(format!("{host} has the same times as this host again")),
+            Event::FilesDiffer { host, difference } => {
+                let what = match difference {
+                    Some(difference) => format!("agent.toml differs: {difference}"),
+                    None => format!("the agent.toml of {host} names other hosts or datastores than that of this host"),
+                };
+                alarm(
+                    Alarm::Files(host.clone()),
+                    format!(
+                        "{what}. Until all name the same, nothing is started, restarted or taken over; VMs that run go on. \
+                         Correct the file and restart that host's agent"
+                    ),
+                )
+                .host(host)
+            }
+            Event::FilesAgree { host } => {
+                info(format!("the agent.toml of {host} is not in the way any more: it names the same, or the host is down"))
+                    .host(host)
+            }
             Event::HypervisorLost => warning("libvirt does not answer; VMs go on"),
             Event::HypervisorBack => info("libvirt answers"),
             Event::GuardFound { .. } => info("guard found"),
@@ -184,6 +206,15 @@ impl Event {
                     .hosts(former)
                     .datastore(datastore)
             }
+            Event::OwnedTwice { datastore, epoch, other } => alarm(
+                Alarm::OwnedTwice(datastore.clone()),
+                format!(
+                    "{other} owns datastore {datastore} in epoch {epoch} as this host did: this host has given it up. \
+                     Compare the agent.toml of both: each must name the other"
+                ),
+            )
+            .host(other)
+            .datastore(datastore),
             Event::OwnershipLost { datastore, epoch, reason } => {
                 warning(format!("no longer owns datastore {datastore} (epoch {epoch}): {reason}"))
                     .datastore(datastore)

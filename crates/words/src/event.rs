@@ -345,6 +345,27 @@ pub enum Event {
         /// The host whose times agree again.
         host: HostId,
     },
+    /// The files of that host and of this one name different hosts or datastores (R5).
+    FilesDiffer {
+        /// The host whose file differs.
+        host: HostId,
+        /// What is missing where, in words, if that is known.
+        difference: Option<Arc<str>>,
+    },
+    /// They name the same again, or that host is down.
+    FilesAgree {
+        /// The host whose file is in nobody's way any more.
+        host: HostId,
+    },
+    /// Another host beats as owner in the epoch that this one owned: this one gives it up (R5).
+    OwnedTwice {
+        /// The datastore with two owners.
+        datastore: DatastoreName,
+        /// The epoch that both owned.
+        epoch: Epoch,
+        /// The other owner.
+        other: HostId,
+    },
     /// This host is isolated and an owner is responsible: the VM's isolation response is carried out.
     IsolationResponseApplied {
         /// The VM that is treated so.

@@ -1,5 +1,6 @@
 //! What an agent and its guard say to each other. The guard's own machine is `mainstay-guard-core`.
 
+use crate::files::FilesDigest;
 use crate::ids::{DatastoreName, Incarnation, VmId};
 use crate::time::Time;
 use alloc::sync::Arc;
@@ -24,6 +25,9 @@ pub enum GuardOrder {
     Alive {
         /// The run of the agent that sends it.
         incarnation: Incarnation,
+        /// What its file says of the cluster (R5).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        files: Option<FilesDigest>,
     },
     /// VMs homed there may execute until then: an owner's acknowledgement, or the host's own ownership.
     Lease {

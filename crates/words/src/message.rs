@@ -1,6 +1,7 @@
 //! What agents say to each other, as datagrams: may be lost, doubled, late or out of order, and nothing here relies on
 //! more. All of it is liveness and hints; what counts is on disk.
 
+use crate::files::{Files, FilesDigest};
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, VmId};
 use crate::pair::written_as_pair;
 use crate::register::ListStamp;
@@ -16,6 +17,9 @@ pub struct Message {
     pub incarnation: Incarnation,
     /// Grows with each message of that run to that receiver; doubled and overtaken messages are dropped.
     pub sequence: u64,
+    /// What the sender's file says of the cluster (R5). `None`: it is of an older release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesDigest>,
     /// What it says.
     pub body: Body,
 }
@@ -62,6 +66,8 @@ pub enum Body {
     },
     /// The primary steps down (its agent stops, or it found a better one): elect at once.
     SteppingDown,
+    /// To a host whose file says something else of the cluster: what the sender's says, for people (R5).
+    Files(Box<Files>),
 }
 
 /// A secondary's network heartbeat.

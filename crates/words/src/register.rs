@@ -8,6 +8,7 @@ mod ownership;
 pub use crate::vm::{IsolationResponse, Priority, VmNeeds, VmSpec};
 pub use ownership::{Accepted, Ballot, OwnerBeat, OwnershipBlock};
 
+use crate::files::FilesDigest;
 use crate::ids::{BootId, Epoch, HostId, Incarnation, Token, VmId};
 use crate::pair::written_as_pair;
 use crate::settings::{HostOffers, Settings};
@@ -71,6 +72,9 @@ pub struct HeartbeatRegister {
     /// until then they may run on although the host shows nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Span>,
+    /// What the file of that agent says of the cluster (R5). `None`: no agent has told the guard yet, or it is of an older release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesDigest>,
 }
 
 /// `host-X-poweron`: what a host runs or is about to run of the VMs homed on this datastore.

@@ -90,7 +90,7 @@ impl World {
                 | Body::ListChanged { .. }
                 | Body::Released { .. } => &[Hold::Whole, Hold::Lost],
                 // Elections are liveness only.
-                Body::Elect { .. } | Body::Announce { .. } | Body::SteppingDown => &[],
+                Body::Elect { .. } | Body::Announce { .. } | Body::SteppingDown | Body::Files(_) => &[],
             },
             Item::Libvirt { .. } if holds.libvirt => &[Hold::Whole],
             Item::Write(_)

@@ -67,6 +67,7 @@ fn of_item(world: &World, item: &Item) -> String {
                 Body::Elect { .. } => "bid",
                 Body::Announce { .. } => "announcement",
                 Body::SteppingDown => "word that it steps down",
+                Body::Files(_) => "what its file names",
             };
             format!("{}'s {what} to {}", id(*from), id(*to))
         }

@@ -53,6 +53,8 @@ pub(crate) struct HostSide<'a> {
     /// All domains; `None` while libvirt does not answer.
     pub(crate) domains: Option<&'a Domains>,
     pub(crate) concurrent_starts: u32,
+    /// R5: all files name the same. Else nothing is let execute that does not.
+    pub(crate) agreed: bool,
     /// Versions of XML that are on the datastore.
     pub(crate) stored: &'a BTreeMap<VmId, VmSpec>,
     /// What the host can give to VMs.
@@ -138,6 +140,11 @@ impl<'a> Desk<'a, '_> {
     pub(super) fn is_granted(&self, look: &Look, claim: &Claim) -> bool {
         let granted = |entry: &Entry| self.is_mine(entry) && Some(entry.token) == claim.token;
         self.blind || look.list.entry(claim.vm).is_some_and(granted)
+    }
+
+    /// What a VM may be let execute on: a look and a lease, while all files name the same (R5).
+    pub(super) fn footing(&self) -> Option<(&'a Look, Lease)> {
+        self.look.zip(self.host.lease).filter(|_| self.host.agreed)
     }
 
     /// Whether the look may let a VM execute: started within the present term of the lease (R51), and conclusive. Otherwise

@@ -317,7 +317,7 @@ impl ClaimedVm {
 
     /// R31: lets a VM that was created paused, and is granted to this host, execute. It does so under a valid lease only.
     pub(super) fn resume(&mut self, desk: &mut Desk<'_, '_>) {
-        let (Some(look), Some(lease)) = (desk.look, desk.host.lease) else { return };
+        let Some((look, lease)) = desk.footing() else { return };
         if !desk.counts(look, lease) {
             return;
         }
@@ -385,7 +385,7 @@ impl ClaimedVm {
 
     /// R52: has the guard thaw the VM, if a look of the present term shows that it is still this host's.
     pub(super) fn thaw(&mut self, desk: &mut Desk<'_, '_>) {
-        let (Some(look), Some(lease)) = (desk.look, desk.host.lease) else { return };
+        let Some((look, lease)) = desk.footing() else { return };
         let goes_on = match &self.stage {
             Stage::Settled | Stage::Stopping(_) => true,
             Stage::Starting(start) => start.is_resuming_or_doubtful(),
@@ -399,7 +399,7 @@ impl ClaimedVm {
 
     /// R53: a VM that QEMU paused for an I/O error goes on when its storage is reached again, on the conditions of a thaw.
     pub(super) fn continue_after_io_error(&mut self, desk: &mut Desk<'_, '_>) {
-        let (Some(look), Some(lease)) = (desk.look, desk.host.lease) else { return };
+        let Some((look, lease)) = desk.footing() else { return };
         let Some(domains) = desk.host.domains else { return };
         let (domain, beaten) = (domains.get(self.id()), desk.host.beaten);
         let waits = self.runs() && self.freeze.may_continue(domain, beaten, desk.out.now);

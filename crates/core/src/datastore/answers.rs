@@ -7,7 +7,7 @@ use crate::claims::{Claims, Look};
 use crate::ids::HostId;
 use crate::input::{DiskOutcome, FoundRegister, ReadRegister};
 use crate::out::Out;
-use crate::register::{ProtectedList, RegisterId, RegisterValue};
+use crate::register::{OwnershipBlock, ProtectedList, RegisterId, RegisterValue};
 use crate::store::{HeartbeatShown, Purpose, Read};
 use crate::time::Time;
 use alloc::vec::Vec;
@@ -61,7 +61,8 @@ impl Datastore {
                     shown.complete &= match &id {
                         RegisterId::ProtectedList(_) => true,
                         RegisterId::PowerOn(host) => around.failed.contains(host),
-                        RegisterId::Heartbeat(_) | RegisterId::Ownership(_) => false,
+                        RegisterId::Heartbeat(_) => read.purpose == Purpose::Consensus,
+                        RegisterId::Ownership(_) => false,
                     };
                     self.take_in_damage(&id, mark, read, out.now);
                     continue;
@@ -87,7 +88,10 @@ impl Datastore {
             }
             Purpose::Consensus => {
                 let timing = self.config.timing;
-                let next = if complete {
+                let agreed = !self.mirror.shows_live_other_files(&timing, out.now);
+                #[cfg(feature = "broken-rules")]
+                let agreed = agreed || self.breaks(crate::BrokenRule::FilesIgnored);
+                let next = if complete && agreed {
                     self.ownership.on_all_read(&self.mirror, &timing, out.now)
                 } else {
                     self.ownership.on_read_failed(&timing, out.now)
@@ -181,7 +185,7 @@ impl Datastore {
                     claims = list.claims;
                 }
                 ReadRegister::Value(RegisterValue::Ownership(block)) => {
-                    self.ownership.find(block);
+                    self.on_own_block(block, out.now);
                 }
                 ReadRegister::Value(RegisterValue::ProtectedList(_) | RegisterValue::Heartbeat(_))
                 | ReadRegister::Missing => {}
@@ -197,6 +201,21 @@ impl Datastore {
         }
         self.rebooted = Some(rebooted);
         self.claims = Claims::new(self.name.clone(), self.config.me.clone(), claims, rebooted, out.now);
+    }
+
+    /// R5: an earlier run of this host had another file. Hosts that it did not know may have owned epochs since, and those that
+    /// know this one have to see what its file says now.
+    fn on_own_block(&mut self, block: OwnershipBlock, now: Time) {
+        let ours = self.ownership.block_files();
+        let other = block.files.is_some() && block.files != ours;
+        #[cfg(feature = "broken-rules")]
+        let other = other && !self.breaks(crate::BrokenRule::FilesIgnored);
+        self.ownership.find(block);
+        if other {
+            let timing = &self.config.timing;
+            self.ownership.rest_until(now + timing.failure_timeout + timing.heartbeat);
+            self.ownership.lose_block();
+        }
     }
 
     pub(super) fn on_look(

@@ -1,6 +1,7 @@
 //! The order of calls around the ownership of a datastore: contending, beating, the beginning and the end of an epoch.
 
 use super::{Around, Datastore};
+use crate::event::Event;
 use crate::ids::{Epoch, HostId};
 use crate::message::Promise;
 use crate::out::Out;
@@ -22,6 +23,10 @@ impl Datastore {
             && !self.list.as_ref().is_some_and(OwnerList::is_responsible);
         if retires {
             self.release("this host is isolated", out);
+        } else if !around.agreed {
+            self.release("the agent.toml of a live host names other hosts or datastores", out);
+        } else if let Some(other) = self.ownership.other_owner(self.mirror.blocks()) {
+            self.give_up_to(&other, out);
         } else if around.primary && self.is_connected() {
             if !self.own.is_writing_block() && !self.reads.is_under_way(&Purpose::Consensus) {
                 let next = self.ownership.contend(&self.mirror, &timing, out.now);
@@ -42,6 +47,13 @@ impl Datastore {
         {
             self.read_for_take_over(out);
         }
+    }
+
+    /// R5: another host beats as owner in this host's epoch.
+    fn give_up_to(&mut self, other: &HostId, out: &mut Out<'_>) {
+        let (datastore, epoch) = (self.name.clone(), self.ownership.own_epoch());
+        out.event(Event::OwnedTwice { datastore, epoch, other: other.clone() });
+        self.release("another host owns it in the same epoch", out);
     }
 
     /// Reads all that tells of epochs before this host writes a good block.
@@ -92,8 +104,11 @@ impl Datastore {
                 self.write_block(out);
             }
             Next::ReadAll => {
-                let registers: Vec<RegisterId> =
-                    self.config.peers.iter().cloned().map(RegisterId::Ownership).collect();
+                // With the heartbeats: they say what stands in each host's file (R5).
+                let of = |host: &HostId| {
+                    [RegisterId::Ownership(host.clone()), RegisterId::Heartbeat(host.clone())]
+                };
+                let registers: Vec<RegisterId> = self.config.peers.iter().flat_map(of).collect();
                 if registers.is_empty() {
                     let next = self.ownership.on_all_read(&self.mirror, &self.config.timing, out.now);
                     return self.carry_out(next, out);

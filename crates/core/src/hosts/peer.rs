@@ -6,6 +6,7 @@
 
 use super::evidence::DiskEvidence;
 use crate::event::Event;
+use crate::files::FilesDigest;
 use crate::host_liveness::{HostState, Observations, classify};
 use crate::ids::{HostId, Incarnation};
 use crate::message::{Heartbeat, Message};
@@ -46,6 +47,8 @@ pub(crate) struct Peer {
     since: Time,
     /// People know that it has other times than this host.
     differs: bool,
+    /// R5: what its last message says of its file.
+    files: Option<FilesDigest>,
 }
 
 /// A former run that is heard although nothing comes from the present one.
@@ -76,6 +79,7 @@ impl Peer {
             state: HostState::Unknown,
             since: now,
             differs: false,
+            files: None,
         }
     }
 
@@ -165,8 +169,14 @@ impl Peer {
         self.heartbeat_at = now;
     }
 
+    /// R5: what its last message says of its file.
+    pub(crate) fn files(&self) -> Option<FilesDigest> {
+        self.files
+    }
+
     /// Any message is a sign of life.
-    pub(crate) fn on_message(&mut self, now: Time) {
+    pub(crate) fn on_message(&mut self, files: Option<FilesDigest>, now: Time) {
+        self.files = files;
         self.last_network = Some(now);
         self.pings_missed = 0;
     }
@@ -294,7 +304,12 @@ mod tests {
     use alloc::vec::Vec;
 
     fn heard(peer: &mut Peer, run: u64, sequence: u64) -> bool {
-        peer.admits(&Message { incarnation: Incarnation(run), sequence, body: Body::SteppingDown })
+        peer.admits(&Message {
+            incarnation: Incarnation(run),
+            sequence,
+            files: None,
+            body: Body::SteppingDown,
+        })
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Core {
             return;
         }
         self.isolation.on_heard(out.now);
+        self.agreement.on_message(from, message.files, out.now);
         if self.life.is_stopping() {
             return;
         }
@@ -81,7 +82,9 @@ impl Core {
             }
             Body::HeartbeatAck(ack) => {
                 if self.election.on_ack(from, out.now) {
-                    self.heartbeats.on_ack(ack, &self.config, &mut self.datastores, &mut self.guard, out);
+                    let agreed = self.agreement.holds();
+                    let (datastores, guard) = (&mut self.datastores, &mut self.guard);
+                    self.heartbeats.on_ack(ack, agreed, &self.config, datastores, guard, out);
                 }
                 Turn::None
             }
@@ -100,6 +103,10 @@ impl Core {
                 Turn::None
             }
             Body::SteppingDown => self.election.on_stepping_down(from, &timing, out),
+            Body::Files(files) => {
+                self.agreement.on_files(from, *files);
+                Turn::None
+            }
         };
         self.on_turn(turn, out);
     }

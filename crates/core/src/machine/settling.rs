@@ -162,6 +162,7 @@ impl Core {
                 self.guard.watch(name, vms, self.vms.has_seen(), out);
             }
         }
-        self.guard.show_life(self.config.incarnation, &self.config.timing, out);
+        let files = self.agreement.digest();
+        self.guard.show_life(self.config.incarnation, files, &self.config.timing, out);
     }
 }

@@ -13,6 +13,7 @@
 //!
 //! It does not: read or write anything itself. The datastore around it does, and hands over what was read.
 
+use crate::files::FilesDigest;
 use crate::ids::{BootId, Epoch, HostId, Incarnation};
 use crate::register::{Accepted, Ballot, OwnerBeat, OwnershipBlock};
 use crate::store::Blocks;
@@ -107,8 +108,20 @@ pub(super) struct Consensus {
     retries: u64,
 }
 
+/// The others' beats as owners.
+fn beats(blocks: &Blocks) -> impl Iterator<Item = (&HostId, &OwnerBeat)> {
+    blocks
+        .iter()
+        .filter_map(|(host, sighting)| Some((host, sighting.as_ref()?.value.as_ref()?.beat.as_ref()?)))
+}
+
 impl Consensus {
-    pub(super) fn new(me: HostId, boot: BootId, incarnation: Incarnation) -> Self {
+    pub(super) fn new(
+        me: HostId,
+        boot: BootId,
+        incarnation: Incarnation,
+        files: Option<FilesDigest>,
+    ) -> Self {
         let block = OwnershipBlock {
             boot,
             incarnation,
@@ -116,6 +129,7 @@ impl Consensus {
             promised: None,
             accepted: None,
             beat: None,
+            files,
         };
         Consensus {
             me,
@@ -131,8 +145,8 @@ impl Consensus {
 
     /// Goes on from the block that an earlier run of this host wrote.
     pub(super) fn find(&mut self, found: OwnershipBlock) {
-        let OwnershipBlock { boot, incarnation, .. } = self.block;
-        self.block = OwnershipBlock { boot, incarnation, ..found };
+        let OwnershipBlock { boot, incarnation, files, .. } = self.block;
+        self.block = OwnershipBlock { boot, incarnation, files, ..found };
     }
 
     /// My block, as written or to be written.
@@ -149,7 +163,12 @@ impl Consensus {
     /// owns nothing now.
     pub(super) fn recover(&mut self, floor: Epoch, blocks: &Blocks) {
         let owned = self.present_owner(blocks).map_or(Epoch(0), |(epoch, _)| epoch);
-        self.block.instance = floor.max(self.highest_instance(blocks));
+        let instance = floor.max(self.highest_instance(blocks));
+        if instance != self.block.instance {
+            self.block.promised = None;
+            self.block.accepted = None;
+        }
+        self.block.instance = instance;
         if floor > owned {
             self.block.beat = Some(OwnerBeat { epoch: floor, counter: 0, released: true });
         }
@@ -206,6 +225,14 @@ impl Consensus {
         others.chain(mine).max()
     }
 
+    /// R5: another host that beats as owner in the epoch in which this one does: each has not read the other's block.
+    pub(super) fn other_owner(&self, blocks: &Blocks) -> Option<HostId> {
+        let Stage::Owned { .. } = self.stage else { return None };
+        beats(blocks)
+            .find(|(_, beat)| beat.epoch == self.block.instance && !beat.released)
+            .map(|(host, _)| host.clone())
+    }
+
     /// Somebody is about to own an epoch later than that.
     pub(super) fn is_contended(&self, epoch: Epoch, blocks: &Blocks) -> bool {
         let others = blocks.values().flatten().filter_map(|sighting| sighting.value.as_ref());
@@ -233,6 +260,15 @@ impl Consensus {
                 && sighting.still() < timing.failure_timeout
         });
         if busy {
+            return Next::Nothing;
+        }
+        // R5: of two owners of one epoch, each must have given it up or stand still.
+        let acts = |(host, beat): (&HostId, &OwnerBeat)| {
+            let still =
+                blocks.get(host).and_then(Option::as_ref).map_or(Span::ZERO, |sighting| sighting.still());
+            beat.epoch == epoch && !beat.released && still < timing.failure_timeout
+        };
+        if beats(blocks).filter(|(_, beat)| beat.epoch == epoch).count() > 1 && beats(blocks).any(acts) {
             return Next::Nothing;
         }
         let mut witness = None;

@@ -10,8 +10,9 @@
 
 use super::{Blocks, Sighting, file_of};
 use crate::event::Event;
+use crate::files::FilesDigest;
 use crate::hosts::DiskEvidence;
-use crate::ids::{DatastoreName, Epoch, HostId, Incarnation};
+use crate::ids::{BootId, DatastoreName, Epoch, HostId, Incarnation};
 use crate::out::Out;
 use crate::register::{
     ClaimState, HeartbeatRegister, OwnershipBlock, PowerOnList, RegisterId, RegisterValue, StopCause,
@@ -62,6 +63,9 @@ pub(crate) struct Mirror {
     timeouts: BTreeMap<HostId, Span>,
     /// R45: whether the agent of a host was well to the end of the boot before its present one.
     ended_well: BTreeMap<HostId, bool>,
+    /// R5: what this host's file says, and what those of others said last, in which boot.
+    files: FilesDigest,
+    words: BTreeMap<HostId, (BootId, FilesDigest)>,
     blocks: Blocks,
     power_on: BTreeMap<HostId, PowerOnSeen>,
     /// How often a register could not be read.
@@ -71,12 +75,14 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    pub(crate) fn new(datastore: DatastoreName, peers: &[HostId]) -> Mirror {
+    pub(crate) fn new(datastore: DatastoreName, peers: &[HostId], files: FilesDigest) -> Mirror {
         Mirror {
             datastore,
             heartbeats: peers.iter().map(|host| (host.clone(), None)).collect(),
             marks: BTreeMap::new(),
             timeouts: BTreeMap::new(),
+            files,
+            words: BTreeMap::new(),
             ended_well: BTreeMap::new(),
             blocks: peers.iter().map(|host| (host.clone(), None)).collect(),
             power_on: BTreeMap::new(),
@@ -110,6 +116,9 @@ impl Mirror {
             None => HeartbeatShown::Change,
         };
         self.marks.remove(host);
+        if let Some(register) = value.as_ref().filter(|_| !older) {
+            self.note_word(host, register);
+        }
         self.note_boot(host, value.as_ref());
         match self.heartbeats.get_mut(host) {
             Some(Some(seen)) if older => seen.last_read = seen.last_read.max(started),
@@ -178,6 +187,36 @@ impl Mirror {
             seen.started = started;
             seen.damaged = true;
         }
+    }
+
+    /// R5: the guard of a former boot had its file; that of this one may not have been told yet.
+    fn note_word(&mut self, host: &HostId, register: &HeartbeatRegister) {
+        match register.files {
+            Some(files) => drop(self.words.insert(host.clone(), (register.boot, files))),
+            None if self.words.get(host).is_some_and(|(boot, _)| *boot != register.boot) => {
+                self.words.remove(host);
+            }
+            None => {}
+        }
+    }
+
+    /// R5: what that host's heartbeat says of its file, and when it was first seen to say so.
+    pub(crate) fn last_word(&self, host: &HostId) -> Option<(Time, Option<FilesDigest>)> {
+        let seen = self.heartbeats.get(host)?.as_ref()?;
+        Some((seen.first_seen, self.words.get(host).map(|(_, files)| *files)))
+    }
+
+    /// R5: somebody's heartbeat says that its file names other hosts or datastores than this host's.
+    pub(crate) fn shows_other_files(&self) -> bool {
+        self.words.values().any(|(_, files)| *files != self.files)
+    }
+
+    /// R5: the same, of a host that may be alive.
+    pub(crate) fn shows_live_other_files(&self, timing: &Timing, now: Time) -> bool {
+        let apart = self.words.iter().filter(|(_, (_, files))| *files != self.files);
+        let still = |host: &HostId| self.evidence(host, timing, now).and_then(|evidence| evidence.still);
+        let mut still = apart.map(|(host, _)| still(host));
+        still.any(|still| still.is_none_or(|still| still < timing.failure_timeout))
     }
 
     /// R45: a host's guard shows another boot. Was its agent well when the boot before ended?

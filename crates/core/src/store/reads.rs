@@ -51,6 +51,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) secondary: bool,
     /// Somebody is silent: look more closely.
     pub(crate) suspicious: bool,
+    /// Everybody's heartbeat is watched, whoever owns the datastore.
+    pub(crate) everybody: bool,
     /// This host beats here now and then only.
     pub(crate) slow: bool,
     /// Hosts that are alive but not heard: what they write is looked at each heartbeat.
@@ -138,7 +140,7 @@ impl Reads {
             };
             self.scan_due = out.now + interval;
             let whom = match watch.owner {
-                Some(owner) if watch.secondary && !watch.suspicious => [owner].to_vec(),
+                Some(owner) if watch.secondary && !watch.suspicious && !watch.everybody => [owner].to_vec(),
                 Some(_) | None => watch.peers.to_vec(),
             };
             // An owner need not watch for contenders: its own lease silences it in time, whoever comes after it.

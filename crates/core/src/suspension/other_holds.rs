@@ -41,6 +41,11 @@ impl OtherHolds {
         self.presumed_down.insert(host.clone());
     }
 
+    /// R73: a person has made sure that the host is down, and nothing has come from it since.
+    pub(crate) fn is_presumed_down(&self, host: &HostId) -> bool {
+        self.presumed_down.contains(host)
+    }
+
     /// Until when that host's guard may be holding. `bound` counts if none of its heartbeats was ever legible: the end of the
     /// longest hold that anybody may have been granted.
     pub(crate) fn until(&self, host: &HostId, bound: Option<Time>) -> Option<Time> {

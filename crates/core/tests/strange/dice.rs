@@ -1,5 +1,6 @@
 //! Values from a seed, with a liking for the edges.
 
+use mainstay_core::files::FilesDigest;
 use mainstay_core::ids::*;
 use mainstay_core::message::*;
 use mainstay_core::register::*;
@@ -152,7 +153,12 @@ impl Dice {
     }
 
     pub fn message(&mut self) -> Message {
-        Message { incarnation: self.incarnation(), sequence: self.number(), body: self.body() }
+        Message {
+            incarnation: self.incarnation(),
+            sequence: self.number(),
+            files: self.some(|dice| FilesDigest(dice.number())),
+            body: self.body(),
+        }
     }
 
     pub fn report(&mut self) -> GuardReport {
@@ -243,6 +249,7 @@ impl Dice {
                 failure_timeout: self.some(|dice| Span(dice.number())),
                 slow: self.one_in(3),
                 hold: None,
+                files: self.some(|dice| FilesDigest(dice.number())),
             }),
             1 => {
                 let mut claims = self.list(Dice::claim);
@@ -269,6 +276,7 @@ impl Dice {
                     counter: dice.number(),
                     released: dice.one_in(2),
                 }),
+                files: self.some(|dice| FilesDigest(dice.number())),
             }),
             _ => RegisterValue::ProtectedList(ProtectedList {
                 epoch: self.epoch(),

@@ -21,7 +21,7 @@ fn peer() -> HostId {
 }
 
 fn message(incarnation: u64, sequence: u64, body: Body) -> Message {
-    Message { incarnation: Incarnation(incarnation), sequence, body }
+    Message { incarnation: Incarnation(incarnation), sequence, files: None, body }
 }
 
 fn from_peer(message: Message) -> Input {

@@ -99,6 +99,7 @@ pub fn make() -> TempDir {
         promised: Some(ballot.clone()),
         accepted: Some((ballot, "host-2".into()).into()),
         beat: Some(OwnerBeat { epoch: Epoch(7), counter: 99, released: false }),
+        files: None,
     };
     write(&folder, &RegisterId::Ownership("host-2".into()), RegisterValue::Ownership(value));
     list(&folder, 6, "host-1", vec![entry(1, "web", Some("host-1"))]);

@@ -71,6 +71,7 @@ fn ownership() {
         promised: Some(ballot.clone()),
         accepted: Some((ballot, host(1)).into()),
         beat: Some(OwnerBeat { epoch: Epoch(3), counter: 400, released: false }),
+        files: None,
     };
     shows(
         RegisterId::Ownership(host(1)),
@@ -113,7 +114,7 @@ fn message() {
         }],
         heartbeat_datastores: vec![DatastoreName::new("ds1")],
     });
-    let message = Message { incarnation: Incarnation(5), sequence: 6, body };
+    let message = Message { incarnation: Incarnation(5), sequence: 6, files: None, body };
     let cluster = ClusterId::parse("lab").expect("good");
     let bytes = encode_message(&cluster, &message).expect("encodes");
     let frame: String = bytes[..9].iter().map(|byte| format!("{byte:02x}")).collect();

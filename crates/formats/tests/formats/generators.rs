@@ -160,6 +160,7 @@ fn heartbeat_register() -> impl Strategy<Value = RegisterValue> {
                 failure_timeout,
                 slow,
                 hold: None,
+                files: None,
             })
         },
     )
@@ -191,7 +192,15 @@ fn ownership() -> impl Strategy<Value = RegisterValue> {
     });
     (boot(), incarnation(), epoch(), of(ballot()), of((ballot(), host()).prop_map(Accepted::from)), of(beat))
         .prop_map(|(boot, incarnation, instance, promised, accepted, beat)| {
-            RegisterValue::Ownership(OwnershipBlock { boot, incarnation, instance, promised, accepted, beat })
+            RegisterValue::Ownership(OwnershipBlock {
+                boot,
+                incarnation,
+                instance,
+                promised,
+                accepted,
+                beat,
+                files: None,
+            })
         })
 }
 
@@ -287,6 +296,7 @@ pub fn message() -> impl Strategy<Value = Message> {
     (incarnation(), any::<u64>(), body).prop_map(|(incarnation, sequence, body)| Message {
         incarnation,
         sequence,
+        files: None,
         body,
     })
 }

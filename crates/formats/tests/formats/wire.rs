@@ -19,6 +19,7 @@ fn typical_heartbeat() -> Message {
     Message {
         incarnation: Incarnation(u64::MAX / 3),
         sequence: 86_400,
+        files: Some(mainstay_words::FilesDigest(u64::MAX / 7)),
         body: Body::Heartbeat(Box::new(Heartbeat {
             sent: Time(86_400_000_000),
             datastores: names.to_vec(),
@@ -44,6 +45,7 @@ fn typical_ack() -> Message {
     Message {
         incarnation: Incarnation(u64::MAX / 3),
         sequence: 86_400,
+        files: Some(mainstay_words::FilesDigest(u64::MAX / 7)),
         body: Body::HeartbeatAck(HeartbeatAck {
             echo: Time(86_400_000_000),
             run: Incarnation(u64::MAX / 5),
@@ -196,6 +198,6 @@ fn unknown_fields_are_ignored_and_optional_ones_may_be_missing() {
         owned: vec![owned],
         heartbeat_datastores: Vec::new(),
     });
-    let message = Message { incarnation: Incarnation(1), sequence: 2, body };
+    let message = Message { incarnation: Incarnation(1), sequence: 2, files: None, body };
     assert_eq!(decode_message(&cluster(), &bytes), Ok(message));
 }

@@ -65,6 +65,7 @@ pub fn registers() -> Vec<(RegisterId, RegisterValue)> {
             promised: Some(ballot.clone()),
             accepted: Some((ballot, host(1)).into()),
             beat: Some(OwnerBeat { epoch: Epoch(3), counter: 400, released: false }),
+            files: None,
         }),
         RegisterValue::ProtectedList(ProtectedList {
             version: 4,
@@ -115,7 +116,12 @@ pub fn messages() -> Vec<Message> {
     bodies
         .into_iter()
         .zip(1..)
-        .map(|(body, sequence)| Message { incarnation: Incarnation(u64::MAX / 3), sequence, body })
+        .map(|(body, sequence)| Message {
+            incarnation: Incarnation(u64::MAX / 3),
+            sequence,
+            files: None,
+            body,
+        })
         .collect()
 }
 

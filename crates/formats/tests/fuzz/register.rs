@@ -127,6 +127,7 @@ fn check_choice(slot: &Slot) {
             failure_timeout: None,
             slow: false,
             hold: None,
+            files: None,
         };
         (id, Slot::Valid { sequence, value: RegisterValue::Heartbeat(value) })
     };

@@ -118,7 +118,7 @@ fn the_next_guard_goes_on_with_the_lease_that_was_kept() {
 #[test]
 fn its_heartbeat_says_whether_the_agent_is_well() {
     let mut guard = Guard::new(config(BTreeMap::new()), at(0));
-    let alive = GuardInput::Order(GuardOrder::Alive { incarnation: Incarnation(4) });
+    let alive = GuardInput::Order(GuardOrder::Alive { incarnation: Incarnation(4), files: None });
     let well = |effects: &[GuardEffect]| {
         effects.iter().find_map(|effect| match effect {
             GuardEffect::Write { register, .. } => Some((register.agent, register.agent_well)),

@@ -180,6 +180,9 @@ impl World {
             | Event::MessageUnreadable { .. }
             | Event::StormOver
             | Event::TimingAgrees { .. }
+            | Event::FilesDiffer { .. }
+            | Event::FilesAgree { .. }
+            | Event::OwnedTwice { .. }
             | Event::HypervisorBack => {}
             Event::SettingsChanged { .. }
             | Event::MaintenanceLeft { .. }

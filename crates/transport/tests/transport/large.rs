@@ -28,7 +28,12 @@ fn heartbeat(sequence: u64, datastores: usize, halted: usize) -> Message {
         halted: (0..halted).map(|number| (VmId([number as u8; 16]), Halt::Frozen).into()).collect(),
         ..heartbeat_message()
     };
-    Message { incarnation: Default::default(), sequence, body: Body::Heartbeat(heartbeat.into()) }
+    Message {
+        incarnation: Default::default(),
+        sequence,
+        files: None,
+        body: Body::Heartbeat(heartbeat.into()),
+    }
 }
 
 fn encoded(message: &Message) -> Vec<u8> {

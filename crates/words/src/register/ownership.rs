@@ -1,5 +1,6 @@
 //! What stands in `host-X-owner`: a host's part in the consensus on an epoch's owner, and its beat as an owner.
 
+use crate::files::FilesDigest;
 use crate::ids::{BootId, Epoch, HostId, Incarnation};
 use crate::pair::written_as_pair;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub struct OwnershipBlock {
     pub accepted: Option<Accepted>,
     /// The host's latest ownership.
     pub beat: Option<OwnerBeat>,
+    /// What that agent's file says of the cluster (R5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesDigest>,
 }
 
 /// An owner's sign of life.

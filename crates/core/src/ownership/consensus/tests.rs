@@ -47,7 +47,7 @@ fn block(instance: u64, beat: Option<u64>) -> OwnershipBlock {
 
 fn start() -> World {
     let contender = |index: usize| Contender {
-        machine: Consensus::new(host(index), BootId([0; 16]), Incarnation(index as u64)),
+        machine: Consensus::new(host(index), BootId([0; 16]), Incarnation(index as u64), None),
         seen: [(None, false), (None, false)],
         scanned: false,
         write: None,
@@ -240,7 +240,7 @@ fn without_promises_the_exploration_finds_two_owners() {
 
 #[test]
 fn an_owner_counts_its_ownership_from_the_start_of_the_write() {
-    let mut machine = Consensus::new(host(0), BootId([0; 16]), Incarnation(1));
+    let mut machine = Consensus::new(host(0), BootId([0; 16]), Incarnation(1), None);
     machine.block.instance = Epoch(2);
     let begun = Time(0) + Span::from_secs(10);
     machine.stage = Stage::Owned { lease_end: begun + TIMING.lease };
