@@ -87,6 +87,8 @@ pub struct Setup {
     pub grid: u64,
     /// Where a run ends, in microseconds after its start.
     pub horizon: u64,
+    /// Whether the file that a run of a host's agent finds (the first is 1) has that other host.
+    pub knows: fn(host: usize, run: u64, other: usize) -> bool,
     /// Applied to every core: tests break rules with it.
     pub alter_core: fn(Core) -> Core,
     /// Applied to every guard.
@@ -125,6 +127,7 @@ impl Setup {
             holds: Holds::ALL,
             grid: SECOND / 2,
             horizon: 12 * SECOND,
+            knows: |_, _, _| true,
             alter_core: |core| core,
             alter_guard: |guard| guard,
         }

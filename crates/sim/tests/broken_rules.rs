@@ -50,3 +50,10 @@ fn no_read_after_a_claim_is_found() {
     let node = |config, now| broken(BrokenRule::NoReadAfterClaim, config, now);
     a_scenario_finds("no read after a claim", text, node, Guard::new);
 }
+
+#[test]
+fn a_file_that_differs_is_found() {
+    let text = include_str!("../scenarios/three_hosts_file_lacks_a_datastore_then_cut_off.toml");
+    let node = |config, now| broken(BrokenRule::FilesIgnored, config, now);
+    a_scenario_finds("a file that differs", text, node, Guard::new);
+}

@@ -83,11 +83,12 @@ impl World {
 
     pub(super) fn start_agent(&mut self, host: usize) -> Result<(), String> {
         let now = self.clock(host);
-        let peers =
-            (0..self.hosts.len()).filter(|peer| *peer != host).map(|peer| self.setup.id(peer)).collect();
+        let (run, knows) = (self.hosts[host].run + 1, self.setup.knows);
+        let others = (0..self.hosts.len()).filter(|other| *other != host && knows(host, run, *other));
+        let peers = others.map(|other| self.setup.id(other)).collect();
         let (me, timing, alter) = (self.setup.id(host), self.setup.timing, self.setup.alter_core);
         let state = self.host_mut(host);
-        state.run += 1;
+        state.run = run;
         let config = Config {
             me,
             peers,
