@@ -72,8 +72,10 @@ pub(crate) struct Epochs {
     take_over: TakeOver,
     /// People know that the ownership has lapsed.
     lapse_told: bool,
-    /// R5: this host does not contend before that.
+    /// R6: this host does not contend before that.
     rests_until: Time,
+    /// R26: the block could not be read.
+    block_lost: bool,
 }
 
 impl Epochs {
@@ -88,6 +90,7 @@ impl Epochs {
             take_over: TakeOver::default(),
             lapse_told: false,
             rests_until: Time(0),
+            block_lost: false,
         }
     }
 
@@ -140,12 +143,7 @@ impl Epochs {
         self.consensus.find(block);
     }
 
-    /// R5: this host does not contend before that.
-    pub(crate) fn rest_until(&mut self, at: Time) {
-        self.rests_until = at;
-    }
-
-    /// R5: what this host's block says of its file.
+    /// R6: what this host's block says of its file.
     pub(crate) fn block_files(&self) -> Option<FilesDigest> {
         self.block().files
     }
@@ -155,7 +153,7 @@ impl Epochs {
         self.block().instance
     }
 
-    /// R5: another host that beats as owner in the epoch in which this one does.
+    /// R6: another host that beats as owner in the epoch in which this one does.
     pub(crate) fn other_owner(&self, blocks: &Blocks) -> Option<HostId> {
         self.consensus.other_owner(blocks)
     }
@@ -307,6 +305,13 @@ impl Epochs {
 
     /// R26: this host's block can't be read.
     pub(crate) fn lose_block(&mut self) {
+        self.block_lost = true;
+        self.recovery.begin();
+    }
+
+    /// R6: this host's file is another than that of its last run. It reads as in R26, and does not contend before `at`.
+    pub(crate) fn find_new_file(&mut self, at: Time) {
+        self.rests_until = at;
         self.recovery.begin();
     }
 
@@ -349,7 +354,11 @@ impl Epochs {
         if !self.recovery.take_in(known, claimed.max(written).max(beaten)) {
             return Recovered::ReadOn;
         }
-        self.consensus.recover(known, mirror.blocks());
+        if self.block_lost {
+            self.consensus.recover(known, mirror.blocks());
+        } else {
+            self.consensus.catch_up(known, mirror.blocks());
+        }
         Recovered::Done
     }
 

@@ -357,7 +357,7 @@ pub enum Event {
         /// The host whose file is in nobody's way any more.
         host: HostId,
     },
-    /// Another host beats as owner in the epoch that this one owned: this one gives it up (R5).
+    /// Another host beats as owner in the epoch that this one owned: this one gives it up (R6).
     OwnedTwice {
         /// The datastore with two owners.
         datastore: DatastoreName,

@@ -203,7 +203,7 @@ impl Datastore {
         self.claims = Claims::new(self.name.clone(), self.config.me.clone(), claims, rebooted, out.now);
     }
 
-    /// R5: an earlier run of this host had another file. Hosts that it did not know may have owned epochs since, and those that
+    /// R6: an earlier run of this host had another file. Hosts that it did not know may have owned epochs since, and those that
     /// know this one have to see what its file says now.
     fn on_own_block(&mut self, block: OwnershipBlock, now: Time) {
         let ours = self.ownership.block_files();
@@ -213,8 +213,7 @@ impl Datastore {
         self.ownership.find(block);
         if other {
             let timing = &self.config.timing;
-            self.ownership.rest_until(now + timing.failure_timeout + timing.heartbeat);
-            self.ownership.lose_block();
+            self.ownership.find_new_file(now + timing.failure_timeout + timing.heartbeat);
         }
     }
 

@@ -49,7 +49,7 @@ impl Datastore {
         }
     }
 
-    /// R5: another host beats as owner in this host's epoch.
+    /// R6: another host beats as owner in this host's epoch.
     fn give_up_to(&mut self, other: &HostId, out: &mut Out<'_>) {
         let (datastore, epoch) = (self.name.clone(), self.ownership.own_epoch());
         out.event(Event::OwnedTwice { datastore, epoch, other: other.clone() });

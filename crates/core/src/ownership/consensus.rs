@@ -163,14 +163,20 @@ impl Consensus {
     /// owns nothing now.
     pub(super) fn recover(&mut self, floor: Epoch, blocks: &Blocks) {
         let owned = self.present_owner(blocks).map_or(Epoch(0), |(epoch, _)| epoch);
-        let instance = floor.max(self.highest_instance(blocks));
-        if instance != self.block.instance {
-            self.block.promised = None;
-            self.block.accepted = None;
-        }
-        self.block.instance = instance;
+        self.block.instance = floor.max(self.highest_instance(blocks));
         if floor > owned {
             self.block.beat = Some(OwnerBeat { epoch: floor, counter: 0, released: true });
+        }
+    }
+
+    /// R6: there were epochs up to `floor`. One later than all that the others show had an owner that this host does not know: the
+    /// next one to contend for is later still.
+    pub(super) fn catch_up(&mut self, floor: Epoch, blocks: &Blocks) {
+        let shown = self.present_owner(blocks).map_or(Epoch(0), |(epoch, _)| epoch);
+        if floor > shown && self.block.instance <= floor {
+            self.block.instance = floor.next();
+            self.block.promised = None;
+            self.block.accepted = None;
         }
     }
 
@@ -225,7 +231,7 @@ impl Consensus {
         others.chain(mine).max()
     }
 
-    /// R5: another host that beats as owner in the epoch in which this one does: each has not read the other's block.
+    /// R6: another host that beats as owner in the epoch in which this one does: each has not read the other's block.
     pub(super) fn other_owner(&self, blocks: &Blocks) -> Option<HostId> {
         let Stage::Owned { .. } = self.stage else { return None };
         beats(blocks)
@@ -262,7 +268,7 @@ impl Consensus {
         if busy {
             return Next::Nothing;
         }
-        // R5: of two owners of one epoch, each must have given it up or stand still.
+        // R6: of two owners of one epoch, each must have given it up or stand still.
         let acts = |(host, beat): (&HostId, &OwnerBeat)| {
             let still =
                 blocks.get(host).and_then(Option::as_ref).map_or(Span::ZERO, |sighting| sighting.still());

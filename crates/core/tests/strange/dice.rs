@@ -152,11 +152,16 @@ impl Dice {
         }
     }
 
+    /// Seldom: a core that sees another file does little more.
+    fn files(&mut self) -> Option<FilesDigest> {
+        self.one_in(20).then(|| FilesDigest(self.number()))
+    }
+
     pub fn message(&mut self) -> Message {
         Message {
             incarnation: self.incarnation(),
             sequence: self.number(),
-            files: self.some(|dice| FilesDigest(dice.number())),
+            files: self.files(),
             body: self.body(),
         }
     }
@@ -249,7 +254,7 @@ impl Dice {
                 failure_timeout: self.some(|dice| Span(dice.number())),
                 slow: self.one_in(3),
                 hold: None,
-                files: self.some(|dice| FilesDigest(dice.number())),
+                files: self.files(),
             }),
             1 => {
                 let mut claims = self.list(Dice::claim);
@@ -276,7 +281,7 @@ impl Dice {
                     counter: dice.number(),
                     released: dice.one_in(2),
                 }),
-                files: self.some(|dice| FilesDigest(dice.number())),
+                files: self.files(),
             }),
             _ => RegisterValue::ProtectedList(ProtectedList {
                 epoch: self.epoch(),

@@ -253,3 +253,30 @@ fn an_owner_counts_its_ownership_from_the_start_of_the_write() {
     assert_eq!(machine.on_written(begun + Span::from_secs(2), &TIMING, late), Next::ReadAll);
     assert_eq!(machine.epoch(late), None);
 }
+
+/// R6: two hosts whose files lacked each other beat in one epoch. One of them gives it up, and then the other.
+#[test]
+fn a_later_epoch_waits_for_each_of_two_owners() {
+    let now = Time(0) + Span::from_secs(100);
+    let beats = |released| OwnershipBlock {
+        beat: Some(OwnerBeat { epoch: Epoch(2), counter: 1, released }),
+        ..made::ownership_block(Epoch(2))
+    };
+    let seen = |released: [bool; 2]| -> Blocks {
+        let sighting = |released| Sighting { value: Some(beats(released)), first_seen: now, last_read: now };
+        [1, 2].map(|other| (host(other), Some(sighting(released[other - 1])))).into_iter().collect()
+    };
+    let mut machine = Consensus::new(host(0), BootId([0; 16]), Incarnation(1), None);
+    machine.block.instance = Epoch(2);
+    machine.stage = Stage::Owned { lease_end: now + TIMING.lease };
+    assert_eq!(machine.other_owner(&seen([true, true])), None);
+    assert_eq!(machine.other_owner(&seen([false, true])), Some(host(1)));
+    machine.release();
+    let timeouts = BTreeMap::new();
+    for released in [[false, true], [true, false], [false, false], [true, true]] {
+        let blocks = seen(released);
+        let grounds = Grounds { blocks: &blocks, timeouts: &timeouts, promised: Time(0), released: None };
+        let next = if released == [true, true] { Next::Write } else { Next::Nothing };
+        assert_eq!(machine.contend(&grounds, &TIMING, now), next, "{released:?}");
+    }
+}
