@@ -28,6 +28,8 @@ pub(crate) struct Agreement {
     me: HostId,
     ours: Files,
     digest: FilesDigest,
+    /// What each host's last message says.
+    said: BTreeMap<HostId, FilesDigest>,
     apart: BTreeMap<HostId, Apart>,
     /// What hosts said that their files name, for people.
     theirs: BTreeMap<HostId, Files>,
@@ -54,6 +56,7 @@ impl Agreement {
             me: config.me.clone(),
             digest: ours.digest(),
             ours,
+            said: BTreeMap::new(),
             apart: BTreeMap::new(),
             theirs: BTreeMap::new(),
             tell_due: now,
@@ -98,6 +101,10 @@ impl Agreement {
 
     /// A message says what stands in its sender's file. Counts at once: what the message asks for is answered in this step.
     pub(crate) fn on_message(&mut self, from: &HostId, files: Option<FilesDigest>, now: Time) {
+        match files {
+            Some(files) => drop(self.said.insert(from.clone(), files)),
+            None => drop(self.said.remove(from)),
+        }
         if files.is_some_and(|files| files != self.digest) {
             let apart = Apart { live: true, since: now, told: None };
             self.apart.entry(from.clone()).or_insert(apart).live = true;
@@ -117,14 +124,14 @@ impl Agreement {
         timing: &Timing,
         out: &mut Out<'_>,
     ) {
-        let said = |peer: &Peer| peer.files().is_some_and(|files| files != self.digest);
+        let said = || self.said.values().any(|files| *files != self.digest);
         let written = || datastores.all().any(|datastore| datastore.mirror().shows_other_files());
-        if self.apart.is_empty() && !hosts.all().any(said) && !written() {
+        if self.apart.is_empty() && !said() && !written() {
             return;
         }
         for peer in hosts.all() {
             let host = peer.host();
-            let word = last_word(peer, datastores, timing, out.now);
+            let word = last_word(peer, self.said.get(host).copied(), datastores, timing, out.now);
             let differs = word.is_some_and(|word| word != self.digest);
             if differs && !datastores.all().any(|datastore| datastore.is_presumed_down(host)) {
                 let live = is_live(peer, datastores, timing, out.now);
@@ -160,12 +167,18 @@ impl Agreement {
 }
 
 /// What was last seen of a host's file: of one that is heard, its messages; else the newest of all signs of life.
-fn last_word(peer: &Peer, datastores: &Datastores, timing: &Timing, now: Time) -> Option<FilesDigest> {
-    if is_heard(peer, timing, now) && peer.files().is_some() {
-        return peer.files();
+fn last_word(
+    peer: &Peer,
+    said: Option<FilesDigest>,
+    datastores: &Datastores,
+    timing: &Timing,
+    now: Time,
+) -> Option<FilesDigest> {
+    if is_heard(peer, timing, now) && said.is_some() {
+        return said;
     }
     let written = datastores.all().filter_map(|datastore| datastore.mirror().last_word(peer.host()));
-    let said = peer.last_network().map(|at| (at, peer.files()));
+    let said = peer.last_network().map(|at| (at, said));
     written.chain(said).max_by_key(|(at, _)| *at)?.1
 }
 

@@ -73,9 +73,9 @@ pub(crate) struct Around<'a> {
     pub(crate) cut_off: &'a [HostId],
     /// Hosts that are judged failed.
     pub(crate) failed: &'a [HostId],
-    /// R5: all files name the same, as far as this host sees.
+    /// All files name the same, as far as this host sees.
     pub(crate) agreed: bool,
-    /// R5: the last word of some host says otherwise.
+    /// The last word of some host says otherwise.
     pub(crate) disturbed: bool,
     pub(crate) host: HostSide<'a>,
 }
@@ -285,7 +285,7 @@ impl Datastore {
         self.want_review();
     }
 
-    /// R73: a person has made sure that the host is down, and nothing has come from it since.
+    /// A person has made sure that the host is down, and nothing has come from it since.
     pub(crate) fn is_presumed_down(&self, host: &HostId) -> bool {
         self.holds.is_presumed_down(host)
     }

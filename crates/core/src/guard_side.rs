@@ -166,7 +166,7 @@ impl GuardSide {
         }
     }
 
-    /// Shows the guard that the agent is well, and what its file says (R5).
+    /// Shows the guard that the agent is well, and what its file says.
     pub(crate) fn show_life(
         &mut self,
         incarnation: Incarnation,

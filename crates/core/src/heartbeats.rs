@@ -83,12 +83,10 @@ impl Heartbeats {
         }
     }
 
-    /// The primary's answer: leases on what it owns, and what this host may promise in return. `agreed`: all files name the same,
-    /// else nothing is promised (R5).
+    /// The primary's answer: leases on what it owns, and what this host may promise in return.
     pub(crate) fn on_ack(
         &mut self,
         ack: HeartbeatAck,
-        agreed: bool,
         config: &Config,
         datastores: &mut Datastores,
         guard: &mut GuardSide,
@@ -109,12 +107,17 @@ impl Heartbeats {
             guard.pass(&owned.datastore, ack.echo + owned.lease.min(lease), out);
             let answer = Answer { echo: ack.echo, hold: owned.hold, written: owned.list.is_some() };
             datastore.on_answer(answer, out);
-            if agreed && datastore.promise(owned.epoch, out.now) {
+            if datastore.promise(owned.epoch, out.now) {
                 let promise =
                     Promise { datastore: owned.datastore.clone(), epoch: owned.epoch, echo: ack.sent };
                 self.promises.insert(owned.datastore, promise);
             }
         }
+    }
+
+    /// Hosts' files differ: the next heartbeat promises nothing.
+    pub(crate) fn promise_nothing(&mut self) {
+        self.promises.clear();
     }
 
     /// As the primary: answers a heartbeat with what this host owns.

@@ -124,7 +124,7 @@ impl Hosts {
         let Some(peer) = self.peers.get_mut(from) else { return false };
         let admitted = peer.admits(message);
         if admitted {
-            peer.on_message(message.files, now);
+            peer.on_message(now);
         }
         admitted
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Counters {
     pub(crate) incarnation: Incarnation,
-    /// R5: what this host's file says, for each message.
+    /// What this host's file says, for each message.
     pub(crate) files: FilesDigest,
     pub(crate) operations: u64,
     pub(crate) messages: u64,

@@ -189,7 +189,7 @@ fn states(
             held.insert(host.clone());
         }
         // R24: it may still hold a lease that the former owner granted by network.
-        // R5: nobody knows what a silent host does whose last word was another file.
+        // Nobody knows what a silent host does whose last word was another file.
         if holds || desk.agreement.is_apart(host) || now < datastore.ownership().hold_until() {
             *state = HostState::Unknown;
         }

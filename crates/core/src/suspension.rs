@@ -67,7 +67,7 @@ impl Holds {
         self.others.on_heartbeat(host, left, timing, now);
     }
 
-    /// R73: a person has made sure that the host is down, and nothing has come from it since.
+    /// A person has made sure that the host is down, and nothing has come from it since.
     pub(crate) fn is_presumed_down(&self, host: &HostId) -> bool {
         self.others.is_presumed_down(host)
     }

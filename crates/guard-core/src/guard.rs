@@ -74,7 +74,7 @@ pub struct Guard {
     config: GuardConfig,
     datastores: BTreeMap<DatastoreName, Guarded>,
     agent: Option<AgentSeen>,
-    /// R5: what the last agent's file said of the cluster.
+    /// What the last agent's file said of the cluster.
     files: Option<FilesDigest>,
     operations: u64,
     /// Freezes that did not work: to be tried again at that time.

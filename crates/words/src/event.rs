@@ -345,7 +345,7 @@ pub enum Event {
         /// The host whose times agree again.
         host: HostId,
     },
-    /// The files of that host and of this one name different hosts or datastores (R5).
+    /// The files of that host and of this one name different hosts or datastores.
     FilesDiffer {
         /// The host whose file differs.
         host: HostId,
@@ -357,7 +357,7 @@ pub enum Event {
         /// The host whose file is in nobody's way any more.
         host: HostId,
     },
-    /// Another host beats as owner in the epoch that this one owned: this one gives it up (R6).
+    /// Another host beats as owner in the epoch that this one owned: this one gives it up.
     OwnedTwice {
         /// The datastore with two owners.
         datastore: DatastoreName,

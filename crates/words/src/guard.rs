@@ -25,7 +25,7 @@ pub enum GuardOrder {
     Alive {
         /// The run of the agent that sends it.
         incarnation: Incarnation,
-        /// What its file says of the cluster (R5).
+        /// What its file says of the cluster.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         files: Option<FilesDigest>,
     },

@@ -17,7 +17,7 @@ pub struct Message {
     pub incarnation: Incarnation,
     /// Grows with each message of that run to that receiver; doubled and overtaken messages are dropped.
     pub sequence: u64,
-    /// What the sender's file says of the cluster (R5). `None`: it is of an older release.
+    /// What the sender's file says of the cluster. `None`: it is of an older release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<FilesDigest>,
     /// What it says.
@@ -66,7 +66,7 @@ pub enum Body {
     },
     /// The primary steps down (its agent stops, or it found a better one): elect at once.
     SteppingDown,
-    /// To a host whose file says something else of the cluster: what the sender's says, for people (R5).
+    /// To a host whose file says something else of the cluster: what the sender's says, for people.
     Files(Box<Files>),
 }
 

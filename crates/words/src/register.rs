@@ -72,7 +72,7 @@ pub struct HeartbeatRegister {
     /// until then they may run on although the host shows nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Span>,
-    /// What the file of that agent says of the cluster (R5). `None`: no agent has told the guard yet, or it is of an older release.
+    /// What the file of that agent says of the cluster. `None`: no agent has told the guard yet, or it is of an older release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<FilesDigest>,
 }

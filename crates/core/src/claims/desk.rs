@@ -53,7 +53,7 @@ pub(crate) struct HostSide<'a> {
     /// All domains; `None` while libvirt does not answer.
     pub(crate) domains: Option<&'a Domains>,
     pub(crate) concurrent_starts: u32,
-    /// R5: all files name the same. Else nothing is let execute that does not.
+    /// All files name the same. Else nothing is let execute that does not.
     pub(crate) agreed: bool,
     /// Versions of XML that are on the datastore.
     pub(crate) stored: &'a BTreeMap<VmId, VmSpec>,
@@ -142,7 +142,7 @@ impl<'a> Desk<'a, '_> {
         self.blind || look.list.entry(claim.vm).is_some_and(granted)
     }
 
-    /// What a VM may be let execute on: a look and a lease, while all files name the same (R5).
+    /// What a VM may be let execute on: a look and a lease, while all files name the same.
     pub(super) fn footing(&self) -> Option<(&'a Look, Lease)> {
         self.look.zip(self.host.lease).filter(|_| self.host.agreed)
     }

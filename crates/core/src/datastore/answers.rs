@@ -203,7 +203,7 @@ impl Datastore {
         self.claims = Claims::new(self.name.clone(), self.config.me.clone(), claims, rebooted, out.now);
     }
 
-    /// R6: an earlier run of this host had another file. Hosts that it did not know may have owned epochs since, and those that
+    /// An earlier run of this host had another file. Hosts that it did not know may have owned epochs since, and those that
     /// know this one have to see what its file says now.
     fn on_own_block(&mut self, block: OwnershipBlock, now: Time) {
         let ours = self.ownership.block_files();

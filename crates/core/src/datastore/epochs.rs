@@ -49,7 +49,7 @@ impl Datastore {
         }
     }
 
-    /// R6: another host beats as owner in this host's epoch.
+    /// Another host beats as owner in this host's epoch.
     fn give_up_to(&mut self, other: &HostId, out: &mut Out<'_>) {
         let (datastore, epoch) = (self.name.clone(), self.ownership.own_epoch());
         out.event(Event::OwnedTwice { datastore, epoch, other: other.clone() });
@@ -104,7 +104,7 @@ impl Datastore {
                 self.write_block(out);
             }
             Next::ReadAll => {
-                // With the heartbeats: they say what stands in each host's file (R5).
+                // With the heartbeats: they say what stands in each host's file.
                 let of = |host: &HostId| {
                     [RegisterId::Ownership(host.clone()), RegisterId::Heartbeat(host.clone())]
                 };

@@ -6,7 +6,6 @@
 
 use super::evidence::DiskEvidence;
 use crate::event::Event;
-use crate::files::FilesDigest;
 use crate::host_liveness::{HostState, Observations, classify};
 use crate::ids::{HostId, Incarnation};
 use crate::message::{Heartbeat, Message};
@@ -47,8 +46,6 @@ pub(crate) struct Peer {
     since: Time,
     /// People know that it has other times than this host.
     differs: bool,
-    /// R5: what its last message says of its file.
-    files: Option<FilesDigest>,
 }
 
 /// A former run that is heard although nothing comes from the present one.
@@ -79,7 +76,6 @@ impl Peer {
             state: HostState::Unknown,
             since: now,
             differs: false,
-            files: None,
         }
     }
 
@@ -169,14 +165,8 @@ impl Peer {
         self.heartbeat_at = now;
     }
 
-    /// R5: what its last message says of its file.
-    pub(crate) fn files(&self) -> Option<FilesDigest> {
-        self.files
-    }
-
     /// Any message is a sign of life.
-    pub(crate) fn on_message(&mut self, files: Option<FilesDigest>, now: Time) {
-        self.files = files;
+    pub(crate) fn on_message(&mut self, now: Time) {
         self.last_network = Some(now);
         self.pings_missed = 0;
     }

@@ -82,9 +82,10 @@ impl Core {
             }
             Body::HeartbeatAck(ack) => {
                 if self.election.on_ack(from, out.now) {
-                    let agreed = self.agreement.holds();
-                    let (datastores, guard) = (&mut self.datastores, &mut self.guard);
-                    self.heartbeats.on_ack(ack, agreed, &self.config, datastores, guard, out);
+                    self.heartbeats.on_ack(ack, &self.config, &mut self.datastores, &mut self.guard, out);
+                    if !self.agreement.holds() {
+                        self.heartbeats.promise_nothing();
+                    }
                 }
                 Turn::None
             }

@@ -41,6 +41,13 @@ struct Mark {
     moved: bool,
 }
 
+/// What a host's heartbeat said last of its file, and in which boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Word {
+    boot: BootId,
+    files: FilesDigest,
+}
+
 /// What a read of a heartbeat has shown of its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeartbeatShown {
@@ -63,9 +70,9 @@ pub(crate) struct Mirror {
     timeouts: BTreeMap<HostId, Span>,
     /// R45: whether the agent of a host was well to the end of the boot before its present one.
     ended_well: BTreeMap<HostId, bool>,
-    /// R5: what this host's file says, and what those of others said last, in which boot.
+    /// What this host's file says, and what those of others said last, in which boot.
     files: FilesDigest,
-    words: BTreeMap<HostId, (BootId, FilesDigest)>,
+    words: BTreeMap<HostId, Word>,
     blocks: Blocks,
     power_on: BTreeMap<HostId, PowerOnSeen>,
     /// How often a register could not be read.
@@ -189,31 +196,31 @@ impl Mirror {
         }
     }
 
-    /// R5: the guard of a former boot had its file; that of this one may not have been told yet.
+    /// The guard of a former boot had its file; that of this one may not have been told yet.
     fn note_word(&mut self, host: &HostId, register: &HeartbeatRegister) {
         match register.files {
-            Some(files) => drop(self.words.insert(host.clone(), (register.boot, files))),
-            None if self.words.get(host).is_some_and(|(boot, _)| *boot != register.boot) => {
+            Some(files) => drop(self.words.insert(host.clone(), Word { boot: register.boot, files })),
+            None if self.words.get(host).is_some_and(|word| word.boot != register.boot) => {
                 self.words.remove(host);
             }
             None => {}
         }
     }
 
-    /// R5: what that host's heartbeat says of its file, and when it was first seen to say so.
+    /// What that host's heartbeat says of its file, and when it was first seen to say so.
     pub(crate) fn last_word(&self, host: &HostId) -> Option<(Time, Option<FilesDigest>)> {
         let seen = self.heartbeats.get(host)?.as_ref()?;
-        Some((seen.first_seen, self.words.get(host).map(|(_, files)| *files)))
+        Some((seen.first_seen, self.words.get(host).map(|word| word.files)))
     }
 
-    /// R5: somebody's heartbeat says that its file names other hosts or datastores than this host's.
+    /// Somebody's heartbeat says that its file names other hosts or datastores than this host's.
     pub(crate) fn shows_other_files(&self) -> bool {
-        self.words.values().any(|(_, files)| *files != self.files)
+        self.words.values().any(|word| word.files != self.files)
     }
 
-    /// R5: the same, of a host that may be alive.
+    /// The same, of a host that may be alive.
     pub(crate) fn shows_live_other_files(&self, timing: &Timing, now: Time) -> bool {
-        let apart = self.words.iter().filter(|(_, (_, files))| *files != self.files);
+        let apart = self.words.iter().filter(|(_, word)| word.files != self.files);
         let still = |host: &HostId| self.evidence(host, timing, now).and_then(|evidence| evidence.still);
         let mut still = apart.map(|(host, _)| still(host));
         still.any(|still| still.is_none_or(|still| still < timing.failure_timeout))

@@ -40,7 +40,7 @@ pub struct OwnershipBlock {
     pub accepted: Option<Accepted>,
     /// The host's latest ownership.
     pub beat: Option<OwnerBeat>,
-    /// What that agent's file says of the cluster (R6).
+    /// What that agent's file says of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<FilesDigest>,
 }
