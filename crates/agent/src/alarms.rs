@@ -85,7 +85,10 @@ fn ends(event: &Event, alarm: &Alarm) -> bool {
         Alarm::WaitsForHost(id) => {
             is_about(event, *id)
                 && (is_settling(event)
-                    || matches!(event, Event::VmGranted { .. } | Event::VmRestarted { .. }))
+                    || matches!(
+                        event,
+                        Event::VmGranted { .. } | Event::VmRestarted { .. } | Event::VmWaitsForOthers { .. }
+                    ))
         }
         Alarm::Guard => matches!(event, Event::GuardFound { .. }),
         Alarm::Frozen(id) => {

@@ -74,6 +74,7 @@ pub fn entry(number: u8) -> Entry {
         has_agent: false,
         order: None,
         evacuated_from: None,
+        mute: false,
     }
 }
 

@@ -435,6 +435,9 @@ pub struct Entry {
     /// The host in maintenance that it was moved away from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evacuated_from: Option<HostId>,
+    /// Its guest agent did not answer after a restart, and it was left running like that: an alarm, until it answers.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub mute: bool,
 }
 
 impl Entry {
@@ -459,6 +462,7 @@ impl Entry {
             has_agent: claim.guest != Guest::Silent,
             order: None,
             evacuated_from: None,
+            mute: false,
         }
     }
 }

@@ -10,6 +10,7 @@
 
 use super::entry::Record;
 use super::sight::Candidate;
+use super::waiting::TRIED_AGAIN;
 use super::writing::Writing;
 use crate::Refusal;
 use crate::failover::Verdict;
@@ -61,7 +62,7 @@ struct Round {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct GuestWait {
     until: Option<Time>,
-    /// The silence was reported.
+    /// The silence was reported, by this owner.
     reported: bool,
 }
 
@@ -107,7 +108,8 @@ impl Restart {
         self.begin_progress(now);
         entry.verified = false;
         entry.order = None;
-        self.guest.until = None;
+        entry.mute = false;
+        self.guest = GuestWait::default();
         self.reason = reason;
     }
 
@@ -138,6 +140,7 @@ impl Restart {
     pub(super) fn set_off(&mut self) {
         self.progress = None;
         self.wanted_since = None;
+        self.guest = GuestWait::default();
         self.forget_round();
     }
 
@@ -245,7 +248,7 @@ impl Restart {
         let left = self.round.next.since(now);
         let told = |host: &HostId| {
             let why = self.round.failures.get(host).map_or("it could not be started there", |why| why);
-            let text = alloc::format!("{why}; tried again in {} at the latest", in_words(left));
+            let text = alloc::format!("{why}{TRIED_AGAIN}{} at the latest", in_words(left));
             Refusal { host: host.clone(), reason: text.into() }
         };
         self.round.tried.iter().map(told).collect()
@@ -295,14 +298,14 @@ impl Restart {
         due && !entry.verified && entry.failed_on.is_empty()
     }
 
-    /// The silence is reported, and the VM is left running; or it is not left so.
-    pub(super) fn set_left_mute(&mut self, left: bool) {
-        self.guest.reported = left;
+    /// The silence of a VM that is left running like that is to be reported by this owner. Says so once.
+    pub(super) fn report_mute(&mut self) -> bool {
+        !core::mem::replace(&mut self.guest.reported, true)
     }
 
-    /// Its guest agent has answered. Returns whether its silence was reported before.
-    pub(super) fn guest_answers(&mut self) -> bool {
-        core::mem::take(&mut self.guest.reported)
+    /// What was reported of its silence is over.
+    pub(super) fn forget_mute(&mut self) {
+        self.guest.reported = false;
     }
 }
 

@@ -196,6 +196,11 @@ impl ListedVm {
         writing: &mut Writing,
         now: Time,
     ) {
+        if judged.entry.unprotected && judged.verdict == Verdict::Keep && self.waiting.is_waiting() {
+            // R80: nobody brings it back any more, so that it waits for nothing, and nobody waits for it.
+            self.waiting.end();
+            self.restart.set_off();
+        }
         let claim = judged.granted_claim();
         if self.record.working().intent.is_none() {
             let readiness = settings.readiness(judged.entry.vm);

@@ -237,6 +237,7 @@ impl Dice {
             has_agent: false,
             order: None,
             evacuated_from: None,
+            mute: self.one_in(2),
         }
     }
 

@@ -137,6 +137,7 @@ fn entry() -> impl Strategy<Value = Entry> {
                 has_agent: false,
                 order: None,
                 evacuated_from: None,
+                mute: verified && attempts > 1,
             }
         },
     )

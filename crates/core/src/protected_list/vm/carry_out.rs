@@ -129,8 +129,8 @@ impl ListedVm {
         if guest_answers(judged) && !entry.has_agent {
             self.record.edit(desk.writing).has_agent = true;
         }
-        if guest_answers(judged) && self.restart.guest_answers() {
-            desk.out.event(Event::VmVerified { vm: judged.name(), host: host.clone() });
+        if entry.mute {
+            self.tell_of_mute(&host, judged, desk);
         }
         if desk.suspended {
             // Nothing is ended or moved.
@@ -171,6 +171,20 @@ impl ListedVm {
         }
     }
 
+    /// R76: it was left running although its guest agent did not answer: each owner says so once, and says when it answers.
+    fn tell_of_mute(&mut self, host: &HostId, judged: &Judged<'_>, desk: &mut Desk<'_, '_>) {
+        let (vm, host) = (judged.name(), host.clone());
+        if guest_answers(judged) {
+            self.restart.forget_mute();
+            self.record.edit(desk.writing).mute = false;
+            desk.out.event(Event::VmVerified { vm, host });
+        } else if judged.entry.unprotected {
+            self.restart.forget_mute();
+        } else if self.restart.report_mute() {
+            desk.out.event(Event::VmNotVerified { vm, host, again: false });
+        }
+    }
+
     /// R76: whether a restart is a success: where a guest agent has answered before, it has to answer again. When it does not in
     /// time, one more host is tried, if one can take the VM; otherwise the VM is left running, and people are told.
     fn verify(&mut self, judged: &Judged<'_>, desk: &mut Desk<'_, '_>) -> bool {
@@ -193,10 +207,12 @@ impl ListedVm {
             None if self.restart.is_mute(self.record.working(), desk.out.now) => return false,
             None => false,
         };
-        desk.out.event(Event::VmNotVerified { vm: judged.name(), host, again });
-        self.restart.set_left_mute(!again);
         if again {
+            desk.out.event(Event::VmNotVerified { vm: judged.name(), host, again });
             self.give(OrderKind::StartElsewhere, desk);
+        } else {
+            // People are told when it is on disk: then the next owner tells them too.
+            self.record.edit(desk.writing).mute = true;
         }
         !again
     }
@@ -246,6 +262,7 @@ impl ListedVm {
         entry.order = None;
         entry.evacuated_from = None;
         entry.failed_over_from = None;
+        entry.mute = false;
         self.running_since = None;
         self.waiting.end();
         self.restart.set_off();
