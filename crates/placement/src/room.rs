@@ -6,6 +6,7 @@ use crate::picture::Resources;
 use crate::unit::{Pin, Unit};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 /// Why placement looks for hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -305,6 +306,15 @@ impl Room {
     /// How many wishes are disappointed when the unit is on this host.
     pub fn disappointed(&self, index: &Index, unit: &Unit, host: u32) -> u64 {
         u64::from(self.wishes(index, unit, host) >> 1 & 0xffff)
+    }
+
+    /// How much the unit wishes to be on this host: first that no wish of it is disappointed there, then that one is granted which
+    /// others would disappoint.
+    pub fn welcome(&self, index: &Index, unit: &Unit, host: u32) -> (Reverse<u64>, u64) {
+        let here = self.disappointed(index, unit, host);
+        let worst = |vm: &u32| index.class(*vm).soft.iter().copied().max().map_or(0, u64::from);
+        let elsewhere: u64 = unit.vms.iter().map(worst).sum();
+        (Reverse(here), elsewhere.saturating_sub(here))
     }
 
     /// How good the host is for the unit.

@@ -2,7 +2,8 @@
 //!
 //! Several simple packings are made, each is mended (moved, exchanged, put out in favour of a higher priority) until nothing more
 //! helps, and the best one counts. Best means: more VMs of the highest rank, then of the next, and so on; among equals the bigger
-//! VMs; among those the fewer disappointed wishes. Where the case is small enough all choices are then gone through ([`exact`]).
+//! VMs; among those the fewer disappointed wishes. Where the case is small enough all choices are then gone through ([`exact`]). Of
+//! two that are alike, the one that wishes for a host gets the last room there.
 //!
 //! Two things follow for big VMs. One gives way to smaller ones of its priority only where more VMs come back that way; and a VM is
 //! never left out while a smaller one of its priority holds a place in which it would have fitted.
@@ -165,6 +166,7 @@ impl Packing<'_> {
 
     /// Mends, then gives places to bigger ones, until neither changes anything; nobody stays out who simply fits.
     fn finish(&mut self, live: &[usize]) {
+        let units = self.units;
         self.stop_at = self.room.looks + MENDING_LOOKS;
         loop {
             self.mend(live);
@@ -175,6 +177,32 @@ impl Packing<'_> {
         for unit in live.iter().copied() {
             if self.hosts[unit] == NOWHERE {
                 self.place(unit, Prefer::BestFit);
+            }
+        }
+        for unit in live.iter().copied() {
+            if self.hosts[unit] == NOWHERE && !units[unit].easy && !self.spent() {
+                self.please(unit);
+            }
+        }
+    }
+
+    /// Gives the place of a unit to one that is like it, was left out, and wishes for that host: wishes decide among equals.
+    fn please(&mut self, unit: usize) {
+        let units = self.units;
+        let alike = |other: &usize| {
+            let (a, b) = (&units[*other], &units[unit]);
+            a.rank == b.rank && a.size == b.size && a.vms.len() == b.vms.len()
+        };
+        for host in self.used_for(unit) {
+            for other in self.on(host).into_iter().filter(alike) {
+                let there = self.room.welcome(self.index, &units[other], host);
+                self.take(other);
+                if self.fits(unit, host) && self.room.welcome(self.index, &units[unit], host) > there {
+                    self.put(unit, host);
+                    self.place(other, Prefer::BestFit);
+                    return;
+                }
+                self.put(other, host);
             }
         }
     }
