@@ -5,7 +5,7 @@
 use mainstay_api::EventRecord;
 use mainstay_core::Event;
 use mainstay_core::about::Alarm;
-use mainstay_core::ids::VmId;
+use mainstay_core::ids::{DatastoreName, VmId};
 use mainstay_core::view::{View, VmState};
 use std::collections::BTreeMap;
 
@@ -19,7 +19,17 @@ impl StandingAlarms {
     /// Takes note of an event: ends what it ends, then raises what it raises.
     pub fn note(&mut self, record: &EventRecord) {
         let Some(event) = &record.event else { return };
-        self.standing.retain(|alarm, _| !ends(event, alarm));
+        let is_back = |name: &DatastoreName| {
+            matches!(event, Event::DatastoreBack { datastore } if datastore == name)
+                && self.standing.contains_key(&Alarm::Datastore(name.clone()))
+        };
+        // After a loss the core says again what is wrong with registers; at the start it has said it already.
+        let over = |alarm: &Alarm| match alarm {
+            Alarm::Register(name, _) => is_back(name) || ends(event, alarm),
+            alarm => ends(event, alarm),
+        };
+        let over: Vec<Alarm> = self.standing.keys().filter(|alarm| over(alarm)).cloned().collect();
+        self.standing.retain(|alarm, _| !over.contains(alarm));
         if let Some(alarm) = event.about().alarm {
             self.standing.insert(alarm, record.clone());
         }
@@ -77,10 +87,9 @@ fn ends(event: &Event, alarm: &Alarm) -> bool {
             other => matches!(other, Event::SteppedDown { .. }),
         },
         Alarm::Datastore(name) => matches!(event, Event::DatastoreBack { datastore } if name == datastore),
-        Alarm::Register(name, file) => match event {
-            Event::RegisterReadable { datastore, register } => name == datastore && file == register,
-            other => matches!(other, Event::DatastoreBack { datastore } if name == datastore),
-        },
+        Alarm::Register(name, file) => {
+            matches!(event, Event::RegisterReadable { datastore, register } if name == datastore && file == register)
+        }
         Alarm::NotProtectable(id) => is_about(event, *id) && is_settling(event),
         Alarm::WaitsForHost(id) => {
             is_about(event, *id)

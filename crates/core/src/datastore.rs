@@ -227,8 +227,13 @@ impl Datastore {
 
     /// The guard has written a heartbeat here, or could not.
     pub(crate) fn on_beat(&mut self, started: Time, failure: Option<Arc<str>>, out: &mut Out<'_>) {
-        let open = self.is_open();
+        let (open, lost) = (self.is_open(), self.reach.is_told_lost());
         self.reach.on_beat(started, failure, open, &self.config.timing, out);
+        if lost && self.is_connected() {
+            // That it is back ends the alarms about its registers (I8): what is still wrong with them is said again.
+            self.mirror.forget_told();
+            self.own.forget_told();
+        }
     }
 
     /// How often this host beats here.

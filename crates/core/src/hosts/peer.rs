@@ -182,6 +182,8 @@ impl Peer {
         self.state = HostState::Unknown;
         self.since = now;
         self.heartbeat = None;
+        // What people were told of its times ends with this host's part in it.
+        self.differs = false;
     }
 
     /// R14: a secondary with other times is an alarm.

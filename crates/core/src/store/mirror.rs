@@ -248,6 +248,11 @@ impl Mirror {
         }
     }
 
+    /// What people were told of registers counts no more.
+    pub(crate) fn forget_told(&mut self) {
+        self.unreadable_told.clear();
+    }
+
     /// A register was read. People are told if it could not be read before.
     pub(crate) fn on_readable(&mut self, id: &RegisterId, out: &mut Out<'_>) {
         if self.unreadable_told.remove(id).is_some() {

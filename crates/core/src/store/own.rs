@@ -197,6 +197,11 @@ impl Own {
         }
     }
 
+    /// What people were told of registers counts no more.
+    pub(crate) fn forget_told(&mut self) {
+        self.unwritable_told.clear();
+    }
+
     /// The ownership block is to be written.
     pub(crate) fn want_block(&mut self) {
         self.block_wanted = true;

@@ -87,6 +87,11 @@ impl Reach {
         self.slow || self.fast_since.is_some_and(|since| now < since + timing.lease)
     }
 
+    /// People know that it is out of reach.
+    pub(crate) fn is_told_lost(&self) -> bool {
+        self.lost_told
+    }
+
     /// R16: this core goes on after standing still.
     pub(crate) fn on_awake(&mut self, now: Time) {
         self.awake_since = Some(now);
