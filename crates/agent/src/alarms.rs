@@ -63,6 +63,7 @@ impl StandingAlarms {
                 | Alarm::Files(_)
                 | Alarm::OwnedTwice(_)
                 | Alarm::Guard
+                | Alarm::Libvirt
                 | Alarm::Frozen(_)
                 | Alarm::Isolated
                 | Alarm::Storm
@@ -100,6 +101,7 @@ fn ends(event: &Event, alarm: &Alarm) -> bool {
                     ))
         }
         Alarm::Guard => matches!(event, Event::GuardFound { .. }),
+        Alarm::Libvirt => matches!(event, Event::HypervisorBack),
         Alarm::Frozen(id) => {
             is_about(event, *id)
                 && matches!(
@@ -136,9 +138,13 @@ fn ends(event: &Event, alarm: &Alarm) -> bool {
             Event::TimingAgrees { host: agreeing } => host == agreeing,
             other => matches!(other, Event::SteppedDown { .. }),
         },
-        Alarm::ActiveTwice(id) => {
-            is_about(event, *id) && (is_settling(event) || matches!(event, Event::VmActiveOnce { .. }))
-        }
+        Alarm::ActiveTwice(id) => match event {
+            // Whoever owns its datastore now says it again.
+            Event::SteppedDown { .. } => true,
+            event => {
+                is_about(event, *id) && (is_settling(event) || matches!(event, Event::VmActiveOnce { .. }))
+            }
+        },
     }
 }
 

@@ -129,6 +129,8 @@ fn alarms_stand_until_an_event_ends_them() {
     let state =
         |to| Event::HostStateChanged { host: host(), from: HostState::Connected, to, last_evidence: Span(1) };
     let waits = || Event::VmWaitsForHost { vm: vm(), reasons: vec![] };
+    let put_off = || Event::VmWaitsForOthers { vm: vm(), reason: "waits for db".into() };
+    let silent = || Event::HypervisorSilent { lasting: Span::from_secs(60) };
     let twice = || Event::VmActiveTwice { vm: vm(), holder: host(), other: HostId::new("host-3") };
     let bad = || Event::VmNotProtectable { vm: vm(), reason: "no".into() };
     let back = |datastore: &str| Event::DatastoreBack { datastore: DatastoreName::new(datastore) };
@@ -169,9 +171,17 @@ fn alarms_stand_until_an_event_ends_them() {
         (vec![state(HostState::Failed), Event::SteppedDown { reason: "x".into() }], 0),
         (vec![waits(), granted()], 0),
         (vec![waits(), Event::HypervisorLost], 1),
+        // A host could take it, and it is put off: no alarm, until no host can.
+        (vec![waits(), put_off()], 0),
+        (vec![waits(), put_off(), waits()], 1),
+        (vec![Event::HypervisorLost], 0),
+        (vec![Event::HypervisorLost, silent(), silent()], 1),
+        (vec![silent(), stepped_down()], 1),
+        (vec![silent(), Event::HypervisorBack], 0),
         (vec![bad(), granted()], 1),
         (vec![bad(), protected()], 0),
         (vec![twice(), stopped()], 0),
+        (vec![twice(), stepped_down()], 0),
         (vec![twice(), bad(), waits()], 3),
         (vec![suspended("ds1"), suspended("ds1")], 1),
         (vec![suspended("ds1"), resumed()], 0),

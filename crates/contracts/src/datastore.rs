@@ -79,6 +79,7 @@ fn power_on(version: u64, claims: u32) -> RegisterValue {
         powering_off: false,
         guest: Guest::Silent,
         order_failed: None,
+        ended: false,
     };
     RegisterValue::PowerOn(PowerOnList {
         boot: BootId([1; 16]),

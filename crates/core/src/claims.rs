@@ -124,6 +124,7 @@ impl Claims {
             let readiness = || look.map(|look| look.list.settings.readiness(*id)).unwrap_or_default();
             vm.ask_guest(readiness, out);
         }
+        self.for_each(look, host, out, ClaimedVm::follow_end);
         self.for_each(look, host, out, ClaimedVm::thaw);
         self.for_each(look, host, out, ClaimedVm::continue_after_io_error);
     }

@@ -41,6 +41,11 @@ impl HolderSeen<'_> {
         })
     }
 
+    /// It has ended there for certain. That libvirt does not answer there hides nothing of it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.may_have_moved() && self.claim.is_some_and(|claim| claim.ended)
+    }
+
     /// The holder has it, but it is frozen or being stopped for isolation.
     pub(crate) fn is_held_back(&self) -> bool {
         self.claim.is_some_and(|claim| matches!(claim.state, ClaimState::Frozen | ClaimState::Stopping))

@@ -52,6 +52,8 @@ pub(crate) struct GuardSide {
     connected: bool,
     leases: BTreeMap<DatastoreName, Known>,
     vms: BTreeMap<VmId, ProcessState>,
+    /// Those whose processes it has seen end, and since when this host knows.
+    ended: BTreeMap<VmId, Time>,
     /// What was ordered last.
     watching: BTreeMap<DatastoreName, Watched>,
     passed: BTreeMap<DatastoreName, Time>,
@@ -69,6 +71,7 @@ impl GuardSide {
         self.connected = false;
         self.leases.clear();
         self.vms.clear();
+        self.ended.clear();
     }
 
     /// Takes a report in. Heartbeats are the datastores' matter.
@@ -98,9 +101,18 @@ impl GuardSide {
                 let watched: usize = self.watching.values().map(|watched| watched.vms.len()).sum();
                 if self.vms.len() < watched + UNWATCHED_MAX || self.vms.contains_key(vm) {
                     self.vms.insert(*vm, *state);
+                    self.note_end(*vm, *state, now);
                 }
             }
             GuardReport::Beat { .. } | GuardReport::Hold { .. } => {}
+        }
+    }
+
+    fn note_end(&mut self, vm: VmId, state: ProcessState, now: Time) {
+        if state == ProcessState::Ended {
+            self.ended.entry(vm).or_insert(now);
+        } else {
+            self.ended.remove(&vm);
         }
     }
 
@@ -113,6 +125,11 @@ impl GuardSide {
     /// What the processes of watched VMs do.
     pub(crate) fn vms(&self) -> &BTreeMap<VmId, ProcessState> {
         &self.vms
+    }
+
+    /// Watched VMs whose processes the guard has seen end, and since when this host knows.
+    pub(crate) fn ended(&self) -> &BTreeMap<VmId, Time> {
+        &self.ended
     }
 
     /// Passes a lease on: an owner's acknowledgement, or the host's own ownership.
@@ -148,6 +165,7 @@ impl GuardSide {
         let before = self.watching.insert(datastore.clone(), order).unwrap_or_default();
         for vm in before.vms.iter().filter(|vm| all && !vms.contains(vm)) {
             self.vms.remove(vm);
+            self.ended.remove(vm);
         }
         let datastore = datastore.clone();
         out.effects.push(Effect::Guard(if all {

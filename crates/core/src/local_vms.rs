@@ -13,7 +13,7 @@ use crate::out::Out;
 use crate::register::VmSpec;
 use crate::settings::HostOffers;
 use crate::time::Time;
-use crate::timing::Timing;
+use crate::timing::{LIBVIRT_PATIENCE, Timing};
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
@@ -34,10 +34,20 @@ struct XmlFile {
     vm: VmId,
 }
 
+/// Libvirt does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Silence {
+    since: Time,
+    /// It has lasted, and people know.
+    told: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct LocalVms {
     domains: Domains,
     well: bool,
+    /// Since when it has not answered, if it does not.
+    silent: Option<Silence>,
     seen: bool,
     capacity: Capacity,
     /// What the host can give to VMs; `None`: not known yet.
@@ -53,6 +63,7 @@ impl LocalVms {
         LocalVms {
             domains: Domains::default(),
             well: false,
+            silent: None,
             seen: false,
             capacity: Capacity::default(),
             offers: None,
@@ -91,6 +102,11 @@ impl LocalVms {
         self.well
     }
 
+    /// Since when libvirt has not answered, if it does not.
+    pub(crate) fn silent_since(&self) -> Option<Time> {
+        self.silent.map(|silence| silence.since)
+    }
+
     /// Libvirt has shown all domains once in this run of the agent.
     pub(crate) fn has_seen(&self) -> bool {
         self.seen
@@ -116,6 +132,7 @@ impl LocalVms {
         self.seen = true;
         if !self.well {
             self.well = true;
+            self.silent = None;
             out.event(Event::HypervisorBack);
         }
         self.domains.take_all(as_of, domains);
@@ -139,8 +156,11 @@ impl LocalVms {
     pub(crate) fn on_tick(&mut self, datastores: &[DatastoreName], out: &mut Out<'_>) {
         self.storing.retain(|_, storing| !matches!(storing, Storing::RetryAt(at) if *at <= out.now));
         if !self.well {
-            return;
+            return self.tell_of_silence(out);
         }
+        // The next run of a VM is another one, of which people know nothing yet.
+        let runs = |vm: &VmId| self.domains.get(*vm).0.is_some_and(|it| it.state == DomainState::Running);
+        self.problems.retain(|vm, _| runs(vm));
         let mut homeless: Vec<(VmId, Arc<str>, Arc<str>)> = Vec::new();
         for domain in self.domains.iter() {
             if domain.state != DomainState::Running {
@@ -163,6 +183,7 @@ impl LocalVms {
                 if known != spec {
                     known.clone_from(spec);
                 }
+                self.problems.remove(&domain.vm);
                 continue;
             }
             let key = XmlFile { datastore: home.clone(), vm: domain.vm };
@@ -174,6 +195,16 @@ impl LocalVms {
         }
         for (vm, name, reason) in homeless {
             self.tell_problem(vm, name, reason, out);
+        }
+    }
+
+    /// A restart of it takes its time: people are told when its silence has lasted.
+    fn tell_of_silence(&mut self, out: &mut Out<'_>) {
+        let silence = self.silent.get_or_insert(Silence { since: out.now, told: false });
+        let lasting = out.now.since(silence.since);
+        if !silence.told && lasting >= LIBVIRT_PATIENCE {
+            silence.told = true;
+            out.event(Event::HypervisorSilent { lasting });
         }
     }
 
@@ -218,6 +249,8 @@ impl LocalVms {
             Storing::InFlight(_) => None,
             Storing::RetryAt(at) => Some(*at),
         };
-        self.storing.values().filter_map(due).min().unwrap_or(Time(u64::MAX))
+        let silence = self.silent.filter(|silence| !silence.told);
+        let told = silence.map(|silence| silence.since + LIBVIRT_PATIENCE);
+        self.storing.values().filter_map(due).chain(told).min().unwrap_or(Time(u64::MAX))
     }
 }

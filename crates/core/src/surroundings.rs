@@ -91,6 +91,8 @@ impl Surroundings<'_> {
             beaten: datastore.reach().beaten(),
             guarded: self.guard.is_connected(),
             processes: self.guard.vms(),
+            ended: self.guard.ended(),
+            silent: self.vms.silent_since(),
             isolation: IsolationNow {
                 isolated,
                 flagged: datastore.own().flagged().filter(|_| isolated),

@@ -142,7 +142,7 @@ impl Run {
         );
         agent.order(GuardOrder::Kill { vm: self.vm });
         self.child.wait().expect("it ends");
-        agent.wait_for(self.vm, ProcessState::Absent);
+        agent.wait_for(self.vm, ProcessState::Ended);
         stopper.stop("measured");
         guard.join().expect("no panic");
         self.freezer.remove_leftovers();

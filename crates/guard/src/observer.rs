@@ -140,7 +140,9 @@ fn together(holds: &[Hold]) -> ProcessState {
         all = match (hold.state(), all) {
             (ProcessState::Runs, _) | (_, ProcessState::Runs) => ProcessState::Runs,
             (ProcessState::Frozen, _) | (_, ProcessState::Frozen) => ProcessState::Frozen,
-            (ProcessState::Absent, ProcessState::Absent) => ProcessState::Absent,
+            (ProcessState::Absent | ProcessState::Ended, ProcessState::Absent | ProcessState::Ended) => {
+                ProcessState::Absent
+            }
         };
     }
     all

@@ -3,7 +3,7 @@
 use mainstay_processes::{self as processes, Pid};
 use mainstay_words::VmId;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 /// What tells a process from all others of this boot: its number, and when it was started.
@@ -48,6 +48,15 @@ impl Process {
     /// Whether any of its threads is alive: also one that hangs in the kernel after the process was killed.
     pub fn exists(&self) -> bool {
         self.has_its_number() && self.thread_states().iter().any(|state| !matches!(state, 'Z' | 'X'))
+    }
+
+    /// Whether the kernel says of this very process that it has ended, with all its threads. Without a handle nobody can say.
+    pub fn has_ended(&self) -> bool {
+        let Some(handle) = &self.handle else { return false };
+        let mut look = libc::pollfd { fd: handle.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // Safety: one structure, which is there for the whole call; it does not wait.
+        let found = unsafe { libc::poll(&raw mut look, 1, 0) };
+        found == 1 && look.revents & libc::POLLIN != 0
     }
 
     /// The states of its threads.

@@ -153,11 +153,12 @@ impl Vms {
         inputs: &mut Vec<GuardInput>,
     ) {
         let Some(watched) = self.watched.get_mut(&vm) else { return };
-        let before = watched.holds.len();
-        let gone =
+        let is_gone =
             |hold: &mut Hold| !found.iter().any(|process| process.identity() == hold.process.identity());
-        self.leftovers.extend(watched.holds.extract_if(.., gone));
-        let mut has_changed = watched.holds.len() != before;
+        let gone: Vec<Hold> = watched.holds.extract_if(.., is_gone).collect();
+        let has_ended = have_ended(&gone);
+        let mut has_changed = !gone.is_empty();
+        self.leftovers.extend(gone);
         for process in found {
             if watched.holds.iter().any(|hold| hold.process.identity() == process.identity()) {
                 continue;
@@ -176,9 +177,13 @@ impl Vms {
         let is_killed = watched.killing.take_if(|asked| *asked <= number).is_some();
         if watched.holds.is_empty() {
             watched.attempts = 0;
-            if is_asked || watched.told.replace(ProcessState::Absent) != Some(ProcessState::Absent) {
-                watched.told = Some(ProcessState::Absent);
-                inputs.push(GuardInput::Process { vm, state: ProcessState::Absent });
+            let before = watched.told;
+            // A scan that finds nothing takes nothing back.
+            let ended = has_ended || before == Some(ProcessState::Ended);
+            let state = if ended { ProcessState::Ended } else { ProcessState::Absent };
+            watched.told = Some(state);
+            if is_asked || before != Some(state) {
+                inputs.push(GuardInput::Process { vm, state });
             }
         } else if is_killed {
             self.look(vm, Wanted::Gone);
@@ -192,7 +197,14 @@ impl Vms {
 
     /// Takes what the observer has seen.
     pub fn on_seen(&mut self, seen: Seen, inputs: &mut Vec<GuardInput>) {
-        let Seen { vm, state, holds, wanted: _ } = seen;
+        let Seen { vm, mut state, holds, wanted: _ } = seen;
+        if let Some(watched) = self.watched.get(&vm)
+            && state == ProcessState::Absent
+        {
+            let ended = have_ended(&holds) && watched.holds.iter().all(|hold| hold.process.has_ended());
+            let ended = ended || watched.told == Some(ProcessState::Ended);
+            state = if ended { ProcessState::Ended } else { state };
+        }
         if let Some(watched) = self.watched.get_mut(&vm) {
             for hold in &mut watched.holds {
                 for other in &holds {
@@ -203,7 +215,7 @@ impl Vms {
                 tracing::info!(%vm, ?state, lease_is_over = watched.is_to_be_frozen, "a VM's process");
             }
             match state {
-                ProcessState::Absent => {
+                ProcessState::Absent | ProcessState::Ended => {
                     self.leftovers.append(&mut watched.holds);
                     watched.attempts = 0;
                 }
@@ -211,7 +223,7 @@ impl Vms {
                 ProcessState::Runs => {}
             }
         }
-        if state == ProcessState::Absent {
+        if matches!(state, ProcessState::Absent | ProcessState::Ended) {
             self.leftovers.extend(holds);
             self.remove_leftovers();
         }
@@ -233,4 +245,9 @@ impl Vms {
     fn remove_leftovers(&mut self) {
         self.leftovers.retain(|hold| !hold.remove_group());
     }
+}
+
+/// Whether there were processes, and all of them have ended. One that can't be asked, or that only a scan did not find, has not.
+fn have_ended(holds: &[Hold]) -> bool {
+    !holds.is_empty() && holds.iter().all(|hold| hold.process.has_ended())
 }

@@ -92,7 +92,7 @@ fn a_vm_is_frozen_when_the_lease_ends_and_thawed_in_the_new_term() {
 
         agent.order(&GuardOrder::Kill { vm: busy.vm });
         busy.reap();
-        agent.wait_for_vm(busy.vm, ProcessState::Absent);
+        agent.wait_for_vm(busy.vm, ProcessState::Ended);
         drop(guard);
     }
 }
@@ -127,6 +127,32 @@ fn a_vm_that_appears_when_the_lease_is_over_is_frozen_when_it_is_adopted() {
     let busy = Busy::start_as(vm);
     agent.order(&GuardOrder::Adopt { vm });
     agent.wait_for_vm(busy.vm, ProcessState::Frozen);
+}
+
+#[test]
+fn a_process_has_ended_only_for_a_guard_that_knew_it() {
+    let world = World::new();
+    let _guard = world.guard(Freezer::by_signal());
+    let mut agent = Agent::connect(&world);
+    agent.lease(|_, until| until > mainstay_guard::clock::now());
+    let busy = Busy::start();
+    let vm = busy.vm;
+    agent.watch(&[vm]);
+    agent.wait_for_vm(vm, ProcessState::Runs);
+
+    // Nobody asks: the guard looks by itself.
+    drop(busy);
+    agent.wait_for_vm(vm, ProcessState::Ended);
+    // The next agent is told too.
+    let mut next = Agent::connect(&world);
+    next.wait_for_vm(vm, ProcessState::Ended);
+    let never = common::fresh_vm();
+    next.watch(&[vm, never]);
+    next.wait_for_vm(never, ProcessState::Absent);
+    // Another process of the VM is another matter.
+    let again = Busy::start_as(vm);
+    next.order(&GuardOrder::Adopt { vm });
+    next.wait_for_vm(again.vm, ProcessState::Runs);
 }
 
 #[test]

@@ -90,6 +90,7 @@ pub fn claim(number: u8, state: ClaimState) -> Claim {
         powering_off: false,
         guest: Guest::Silent,
         order_failed: None,
+        ended: false,
     }
 }
 

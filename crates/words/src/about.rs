@@ -54,6 +54,8 @@ pub enum Alarm {
     OwnedTwice(DatastoreName),
     /// There is no guard.
     Guard,
+    /// Libvirt of the reporting host does not answer.
+    Libvirt,
     /// A VM is frozen.
     Frozen(VmId),
     /// The reporting host is isolated.
@@ -167,6 +169,13 @@ impl Event {
                     .host(host)
             }
             Event::HypervisorLost => warning("libvirt does not answer; VMs go on"),
+            Event::HypervisorSilent { lasting } => alarm(
+                Alarm::Libvirt,
+                format!(
+                    "libvirt has not answered on this host for {}: VMs go on, but none can be started, moved or shut down here, and one that stops is noticed late: look after it (systemctl restart libvirtd)",
+                    in_words(*lasting)
+                ),
+            ),
             Event::HypervisorBack => info("libvirt answers"),
             Event::GuardFound { .. } => info("guard found"),
             Event::GuardLost => {

@@ -273,6 +273,11 @@ pub enum Event {
     },
     /// Libvirt does not answer on this host (VMs are not affected).
     HypervisorLost,
+    /// It has not answered for long: nothing can be started there, and what stops there is not seen.
+    HypervisorSilent {
+        /// For how long it has not answered.
+        lasting: Span,
+    },
     /// It does again.
     HypervisorBack,
     /// The guard was found; leases are renewed and kept.

@@ -16,6 +16,8 @@ pub enum ProcessState {
     Runs,
     /// It is frozen: none of its threads executes.
     Frozen,
+    /// There is none any more: this guard knew it, and the kernel says that this very process has ended, with all its threads.
+    Ended,
 }
 
 /// From the agent to its guard. Each may be repeated without harm.

@@ -153,6 +153,9 @@ pub struct Claim {
     /// What became of the [`Entry::order`] of that number that could not be carried out, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_failed: Option<FailedOrder>,
+    /// Libvirt did not answer, and the guard has seen its process end: it stopped, and only why is not known.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub ended: bool,
 }
 
 /// An order that a host could not carry out.

@@ -14,6 +14,11 @@ pub const DRIFT_PPM: u64 = 2_000;
 /// two-core machine; 250 ms leaves room for a loaded host.
 pub const FREEZE_BOUND: Span = Span::from_millis(250);
 
+/// Libvirt that has not answered for so long is an alarm, and what the guard has seen end since then has ended. A restart of
+/// libvirtd takes seconds, a minute where there are hundreds of VMs; when it answers in time it says itself why a VM stopped, and
+/// its user's word is worth waiting for (I4).
+pub const LIBVIRT_PATIENCE: Span = Span::from_secs(60);
+
 /// The times that the protocol runs on. The three that a user may set; everything else is derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Timing {

@@ -67,6 +67,10 @@ pub(crate) struct HostSide<'a> {
     pub(crate) guarded: bool,
     /// What the processes of watched VMs do.
     pub(crate) processes: &'a BTreeMap<VmId, ProcessState>,
+    /// Watched processes that the guard has seen end, and since when this host knows.
+    pub(crate) ended: &'a BTreeMap<VmId, Time>,
+    /// Since when libvirt has not answered, if it does not.
+    pub(crate) silent: Option<Time>,
     /// Whether this host is isolated.
     pub(crate) isolation: IsolationNow,
 }

@@ -209,7 +209,8 @@ impl Start {
 
     /// The guard has looked for the process. Returns whether a look is wanted.
     pub(super) fn on_process(&mut self, state: ProcessState, now: Time) -> bool {
-        let found = matches!(self.step, Step::Guarding { .. }) && state != ProcessState::Absent;
+        let found = matches!(self.step, Step::Guarding { .. })
+            && matches!(state, ProcessState::Runs | ProcessState::Frozen);
         if found {
             self.step = Step::Prepared { since: now };
         }

@@ -76,6 +76,13 @@ impl<'a> Judged<'a> {
         self.seen.as_ref().is_some_and(|seen| seen.may_be_elsewhere)
     }
 
+    /// It may run where nobody looks. Its holder is no such place when it has ended there for certain.
+    fn may_be_unseen(&self, dark: &[HostId]) -> bool {
+        let ended = self.seen.as_ref().is_some_and(HolderSeen::has_ended);
+        let hides = |host: &HostId| !(ended && self.entry.holder.as_ref() == Some(host));
+        self.may_be_elsewhere() || dark.iter().any(hides)
+    }
+
     fn name(&self) -> VmName {
         VmName { id: self.entry.vm, name: self.entry.name.clone() }
     }
@@ -246,7 +253,7 @@ impl ListedVm {
             }
             Verdict::AwaitMigration(cause) if !disabled && !entry.unprotected => {
                 let over = self.expected_until.is_some_and(|until| out.now >= until);
-                if !over || !side.dark.is_empty() || judged.may_be_elsewhere() {
+                if !over || judged.may_be_unseen(side.dark) {
                     return None;
                 }
                 let same_host = *cause == StopCause::Unknown && entry.attempts == 0;

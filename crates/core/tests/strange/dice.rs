@@ -177,7 +177,12 @@ impl Dice {
             4 => GuardReport::Hold { datastore: self.datastore(), until: self.time() },
             _ => GuardReport::Vm {
                 vm: self.vm(),
-                state: self.pick(&[ProcessState::Absent, ProcessState::Runs, ProcessState::Frozen]),
+                state: self.pick(&[
+                    ProcessState::Absent,
+                    ProcessState::Runs,
+                    ProcessState::Frozen,
+                    ProcessState::Ended,
+                ]),
             },
         }
     }
@@ -213,6 +218,7 @@ impl Dice {
             powering_off: false,
             guest: Guest::Silent,
             order_failed: None,
+            ended: self.one_in(4),
         }
     }
 

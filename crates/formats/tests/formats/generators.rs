@@ -104,6 +104,7 @@ fn claim() -> impl Strategy<Value = Claim> {
         powering_off: false,
         guest: Guest::Silent,
         order_failed: None,
+        ended: false,
     })
 }
 

@@ -153,6 +153,7 @@ impl World {
                 }
             }
             Event::HypervisorLost => self.record.seen.saw("hypervisor lost"),
+            Event::HypervisorSilent { .. } => self.record.seen.saw("hypervisor silent for long"),
             Event::VmActiveTwice { .. } => self.record.seen.saw("active twice reported"),
             Event::DefinitionDropped { .. } => self.record.seen.saw("definition dropped"),
             Event::AgentStarted { rebooted: false }

@@ -8,10 +8,13 @@ use mainstay_core::{
     ProcessState, RegisterId, RegisterValue, Time, VmId,
 };
 use mainstay_guard_core::{Guard, GuardConfig, GuardEffect, GuardInput};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The longest that a freeze takes: the bound that the protocol counts on.
 const FREEZE_MAX: u64 = 240_000;
+
+/// How often a guard goes through all processes by itself.
+const LOOK_AFRESH: u64 = 5_000_000;
 
 /// How soon something that a stopped guard was about to do is looked at again.
 const HUNG_LOOK: u64 = 10_000;
@@ -35,6 +38,10 @@ pub(crate) struct GuardRun {
     backlog: VecDeque<GuardInput>,
     /// Operations on a VM's process keep their order: none is done before that.
     busy: BTreeMap<VmId, u64>,
+    /// VMs whose processes it knows.
+    known: BTreeSet<VmId>,
+    /// VMs whose processes it has seen end.
+    ended: BTreeSet<VmId>,
 }
 
 /// What a host keeps of its guard over the guard's death, until it reboots.
@@ -51,6 +58,8 @@ pub(crate) struct Kept {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deed {
     Inspect,
+    /// The guard looks by itself, and a process has ended before.
+    NoteEnd,
     Freeze,
     Thaw,
     Kill,
@@ -102,6 +111,8 @@ impl World {
             hung: false,
             backlog: VecDeque::new(),
             busy: BTreeMap::new(),
+            known: BTreeSet::new(),
+            ended: BTreeSet::new(),
         });
         self.record.trace.facts(&[self.now, 9, host as u64]);
         self.say(host, |_| String::from("# guard starts"));
@@ -363,6 +374,16 @@ impl World {
         let Some(vm) = self.vm_index(id) else { return };
         match what {
             Deed::Inspect => {}
+            Deed::NoteEnd => {
+                let there = self.hosts[host].domains.contains_key(&vm);
+                let run = self.hosts[host].guard.as_mut().filter(|run| run.process == process);
+                // Of a VM that is there again it sees the present process.
+                let Some(run) = run.filter(|_| !there) else { return };
+                if !run.known.remove(&id) {
+                    return;
+                }
+                run.ended.insert(id);
+            }
             Deed::Freeze => self.set_frozen(host, vm, true),
             Deed::Thaw => {
                 // An order that is overtaken by the end of the lease is not carried out any more.
@@ -381,12 +402,37 @@ impl World {
                 }
             }
         }
+        let state = self.seen_by_guard(host, process, vm);
+        self.on_to_guard(host, process, GuardInput::Process { vm: id, state });
+    }
+
+    /// What that run of the guard sees of a VM's process. What it has once seen end has ended until there is another.
+    fn seen_by_guard(&mut self, host: usize, process: u64, vm: usize) -> ProcessState {
+        let id = self.setup.vm_id(vm);
         let state = match self.hosts[host].domains.get(&vm) {
             None => ProcessState::Absent,
             Some(qemu) if qemu.frozen => ProcessState::Frozen,
             Some(_) => ProcessState::Runs,
         };
-        self.on_to_guard(host, process, GuardInput::Process { vm: id, state });
+        let run = self.hosts[host].guard.as_mut().filter(|run| run.process == process);
+        let Some(run) = run else { return state };
+        if state != ProcessState::Absent {
+            run.known.insert(id);
+            run.ended.remove(&id);
+        } else if run.ended.contains(&id) {
+            return ProcessState::Ended;
+        }
+        state
+    }
+
+    /// A QEMU has ended: the guard that knew it sees that when it next looks.
+    pub(super) fn guard_may_note_end(&mut self, host: usize, vm: usize) {
+        let after = LOOK_AFRESH - self.now % LOOK_AFRESH;
+        let (boot, id) = (self.hosts[host].boot, self.setup.vm_id(vm));
+        if let Some(run) = &self.hosts[host].guard {
+            let (process, what) = (run.process, Deed::NoteEnd);
+            self.queue.push(self.now + after, Happening::GuardDeed { host, boot, process, vm: id, what });
+        }
     }
 
     /// The VM's process on a host stands still, or goes on. That is a guard's doing, or a test's.

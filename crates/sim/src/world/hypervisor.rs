@@ -124,6 +124,10 @@ impl World {
         self.record.trace.facts(&[self.now, 4, host as u64, vm as u64, cause as u64]);
         self.say(host, |world| format!("* {} ended: {cause}", world.setup.vms[vm].name));
         self.domain_changed(host, vm, Some(cause));
+        // While libvirt is silent, a QEMU that is not killed stays there as a process until libvirt ends it.
+        if cause == StopCause::Crashed || self.hosts[host].libvirt == Libvirt::Up {
+            self.guard_may_note_end(host, vm);
+        }
     }
 
     pub(super) fn halted(&mut self, host: usize, vm: usize, qemu: Qemu) {

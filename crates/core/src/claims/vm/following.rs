@@ -10,6 +10,7 @@ use crate::ids::Token;
 use crate::input::Domain;
 use crate::register::{Claim, ClaimState, Entry, Guest, StopCause};
 use crate::time::{Span, Time};
+use crate::timing::LIBVIRT_PATIENCE;
 
 /// R34: how long the stop of a VM that ran without a grant is remembered: a grant may be on its way.
 const UNGRANTED_STOP_KEPT: Span = Span::from_secs(10);
@@ -36,6 +37,7 @@ impl ClaimedVm {
             powering_off: false,
             guest: Guest::Silent,
             order_failed: None,
+            ended: false,
         }
     }
 
@@ -74,6 +76,7 @@ impl ClaimedVm {
             powering_off: false,
             guest: Guest::Silent,
             order_failed: None,
+            ended: false,
         };
         ClaimedVm::new(claim, Stage::Starting(Start::announce()))
     }
@@ -187,6 +190,20 @@ impl ClaimedVm {
         }
     }
 
+    /// R32: libvirt has not answered for long, and the guard has seen the VM's process end since then. It stopped; why is not known.
+    pub(in crate::claims) fn follow_end(&mut self, desk: &mut Desk<'_, '_>) {
+        let (Some(silent), Some(ended)) = (desk.host.silent, desk.host.ended.get(&self.id())) else { return };
+        let held = matches!(self.claim.state, ClaimState::Running | ClaimState::Frozen);
+        let now = desk.out.now;
+        if !held || !self.is_settled() || now.since(silent.max(*ended)) < LIBVIRT_PATIENCE {
+            return;
+        }
+        let cause = self.own_doing.cause(StopCause::Unknown, now);
+        self.release(ClaimState::Stopped { cause }, desk.wanted);
+        self.claim.ended = true;
+        self.stop_written = None;
+    }
+
     /// The VM is off. `granted`: the entry that grants it to this host, and wants it to run.
     pub(in crate::claims) fn follow_stopped(
         &mut self,
@@ -195,6 +212,14 @@ impl ClaimedVm {
         desk: &mut Desk<'_, '_>,
     ) -> Stopped {
         let now = desk.out.now;
+        if self.claim.ended && cause != StopCause::Unknown {
+            // Libvirt answers again, and knows why.
+            self.claim.ended = false;
+            self.claim.state = ClaimState::Stopped { cause: self.own_doing.cause(cause, now) };
+            self.stop_written = None;
+            desk.wanted.want_write();
+            return Stopped::Stays;
+        }
         if !self.is_released() {
             let cause = match self.own_doing.cause(cause, now) {
                 // Libvirt ends a target whose source has gone: nobody's will.

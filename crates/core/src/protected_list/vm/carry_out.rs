@@ -304,7 +304,7 @@ impl ListedVm {
         if judged.entry.unprotected {
             // Its user may have moved it out of the cluster.
             self.set_off(cause, judged.name(), desk);
-        } else if desk.side.dark.is_empty() && !judged.may_be_elsewhere() {
+        } else if !judged.may_be_unseen(desk.side.dark) {
             let reason = alloc::format!("{cause}, and was not seen anywhere").into();
             self.grant_anew(reason, judged, desk);
         } else {
