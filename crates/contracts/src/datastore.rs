@@ -80,6 +80,7 @@ fn power_on(version: u64, claims: u32) -> RegisterValue {
         guest: Guest::Silent,
         order_failed: None,
         ended: false,
+        under: Token::default(),
     };
     RegisterValue::PowerOn(PowerOnList {
         boot: BootId([1; 16]),

@@ -15,4 +15,10 @@ pub enum BrokenRule {
     HoldsIgnored,
     /// A host whose file differs from that of a live host goes on all the same.
     FilesIgnored,
+    /// An owner that stood still goes on taking a host for failed that shows itself again.
+    FailedStands,
+    /// A host thaws the copy of a VM that others have run since.
+    OldCopyKept,
+    /// An owner reads no stop on purpose but the holder's.
+    OnlyHolderHeard,
 }

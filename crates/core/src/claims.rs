@@ -22,7 +22,7 @@ use crate::input::{Domain, DomainState, VmOutcome};
 use crate::local_vms::Domains;
 use crate::message::HaltedVm;
 use crate::out::Out;
-use crate::register::{Claim, Desired, Entry, Priority, StopCause};
+use crate::register::{Claim, ClaimState, Desired, Entry, PowerOnList, Priority, StopCause};
 use crate::time::Time;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -47,6 +47,8 @@ pub(crate) struct Claims {
     wanted: Wanted,
     #[cfg(feature = "broken-rules")]
     blind: bool,
+    #[cfg(feature = "broken-rules")]
+    keeps_old_copies: bool,
 }
 
 impl Claims {
@@ -69,6 +71,8 @@ impl Claims {
             wanted: Wanted::both(),
             #[cfg(feature = "broken-rules")]
             blind: false,
+            #[cfg(feature = "broken-rules")]
+            keeps_old_copies: false,
         }
     }
 
@@ -76,6 +80,12 @@ impl Claims {
     #[cfg(feature = "broken-rules")]
     pub(crate) fn set_blind(&mut self) {
         self.blind = true;
+    }
+
+    /// A rule is broken on purpose.
+    #[cfg(feature = "broken-rules")]
+    pub(crate) fn keep_old_copies(&mut self) {
+        self.keeps_old_copies = true;
     }
 
     /// The claims, for the power-on list.
@@ -159,6 +169,10 @@ impl Claims {
         host: &HostSide<'_>,
         out: &mut Out<'_>,
         act: fn(&mut ClaimedVm, &mut Desk<'_, '_>),
+        #[cfg(feature = "broken-rules")]
+        let keeps_old_copies = self.keeps_old_copies;
+        #[cfg(not(feature = "broken-rules"))]
+        let keeps_old_copies = false;
     ) {
         let Parts { vms, mut desk, .. } = self.parts(look, host, out);
         vms.values_mut().for_each(|vm| act(vm, &mut desk));
@@ -166,6 +180,7 @@ impl Claims {
 
     fn reconcile_vm(&mut self, id: VmId, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
         let mut parts = self.parts(look, host, out);
+            keeps_old_copies,
         if let Some(vm) = parts.vms.get_mut(&id) {
             vm.retry_removal(parts.desk.out);
         }

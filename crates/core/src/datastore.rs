@@ -337,6 +337,9 @@ impl Datastore {
         if let Some(list) = &mut self.list {
             list.broken = self.broken;
         }
+        if self.breaks(crate::BrokenRule::OldCopyKept) {
+            self.claims.keep_old_copies();
+        }
         if let (Some(crate::BrokenRule::NoReadAfterClaim), Some(look)) = (self.broken, &mut self.look) {
             // The last look passes for a new one, whatever it says.
             look.started = now;

@@ -6,7 +6,7 @@
 //! where nobody looks (R45).
 
 use crate::host_liveness::HostState;
-use crate::ids::HostId;
+use crate::ids::{HostId, Token};
 use crate::register::{Claim, ClaimState, Desired, Entry, Priority, StopCause};
 use alloc::sync::Arc;
 
@@ -46,6 +46,16 @@ impl HolderSeen<'_> {
         self.may_have_moved() && self.claim.is_some_and(|claim| claim.ended)
     }
 
+    /// It has run under the grant that the holder's claim is of.
+    pub(crate) fn has_run(&self, token: Token) -> bool {
+        let claim = self.claim.filter(|claim| claim.token == Some(token));
+        claim.is_some_and(|claim| match claim.state {
+            ClaimState::Running | ClaimState::Frozen | ClaimState::Stopping | ClaimState::Migrating => true,
+            ClaimState::Stopped { cause } => cause != StopCause::Withdrawn,
+            ClaimState::Starting | ClaimState::StartFailed { .. } => false,
+        })
+    }
+
     /// The holder has it, but it is frozen or being stopped for isolation.
     pub(crate) fn is_held_back(&self) -> bool {
         self.claim.is_some_and(|claim| matches!(claim.state, ClaimState::Frozen | ClaimState::Stopping))
@@ -61,6 +71,9 @@ pub enum Verdict {
     Runs,
     /// It is down and stays down.
     SetOff(StopCause),
+    /// R44: another host says that it was stopped there on purpose, and that is the last that is known of it: it stays down, and
+    /// whoever has a copy of it loses it.
+    Heed(StopCause),
     /// Nobody holds it: grant it to whichever host is best.
     Grant {
         /// Prefer the host that just lost it (QEMU crashed).

@@ -31,7 +31,7 @@ use numbers::Numbers;
 use orders::is_moving_enough;
 use serde::{Deserialize, Serialize};
 pub(crate) use sight::{Candidate, Claimants, OwnerSide};
-use vm::{Desk, ListedVm};
+use vm::{Broken, Desk, ListedVm};
 use vms::Vms;
 pub(crate) use waiting::Wait;
 use writing::Writing;
@@ -112,10 +112,10 @@ impl OwnerList {
         if self.suspension.tick(failing_over, out) {
             self.writing.want();
         }
-        let (suspended, unread_is_fine) = (self.suspension.stands(), self.unread_is_fine());
+        let (suspended, broken) = (self.suspension.stands(), self.broken());
         let mut wants = Vec::new();
         for vm in self.vms.values_mut() {
-            let Some(judged) = vm.judge(&self.writing, side, unread_is_fine, out.now) else { continue };
+            let Some(judged) = vm.judge(&self.writing, side, broken, out.now) else { continue };
             vm.note(&judged, &self.settings, &mut self.writing, out.now);
             if !suspended && let Some(want) = vm.want(&judged, &self.settings, side, out) {
                 wants.push(want);
@@ -133,11 +133,11 @@ impl OwnerList {
         let mut order: Vec<(Priority, VmId)> =
             self.vms.iter().map(|(id, vm)| (vm.working().spec.priority, *id)).collect();
         order.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-        let (suspended, unread_is_fine) = (self.suspension.stands(), self.unread_is_fine());
+        let (suspended, broken) = (self.suspension.stands(), self.broken());
         for (_, id) in order {
             let moving_enough = self.is_moving_enough(id, places);
             let Some(vm) = self.vms.get_mut(&id) else { continue };
-            let Some(judged) = vm.judge(&self.writing, side, unread_is_fine, out.now) else { continue };
+            let Some(judged) = vm.judge(&self.writing, side, broken, out.now) else { continue };
             vm.carry_out(
                 &judged,
                 &mut Desk {
@@ -167,12 +167,15 @@ impl OwnerList {
         holder.filter(|_| goes).is_some_and(|holder| is_moving_enough(self.working(), holder))
     }
 
-    /// A rule is broken on purpose.
-    fn unread_is_fine(&self) -> bool {
+    /// Rules that are broken on purpose.
+    fn broken(&self) -> Broken {
         #[cfg(feature = "broken-rules")]
-        let broken = self.broken == Some(crate::BrokenRule::NoReadBeforeConfirm);
+        let broken = Broken {
+            unread_is_fine: self.broken == Some(crate::BrokenRule::NoReadBeforeConfirm),
+            unheard_is_fine: self.broken == Some(crate::BrokenRule::OnlyHolderHeard),
+        };
         #[cfg(not(feature = "broken-rules"))]
-        let broken = false;
+        let broken = Broken { unread_is_fine: false, unheard_is_fine: false };
         broken
     }
 
@@ -373,6 +376,7 @@ fn adopt_claim(entries: &mut BTreeMap<VmId, Entry>, host: &HostId, claim: &Claim
         Some(entry) => {
             // A later grant than the entry's: the former owner gave it, and this list did not see it.
             if token > entry.token {
+                entry.ran_under.get_or_insert(entry.token);
                 entry.token = token;
                 entry.holder = Some(host.clone());
                 entry.desired = Desired::On;

@@ -75,6 +75,8 @@ pub fn entry(number: u8) -> Entry {
         order: None,
         evacuated_from: None,
         mute: false,
+        ran_under: None,
+        asked_to_stop: false,
     }
 }
 
@@ -91,6 +93,7 @@ pub fn claim(number: u8, state: ClaimState) -> Claim {
         guest: Guest::Silent,
         order_failed: None,
         ended: false,
+        under: Token::default(),
     }
 }
 

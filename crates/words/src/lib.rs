@@ -23,6 +23,7 @@ mod pair;
 pub mod register;
 pub mod rehearsal;
 pub mod settings;
+mod standing;
 pub mod time;
 pub mod timing;
 pub mod view;

@@ -156,6 +156,14 @@ pub struct Claim {
     /// Libvirt did not answer, and the guard has seen its process end: it stopped, and only why is not known.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub ended: bool,
+    /// Without a grant: the newest grant of the VM that is known to be older than its arrival here. (What no list knew came under
+    /// none.) Whoever was granted it later has run it since.
+    #[serde(default, skip_serializing_if = "is_no_grant")]
+    pub under: Token,
+}
+
+fn is_no_grant(token: &Token) -> bool {
+    *token == Token::default()
 }
 
 /// An order that a host could not carry out.
@@ -186,20 +194,6 @@ impl Guest {
     /// Whether it has shown nothing yet.
     pub fn is_silent(&self) -> bool {
         *self == Guest::Silent
-    }
-}
-
-impl Claim {
-    /// Whether it shows that the VM came here after that grant was given: under no grant yet, or a later one. What is held
-    /// under an earlier grant goes (R36).
-    pub fn is_new_since(&self, token: Token) -> bool {
-        self.state.is_running_or_frozen() && self.token.is_none_or(|held| held >= token)
-    }
-
-    /// Whether it shows that the VM came, or is coming, since that grant was given.
-    pub fn may_be_there(&self, token: Token) -> bool {
-        let arriving = self.state == ClaimState::Migrating && self.token.is_none();
-        arriving || self.is_new_since(token)
     }
 }
 
@@ -441,6 +435,13 @@ pub struct Entry {
     /// Its guest agent did not answer after a restart, and it was left running like that: an alarm, until it answers.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub mute: bool,
+    /// It has not been seen to run under its present grant. The grant under which it last ran: a stop on purpose under that one,
+    /// or a later one, still counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran_under: Option<Token>,
+    /// Its holder has asked its guest to shut down, for isolation, or may: the holder's own list, which says so, can be lost.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub asked_to_stop: bool,
 }
 
 impl Entry {
@@ -466,6 +467,8 @@ impl Entry {
             order: None,
             evacuated_from: None,
             mute: false,
+            ran_under: None,
+            asked_to_stop: false,
         }
     }
 }

@@ -126,6 +126,8 @@ pub(super) struct Desk<'a, 'o> {
     pub(super) leased: bool,
     /// A rule is broken on purpose: all is granted.
     pub(super) blind: bool,
+    /// A rule is broken on purpose: any frozen copy passes for the newest.
+    pub(super) keeps_old_copies: bool,
     pub(super) wanted: &'a mut Wanted,
     pub(super) out: &'a mut Out<'o>,
 }

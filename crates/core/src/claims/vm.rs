@@ -15,7 +15,7 @@ use super::starts::{Outcome, Start, Turn};
 use crate::effect::VmAction;
 use crate::event::{Event, VmName};
 use crate::guard::ProcessState;
-use crate::ids::{OpId, Token, VmId};
+use crate::ids::{OpId, VmId};
 use crate::input::{Domain, DomainState, VmOutcome};
 use crate::message::Halt;
 use crate::out::Out;
@@ -50,8 +50,6 @@ pub(super) struct ClaimedVm {
     stop_written: Option<Time>,
     /// When its VM was first seen running here.
     began: Time,
-    /// Without a grant: the newest grant of the VM that may be older than its arrival here.
-    under: Option<Token>,
     freeze: Freeze,
     own_doing: OwnDoing,
     orders: Orders,
@@ -67,7 +65,6 @@ impl ClaimedVm {
             durable: false,
             stop_written: None,
             began: Time(0),
-            under: None,
             freeze: Freeze::default(),
             own_doing: OwnDoing::default(),
             orders: Orders::default(),
@@ -92,7 +89,8 @@ impl ClaimedVm {
             own_doing = OwnDoing::found(claim.asked_to_stop, claim.powering_off, now);
         }
         let durable = !claim.state.is_released();
-        let stop_written = (!durable).then_some(Time(0));
+        // Of a stop without a grant nobody knows whether it was read (R34).
+        let stop_written = (!durable).then_some(if claim.token.is_none() { now } else { Time(0) });
         Some(ClaimedVm { durable, stop_written, own_doing, ..ClaimedVm::new(claim, stage) })
     }
 
@@ -370,13 +368,18 @@ impl ClaimedVm {
         self.freeze.set(frozen);
     }
 
-    /// R52: whether the list leaves the VM to this host. One that was never granted to anybody is nobody else's.
+    /// R52: whether the list leaves the VM to this host. One that was granted to nobody since it came is nobody else's.
     fn may_go_on(&self, desk: &Desk<'_, '_>) -> bool {
         let Some(look) = desk.look else { return false };
         let ungranted = self.claim.token.is_none();
         match look.list.entry(self.id()) {
             Some(entry) if ungranted => {
-                entry.intent.is_none() && entry.holder.as_ref().is_none_or(|holder| holder == desk.me)
+                let newest = self.is_newest(entry, desk);
+                entry.intent.is_none()
+                    && match &entry.holder {
+                        Some(holder) => holder == desk.me && (newest || entry.attempts == 0),
+                        None => newest,
+                    }
             }
             Some(_) => desk.is_granted(look, &self.claim),
             None => ungranted,

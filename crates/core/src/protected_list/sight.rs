@@ -7,9 +7,9 @@ use super::entry::Record;
 use crate::Refusal;
 use crate::failover::HolderSeen;
 use crate::host_liveness::HostState;
-use crate::ids::{HostId, VmId};
-use crate::placing::Refusals;
-use crate::register::{Claim, ClaimState, Entry, IsolationResponse, PowerOnList, StopCause};
+use crate::ids::{HostId, Token, VmId};
+use crate::placing::{Refusals, VmPlace};
+use crate::register::{Claim, Entry, IsolationResponse, PowerOnList, StopCause};
 use crate::store::PowerOnSeen;
 use crate::time::Time;
 use crate::timing::Timing;
@@ -156,13 +156,19 @@ impl<'a> OwnerSide<'a> {
         self.claimants.on(entry.vm).find(adopts).map(|(host, _)| host)
     }
 
-    /// R45: it arrived on another host and was stopped there on purpose before anybody saw it run: that is its user's word.
-    pub(super) fn stopped_elsewhere(&self, vm: VmId) -> Option<StopCause> {
+    /// It had come to another host and was stopped there on purpose before its owner knew that it ran there.
+    /// `came`: whether it came there under a grant that counts.
+    pub(super) fn stopped_elsewhere(&self, vm: VmId, came: impl Fn(Token) -> bool) -> Option<StopCause> {
         let shown = |host: &HostId| self.current.contains(host) && !self.dark.contains(host);
         let current = self.claimants.on(vm).filter(|(host, _)| shown(host)).map(|(_, claim)| claim);
-        current.filter(|claim| claim.token.is_none()).find_map(|claim| {
-            let ClaimState::Stopped { cause } = claim.state else { return None };
-            cause.is_intended().then_some(cause)
-        })
+        let ungranted = current.filter(|claim| claim.token.is_none() && came(claim.under));
+        ungranted.filter_map(Claim::intended_stop).next()
+    }
+
+    /// A former holder, dead or alive, says that it was stopped there on purpose; and it is not known to have run since.
+    pub(super) fn stopped_before(&self, entry: &Entry) -> Option<StopCause> {
+        let heeded = |claim: &&Claim| claim.token.is_some_and(|held| held < entry.token && entry.heeds(held));
+        let former = self.claimants.on(entry.vm).map(|(_, claim)| claim).filter(heeded);
+        former.filter_map(Claim::intended_stop).next()
     }
 }

@@ -16,7 +16,7 @@ use super::writing::Writing;
 use crate::event::{Event, VmName};
 use crate::failover::{HolderSeen, Verdict, decide};
 use crate::host_liveness::HostState;
-use crate::ids::{DatastoreName, HostId};
+use crate::ids::{DatastoreName, HostId, Token};
 use crate::out::Out;
 use crate::placing::{Refusals, UnderWay, VmScene, Want, WantKind, guest_shows};
 use crate::register::{Claim, ClaimState, Desired, Entry, ListStamp, OrderKind, Priority, StopCause};
@@ -52,6 +52,50 @@ struct Twice {
     reported: bool,
 }
 
+/// Rules that are broken on purpose.
+#[derive(Clone, Copy)]
+pub(super) struct Broken {
+    /// A holder need not be read again.
+    pub(super) unread_is_fine: bool,
+    /// No host is heard but the holder.
+    pub(super) unheard_is_fine: bool,
+}
+
+/// R44: why it was stopped on purpose, by the word of a host that is not its holder, where that is the last that is known of it.
+fn said_elsewhere(
+    entry: &Entry,
+    seen: Option<&HolderSeen<'_>>,
+    verdict: &Verdict,
+    side: &OwnerSide<'_>,
+) -> Option<StopCause> {
+    let has_run = seen.is_some_and(|seen| seen.has_run(entry.token));
+    let starts = seen.is_none_or(|seen| {
+        let claim = seen.claim.filter(|claim| claim.token == Some(entry.token));
+        claim.is_some_and(|claim| claim.state == ClaimState::Starting)
+    });
+    // Its holder has let go of it, or is failed.
+    let gone = match verdict {
+        Verdict::AwaitMigration(_) | Verdict::AwaitSight | Verdict::Intend | Verdict::Confirm => true,
+        Verdict::Grant { .. } => seen.is_some_and(HolderSeen::may_have_moved),
+        Verdict::Keep
+        | Verdict::Runs
+        | Verdict::SetOff(_)
+        | Verdict::Heed(_)
+        | Verdict::IntendTo(_)
+        | Verdict::TakeResponsibility
+        | Verdict::DropResponsibility(_)
+        | Verdict::Cancel(_)
+        | Verdict::Adopt(_)
+        | Verdict::Twice(_) => false,
+    };
+    let brings_back = gone || matches!(verdict, Verdict::Grant { .. });
+    let before = || side.stopped_before(entry).or(side.stopped_elsewhere(entry.vm, |came| entry.heeds(came)));
+    let unrun = !has_run && (brings_back || (starts && *verdict == Verdict::Keep));
+    let since = || side.stopped_elsewhere(entry.vm, |came| came >= entry.token);
+    let heard = if unrun { before() } else { None };
+    heard.or_else(|| if gone { since() } else { None })
+}
+
 /// What is to be done about a VM (`verdict`), and what that was decided by.
 pub(super) struct Judged<'a> {
     /// The entry, as it is on disk.
@@ -70,6 +114,13 @@ impl<'a> Judged<'a> {
     /// The holder's claim under the present grant.
     fn granted_claim(&self) -> Option<&'a Claim> {
         self.claim().filter(|claim| claim.token == Some(self.entry.token))
+    }
+
+    /// R44: the grant under which it ran last, when it is granted anew.
+    fn ran_under(&self) -> Option<Token> {
+        let ran = self.seen.as_ref().is_some_and(|seen| seen.has_run(self.entry.token));
+        let before = self.entry.ran_under.filter(|_| !ran);
+        Some(before.unwrap_or(self.entry.token))
     }
 
     fn may_be_elsewhere(&self) -> bool {
@@ -165,14 +216,15 @@ impl ListedVm {
         }
     }
 
-    /// What is to be done about it. `None`: its entry is not settled. `unread_is_fine`: a rule is broken on purpose.
+    /// What is to be done about it. `None`: its entry is not settled.
     pub(super) fn judge<'a>(
         &self,
         writing: &Writing,
         side: &OwnerSide<'a>,
-        unread_is_fine: bool,
+        broken: Broken,
         now: Time,
     ) -> Option<Judged<'a>> {
+        let Broken { unread_is_fine, unheard_is_fine } = broken;
         let entry = self.record.settled(writing)?;
         let holder = entry.holder.as_ref();
         let mut seen = holder.map(|holder| side.holder_seen(&self.record, holder, now));
@@ -180,15 +232,8 @@ impl ListedVm {
             seen.read_after_intent |= unread_is_fine;
         }
         let verdict = decide(entry, seen.as_ref(), side.adopter(entry));
-        // It had arrived on another host, and was stopped there on purpose before anybody saw it run there.
-        let moved = seen.as_ref().is_some_and(HolderSeen::may_have_moved);
-        let elsewhere = if moved { side.stopped_elsewhere(entry.vm) } else { None };
-        let verdict = match elsewhere {
-            Some(cause) if matches!(verdict, Verdict::AwaitMigration(_) | Verdict::Grant { .. }) => {
-                Verdict::SetOff(cause)
-            }
-            Some(_) | None => verdict,
-        };
+        let said = if unheard_is_fine { None } else { said_elsewhere(entry, seen.as_ref(), &verdict, side) };
+        let verdict = said.map_or(verdict, Verdict::Heed);
         // What a silent host ran may run on; nobody sees it run.
         let held = holder.is_some_and(|holder| side.held.contains(holder));
         let verdict = if held && verdict == Verdict::Runs { Verdict::Keep } else { verdict };
@@ -272,6 +317,7 @@ impl ListedVm {
             | Verdict::Intend
             | Verdict::Keep
             | Verdict::SetOff(_)
+            | Verdict::Heed(_)
             | Verdict::AwaitSight
             | Verdict::IntendTo(_)
             | Verdict::DropResponsibility(_)

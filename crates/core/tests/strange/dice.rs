@@ -220,6 +220,7 @@ impl Dice {
             order_failed: None,
             ended: self.one_in(4),
         }
+            under: self.token(),
     }
 
     fn entry(&mut self) -> Entry {
@@ -245,6 +246,8 @@ impl Dice {
             evacuated_from: None,
             mute: self.one_in(2),
         }
+            ran_under: self.some(Dice::token),
+            asked_to_stop: self.one_in(4),
     }
 
     pub fn register(&mut self) -> RegisterValue {

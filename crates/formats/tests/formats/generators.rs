@@ -105,6 +105,7 @@ fn claim() -> impl Strategy<Value = Claim> {
         guest: Guest::Silent,
         order_failed: None,
         ended: false,
+        under: Token::default(),
     })
 }
 
@@ -139,6 +140,8 @@ fn entry() -> impl Strategy<Value = Entry> {
                 order: None,
                 evacuated_from: None,
                 mute: verified && attempts > 1,
+                ran_under: None,
+                asked_to_stop: false,
             }
         },
     )

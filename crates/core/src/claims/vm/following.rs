@@ -6,6 +6,7 @@ use super::{ClaimedVm, Stage};
 use crate::claims::desk::Desk;
 use crate::claims::starts::Start;
 use crate::event::{Event, VmName};
+use crate::guard::ProcessState;
 use crate::ids::Token;
 use crate::input::Domain;
 use crate::register::{Claim, ClaimState, Entry, Guest, StopCause};
@@ -15,6 +16,9 @@ use crate::timing::LIBVIRT_PATIENCE;
 /// R34: how long the stop of a VM that ran without a grant is remembered: a grant may be on its way.
 const UNGRANTED_STOP_KEPT: Span = Span::from_secs(10);
 
+/// The same, where it was on purpose and no later run of the VM is known: its recorded host may yet be found failed.
+const UNHEARD_STOP_KEPT: Span = Span::from_secs(60);
+
 /// What becomes of a claim whose VM is off.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::claims) enum Stopped {
@@ -22,6 +26,11 @@ pub(in crate::claims) enum Stopped {
     Stays,
     /// The owner has drawn its conclusion.
     Done,
+}
+
+/// The state of a VM that is there.
+fn running_or(frozen: bool) -> ClaimState {
+    if frozen { ClaimState::Frozen } else { ClaimState::Running }
 }
 
 impl ClaimedVm {
@@ -38,6 +47,7 @@ impl ClaimedVm {
             guest: Guest::Silent,
             order_failed: None,
             ended: false,
+            under: Token::default(),
         }
     }
 
@@ -47,13 +57,16 @@ impl ClaimedVm {
         if elsewhere || !desk.leased {
             return None;
         }
-        let mut vm = ClaimedVm::new(ClaimedVm::first(domain, ClaimState::Running), Stage::Settled);
+        // One that a run of the agent before this one has left frozen: it must not pass for one that runs.
+        let frozen = desk.host.processes.get(&domain.vm) == Some(&ProcessState::Frozen);
+        let mut vm = ClaimedVm::new(ClaimedVm::first(domain, running_or(frozen)), Stage::Settled);
+        vm.set_frozen(frozen);
         vm.began = desk.out.now;
         vm.claim.token = vm.grant_since(vm.began, desk);
         vm.claim.spec = desk.host.stored.get(&domain.vm).cloned();
-        vm.tell_new(desk);
         vm.note_grant(desk);
         Some(vm)
+        vm.tell_new(desk);
     }
 
     /// R45: the target of a live migration is claimed before it can run, so that whoever loses sight of the source waits for it.
@@ -77,6 +90,7 @@ impl ClaimedVm {
             guest: Guest::Silent,
             order_failed: None,
             ended: false,
+            under: Token::default(),
         };
         ClaimedVm::new(claim, Stage::Starting(Start::announce()))
     }
@@ -133,12 +147,10 @@ impl ClaimedVm {
         let began = if arrived { self.began } else { desk.out.now };
         let granted = self.grant_since(began, desk);
         let stored = desk.host.stored.get(&domain.vm).cloned();
-        let first = ClaimedVm::first(domain, ClaimState::Running);
+        let first = ClaimedVm::first(domain, running_or(self.is_frozen()));
         let claim = if held {
-            let frozen = self.is_frozen();
             Claim {
                 token: granted.or(self.claim.token),
-                state: if frozen { ClaimState::Frozen } else { ClaimState::Running },
                 spec: stored.or_else(|| self.claim.spec.clone()),
                 asked_to_stop: self.own_doing.has_asked(desk.out.now),
                 powering_off: self.own_doing.has_powered_off(desk.out.now),
@@ -153,15 +165,24 @@ impl ClaimedVm {
         self.note_grant(desk);
     }
 
-    /// R36: the entry that grants it to somebody else, later than to this host.
+    /// R36: the entry that grants it to somebody else, later than to this host; or to this host, to start it anew.
     fn taken_by<'a>(&self, desk: &Desk<'a, '_>) -> Option<&'a Entry> {
         let entry = desk.entry(self.id())?;
         let conclusive =
+                under: if arrived { self.claim.under } else { first.under },
             desk.look.zip(desk.host.lease).is_some_and(|(look, lease)| look.is_conclusive(lease));
         // A frozen copy without a grant: since it came here somebody was granted the VM anew, who runs it or has passed it on.
-        let stale = self.under.filter(|_| self.is_frozen() && self.claim.token.is_none() && conclusive);
-        let earlier = self.claim.token.or(stale).is_some_and(|token| token < entry.token);
-        (entry.holder.as_ref() != Some(desk.me) && earlier).then_some(entry)
+        let earlier = match self.claim.token {
+            Some(token) => token < entry.token,
+            None => self.is_frozen() && conclusive && !self.is_newest(entry, desk),
+        };
+        let leaves = entry.holder.as_ref() != Some(desk.me) || entry.attempts > 0;
+        (leaves && earlier).then_some(entry)
+    }
+
+    /// R36: whether nobody was granted the VM anew since this copy, which has no grant, came here.
+    pub(super) fn is_newest(&self, entry: &Entry, desk: &Desk<'_, '_>) -> bool {
+        desk.keeps_old_copies || self.claim.under >= entry.token
     }
 
     /// The claim as libvirt shows the VM now.
@@ -181,12 +202,22 @@ impl ClaimedVm {
     }
 
     /// Notes under which grant a VM arrived that has none here. A look from before, or one in the term of the lease in which it
-    /// came: after that term it may have been granted anew.
-    fn note_grant(&mut self, desk: &Desk<'_, '_>) {
+    /// came: after that term it may have been granted anew. It is part of the claim: the next run of the agent has to know.
+    fn note_grant(&mut self, desk: &mut Desk<'_, '_>) {
+        if self.claim.token.is_some() {
+            self.claim.under = Token::default();
+            return;
+        }
         let Some(look) = desk.look else { return };
-        let same_term = desk.host.lease.is_some_and(|lease| self.began >= lease.since) && !self.is_frozen();
-        if self.claim.token.is_none() && (same_term || look.started <= self.began) {
-            self.under = self.under.max(look.list.entry(self.id()).map(|entry| entry.token));
+        // When a frozen copy came nobody knows but a former run of the agent.
+        if self.is_frozen() {
+            return;
+        }
+        let same_term = desk.host.lease.is_some_and(|lease| self.began >= lease.since);
+        let shown = look.list.entry(self.id()).map(|entry| entry.token).unwrap_or_default();
+        if shown > self.claim.under && (same_term || look.started <= self.began) {
+            self.claim.under = shown;
+            desk.wanted.want_write();
         }
     }
 
@@ -238,13 +269,20 @@ impl ClaimedVm {
             return Stopped::Stays;
         }
         // The owner may not have granted it yet, but must learn why it stopped (I4).
-        let told = self.stop_written.is_some_and(|at| now.since(at) >= UNGRANTED_STOP_KEPT);
+        let heeded = |entry: &Entry| {
+            self.claim.intended_stop().is_some() && entry.heeds(self.claim.token.unwrap_or(self.claim.under))
+        };
+        let heeded = desk.entry(self.id()).is_some_and(heeded);
+        let kept = if heeded { UNHEARD_STOP_KEPT } else { UNGRANTED_STOP_KEPT };
+        let told = self.stop_written.is_some_and(|at| now.since(at) >= kept);
         if self.claim.token.is_none() && !told {
             return Stopped::Stays;
         }
         let other =
             |entry: &Entry| entry.holder.as_ref() != Some(desk.me) || Some(entry.token) != self.claim.token;
-        let processed = desk.look.is_some() && desk.entry(self.id()).is_none_or(other);
+        // Under an earlier grant, and nobody has run the VM since: the owner has yet to heed it.
+        let waits = heeded && self.claim.token.is_some();
+        let processed = desk.look.is_some() && !waits && desk.entry(self.id()).is_none_or(other);
         if processed { Stopped::Done } else { Stopped::Stays }
     }
 }

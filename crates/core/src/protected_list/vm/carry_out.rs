@@ -52,6 +52,7 @@ fn restarts(verdict: &Verdict) -> bool {
         Verdict::Keep
         | Verdict::Runs
         | Verdict::SetOff(_)
+        | Verdict::Heed(_)
         | Verdict::IntendTo(_)
         | Verdict::DropResponsibility(_)
         | Verdict::Cancel(_)
@@ -83,6 +84,7 @@ impl ListedVm {
             Verdict::Keep => self.keep(judged, desk),
             Verdict::Runs => self.on_runs(judged, desk),
             Verdict::SetOff(cause) => self.set_off(*cause, judged.name(), desk),
+            Verdict::Heed(cause) => self.heed(*cause, judged, desk),
             Verdict::Grant { same_host: _, reason } => self.grant_anew(reason.clone(), judged, desk),
             Verdict::AwaitMigration(cause) => self.await_migration(*cause, judged, desk),
             Verdict::AwaitSight => self.await_sight(judged, desk),
@@ -90,7 +92,7 @@ impl ListedVm {
             Verdict::IntendTo(host) => self.record.edit(desk.writing).intent = Some(host.clone()),
             Verdict::TakeResponsibility => self.take_responsibility(judged, desk),
             Verdict::DropResponsibility(reason) => self.drop_responsibility(reason.clone(), judged, desk),
-            Verdict::Confirm => self.confirm(entry, desk),
+            Verdict::Confirm => self.confirm(judged, desk),
             Verdict::Cancel(reason) => {
                 self.record.edit(desk.writing).intent = None;
                 let host = entry.holder.clone().unwrap_or_else(|| desk.side.me.clone());
@@ -164,6 +166,7 @@ impl ListedVm {
             let working = self.record.edit(desk.writing);
             working.verified = true;
             working.failed_over_from = None;
+            working.ran_under = None;
         }
         if !entry.unprotected {
             let datastore = desk.datastore.clone();
@@ -263,9 +266,18 @@ impl ListedVm {
         entry.evacuated_from = None;
         entry.failed_over_from = None;
         entry.mute = false;
+        entry.ran_under = None;
+        entry.asked_to_stop = false;
         self.running_since = None;
         self.waiting.end();
         self.restart.set_off();
+    }
+
+    /// Another host than the holder says that it was stopped on purpose. A grant to nobody: what the holder has, or starts,
+    /// is under an earlier one, and goes.
+    fn heed(&mut self, cause: StopCause, judged: &Judged<'_>, desk: &mut Desk<'_, '_>) {
+        self.set_off(cause, judged.name(), desk);
+        self.record.edit(desk.writing).token = desk.numbers.next_grant();
     }
 
     /// The VM is held by nobody (any more): give it to the best host.
@@ -285,6 +297,7 @@ impl ListedVm {
         let Some(host) = self.place(judged, desk) else { return };
         let token = desk.numbers.next_grant();
         let entry = self.record.edit(desk.writing);
+        entry.ran_under = judged.ran_under();
         entry.token = token;
         if entry.failed_over_from.is_none() && entry.holder.as_ref() != Some(&host) {
             entry.failed_over_from.clone_from(&entry.holder);
@@ -326,10 +339,12 @@ impl ListedVm {
         self.record.edit(desk.writing).intent = Some(host);
     }
 
-    fn confirm(&mut self, before: &Entry, desk: &mut Desk<'_, '_>) {
+    fn confirm(&mut self, judged: &Judged<'_>, desk: &mut Desk<'_, '_>) {
+        let before = &judged.entry;
         let Some(to) = before.intent.clone() else { return };
         let token = desk.numbers.next_grant();
         let entry = self.record.edit(desk.writing);
+        entry.ran_under = judged.ran_under();
         entry.token = token;
         entry.intent = None;
         entry.responsible = None;
@@ -358,6 +373,8 @@ impl ListedVm {
         entry.failed_on.clear();
         entry.attempts = 0;
         entry.failed_over_from = None;
+        entry.ran_under = None;
+        entry.asked_to_stop = false;
         entry.intent = None;
         entry.responsible = None;
         self.orders.forget_refusals();
