@@ -106,6 +106,21 @@ impl Claims {
         domains.homed_on(&self.datastore).filter(matters).all(|domain| claimed(domain.vm))
     }
 
+    /// The VMs that these domains show running, or arriving, and that the list on disk does not claim.
+    pub(crate) fn arriving<'a>(
+        &'a self,
+        domains: &'a Domains,
+        on_disk: Option<&'a PowerOnList>,
+    ) -> impl Iterator<Item = VmId> + 'a {
+        let matters = |domain: &&Domain| matches!(domain.state, DomainState::Running | DomainState::Incoming);
+        let claims = move |vm: VmId| {
+            let mut claims = on_disk.into_iter().flat_map(|list| &list.claims);
+            claims.any(|claim| claim.vm == vm && !claim.state.is_released())
+        };
+        let there = domains.homed_on(&self.datastore).filter(matters).map(|domain| domain.vm);
+        there.filter(move |vm| !claims(*vm))
+    }
+
     /// Brings claims in line with the domains and the protected list.
     pub(crate) fn reconcile(&mut self, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
         let mut ids: BTreeSet<VmId> = self.vms.keys().copied().collect();
@@ -126,7 +141,11 @@ impl Claims {
         for id in ids {
             self.reconcile_vm(id, look, host, out);
         }
-        self.present.end_frozen_arrivals(host.processes, host.domains, out);
+        // What is claimed as running here is no target: a live migration that leaves looks the same to a new run of the agent.
+        let here = |vm: &ClaimedVm| !vm.is_released() && vm.claim().state != ClaimState::Migrating;
+        let vms = &self.vms;
+        let is_target = |vm: VmId| !vms.get(&vm).is_some_and(here);
+        self.present.end_frozen_arrivals(is_target, host.processes, host.domains, out);
         self.advance_starts(look, host, out);
         self.respond_to_isolation(look, host, out);
         self.obey(look, host, out);

@@ -399,6 +399,12 @@ impl Datastore {
         !(nothing || (self.own.is_power_on_settled() && !self.claims.is_write_wanted()))
     }
 
+    /// VMs that are here, or arriving, and that others can't see here yet.
+    pub(crate) fn arriving<'a>(&'a self, domains: Option<&'a Domains>) -> impl Iterator<Item = VmId> + 'a {
+        let on_disk = self.own.power_on().map(|list| &**list);
+        domains.into_iter().flat_map(move |domains| self.claims.arriving(domains, on_disk))
+    }
+
     /// Whether this host has VMs here, or decides about some.
     pub(crate) fn is_used(&self) -> bool {
         !self.is_open() || self.list.is_some() || !self.ownership.is_idle() || !self.claims.is_empty()

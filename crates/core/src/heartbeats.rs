@@ -176,6 +176,7 @@ pub(crate) fn heartbeat(
         promises: alloc::vec::Vec::new(),
         failure_timeout: Some(failure_timeout),
         unwritten: unwritten.map(|datastore| datastore.name().clone()).collect(),
+        arriving: datastores.all().flat_map(|datastore| datastore.arriving(vms.domains())).collect(),
         held: held.collect(),
         halted: datastores
             .all()

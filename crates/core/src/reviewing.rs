@@ -10,7 +10,7 @@ use crate::hosts::Peer;
 use crate::ids::{DatastoreName, HostId, VmId};
 use crate::message::PowerOnVersion;
 use crate::out::Out;
-use crate::placing::{Placed, RelevantLook, UnderWay};
+use crate::placing::{Placed, RelevantLook, UnderWay, VmPlace};
 use crate::protected_list::{Candidate, Claimants, OwnerList, OwnerSide};
 use crate::store::PowerOnSeen;
 use crate::time::Time;
@@ -27,6 +27,7 @@ struct Sight {
     dark: Vec<HostId>,
     watched: BTreeSet<HostId>,
     held: BTreeSet<HostId>,
+    arriving: BTreeSet<VmPlace>,
 }
 
 /// Decides about the VMs of all datastores that want it now. `anchored`: this host is sure that it is not isolated.
@@ -159,6 +160,12 @@ fn sight(desk: &Desk<'_>, name: &DatastoreName, now: Time) -> Option<Sight> {
     let kept = |(host, seen): &(&HostId, &PowerOnSeen)| {
         **host == desk.config.me || datastore.mirror().was_well(host, seen.list.incarnation)
     };
+    let place = |vm: VmId, host: &HostId| VmPlace { vm, host: host.clone() };
+    let said = |peer: &&Peer| peer.state() == HostState::Connected;
+    let said = desk.hosts.all().filter(said).filter_map(|peer| Some((peer.host(), peer.heartbeat()?)));
+    let said = said.flat_map(|(host, said)| said.arriving.iter().map(|vm| place(*vm, host)));
+    let own = datastore.arriving(desk.vms.domains()).map(|vm| place(vm, &desk.config.me));
+    let arriving = said.chain(own).collect();
     let watched = power_on.iter().filter(kept).map(|(host, _)| host.clone()).collect();
     Some(Sight {
         states,
@@ -168,6 +175,7 @@ fn sight(desk: &Desk<'_>, name: &DatastoreName, now: Time) -> Option<Sight> {
         dark,
         watched,
         held,
+        arriving,
         power_on,
     })
 }
@@ -229,6 +237,7 @@ fn side_of<'a>(
         dark: &sight.dark,
         watched: &sight.watched,
         held: &sight.held,
+        arriving: &sight.arriving,
         anchored,
         isolation_response: config.isolation_response,
     }

@@ -165,6 +165,7 @@ pub fn heartbeat_message() -> Heartbeat {
         promises: Vec::new(),
         failure_timeout: None,
         unwritten: Vec::new(),
+        arriving: Vec::new(),
         halted: Vec::new(),
         held: Vec::new(),
     }

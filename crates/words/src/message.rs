@@ -92,6 +92,9 @@ pub struct Heartbeat {
     /// Datastores where its power-on list does not say yet what it is to say: others can't see there what it runs.
     #[serde(default)]
     pub unwritten: Vec<DatastoreName>,
+    /// VMs that are there, or arriving, and that its power-on list on disk does not claim yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arriving: Vec<VmId>,
     /// Where the sender's guard holds, and for how long yet: protection is suspended there as far as that host goes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<HeldFor>,

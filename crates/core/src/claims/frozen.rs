@@ -121,6 +121,7 @@ impl Present {
     /// goes on there, or was taken over meanwhile.
     pub(super) fn end_frozen_arrivals(
         &mut self,
+        is_target: impl Fn(VmId) -> bool,
         processes: &BTreeMap<VmId, ProcessState>,
         domains: Option<&Domains>,
         out: &mut Out<'_>,
@@ -135,7 +136,7 @@ impl Present {
             let (domain, as_of) = domains.get(*vm);
             // A picture from before the freeze may be from before its switch-over.
             let incoming = domain.is_some_and(|domain| domain.state == DomainState::Incoming);
-            if incoming && as_of >= *since {
+            if incoming && as_of >= *since && is_target(*vm) {
                 self.end_due = out.now + ORDER_RETRY;
                 out.effects.push(Effect::Guard(GuardOrder::Kill { vm: *vm }));
             }

@@ -137,6 +137,9 @@ impl Core {
                 datastore.want_review();
             }
         }
+        if before.map_or(&[][..], |before| before.arriving.as_slice()) != heartbeat.arriving.as_slice() {
+            self.datastores.want_reviews();
+        }
         let free = |heartbeat: &Heartbeat| heartbeat.capacity.memory_free_mib / REHEARSAL_STEP;
         if before.map(free) != Some(free(&heartbeat)) {
             self.placing.rehearsing_mut().mark_stale();

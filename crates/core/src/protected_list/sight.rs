@@ -76,6 +76,8 @@ pub(crate) struct OwnerSide<'a> {
     pub(crate) watched: &'a BTreeSet<HostId>,
     /// Failed hosts whose guard may still hold: their VMs may run on.
     pub(crate) held: &'a BTreeSet<HostId>,
+    /// VMs that are there, or arriving, by the word of hosts that have yet to write it (R45).
+    pub(crate) arriving: &'a BTreeSet<VmPlace>,
     /// This host is sure that it is not isolated itself.
     pub(crate) anchored: bool,
     /// The cluster's default isolation response.
@@ -132,8 +134,10 @@ impl<'a> OwnerSide<'a> {
     /// Hosts other than the holder, and not dead, where the VM is arriving or has arrived.
     fn arriving(&self, entry: &Entry, holder: &HostId) -> impl Iterator<Item = &'a HostId> {
         let alive = move |host: &HostId| host != holder && self.state(host) != Some(HostState::Failed);
-        let shown = self.claimants.on(entry.vm).filter(|(_, claim)| claim.may_be_there(entry.token));
-        shown.map(|(host, _)| host).filter(move |host| alive(host))
+        let vm = entry.vm;
+        let shown = self.claimants.on(vm).filter(|(_, claim)| claim.may_be_there(entry.token));
+        let said = self.arriving.iter().filter(move |said| said.vm == vm).map(|said| &said.host);
+        shown.map(|(host, _)| host).chain(said).filter(move |host| alive(host))
     }
 
     /// Why nobody gets a VM that may run where nobody looks, or is arriving somewhere.

@@ -129,6 +129,7 @@ impl Dice {
                 }),
                 failure_timeout: self.some(|dice| Span(dice.number())),
                 unwritten: self.list(Dice::datastore),
+                arriving: self.list(Dice::vm),
                 halted: self.list(|dice| (dice.vm(), dice.pick(&[Halt::Frozen, Halt::IoError])).into()),
                 held: self.list(|dice| (dice.datastore(), Span(dice.number())).into()),
             })),

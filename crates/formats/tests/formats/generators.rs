@@ -269,6 +269,7 @@ pub fn message() -> impl Strategy<Value = Message> {
                 promises,
                 failure_timeout,
                 unwritten,
+                arriving: Vec::new(),
                 held,
                 halted,
             }))
