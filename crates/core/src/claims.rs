@@ -202,6 +202,7 @@ impl Claims {
             keeps_old_copies,
         if let Some(vm) = parts.vms.get_mut(&id) {
             vm.retry_removal(parts.desk.out);
+            vm.give_time_to_stop(&parts.desk);
         }
         let Some(domains) = host.domains else { return };
         let (domain, as_of) = domains.get(id);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// How soon a shutdown that could not be asked for is asked for again.
 const SHUTDOWN_RETRY: Span = Span::from_secs(2);
 
-/// How long a guest that was asked to shut down may take, at least. After a start of the agent: exactly.
+/// How long a guest that was asked to shut down may take, at least.
 const ASKED_BEFORE: Span = Span::from_secs(300);
 
 /// How long after a start of the agent a VM may still be destroyed because the run before had ordered it.
@@ -41,6 +41,8 @@ pub(super) struct OwnDoing {
     asked_until: Option<Time>,
     /// This host powered it off: until then its being destroyed is, too.
     powered_off_until: Option<Time>,
+    /// The run of the agent before this one asked, and this one has found that then.
+    found: Option<Time>,
 }
 
 impl OwnDoing {
@@ -49,7 +51,27 @@ impl OwnDoing {
         OwnDoing {
             asked_until: asked.then_some(now + ASKED_BEFORE),
             powered_off_until: powering_off.then_some(now + POWERED_OFF_BEFORE),
+            found: asked.then_some(now),
         }
+    }
+
+    /// The protected list says that the run before has asked, or may have: this host's own list, which said so, is lost.
+    pub(super) fn find_asked(&mut self, now: Time) {
+        if self.found.is_none() {
+            self.found = Some(now);
+            self.asked_until = self.asked_until.max(Some(now + ASKED_BEFORE));
+        }
+    }
+
+    /// The run before this one has asked.
+    pub(super) fn was_found(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// What was asked by the run before may take that long.
+    pub(super) fn may_take(&mut self, timeout: Span) {
+        let until = self.found.map(|found| found + timeout);
+        self.asked_until = self.asked_until.max(until);
     }
 
     pub(super) fn has_asked(&self, now: Time) -> bool {

@@ -69,9 +69,14 @@ impl Record {
         Some(Rewritten { before: self.durable.replace(entry) })
     }
 
-    /// The VM's XML, memory, priority or name changed while it runs: the entry follows.
+    /// The VM's XML, memory, priority or name changed while it runs, or its guest is asked to shut down: the entry follows.
     pub(super) fn follow(&mut self, claim: &Claim, settings: &Settings, writing: &mut Writing) {
-        if claim.token != Some(self.working.token) || claim.state != ClaimState::Running {
+        let held = claim.token == Some(self.working.token);
+        let there = matches!(claim.state, ClaimState::Running | ClaimState::Stopping);
+        if held && there && claim.asked_to_stop != self.working.asked_to_stop {
+            self.edit(writing).asked_to_stop = claim.asked_to_stop;
+        }
+        if !held || claim.state != ClaimState::Running {
             return;
         }
         if let Some(spec) = &claim.spec {

@@ -107,6 +107,7 @@ impl Restart {
         entry.attempts = entry.attempts.saturating_add(1);
         self.begin_progress(now);
         entry.verified = false;
+        entry.asked_to_stop = false;
         entry.order = None;
         entry.mute = false;
         self.guest = GuestWait::default();

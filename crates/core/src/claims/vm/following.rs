@@ -63,6 +63,7 @@ impl ClaimedVm {
         vm.set_frozen(frozen);
         vm.began = desk.out.now;
         vm.claim.token = vm.grant_since(vm.began, desk);
+        vm.find_asked(vm.claim.token, desk);
         vm.claim.spec = desk.host.stored.get(&domain.vm).cloned();
         vm.note_grant(desk);
         Some(vm)
@@ -115,6 +116,15 @@ impl ClaimedVm {
         entry.filter(|entry| desk.is_mine(entry)).map(|entry| entry.token)
     }
 
+    /// A VM whose grant this run of the agent did not find on its own list: that was lost. Its guest may have been asked to
+    /// shut down.
+    fn find_asked(&mut self, granted: Option<Token>, desk: &Desk<'_, '_>) {
+        let entry = desk.entry(self.id()).filter(|_| granted.is_some());
+        if entry.is_some_and(|entry| entry.asked_to_stop || entry.responsible.is_some()) {
+            self.own_doing.find_asked(desk.out.now);
+        }
+    }
+
     /// Libvirt was asked since this host's own last operation on the VM was done (R32).
     pub(in crate::claims) fn is_shown(&self, as_of: Time) -> bool {
         as_of >= self.acted
@@ -146,6 +156,9 @@ impl ClaimedVm {
         let arrived = held && self.claim.state != ClaimState::Migrating;
         let began = if arrived { self.began } else { desk.out.now };
         let granted = self.grant_since(began, desk);
+        if self.claim.token.is_none() {
+            self.find_asked(granted, desk);
+        }
         let stored = desk.host.stored.get(&domain.vm).cloned();
         let first = ClaimedVm::first(domain, running_or(self.is_frozen()));
         let claim = if held {

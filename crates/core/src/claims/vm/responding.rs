@@ -77,6 +77,14 @@ impl ClaimedVm {
         }
     }
 
+    /// R62: a guest that the run of the agent before this one has asked may take as long as is set.
+    pub(in crate::claims) fn give_time_to_stop(&mut self, desk: &Desk<'_, '_>) {
+        if self.own_doing.was_found() {
+            let own = desk.entry(self.id()).and_then(|entry| entry.shutdown_timeout);
+            self.own_doing.may_take(own.unwrap_or(desk.host.isolation.shutdown_timeout));
+        }
+    }
+
     /// The VM stays as it is. A guest that was asked to shut down may do so all the same: that is not its user's word.
     fn call_response_off(&mut self, desk: &mut Desk<'_, '_>) {
         let Stage::Stopping(stopping) = &self.stage else { return };
