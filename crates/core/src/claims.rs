@@ -169,6 +169,10 @@ impl Claims {
         let blind = self.blind;
         #[cfg(not(feature = "broken-rules"))]
         let blind = false;
+        #[cfg(feature = "broken-rules")]
+        let keeps_old_copies = self.keeps_old_copies;
+        #[cfg(not(feature = "broken-rules"))]
+        let keeps_old_copies = false;
         let desk = Desk {
             me: &self.me,
             datastore: &self.datastore,
@@ -176,6 +180,7 @@ impl Claims {
             host,
             leased: self.leased,
             blind,
+            keeps_old_copies,
             wanted: &mut self.wanted,
             out,
         };
@@ -188,10 +193,6 @@ impl Claims {
         host: &HostSide<'_>,
         out: &mut Out<'_>,
         act: fn(&mut ClaimedVm, &mut Desk<'_, '_>),
-        #[cfg(feature = "broken-rules")]
-        let keeps_old_copies = self.keeps_old_copies;
-        #[cfg(not(feature = "broken-rules"))]
-        let keeps_old_copies = false;
     ) {
         let Parts { vms, mut desk, .. } = self.parts(look, host, out);
         vms.values_mut().for_each(|vm| act(vm, &mut desk));
@@ -199,7 +200,6 @@ impl Claims {
 
     fn reconcile_vm(&mut self, id: VmId, look: Option<&Look>, host: &HostSide<'_>, out: &mut Out<'_>) {
         let mut parts = self.parts(look, host, out);
-            keeps_old_copies,
         if let Some(vm) = parts.vms.get_mut(&id) {
             vm.retry_removal(parts.desk.out);
             vm.give_time_to_stop(&parts.desk);

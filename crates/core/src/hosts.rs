@@ -37,6 +37,8 @@ pub(crate) struct Hosts {
     peers: BTreeMap<HostId, Peer>,
     storm: Storm,
     awake: Awake,
+    #[cfg(feature = "broken-rules")]
+    failed_stands: bool,
 }
 
 /// How this host stands to all others (R60).
@@ -50,7 +52,20 @@ pub(crate) struct Contact {
 impl Hosts {
     pub(crate) fn new(me: HostId, others: &[HostId], now: Time) -> Hosts {
         let peers = others.iter().map(|host| (host.clone(), Peer::new(host.clone(), now))).collect();
-        Hosts { me, peers, storm: Storm::default(), awake: Awake::default() }
+        Hosts {
+            me,
+            peers,
+            storm: Storm::default(),
+            awake: Awake::default(),
+            #[cfg(feature = "broken-rules")]
+            failed_stands: false,
+        }
+    }
+
+    /// A rule is broken on purpose.
+    #[cfg(feature = "broken-rules")]
+    pub(crate) fn let_failed_stand(&mut self) {
+        self.failed_stands = true;
     }
 
     // What is known.
@@ -242,8 +257,15 @@ impl Hosts {
         let mut changed = false;
         for peer in self.peers.values_mut() {
             let silence = peer.network_silence(watching_since, out.now);
-            let disk = (silence >= timing.network_timeout() && !just_awake).then(|| evidence(peer.host()));
+            // R16: a failed host that shows itself again is not failed, also to a host that finds nobody silent just now.
+            let failed = peer.state() == HostState::Failed;
+            #[cfg(feature = "broken-rules")]
+            let failed = failed && !self.failed_stands;
+            let asked = silence >= timing.network_timeout() && (failed || !just_awake);
+            let disk = asked.then(|| evidence(peer.host()));
             let judged = peer.judge(disk, watching_since, timing, out.now);
+            let moved = failed && disk.is_some_and(|disk| disk.has_moved(timing));
+            let judged = judged.or(moved.then_some(HostState::Unknown));
             // R12: in a storm a host is called failed only after a second time-out with pings all along.
             let second_look = silence >= timing.storm_timeout();
             let judged =

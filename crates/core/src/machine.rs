@@ -179,6 +179,9 @@ impl Core {
     pub fn with_broken(mut self, rule: crate::BrokenRule) -> Core {
         self.datastores.all_mut().for_each(|datastore| datastore.break_rule(rule));
         self.agreement.break_rule(rule);
+        if rule == crate::BrokenRule::FailedStands {
+            self.hosts.let_failed_stand();
+        }
         self
     }
 

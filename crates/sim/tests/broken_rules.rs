@@ -14,11 +14,16 @@ fn broken(rule: BrokenRule, config: Config, now: Time) -> Made {
 
 /// The scenario holds, and with the rule broken it finds two runners.
 fn a_scenario_finds(name: &str, text: &str, node: NodeFactory, guard: GuardFactory) {
+    a_scenario_finds_that("single_runner", name, text, node, guard);
+}
+
+/// The scenario holds, and with the rule broken it finds that.
+fn a_scenario_finds_that(that: &str, name: &str, text: &str, node: NodeFactory, guard: GuardFactory) {
     let scenario = Scenario::parse(name, text).expect("a scenario");
     run_scenario_on(name, &scenario, (real_core, Guard::new), false).0.expect("it holds with all rules kept");
     let found = run_scenario_on(name, &scenario, (node, guard), false).0;
     let what = found.expect_err("the rule is broken, and nothing was found").to_string();
-    assert!(what.contains("single_runner"), "{what}");
+    assert!(what.contains(that), "{what}");
     println!("{what}");
 }
 
@@ -56,4 +61,25 @@ fn a_file_that_differs_is_found() {
     let text = include_str!("../scenarios/three_hosts_file_lacks_a_datastore_then_cut_off.toml");
     let node = |config, now| broken(BrokenRule::FilesIgnored, config, now);
     a_scenario_finds("a file that differs", text, node, Guard::new);
+}
+
+#[test]
+fn a_judgement_that_outlives_the_second_reading_is_found() {
+    let text = include_str!("../scenarios/three_hosts_owner_stands_still_while_a_failed_host_returns.toml");
+    let node = |config, now| broken(BrokenRule::FailedStands, config, now);
+    a_scenario_finds("a judgement that outlives the second reading", text, node, Guard::new);
+}
+
+#[test]
+fn an_old_copy_that_is_kept_is_found() {
+    let text = include_str!("../scenarios/three_hosts_frozen_copy_that_no_list_knew_is_removed.toml");
+    let node = |config, now| broken(BrokenRule::OldCopyKept, config, now);
+    a_scenario_finds_that("VmStaysOff", "an old copy that is kept", text, node, Guard::new);
+}
+
+#[test]
+fn a_word_that_is_not_heard_is_found() {
+    let text = include_str!("../scenarios/three_hosts_user_destroys_on_a_host_that_lost_its_vm.toml");
+    let node = |config, now| broken(BrokenRule::OnlyHolderHeard, config, now);
+    a_scenario_finds_that("user_word", "a word that is not heard", text, node, Guard::new);
 }

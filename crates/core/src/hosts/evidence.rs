@@ -3,6 +3,7 @@
 //! It does not: read anything. Each datastore says what it has seen; here these words become one.
 
 use crate::time::{Span, Time};
+use crate::timing::Timing;
 use serde::{Deserialize, Serialize};
 
 /// What one datastore says of a host, or all of them together.
@@ -23,6 +24,11 @@ pub(crate) struct DiskEvidence {
 }
 
 impl DiskEvidence {
+    /// One of its registers has not stood still for the failure time-out.
+    pub(super) fn has_moved(&self, timing: &Timing) -> bool {
+        self.still.is_some_and(|still| still < timing.failure_timeout.max(self.failure_timeout))
+    }
+
     /// What all datastores that can be read say together.
     pub(crate) fn of_all(all: impl Iterator<Item = DiskEvidence> + Clone) -> DiskEvidence {
         // Where it beats in full it is missed soonest. An agent that is well beats in full elsewhere when it loses one.

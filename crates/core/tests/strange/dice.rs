@@ -220,8 +220,8 @@ impl Dice {
             guest: Guest::Silent,
             order_failed: None,
             ended: self.one_in(4),
-        }
             under: self.token(),
+        }
     }
 
     fn entry(&mut self) -> Entry {
@@ -246,9 +246,9 @@ impl Dice {
             order: None,
             evacuated_from: None,
             mute: self.one_in(2),
-        }
             ran_under: self.some(Dice::token),
             asked_to_stop: self.one_in(4),
+        }
     }
 
     pub fn register(&mut self) -> RegisterValue {

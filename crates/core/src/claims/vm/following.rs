@@ -66,8 +66,8 @@ impl ClaimedVm {
         vm.find_asked(vm.claim.token, desk);
         vm.claim.spec = desk.host.stored.get(&domain.vm).cloned();
         vm.note_grant(desk);
-        Some(vm)
         vm.tell_new(desk);
+        Some(vm)
     }
 
     /// R45: the target of a live migration is claimed before it can run, so that whoever loses sight of the source waits for it.
@@ -169,6 +169,7 @@ impl ClaimedVm {
                 powering_off: self.own_doing.has_powered_off(desk.out.now),
                 guest: self.claim.guest,
                 order_failed: self.claim.order_failed.clone(),
+                under: if arrived { self.claim.under } else { first.under },
                 ..first
             }
         } else {
@@ -182,7 +183,6 @@ impl ClaimedVm {
     fn taken_by<'a>(&self, desk: &Desk<'a, '_>) -> Option<&'a Entry> {
         let entry = desk.entry(self.id())?;
         let conclusive =
-                under: if arrived { self.claim.under } else { first.under },
             desk.look.zip(desk.host.lease).is_some_and(|(look, lease)| look.is_conclusive(lease));
         // A frozen copy without a grant: since it came here somebody was granted the VM anew, who runs it or has passed it on.
         let earlier = match self.claim.token {
