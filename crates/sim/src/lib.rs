@@ -26,7 +26,7 @@ pub mod trace;
 pub mod world;
 
 pub use action::Action;
-pub use checkers::Violation;
+pub use checkers::{Extra, Violation};
 pub use generator::Shape;
 pub use node::{GuardFactory, Node, NodeFactory};
 pub use run::{Failure, Go, Options, Outcome, Soak, run_one_fault, run_seed, soak, soak_watched};

@@ -9,14 +9,16 @@ use mainstay_core::register::{
     VmSpec,
 };
 use mainstay_core::{
-    Config, DatastoreName, DiskAction, Domain, DomainState, Effect, Epoch, HostId, Input, OpId, RegisterId,
-    RegisterValue, Time, Token, View, VmAction, VmId, VmOutcome, XmlId,
+    Config, DatastoreName, DiskAction, Domain, DomainState, Effect, Epoch, Event, HostId, Input, OpId,
+    RegisterId, RegisterValue, Time, Token, View, VmAction, VmId, VmName, VmOutcome, XmlId,
 };
+use mainstay_sim::checkers::never_silent::{Lack, NeverSilent};
+use mainstay_sim::checkers::unharmed::{Unharmed, WITHOUT_CONTACT};
 use mainstay_sim::dice::Latency;
 use mainstay_sim::setup::{
     BOOT, DISK, DatastoreSetup, HostSetup, Latencies, NETWORK, START_DELAY, Setup, VmSetup,
 };
-use mainstay_sim::{Action, Node, NodeFactory, World};
+use mainstay_sim::{Action, Extra, Node, NodeFactory, World};
 use mainstay_testkit::made;
 
 const SECOND: u64 = 1_000_000;
@@ -36,6 +38,10 @@ enum Fault {
     IgnoresUser,
     /// Nobody ever starts anything.
     DoesNothing,
+    /// host-2 grants itself what runs well on host-1.
+    TakesWhatRuns,
+    /// host-1 ends what runs well on it.
+    EndsWhatRuns,
 }
 
 struct Fake {
@@ -155,12 +161,22 @@ impl Fake {
                 Fault::None | Fault::TwoOwners | Fault::IgnoresUser => self.write_list("host-2", 2, effects),
                 Fault::InventsGrant => self.prepare(7, effects),
                 Fault::StartsAtOnce => self.write_list("host-2", 2, effects),
-                Fault::DoesNothing => {}
+                Fault::DoesNothing | Fault::TakesWhatRuns | Fault::EndsWhatRuns => {}
             }
         }
-        if owner && self.beats == 12 && self.fault != Fault::DoesNothing && self.fault != Fault::InventsGrant
-        {
+        let starts = match self.fault {
+            Fault::None | Fault::TwoOwners | Fault::IgnoresUser | Fault::StartsAtOnce => true,
+            Fault::InventsGrant | Fault::DoesNothing | Fault::TakesWhatRuns | Fault::EndsWhatRuns => false,
+        };
+        if owner && self.beats == 12 && starts {
             self.prepare(2, effects);
+        }
+        if owner && self.beats == 20 && self.fault == Fault::TakesWhatRuns {
+            self.write_list("host-2", 2, effects);
+        }
+        if !owner && self.beats == 20 && self.fault == Fault::EndsWhatRuns {
+            let op = self.op();
+            effects.push(Effect::Vm { op, action: VmAction::Destroy { vm: vm() } });
         }
     }
 }
@@ -322,6 +338,90 @@ fn liveness_catches_a_vm_that_runs_unprotected() {
         Some(RegisterValue::PowerOn(list)) if list.claims.iter().any(|claim| claim.state == ClaimState::Running)
     );
     assert_eq!(mainstay_sim::checkers::liveness::stuck(&world).is_empty(), claimed);
+}
+
+#[test]
+fn single_runner_catches_a_copy_that_libvirtd_started_and_nobody_stopped() {
+    let mut world = World::new(setup(), 1, |config, now| fake(Fault::None, config, now), false);
+    world.schedule(5 * SECOND, Action::QemuKill { vm: "vm1".into() });
+    world.schedule(20 * SECOND, Action::Autostart { vm: "vm1".into(), host: "host-1".into() });
+    world.run_until(30 * SECOND);
+    // No core did that.
+    assert_eq!(world.violation(), None);
+    assert_eq!(world.executing(0).count(), 2);
+    world.run_until(60 * SECOND);
+    assert_eq!(world.violation().map(|violation| violation.checker), Some("single_runner"));
+}
+
+#[test]
+fn time_travel_catches_an_old_copy_that_goes_on() {
+    let mut world = World::new(setup(), 1, |config, now| fake(Fault::StartsAtOnce, config, now), false);
+    world.run_until(5 * SECOND);
+    world.set_frozen(0, 0, true);
+    world.schedule(25 * SECOND, Action::PowerOff { host: "host-2".into() });
+    world.run_until(26 * SECOND);
+    assert_eq!(world.violation(), None);
+    assert_eq!(world.boots().iter().map(|boot| boot.host).collect::<Vec<_>>(), [1]);
+    world.set_frozen(0, 0, false);
+    assert_eq!(world.violation().map(|violation| violation.checker), Some("time_travel"));
+}
+
+/// Runs the fakes for five minutes under that checker.
+fn watched(make: NodeFactory, extra: Extra, action: Option<Action>) -> Option<&'static str> {
+    let mut world = World::new(setup(), 1, make, false);
+    world.watch(&[extra]);
+    if let Some(action) = action {
+        world.schedule(5 * SECOND, action);
+    }
+    world.run_until(300 * SECOND);
+    world.violation().map(|violation| violation.checker)
+}
+
+#[test]
+fn never_silent_catches_a_vm_that_is_down_without_an_alarm() {
+    let found = watched(|config, now| fake(Fault::DoesNothing, config, now), Extra::NeverSilent, crash());
+    assert_eq!(found, Some("never_silent"));
+}
+
+#[test]
+fn never_silent_hears_an_alarm_until_something_better_is_told() {
+    let mut silent = NeverSilent::new(1);
+    let name = || VmName { id: vm(), name: "vm1".into() };
+    silent.on_event(0, &Event::VmWaitsForHost { vm: name(), reasons: Vec::new() });
+    let down = Lack::Down { last: 0 };
+    assert!((0..2_000).all(|_| silent.on_second(0, down, &setup()).is_none()));
+    silent.on_event(0, &Event::VmStarted { vm: name(), token: Fake::token(1) });
+    assert!((0..2_000).any(|_| silent.on_second(0, down, &setup()).is_some()));
+}
+
+#[test]
+fn unharmed_catches_a_grant_that_takes_what_runs_well() {
+    let found = watched(|config, now| fake(Fault::TakesWhatRuns, config, now), Extra::Unharmed, None);
+    assert_eq!(found, Some("unharmed"));
+}
+
+#[test]
+fn unharmed_catches_the_end_of_what_runs_well() {
+    let found = watched(|config, now| fake(Fault::EndsWhatRuns, config, now), Extra::Unharmed, None);
+    assert_eq!(found, Some("unharmed"));
+}
+
+#[test]
+fn unharmed_catches_a_freeze_where_all_is_well() {
+    let mut world = World::new(setup(), 1, |config, now| fake(Fault::DoesNothing, config, now), false);
+    world.watch(&[Extra::Unharmed]);
+    world.run_until(30 * SECOND);
+    world.set_frozen(0, 0, true);
+    assert_eq!(world.violation().map(|violation| violation.checker), Some("unharmed"));
+}
+
+#[test]
+fn unharmed_catches_an_isolation_response_to_a_blip() {
+    let mut unharmed = Unharmed::new(&setup());
+    assert!(unharmed.on_response(10 * SECOND, 0, 0, &setup()).is_some());
+    unharmed.on_contact(10 * SECOND, 0, false);
+    assert!(unharmed.on_response(15 * SECOND, 0, 0, &setup()).is_some());
+    assert!(unharmed.on_response(10 * SECOND + WITHOUT_CONTACT, 0, 0, &setup()).is_none());
 }
 
 #[test]

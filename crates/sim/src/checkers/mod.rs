@@ -2,22 +2,45 @@
 //! believes; they share no code with the core.
 //!
 //! Always: [`single_runner`] (I1), [`orphan_stop`] (I2), [`single_owner`] (I3), [`user_word`] (I4), [`calm`]. In the end, in a healed world: [`liveness`] (I5).
+//! Where they are asked for ([`Extra`]): [`time_travel`], [`never_silent`] (I8), [`unharmed`].
 
 pub mod calm;
 pub mod liveness;
+pub mod never_silent;
 pub mod orphan_stop;
 pub mod single_owner;
 pub mod single_runner;
+pub mod time_travel;
+pub mod unharmed;
 pub mod user_word;
 
 use crate::setup::Setup;
 use calm::Calm;
 use mainstay_core::{RegisterId, RegisterValue, Token};
+use never_silent::NeverSilent;
 use orphan_stop::OrphanStop;
 use single_owner::SingleOwner;
 use single_runner::SingleRunner;
 use std::fmt;
+use time_travel::TimeTravel;
+use unharmed::Unharmed;
 use user_word::UserWord;
+
+/// A checker that not every run asks for. The generator's stories do, each for what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extra {
+    /// See [`time_travel`].
+    TimeTravel,
+    /// See [`never_silent`].
+    NeverSilent,
+    /// See [`unharmed`], but for isolation responses.
+    Unharmed,
+    /// See [`unharmed`]: isolation responses after a blip.
+    Blips,
+}
+
+/// Those that every run asks for. The others find what is known and not mended yet; a line here for each that finds nothing any more.
+pub const ALWAYS: [Extra; 1] = [Extra::TimeTravel];
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +100,12 @@ pub struct Checkers {
     pub orphan_stop: OrphanStop,
     /// I4: what its user has shut down stays down.
     pub user_word: UserWord,
+    /// Memory is never older than the disk.
+    pub time_travel: TimeTravel,
+    /// I8: what is down is named by an alarm.
+    pub never_silent: NeverSilent,
+    /// What runs well is left alone.
+    pub unharmed: Unharmed,
 }
 
 impl Checkers {
@@ -88,6 +117,9 @@ impl Checkers {
             single_owner: SingleOwner::new(setup.datastores.len()),
             orphan_stop: OrphanStop::default(),
             user_word: UserWord::new(setup),
+            time_travel: TimeTravel::new(setup.vms.len()),
+            never_silent: NeverSilent::new(setup.vms.len()),
+            unharmed: Unharmed::new(setup),
         }
     }
 

@@ -23,24 +23,29 @@ impl World {
     pub(super) fn act(&mut self, action: &Action) {
         self.record.trace.facts(&[self.now, 5]);
         self.record.trace.line(self.now, "world", || format!("# {action:?}"));
+        self.carry_out_action(action);
+        self.look_at_contacts();
+    }
+
+    fn carry_out_action(&mut self, action: &Action) {
         match action {
-            Action::PowerOff { host } => self.with_host(host, World::power_off),
-            Action::PowerOn { host } => self.with_host(host, World::power_on),
-            Action::HostPause { host } => self.with_host(host, World::host_pause),
-            Action::HostResume { host } => self.with_host(host, World::host_resume),
+            Action::PowerOff { host } => self.harm(host, World::power_off),
+            Action::PowerOn { host } => self.harm(host, World::power_on),
+            Action::HostPause { host } => self.harm(host, World::host_pause),
+            Action::HostResume { host } => self.harm(host, World::host_resume),
             Action::ClockStep { .. } => {}
-            Action::ClockDrift { host, ppm } => self.with_host(host, |world, host| {
+            Action::ClockDrift { host, ppm } => self.harm(host, |world, host| {
                 world.hosts[host].clock.drift(world.now, *ppm);
             }),
             Action::AgentKill { host } => self.with_host(host, World::agent_kill),
-            Action::GuardKill { host } => self.with_host(host, World::guard_kill),
+            Action::GuardKill { host } => self.harm(host, World::guard_kill),
             Action::Upgrade { host } => {
-                self.with_host(host, |world, host| world.setup.hosts[host].newer = true);
+                self.harm(host, |world, host| world.setup.hosts[host].newer = true);
             }
-            Action::GuardHang { host } => self.with_host(host, World::guard_hang),
-            Action::GuardResume { host } => self.with_host(host, World::guard_resume),
-            Action::GuardDown { host } => self.with_host(host, World::guard_down),
-            Action::GuardUp { host } => self.with_host(host, World::guard_up),
+            Action::GuardHang { host } => self.harm(host, World::guard_hang),
+            Action::GuardResume { host } => self.harm(host, World::guard_resume),
+            Action::GuardDown { host } => self.harm(host, World::guard_down),
+            Action::GuardUp { host } => self.harm(host, World::guard_up),
             Action::AgentStop { host } => self.with_host(host, World::agent_stop),
             Action::AgentStart { host, knows, serves } => self.with_host(host, |world, host| {
                 world.new_file(host, knows, serves);
@@ -54,29 +59,33 @@ impl World {
             }),
             Action::AgentResume { host } => self.with_host(host, World::agent_resume),
             Action::LibvirtKill { host } => {
-                self.with_host(host, |world, host| world.set_libvirt(host, Libvirt::Down));
+                self.harm(host, |world, host| world.set_libvirt(host, Libvirt::Down));
             }
             Action::LibvirtHang { host } => {
-                self.with_host(host, |world, host| world.set_libvirt(host, Libvirt::Hung));
+                self.harm(host, |world, host| world.set_libvirt(host, Libvirt::Hung));
             }
             Action::LibvirtUp { host } => {
-                self.with_host(host, |world, host| world.set_libvirt(host, Libvirt::Up));
+                self.harm(host, |world, host| world.set_libvirt(host, Libvirt::Up));
             }
             Action::StartFailures { host, count } => {
                 self.with_host(host, |world, host| world.hosts[host].starts_to_fail = *count);
             }
-            Action::NetworkCut { host } => self.with_host(host, |world, host| world.net.cut_host(host, true)),
+            Action::NetworkCut { host } => self.harm(host, |world, host| world.net.cut_host(host, true)),
             Action::NetworkHeal { host } => {
-                self.with_host(host, |world, host| world.net.cut_host(host, false));
+                self.harm(host, |world, host| world.net.cut_host(host, false));
             }
             Action::GatewayDown => self.net.gateway_down = true,
             Action::GatewayUp => self.net.gateway_down = false,
             Action::LinkCut { from, to } => self.cut_link(from, to, true),
             Action::LinkHeal { from, to } => self.cut_link(from, to, false),
-            Action::Loss { permille } => self.net.loss_permille = *permille,
+            Action::Loss { permille } => {
+                self.record.checks.unharmed.on_fault(self.now, None);
+                self.net.loss_permille = *permille;
+            }
             Action::Duplicate { permille } => self.net.duplicate_permille = *permille,
             Action::NetworkLate { host, ms, spread_ms } => {
                 let host = host.as_ref().and_then(|id| self.setup.host(id));
+                self.record.checks.unharmed.on_fault(self.now, host);
                 self.set_late(host, ms * 1_000, spread_ms * 1_000);
             }
             Action::DatastoreCut { datastore, host } => self.path(datastore, host.as_ref(), Path::Cut),
@@ -85,6 +94,10 @@ impl World {
                 self.path(datastore, host.as_ref(), Path::Slow((*factor).max(1)));
             }
             Action::DatastoreReadOnly { datastore, host } => {
+                self.record
+                    .checks
+                    .unharmed
+                    .on_fault(self.now, host.as_ref().and_then(|id| self.setup.host(id)));
                 self.disturb(datastore, host.as_ref(), World::set_read_only);
             }
             Action::DatastoreTorn { datastore, host, count } => {
@@ -156,6 +169,15 @@ impl World {
         }
     }
 
+    /// Something is done to a host that its VMs may suffer from.
+    fn harm(&mut self, id: &HostId, then: impl FnOnce(&mut World, usize)) {
+        if let Some(host) = self.setup.host(id) {
+            self.record.checks.unharmed.on_fault(self.now, Some(host));
+        }
+        self.with_host(id, then);
+    }
+
+    /// Something is done to a host.
     fn with_host(&mut self, id: &HostId, then: impl FnOnce(&mut World, usize)) {
         if let Some(host) = self.setup.host(id) {
             self.record.checks.user_word.on_disturbance(self.now, Some(host));
@@ -167,6 +189,9 @@ impl World {
     fn cut_link(&mut self, from: &HostId, to: &HostId, cut: bool) {
         if let (Some(from), Some(to)) = (self.setup.host(from), self.setup.host(to)) {
             self.net.cut_link(from, to, cut);
+            for host in [from, to] {
+                self.record.checks.unharmed.on_fault(self.now, Some(host));
+            }
         }
     }
 
@@ -177,6 +202,9 @@ impl World {
     }
 
     fn path(&mut self, name: &DatastoreName, host: Option<&HostId>, path: Path) {
+        if let Some(host) = host.and_then(|id| self.setup.host(id)) {
+            self.record.checks.unharmed.on_fault(self.now, Some(host));
+        }
         self.disturb(name, host, |world, store, host| {
             world.set_path(store, host, path);
             if path == Path::Cut {

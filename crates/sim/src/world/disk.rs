@@ -358,6 +358,7 @@ impl World {
             format!("  landed on {}: {register:?}{late}", self.setup.datastores[op.store].name)
         });
         if newer {
+            self.watch_grants(op.store, value);
             let stored = Stored {
                 register: register.clone(),
                 order: *order,

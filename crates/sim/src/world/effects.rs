@@ -2,6 +2,7 @@
 
 use super::World;
 use super::queue::{DomainOp, DomainOpKind, Happening, Start};
+use crate::checkers::Extra;
 use mainstay_core::host_liveness::HostState;
 use mainstay_core::view::Role;
 use mainstay_core::{DiskOutcome, Effect, Event, Input, RegisterValue, VmAction};
@@ -101,6 +102,7 @@ impl World {
     }
 
     fn count(&mut self, host: usize, event: &Event) {
+        self.record.checks.never_silent.on_event(host, event);
         match event {
             Event::AgentStarted { rebooted: true } => self.record.seen.saw("rebooted host noticed it"),
             Event::BecamePrimary { .. } => {
@@ -212,6 +214,8 @@ impl World {
                 if let Some(vm) = self.vm_index(vm.id) {
                     let found = self.record.checks.orphan_stop.on_response(self.now, vm, host, &self.setup);
                     self.report(found);
+                    let found = self.record.checks.unharmed.on_response(self.now, vm, host, &self.setup);
+                    self.report_extra(Extra::Blips, found);
                     let protected = self.is_protected(vm, host);
                     self.record.checks.user_word.on_unwanted_stop(vm, protected);
                 }

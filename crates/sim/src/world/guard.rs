@@ -454,6 +454,7 @@ impl World {
             return;
         }
         if frozen {
+            self.watch_freeze(host, vm);
             self.halted(host, vm, super::hypervisor::Qemu { frozen: false, ..qemu });
         } else {
             self.execute(host, vm);

@@ -33,6 +33,8 @@ pub(crate) struct Qemu {
     pub io_error: bool,
     /// It was told to go on while it was frozen: its start is looked at when it executes.
     pub unchecked: bool,
+    /// Which run of the VM it executes, counted from the first; `None`: it has not begun to.
+    pub run: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +74,10 @@ impl World {
     pub(super) fn create(&mut self, host: usize, vm: usize, state: QemuState, token: Option<Token>) -> u64 {
         self.under_way.last_key += 1;
         let id = self.under_way.last_key;
-        self.hosts[host]
-            .domains
-            .insert(vm, Qemu { id, state, token, frozen: false, io_error: false, unchecked: false });
+        self.hosts[host].domains.insert(
+            vm,
+            Qemu { id, state, token, frozen: false, io_error: false, unchecked: false, run: None },
+        );
         if state.holds_image() {
             self.vms[vm].locks.push(Lock { qemu: id });
         }
@@ -91,6 +94,7 @@ impl World {
     fn guest_boots(&mut self, host: usize, vm: usize) {
         self.vms[vm].booted = self.now;
         self.vms[vm].shut_down_for_maintenance = false;
+        self.vms[vm].mute = false;
         if self.now > 0 {
             self.record.boots.push(Boot { at: self.now, vm, host });
         }
@@ -100,6 +104,8 @@ impl World {
         self.record.trace.facts(&[self.now, 3, host as u64, vm as u64]);
         self.say(host, |world| format!("* {} executes", world.setup.vms[vm].name));
         self.peace.last_change[vm] = self.now;
+        self.peace.last_host[vm] = host;
+        self.watch_run(host, vm);
         let found = self.record.checks.single_runner.on_execute(self.now, vm, host, &self.setup);
         self.report(found);
     }
@@ -146,6 +152,7 @@ impl World {
             .domains
             .insert(vm, Qemu { state: QemuState::Running, unchecked: qemu.frozen, ..qemu });
         self.guest_boots(host, vm);
+        self.vms[vm].mute = self.vms[vm].answered && self.vms[vm].agent_removed;
         if !qemu.frozen {
             self.execute(host, vm);
         }

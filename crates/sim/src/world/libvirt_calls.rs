@@ -244,6 +244,9 @@ impl World {
     fn carry_out_domain_op(&mut self, host: usize, op: &DomainOp) -> VmOutcome {
         let vm = op.vm;
         let qemu = self.hosts[host].domains.get(&vm).copied();
+        if matches!(op.kind, DomainOpKind::Destroy | DomainOpKind::Shutdown) {
+            self.watch_end(host, vm, qemu);
+        }
         match (op.kind, qemu) {
             (DomainOpKind::Resume, Some(qemu)) => {
                 if qemu.state == QemuState::Prepared {
@@ -281,6 +284,7 @@ impl World {
                     && !self.vms[vm].agent_removed
                     && self.setup.vms[vm].agent_after.is_some_and(up);
                 if answers {
+                    self.vms[vm].answered = true;
                     VmOutcome::Done
                 } else {
                     VmOutcome::Failed("its guest agent does not answer".into())

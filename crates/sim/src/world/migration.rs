@@ -205,6 +205,8 @@ impl World {
         }
         self.halted(from, vm, source);
         self.hosts[from].domains.insert(vm, Qemu { state: QemuState::Leaving, ..source });
+        // The guest's memory is the same run of the VM, here and there.
+        self.hosts[to].domains.insert(vm, Qemu { run: source.run, ..target });
         self.vms[vm].locks.retain(|lock| lock.qemu != source.id);
         self.record.trace.facts(&[self.now, 11, from as u64, vm as u64]);
         self.say(from, |world| format!("* {} has stopped to switch over", world.setup.vms[vm].name));

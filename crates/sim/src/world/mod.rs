@@ -16,9 +16,10 @@ mod operators;
 mod pause;
 mod queue;
 mod shown;
+mod watching;
 
 use crate::action::Action;
-use crate::checkers::{Checkers, Violation};
+use crate::checkers::{ALWAYS, Checkers, Extra, Violation};
 use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::node::{GuardFactory, NodeFactory};
@@ -81,6 +82,10 @@ struct Vm {
     booted: u64,
     /// Its guest agent has been removed: it answers no more.
     agent_removed: bool,
+    /// Its guest agent has answered at least once.
+    answered: bool,
+    /// A core has started it since its guest agent, which had answered, was removed.
+    mute: bool,
     /// Its guest was asked to shut down while its host was to be emptied that way.
     shut_down_for_maintenance: bool,
     /// What it needs besides room.
@@ -137,6 +142,8 @@ struct Nodes {
 /// What was seen of the world so far.
 struct Record {
     checks: Checkers,
+    /// The checkers that watch besides.
+    extras: BTreeSet<Extra>,
     trace: Trace,
     seen: Sometimes,
     told: Vec<Told>,
@@ -164,6 +171,8 @@ struct Peace {
     disturbed: Vec<u64>,
     /// By VM: when it last changed.
     last_change: Vec<u64>,
+    /// By VM: where it last began to execute.
+    last_host: Vec<usize>,
     healed: bool,
 }
 
@@ -199,6 +208,7 @@ impl World {
             net: Network::new(count),
             record: Record {
                 checks: Checkers::new(&setup),
+                extras: BTreeSet::from(ALWAYS),
                 trace: Trace::new(text),
                 seen: Sometimes::default(),
                 told: Vec::new(),
@@ -208,7 +218,12 @@ impl World {
             under_way: UnderWay::default(),
             asked: Asked::default(),
             offers: vec![None; count],
-            peace: Peace { disturbed: vec![0; count], last_change: vec![0; setup.vms.len()], healed: false },
+            peace: Peace {
+                disturbed: vec![0; count],
+                last_change: vec![0; setup.vms.len()],
+                last_host: setup.vms.iter().map(|vm| vm.host).collect(),
+                healed: false,
+            },
             scratch: Vec::new(),
             setup,
         };
@@ -223,6 +238,7 @@ impl World {
             }
             world.create(host, vm, QemuState::Running, None);
         }
+        world.queue.push(0, Happening::Second);
         world
     }
 
@@ -301,6 +317,7 @@ impl World {
                 self.on_guard_deed(host, boot, process, vm, what);
             }
             Happening::LockExpires { vm, qemu } => self.on_lock_expires(vm, qemu),
+            Happening::Second => self.on_second(),
             Happening::StrayLook { vm, host } => self.on_stray_look(vm, host),
             Happening::Migration { key } => self.on_migration(key),
             Happening::Act(action) => self.act(&action),
@@ -325,6 +342,7 @@ impl World {
     /// Everything is repaired, but hosts without power stay as they are. Agents that do not run are started.
     pub fn heal(&mut self) {
         self.peace.healed = true;
+        self.record.checks.unharmed.on_fault(self.now, None);
         self.net.heal();
         for store in 0..self.stores.len() {
             self.set_path(store, None, disk::Path::Well);
@@ -349,6 +367,7 @@ impl World {
             self.queue.push(self.now, Happening::AgentStart { host, boot });
         }
         self.undo_commands();
+        self.look_at_contacts();
     }
 
     /// What a host can give to VMs besides room; not known when nobody says it.

@@ -42,6 +42,18 @@ impl Network {
         !self.host_cut[from] && !self.host_cut[to] && !self.link_cut[from][to]
     }
 
+    /// Whether nothing is wrong with the network of that host.
+    pub fn is_well(&self, host: usize) -> bool {
+        let links =
+            (0..self.host_cut.len()).all(|other| !self.link_cut[host][other] && !self.link_cut[other][host]);
+        links && !self.host_cut[host] && self.late[host] == IN_TIME && self.loss_permille == 0
+    }
+
+    /// Whether a ping of that host could reach the gateway.
+    pub fn reaches_gateway(&self, host: usize) -> bool {
+        !self.host_cut[host] && !self.gateway_down
+    }
+
     pub fn cut_host(&mut self, host: usize, cut: bool) {
         self.host_cut[host] = cut;
     }

@@ -33,6 +33,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// Whether that host was to be emptied, ever.
+    pub(super) fn in_maintenance(&self, host: &HostId) -> bool {
+        self.maintenance.contains(host)
+    }
+
     /// Whether that host was to be emptied by shutting its VMs down.
     pub(super) fn shuts_down(&self, host: usize) -> bool {
         self.shut_down.contains(&host)

@@ -82,6 +82,7 @@ impl World {
             Happening::Ping { .. } | Happening::LateLanding { .. } | Happening::LockExpires { .. } => None,
             // It has two ends, and looks at both.
             Happening::Migration { .. } => None,
+            Happening::Second => None,
         };
         match host {
             Some(host) if self.hosts[host].paused => {

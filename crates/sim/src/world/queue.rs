@@ -55,6 +55,8 @@ pub(crate) enum Happening {
     GuardDeed { host: usize, boot: u64, process: u64, vm: VmId, what: Deed },
     /// The storage lets go of an image lock of a host that crashed.
     LockExpires { vm: usize, qemu: u64 },
+    /// A second is over: the checkers look around.
+    Second,
     /// Whether a copy that libvirtd has started beside another still executes.
     StrayLook { vm: usize, host: usize },
     /// The next stage of a live migration.
