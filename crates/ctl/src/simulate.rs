@@ -22,7 +22,7 @@ pub fn run(command: &SimCommand, json: bool, out: &mut dyn Write) -> Result<Exit
             run_one_seed(
                 *seed,
                 args.one_fault,
-                Options { trace: args.trace, shape, ..Options::default() },
+                Options { trace: args.trace, shape, story: args.story, ..Options::default() },
                 json,
                 out,
             )

@@ -10,7 +10,12 @@ use mainstay_core::timing::{DRIFT_PPM, FREEZE_BOUND};
 use mainstay_core::{DatastoreName, HostId, Span, Timing};
 use std::sync::Arc;
 
+mod one_fault;
+pub mod stories;
 mod wishes;
+
+pub use one_fault::plan_of_one_fault;
+use stories::Story;
 
 const SECOND: u64 = 1_000_000;
 
@@ -23,6 +28,8 @@ pub struct Plan {
     pub schedule: Vec<(u64, Action)>,
     /// When the faults end.
     pub faults_end: u64,
+    /// The story that it tells, if it tells one.
+    pub story: Option<Story>,
 }
 
 /// What of a cluster is given and not drawn: one's own size and times.
@@ -43,12 +50,21 @@ const KINDS: u64 = 31;
 
 /// The plan of a seed, in a cluster of that shape.
 pub fn plan(seed: u64, shape: &Shape) -> Plan {
+    plan_of(seed, shape, stories::drawn(seed))
+}
+
+/// The plan of a seed that tells that story.
+pub fn plan_of_story(seed: u64, shape: &Shape, story: Story) -> Plan {
+    plan_of(seed, shape, Some(story))
+}
+
+fn plan_of(seed: u64, shape: &Shape, story: Option<Story>) -> Plan {
     let mut dice = Dice::seeded(seed, 0);
     let setup = setup(&mut dice, shape);
     let beat = setup.timing.heartbeat.0;
     let calm = 12 * SECOND + 8 * beat;
     let faults_end = calm + dice.between(30, 120) * beat.max(SECOND / 2);
-    let mut plan = Plan { setup, schedule: Vec::new(), faults_end };
+    let mut plan = Plan { setup, schedule: Vec::new(), faults_end, story: None };
     // Half of the runs have few kinds of faults on, half have many.
     let share = if dice.permille(500) { 200 } else { 600 };
     let mut kinds: Vec<u64> = (0..KINDS).filter(|_| dice.permille(share)).collect();
@@ -68,42 +84,15 @@ pub fn plan(seed: u64, shape: &Shape) -> Plan {
         }
     }
     plan.draw_wishes(seed, calm);
+    if let Some(story) = story {
+        plan.tell(story, seed, calm);
+    }
     plan.schedule.sort_by_key(|(at, _)| *at);
     plan
 }
 
 /// The kind of writes that are torn, and of registers that are damaged.
 const TEARS: u64 = 26;
-
-/// The kinds of single faults that must not stop or interrupt any VM (I6): a network, a path to storage, a datastore for
-/// everybody, an agent, a guard, libvirtd, a clock. Not among them: what ends VMs by itself, and guests' and users' own doing.
-const HARMLESS: [u64; 17] = [3, 4, 5, 6, 7, 8, 9, 12, 16, 18, 19, 21, 23, 24, 25, 26, 27];
-
-/// The plan of a seed in the mode for I6: exactly one fault, in a cluster that leaves isolated VMs powered on.
-pub fn plan_of_one_fault(seed: u64, shape: &Shape) -> Plan {
-    let mut dice = Dice::seeded(seed, 2);
-    let mut setup = setup(&mut dice, shape);
-    setup.isolation_response = IsolationResponse::LeavePoweredOn;
-    // QEMU's own answer to failing storage is not ours to give.
-    setup.io_errors_permille = 0;
-    setup.start_failure_permille = 0;
-    // Lost datagrams are a fault, and one is all there is.
-    setup.loss_permille = 0;
-    let beat = setup.timing.heartbeat.0;
-    // A promise needs every host's word: all agents are up and have met before the fault comes.
-    let at = 20 * SECOND + 8 * beat + dice.below(4 * beat);
-    let lasts = dice.between(1, 60 * SECOND);
-    let faults_end = at + lasts + SECOND;
-    let mut plan = Plan { setup, schedule: Vec::new(), faults_end };
-    let kind = *dice.pick(&HARMLESS).unwrap_or(&HARMLESS[0]);
-    plan.draw(&mut dice, kind, at, lasts);
-    if kind == TEARS {
-        // The damage of both copies that comes with it, and the agent's restart, are faults of their own.
-        plan.schedule.retain(|(_, action)| matches!(action, Action::DatastoreTorn { .. }));
-    }
-    plan.schedule.sort_by_key(|(at, _)| *at);
-    plan
-}
 
 fn hosts(dice: &mut Dice, shape: &Shape) -> Vec<HostSetup> {
     let hosts = if dice.permille(900) { dice.between(2, 5) } else { dice.between(6, 8) };

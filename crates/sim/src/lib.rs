@@ -28,6 +28,7 @@ pub mod world;
 pub use action::Action;
 pub use checkers::{Extra, Violation};
 pub use generator::Shape;
+pub use generator::stories::Story;
 pub use node::{GuardFactory, Node, NodeFactory};
 pub use run::{Failure, Go, Options, Outcome, Soak, run_one_fault, run_seed, soak, soak_watched};
 pub use scenario::{Overrides, Scenario, ScenarioError, run_scenario, run_scenario_on};

@@ -3,10 +3,12 @@
 
 use crate::action::Action;
 use crate::checkers::liveness;
-use crate::generator::{Plan, Shape, plan, plan_of_one_fault};
+use crate::generator::stories::Story;
+use crate::generator::{Plan, Shape, plan, plan_of_one_fault, plan_of_story};
 use crate::node::{GuardFactory, NodeFactory, real_core};
 use crate::sometimes::Sometimes;
 use crate::world::World;
+use mainstay_core::HostId;
 use mainstay_guard_core::Guard;
 use std::fmt;
 use std::ops::Range;
@@ -27,6 +29,8 @@ pub struct Options {
     pub guard: GuardFactory,
     /// What of the clusters is given and not drawn.
     pub shape: Shape,
+    /// The story that every seed tells; drawn in a share of the seeds when left out.
+    pub story: Option<Story>,
     /// How long after the healing everything must be well, in virtual seconds.
     pub liveness_bound: u64,
 }
@@ -38,6 +42,7 @@ impl Default for Options {
             node: real_core,
             guard: Guard::new,
             shape: Shape::default(),
+            story: None,
             liveness_bound: 300,
         }
     }
@@ -74,7 +79,10 @@ pub struct Failure {
 
 /// Runs one seed.
 pub fn run_seed(seed: u64, options: &Options) -> Outcome {
-    let plan = plan(seed, &options.shape);
+    let plan = match options.story {
+        Some(story) => plan_of_story(seed, &options.shape, story),
+        None => plan(seed, &options.shape),
+    };
     run_plan(seed, plan, options)
 }
 
@@ -82,6 +90,7 @@ pub fn run_seed(seed: u64, options: &Options) -> Outcome {
 pub fn run_one_fault(seed: u64, options: &Options) -> Outcome {
     let plan = plan_of_one_fault(seed, &options.shape);
     let faults = format!("{:?}", plan.schedule.first());
+    let pause = Pause::of(&plan);
     let mut world = World::new(plan.setup, seed, options.node, options.trace);
     world.guards_are(options.guard);
     for (at, action) in &plan.schedule {
@@ -91,7 +100,7 @@ pub fn run_one_fault(seed: u64, options: &Options) -> Outcome {
     let mut what = world.violation().map(ToString::to_string).or_else(|| live(&mut world, options));
     let vms = 0..world.setup().vms.len();
     let interrupted: Vec<String> = vms
-        .filter(|vm| world.last_change(*vm) > 0)
+        .filter(|vm| world.last_change(*vm) > 0 && !pause.explains(&world, *vm))
         .map(|vm| format!("{} at {} us", world.setup().vms[vm].name, world.last_change(vm)))
         .collect();
     if what.is_none() && !interrupted.is_empty() {
@@ -105,9 +114,28 @@ pub fn run_one_fault(seed: u64, options: &Options) -> Outcome {
     Outcome { seed, hash, verdict, seen, virtual_time: at, trace: world.into_trace().into_lines() }
 }
 
+/// A host that stands still takes its own VMs with it, until the instant at which it goes on.
+struct Pause(Option<(HostId, u64)>);
+
+impl Pause {
+    fn of(plan: &Plan) -> Pause {
+        Pause(plan.schedule.iter().find_map(|(at, action)| {
+            if let Action::HostResume { host } = action { Some((host.clone(), *at)) } else { None }
+        }))
+    }
+
+    fn explains(&self, world: &World, vm: usize) -> bool {
+        self.0.as_ref().is_some_and(|(host, until)| {
+            let host = world.setup().host(host);
+            world.last_change(vm) == *until && world.executing(vm).next() == host && host.is_some()
+        })
+    }
+}
+
 fn run_plan(seed: u64, plan: Plan, options: &Options) -> Outcome {
     let mut world = World::new(plan.setup, seed, options.node, options.trace);
     world.guards_are(options.guard);
+    world.watch(plan.story.map_or(&[], Story::extras));
     for (at, action) in plan.schedule.iter().filter(|(at, _)| *at < plan.faults_end) {
         world.schedule(*at, action.clone());
     }
@@ -127,7 +155,8 @@ fn run_plan(seed: u64, plan: Plan, options: &Options) -> Outcome {
 
 /// The line that shows a seed again.
 fn paste(seed: u64, options: &Options) -> String {
-    format!("mainstay sim run --seed {seed}{} --trace", flags(&options.shape))
+    let story = options.story.map(|story| format!(" --story {story}")).unwrap_or_default();
+    format!("mainstay sim run --seed {seed}{story}{} --trace", flags(&options.shape))
 }
 
 /// The flags of `mainstay sim` for that shape.

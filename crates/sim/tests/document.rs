@@ -2,7 +2,7 @@
 
 use mainstay_sim::node::real_core;
 use mainstay_sim::scenario::{expect, steps};
-use mainstay_sim::{Scenario, run_scenario};
+use mainstay_sim::{Scenario, Story, run_scenario};
 
 const DOCUMENT: &str = include_str!("../../../docs/scenarios.md");
 
@@ -53,6 +53,13 @@ fn every_word_is_described() {
     let (actions, expectations) = (steps::words(), expect::words());
     assert!(actions.len() > 30 && expectations.len() > 10, "{actions:?} {expectations:?}");
     let missing: Vec<&String> = actions.iter().chain(&expectations).filter(|word| !described(word)).collect();
+    assert!(missing.is_empty(), "docs/scenarios.md has no row for {missing:?}");
+}
+
+#[test]
+fn every_story_is_described() {
+    let missing: Vec<Story> =
+        Story::all().filter(|story| !DOCUMENT.contains(&format!("\n| `{story}` |"))).collect();
     assert!(missing.is_empty(), "docs/scenarios.md has no row for {missing:?}");
 }
 

@@ -3,8 +3,8 @@
 //! `MAINSTAY_SIM_SEEDS=from..to` chooses the seeds, `MAINSTAY_SIM_TRACE=1` prints the text trace of those that fail.
 
 use mainstay_core::Timing;
-use mainstay_sim::generator::plan;
-use mainstay_sim::{Options, Shape, run_seed, soak};
+use mainstay_sim::generator::{plan, plan_of_story};
+use mainstay_sim::{Options, Shape, Story, run_seed, soak};
 use std::ops::Range;
 
 /// Seeds that are known to fail, and why: faults of the protocol that are still to be mended. One that does not fail any more has to leave
@@ -78,6 +78,20 @@ fn one_seed_is_one_run() {
         assert!(first.trace.is_empty() && !traced.trace.is_empty());
     }
     assert_ne!(run_seed(1, &Options::default()).hash, run_seed(2, &Options::default()).hash);
+}
+
+#[test]
+fn a_story_is_told_again_by_its_name() {
+    for story in Story::all() {
+        assert_eq!(story.name().parse(), Ok(story));
+        let shape = Shape::default();
+        let (first, again) = (plan_of_story(3, &shape, story), plan_of_story(3, &shape, story));
+        assert_eq!((first.schedule, first.story), (again.schedule, Some(story)));
+    }
+    let options = Options { story: Some(Story::GuardAway), liveness_bound: 0, ..Options::default() };
+    let failed = (0..20).find_map(|seed| run_seed(seed, &options).verdict.err());
+    let paste = failed.expect("nothing is well at once in all of them").paste;
+    assert!(paste.contains(" --story guard-away "), "{paste}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::values;
 use clap::{ArgGroup, Args, Subcommand};
 use mainstay_core::{Span, Time};
+use mainstay_sim::Story;
 use mainstay_sim::scenario::topology::ScenarioTiming;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ pub struct SimRunArgs {
     /// With --seed: exactly one fault, and no VM may be stopped, frozen or moved for it
     #[arg(long, requires = "seed", conflicts_with = "files")]
     pub one_fault: bool,
+    /// With --seed: what happens is this story
+    #[arg(long, value_name = "NAME", requires = "seed", conflicts_with_all = ["files", "one_fault"])]
+    pub story: Option<Story>,
     /// Print everything that happens
     #[arg(long)]
     pub trace: bool,
@@ -67,6 +71,9 @@ pub struct SimSoakArgs {
     /// The times of each cluster: standard, swift, patient, or HEARTBEAT,LEASE,FAILURE_TIMEOUT in seconds; drawn when left out
     #[arg(long, value_name = "TIMING", value_parser = values::timing)]
     pub timing: Option<ScenarioTiming>,
+    /// What happens in every seed is this story; drawn in a share of the seeds when left out
+    #[arg(long, value_name = "NAME")]
+    pub story: Option<Story>,
     /// Fail when a situation that a batch has to meet was never met: such a batch proves nothing about it
     #[arg(long)]
     pub require_sometimes: bool,

@@ -25,7 +25,7 @@ pub fn run(args: &SimSoakArgs, json: bool, out: &mut dyn Write) -> Result<Exit, 
     let bar = bar(wanted);
     let started = Instant::now();
     let shape = shape(args.hosts, args.datastores, args.vms, args.timing.as_ref())?;
-    let options = Options { shape, ..Options::default() };
+    let options = Options { shape, story: args.story, ..Options::default() };
     let result = soak_watched(args.seeds.clone(), jobs, &options, &|so_far, failure| {
         if let Some(failure) = failure {
             bar.println(failure.to_string());
