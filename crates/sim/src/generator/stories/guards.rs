@@ -45,7 +45,7 @@ pub(super) fn both_away(plan: &mut Plan, dice: &mut Dice, calm: u64) {
     } else {
         Action::AgentKill { host: host.clone() }
     };
-    plan.both((agent, ends), stop, Action::AgentStart { host: host.clone() });
+    plan.both((agent, ends), stop, Action::agent_start(host.clone()));
     guard_goes(plan, dice, &host, (guard, ends));
     plan.cut_network(&host, (cut, until));
 }
@@ -68,7 +68,7 @@ pub(super) fn slow_restart(plan: &mut Plan, dice: &mut Dice, calm: u64) {
     let host = plan.primary();
     let at = from + dice.between(40 * SECOND, 70 * SECOND);
     let lasts = dice.between(SECOND / 2, 2 * SECOND);
-    plan.both((at, at + lasts), Action::AgentKill { host: host.clone() }, Action::AgentStart { host });
+    plan.both((at, at + lasts), Action::AgentKill { host: host.clone() }, Action::agent_start(host));
 }
 
 /// The network of a host is away for some seconds, or comes and goes, and isolated hosts stop their VMs.

@@ -22,7 +22,7 @@ pub(super) fn destroyed(plan: &mut Plan, dice: &mut Dice, calm: u64) {
         2 => plan.both(
             (at, at + lasts),
             Action::AgentKill { host: host.clone() },
-            Action::AgentStart { host: host.clone() },
+            Action::agent_start(host.clone()),
         ),
         _ => {
             let vm = plan.vm(dice);
@@ -78,7 +78,7 @@ fn something_after(plan: &mut Plan, dice: &mut Dice, at: u64) {
         1 => plan.both(
             (soon, soon + lasts),
             Action::AgentKill { host: host.clone() },
-            Action::AgentStart { host },
+            Action::agent_start(host),
         ),
         _ => {}
     }
@@ -119,7 +119,7 @@ pub(super) fn list_destroyed(plan: &mut Plan, dice: &mut Dice, calm: u64) {
     let (second, vm) = plan.secondary_with_vm(dice);
     let datastore = plan.home_of(&vm);
     let agent = (calm, calm + 15 * SECOND);
-    plan.both(agent, Action::AgentKill { host: owner.clone() }, Action::AgentStart { host: owner.clone() });
+    plan.both(agent, Action::AgentKill { host: owner.clone() }, Action::agent_start(owner.clone()));
     let stopped = calm + 40 * SECOND + dice.below(10 * SECOND);
     plan.at(stopped, Action::UserShutdown { vm });
     let destroyed = stopped + dice.between(5 * SECOND, 40 * SECOND);

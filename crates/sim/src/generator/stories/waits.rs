@@ -78,11 +78,7 @@ pub(super) fn mute_guest(plan: &mut Plan, dice: &mut Dice, calm: u64) {
     let at = calm + dice.between(1_300, 1_500) * SECOND;
     let owner = plan.primary();
     let lasts = dice.between(SECOND, 60 * SECOND);
-    plan.both(
-        (at, at + lasts),
-        Action::AgentKill { host: owner.clone() },
-        Action::AgentStart { host: owner },
-    );
+    plan.both((at, at + lasts), Action::AgentKill { host: owner.clone() }, Action::agent_start(owner));
     plan.faults_end = at + 500 * SECOND;
 }
 
