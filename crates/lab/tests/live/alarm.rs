@@ -23,8 +23,6 @@ pub enum Alarm {
     Frozen(&'static str),
     /// On that host.
     GuardLost(usize),
-    /// Libvirt on that host has not answered for long.
-    LibvirtSilent(usize),
     Storm,
     /// Of any VM: no host can take it.
     WaitsForHost,
@@ -37,9 +35,9 @@ pub enum Alarm {
 impl Alarm {
     pub fn is(&self, by: &HostId, event: &Event) -> bool {
         match (self, event) {
-            (Alarm::Isolated(h), Event::HostIsolated)
-            | (Alarm::GuardLost(h), Event::GuardLost)
-            | (Alarm::LibvirtSilent(h), Event::HypervisorSilent { .. }) => *by == id(*h),
+            (Alarm::Isolated(h), Event::HostIsolated) | (Alarm::GuardLost(h), Event::GuardLost) => {
+                *by == id(*h)
+            }
             (Alarm::Frozen(name), Event::VmFrozen { vm }) => *vm.name == **name,
             (Alarm::Storm, Event::StormSuspected { .. })
             | (Alarm::WaitsForHost, Event::VmWaitsForHost { .. })
@@ -72,7 +70,6 @@ impl Alarm {
                 | Alarm::Isolated(_)
                 | Alarm::Frozen(_)
                 | Alarm::GuardLost(_)
-                | Alarm::LibvirtSilent(_)
                 | Alarm::Storm
                 | Alarm::WaitsForHost
                 | Alarm::Suspended
@@ -96,7 +93,6 @@ impl Alarm {
             | Alarm::NotProtectable(_)
             | Alarm::Frozen(_)
             | Alarm::GuardLost(_)
-            | Alarm::LibvirtSilent(_)
             | Alarm::Storm
             | Alarm::WaitsForHost
             | Alarm::Suspended
