@@ -252,7 +252,7 @@ impl Agent {
             other => panic!("no hello: {other:?}"),
         }
         agent.send(&ToGuard::Hello { version: "test".into() });
-        agent.order(&GuardOrder::Alive { incarnation: Incarnation(1) });
+        agent.order(&GuardOrder::Alive { incarnation: Incarnation(1), files: None });
         agent
     }
 

@@ -81,7 +81,7 @@ fn write_the_corpus() {
     };
     let (datastore, vm) = (DatastoreName::new("ds1"), VmId([7; 16]));
     let orders = [
-        GuardOrder::Alive { incarnation: Incarnation(u64::MAX) },
+        GuardOrder::Alive { incarnation: Incarnation(u64::MAX), files: None },
         GuardOrder::Lease { datastore: datastore.clone(), until: Time(86_400_000_000) },
         GuardOrder::Watch { datastore: datastore.clone(), vms: vec![vm, VmId([8; 16])] },
         GuardOrder::Adopt { vm },
