@@ -181,11 +181,11 @@ fn replay_as_json() {
     check(
         "--to +0 --json",
         expect![[r#"
-        {"note":"host-1, mainstay 0.1.0, run 0000000000000abc, from TIME","segment":"flight-00000001.rec"}
-        {"at_unix_us":0,"at_us":800000000,"effect_texts":["send message 1 to host-2: Elect","read ds1: host-1-poweron, host-1-owner"],"effects":[{"Send":{"message":{"body":{"Elect":{"rank":{"datastores":0,"host":"host-1"}}},"incarnation":2748,"sequence":1},"to":"host-2"}},{"Disk":{"action":{"Read":[{"PowerOn":"host-1"},{"Ownership":"host-1"}]},"datastore":"ds1","op":1}}],"host":"host-1","input":"Tick","since_us":0,"text":"tick"}
-        stderr| 1 steps of 1 segments replayed; 0 checkpoints agree, 0 findings
-        exit 0
-    "#]],
+            {"note":"host-1, mainstay 0.1.0, run 0000000000000abc, from TIME","segment":"flight-00000001.rec"}
+            {"at_unix_us":0,"at_us":800000000,"effect_texts":["send message 1 to host-2: Elect","read ds1: host-1-poweron, host-1-owner"],"effects":[{"Send":{"message":{"body":{"Elect":{"rank":{"datastores":0,"host":"host-1"}}},"files":4619880476164012129,"incarnation":2748,"sequence":1},"to":"host-2"}},{"Disk":{"action":{"Read":[{"PowerOn":"host-1"},{"Ownership":"host-1"}]},"datastore":"ds1","op":1}}],"host":"host-1","input":"Tick","since_us":0,"text":"tick"}
+            stderr| 1 steps of 1 segments replayed; 0 checkpoints agree, 0 findings
+            exit 0
+        "#]],
     );
 }
 
