@@ -16,9 +16,9 @@ use mainstay_core::register::ProtectedList;
 const NAME: &str = "unharmed";
 
 /// So long nothing has happened to a host that is well, in microseconds, beside [`BEATS`] heartbeats.
-const WELL_FOR: u64 = 3_000_000;
+pub const WELL_FOR: u64 = 3_000_000;
 /// See [`WELL_FOR`].
-const BEATS: u64 = 20;
+pub const BEATS: u64 = 20;
 
 /// An isolation response earlier than that after the last contact is a reaction to a blip, in microseconds.
 pub const WITHOUT_CONTACT: u64 = 29_000_000;
