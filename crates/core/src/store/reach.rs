@@ -16,6 +16,10 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use serde::{Deserialize, Serialize};
 
+/// So long an agent that has just started waits for the first sign of a datastore before people hear of it: on a busy host its files
+/// are opened late.
+const PATIENCE: Span = Span::from_secs(5);
+
 /// How well this host reaches one datastore.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Reach {
@@ -129,7 +133,7 @@ impl Reach {
 
     /// Time has passed.
     pub(crate) fn on_tick(&mut self, timing: &Timing, out: &mut Out<'_>) {
-        if !self.connected && out.now.since(self.begun) >= timing.lease {
+        if !self.connected && out.now.since(self.begun) >= PATIENCE.max(timing.lease) {
             let reason = self
                 .error
                 .clone()
@@ -143,7 +147,7 @@ impl Reach {
 
     /// When to tick next.
     pub(crate) fn deadline(&self, timing: &Timing, now: Time) -> Option<Time> {
-        let unreached = (!self.connected && !self.lost_told).then(|| self.begun + timing.lease);
+        let unreached = (!self.connected && !self.lost_told).then(|| self.begun + PATIENCE.max(timing.lease));
         let late = self
             .beaten
             .filter(|_| self.connected)
