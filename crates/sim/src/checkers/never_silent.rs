@@ -39,6 +39,8 @@ struct Standing {
     hosts: Vec<HostId>,
     /// Told by a host of a VM of its own: it holds whoever is primary.
     own: bool,
+    /// That its guest agent is silent: no word about its protection ends that.
+    mute: bool,
 }
 
 /// Knows which alarms stand, and counts the seconds of silence.
@@ -48,6 +50,8 @@ pub struct NeverSilent {
     unnamed: Vec<u64>,
     named_by_host: Vec<u64>,
     mute: Vec<u64>,
+    /// How each VM was a second ago.
+    lacks: Vec<Lack>,
 }
 
 impl NeverSilent {
@@ -58,6 +62,7 @@ impl NeverSilent {
             unnamed: vec![0; vms],
             named_by_host: vec![0; vms],
             mute: vec![0; vms],
+            lacks: vec![Lack::None; vms],
         }
     }
 
@@ -75,7 +80,8 @@ impl NeverSilent {
         let hosts: Vec<HostId> = hosts.collect();
         if about.alarm.is_some() {
             let own = matches!(event, Event::VmFrozen { .. } | Event::DatastoreLost { .. });
-            self.standing.push(Standing { teller, vm, datastore, hosts, own });
+            let mute = matches!(event, Event::VmNotVerified { .. });
+            self.standing.push(Standing { teller, vm, datastore, hosts, own, mute });
         } else if about.severity == mainstay_core::Severity::Info {
             self.standing.retain(|alarm| {
                 let same = match (alarm.vm, &alarm.datastore) {
@@ -83,7 +89,8 @@ impl NeverSilent {
                     (None, Some(name)) => vm.is_none() && datastore.as_ref() == Some(name),
                     (None, None) => vm.is_none() && !hosts.is_empty() && alarm.hosts == hosts,
                 };
-                alarm.teller != teller || !same
+                let apart = alarm.mute && matches!(event, Event::VmProtected { .. });
+                alarm.teller != teller || !same || apart
             });
         }
     }
@@ -101,6 +108,11 @@ impl NeverSilent {
             Some(named) => named == id,
             None => alarm.datastore.as_ref() == Some(home),
         });
+        // What is amiss now is another thing than before: it has its own time.
+        let before = std::mem::replace(&mut self.lacks[vm], lack);
+        if std::mem::discriminant(&before) != std::mem::discriminant(&lack) {
+            (self.unnamed[vm], self.named_by_host[vm], self.mute[vm]) = (0, 0, 0);
+        }
         let [unnamed, by_host, mute] =
             [&mut self.unnamed[vm], &mut self.named_by_host[vm], &mut self.mute[vm]];
         let (what, seconds) = match lack {
@@ -110,7 +122,6 @@ impl NeverSilent {
                 let host = self.standing.iter().any(|alarm| host(&alarm));
                 *by_host += 1;
                 *unnamed = if host { 0 } else { *unnamed + 1 };
-                *mute = 0;
                 let over = *unnamed > SILENT_MAX || *by_host > HOST_ALARM_MAX;
                 (over.then_some("is to run and executes nowhere"), *by_host)
             }
@@ -118,7 +129,6 @@ impl NeverSilent {
                 // Whoever becomes primary hours later has no two boots to wait for.
                 *mute += 1;
                 *unnamed = if named { 0 } else { *unnamed + 1 };
-                *by_host = 0;
                 let over = *mute > MUTE_MAX && *unnamed > SILENT_MAX;
                 (over.then_some("runs and its guest agent is silent"), *unnamed)
             }
