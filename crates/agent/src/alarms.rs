@@ -63,6 +63,7 @@ impl StandingAlarms {
                 | Alarm::Files(_)
                 | Alarm::OwnedTwice(_)
                 | Alarm::Guard
+                | Alarm::Unguarded(_)
                 | Alarm::Libvirt
                 | Alarm::Frozen(_)
                 | Alarm::Isolated
@@ -101,6 +102,13 @@ fn ends(event: &Event, alarm: &Alarm) -> bool {
                     ))
         }
         Alarm::Guard => matches!(event, Event::GuardFound { .. }),
+        Alarm::Unguarded(host) => match event {
+            Event::HostGuarded { host: guarded } | Event::HostConfirmedDown { host: guarded } => {
+                host == guarded
+            }
+            // Whoever is primary now hears it from the host itself, or reads it.
+            other => matches!(other, Event::SteppedDown { .. }),
+        },
         Alarm::Libvirt => matches!(event, Event::HypervisorBack),
         Alarm::Frozen(id) => {
             is_about(event, *id)
@@ -119,16 +127,6 @@ fn ends(event: &Event, alarm: &Alarm) -> bool {
             other => matches!(other, Event::SteppedDown { .. }),
         },
         Alarm::Admission => matches!(event, Event::AdmissionMet | Event::SteppedDown { .. }),
-        // The VM is left running then, and told to be restarted and protected at once: neither says that its guest answers.
-        Alarm::NotVerified(id) => match event {
-            Event::VmStopped { .. }
-            | Event::VmUnprotected { .. }
-            | Event::VmGranted { .. }
-            | Event::VmVerified { .. }
-            | Event::VmNotVerified { .. } => is_about(event, *id),
-            // From here on this host hears no more of the VM.
-            other => matches!(other, Event::SteppedDown { .. }),
-        },
         Alarm::Files(host) => matches!(event, Event::FilesAgree { host: agreeing } if host == agreeing),
         // A later epoch is contended by a host that has seen both.
         Alarm::OwnedTwice(name) => {
@@ -138,6 +136,7 @@ fn ends(event: &Event, alarm: &Alarm) -> bool {
             Event::TimingAgrees { host: agreeing } => host == agreeing,
             other => matches!(other, Event::SteppedDown { .. }),
         },
+        Alarm::NotVerified(id) => ends_not_verified(event, *id),
         Alarm::ActiveTwice(id) => match event {
             // Whoever owns its datastore now says it again.
             Event::SteppedDown { .. } => true,
@@ -145,6 +144,19 @@ fn ends(event: &Event, alarm: &Alarm) -> bool {
                 is_about(event, *id) && (is_settling(event) || matches!(event, Event::VmActiveOnce { .. }))
             }
         },
+    }
+}
+
+/// The VM is left running then, and told to be restarted and protected at once: neither says that its guest answers.
+fn ends_not_verified(event: &Event, id: VmId) -> bool {
+    match event {
+        Event::VmStopped { .. }
+        | Event::VmUnprotected { .. }
+        | Event::VmGranted { .. }
+        | Event::VmVerified { .. }
+        | Event::VmNotVerified { .. } => is_about(event, id),
+        // From here on this host hears no more of the VM.
+        other => matches!(other, Event::SteppedDown { .. }),
     }
 }
 

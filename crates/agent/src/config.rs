@@ -160,6 +160,10 @@ impl AgentConfig {
             incarnation,
             concurrent_starts: self.concurrent_starts,
             isolation_addresses: self.isolation.names(),
+            isolation_timeout: self
+                .isolation
+                .timeout
+                .map(|timeout| mainstay_core::Span(timeout.as_micros() as u64)),
             isolation_response: self.isolation.response.core(),
             shutdown_timeout: mainstay_core::Span(self.isolation.shutdown_timeout.as_micros() as u64),
             heartbeat_datastores: self.heartbeat.clone(),

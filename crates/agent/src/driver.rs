@@ -265,6 +265,7 @@ impl<O: Outside> Driver<O> {
             | Effect::Ping { .. }
             | Effect::PingIsolation { .. }
             | Effect::Guard(_)
+            | Effect::ReplaceGuard
             | Effect::Vm { .. }
             | Effect::StoreXml { .. } => {
                 self.outside.carry_out(effect, inputs);

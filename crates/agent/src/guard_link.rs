@@ -87,10 +87,17 @@ pub enum GuardLinkError {
     },
 }
 
+/// What the core wants of the guard.
+enum Wish {
+    Order(GuardOrder),
+    /// It does not answer: another one is to take its place.
+    Replace,
+}
+
 /// The connection. Ends with this value; the guard goes on.
 #[derive(Debug)]
 pub struct GuardLink {
-    orders: mpsc::UnboundedSender<GuardOrder>,
+    orders: mpsc::UnboundedSender<Wish>,
     task: JoinHandle<()>,
 }
 
@@ -108,6 +115,7 @@ impl GuardLink {
             options: config.guard.clone(),
             file: config.state_dir.join("guard.json"),
             started: None,
+            pid: None,
         };
         guard.settings.store(&guard.file)?;
         let deadline = Instant::now() + START_MAX;
@@ -134,7 +142,12 @@ impl GuardLink {
     /// Passes an order on; it is lost when no guard is connected.
     pub fn send(&self, order: GuardOrder) {
         // The task ends with this handle only.
-        let _ = self.orders.send(order);
+        let _ = self.orders.send(Wish::Order(order));
+    }
+
+    /// Ends a guard that does not answer, and starts another.
+    pub fn replace(&self) {
+        let _ = self.orders.send(Wish::Replace);
     }
 }
 
@@ -190,6 +203,8 @@ struct Guard {
     file: PathBuf,
     /// One that this agent has started and that has not shown itself yet: how it has ended.
     started: Option<oneshot::Receiver<io::Result<ExitStatus>>>,
+    /// The process that greeted last.
+    pid: Option<i32>,
 }
 
 impl Guard {
@@ -207,11 +222,17 @@ impl Guard {
                 return Err(no_answer(&error));
             }
         };
+        // Who listens there, as the kernel knows it: a process number that was told may be another's by now.
+        let listener = stream.peer_cred().ok().and_then(|cred| cred.pid());
         let (read, write) = stream.into_split();
         let mut connection = Connection { incoming: Incoming { read, frames: Frames::default() }, write };
-        let hello = timeout(ANSWER_MAX, connection.incoming.receive())
-            .await
-            .map_err(|_| no_answer(&"no greeting"))?;
+        let hello = timeout(ANSWER_MAX, connection.incoming.receive()).await.map_err(|_| {
+            // The one that hung is still there: the kernel takes connections for it.
+            if listener.is_some() && listener == self.pid {
+                self.kill();
+            }
+            no_answer(&"no greeting")
+        })?;
         let (settings, pid) = match hello.map_err(|error| no_answer(&error))? {
             FromGuard::Hello { settings, pid, version } => {
                 tracing::info!(pid, version, "guard found");
@@ -220,6 +241,7 @@ impl Guard {
             FromGuard::Report(_) => return Err(no_answer(&"no greeting")),
         };
         self.started = None;
+        self.pid = listener;
         if settings == self.settings {
             let version = env!("CARGO_PKG_VERSION").into();
             connection.send(&ToGuard::Hello { version }).await.map_err(|error| no_answer(&error))?;
@@ -252,6 +274,19 @@ impl Guard {
                 self.started = Some(self.spawn()?);
                 Ok(())
             }
+        }
+    }
+
+    /// SIGKILL to the guard that greeted last. What it kept, the next one goes on with.
+    fn kill(&self) {
+        let pid = self.pid.and_then(rustix::process::Pid::from_raw);
+        // Tests run a guard on a thread of theirs.
+        let Some(pid) = pid.filter(|pid| *pid != rustix::process::getpid()) else { return };
+        match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+            Ok(()) => {
+                tracing::warn!(pid = pid.as_raw_nonzero(), "the guard does not answer: its process is ended")
+            }
+            Err(error) => tracing::error!(%error, "the guard does not answer, and can't be ended"),
         }
     }
 
@@ -329,11 +364,11 @@ impl Incoming {
 async fn run(
     mut guard: Guard,
     mut connection: Connection,
-    mut orders: mpsc::UnboundedReceiver<GuardOrder>,
+    mut orders: mpsc::UnboundedReceiver<Wish>,
     queue: Queue<VmNews>,
 ) {
     loop {
-        let why = converse(connection, &mut orders, &queue).await;
+        let why = converse(&guard, connection, &mut orders, &queue).await;
         tracing::warn!(%why, "the guard is lost; VMs go on, and are frozen by nobody until there is one again");
         tell(&queue, Request::Input(Input::GuardLost));
         let mut is_said = false;
@@ -347,6 +382,8 @@ async fn run(
                 Err(error) => {
                     if !std::mem::replace(&mut is_said, true) {
                         tracing::error!(%error, "no guard can be started; trying on");
+                        let reason = error.to_string().into();
+                        tell(&queue, Request::Input(Input::GuardFailed { reason }));
                     }
                     sleep(LATER).await;
                 }
@@ -359,8 +396,9 @@ async fn run(
 
 /// Until the connection is lost; says why it was.
 async fn converse(
+    guard: &Guard,
     mut connection: Connection,
-    orders: &mut mpsc::UnboundedReceiver<GuardOrder>,
+    orders: &mut mpsc::UnboundedReceiver<Wish>,
     queue: &Queue<VmNews>,
 ) -> io::Error {
     let mut to_send: Vec<u8> = Vec::new();
@@ -380,7 +418,14 @@ async fn converse(
             },
             order = orders.recv() => {
                 // The sender is dropped together with this task.
-                let Some(order) = order else { return io::ErrorKind::BrokenPipe.into() };
+                let order = match order {
+                    Some(Wish::Order(order)) => order,
+                    Some(Wish::Replace) => {
+                        guard.kill();
+                        return io::Error::other("it did not answer");
+                    }
+                    None => return io::ErrorKind::BrokenPipe.into(),
+                };
                 match frame(&ToGuard::Order(order)) {
                     Ok(bytes) => to_send.extend_from_slice(&bytes),
                     Err(error) => tracing::error!(%error, "an order can't be sent to the guard: an error in this program"),

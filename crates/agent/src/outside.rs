@@ -115,6 +115,7 @@ impl Outside for Adapters {
             Effect::Event(_) | Effect::Reply { .. } => {}
             Effect::PingIsolation { index } => self.ping_isolation(index),
             Effect::Guard(order) => self.guard.send(order),
+            Effect::ReplaceGuard => self.guard.replace(),
         }
     }
 

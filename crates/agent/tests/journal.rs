@@ -126,8 +126,13 @@ fn alarms_stand_until_an_event_ends_them() {
     let id = VmId([1; 16]);
     let vm = || VmName { id, name: "web".into() };
     let host = || HostId::new("host-2");
-    let state =
-        |to| Event::HostStateChanged { host: host(), from: HostState::Connected, to, last_evidence: Span(1) };
+    let state = |to| Event::HostStateChanged {
+        host: host(),
+        from: HostState::Connected,
+        to,
+        last_evidence: Span(1),
+        cut_off: false,
+    };
     let waits = || Event::VmWaitsForHost { vm: vm(), reasons: vec![] };
     let put_off = || Event::VmWaitsForOthers { vm: vm(), reason: "waits for db".into() };
     let silent = || Event::HypervisorSilent { lasting: Span::from_secs(60) };

@@ -90,6 +90,7 @@ fn power_on(version: u64, claims: u32) -> RegisterValue {
         list_seen: None,
         complete: true,
         offers: None,
+        guard: Default::default(),
         claims: (0..claims).map(claim).collect(),
     })
 }

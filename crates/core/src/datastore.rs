@@ -287,7 +287,13 @@ impl Datastore {
     /// A person has made sure that the host is down.
     pub(crate) fn confirm_down(&mut self, host: &HostId) {
         self.holds.confirm_down(host);
+        self.mirror.confirm_down(host);
         self.want_review();
+    }
+
+    /// That host is heard: that it was confirmed to be down counts no more.
+    pub(crate) fn forget_confirmation(&mut self, host: &HostId) {
+        self.mirror.forget_confirmation(host);
     }
 
     /// A person has made sure that the host is down, and nothing has come from it since.

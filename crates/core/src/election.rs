@@ -25,9 +25,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Standing {
     Candidate {
+        since: Time,
         bid_due: Time,
         round_end: Time,
-        bids: BTreeMap<HostId, Rank>,
+        bids: BTreeMap<HostId, Bid>,
         /// Hosts that ranked higher in an earlier round but never announced themselves (a one-way link, say).
         passed_over: BTreeSet<HostId>,
     },
@@ -41,6 +42,14 @@ enum Standing {
         /// Since when a secondary reaches more datastores.
         outranked_since: Option<Time>,
     },
+}
+
+/// What a candidate says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Bid {
+    pub(crate) rank: Rank,
+    /// How long it collects bids; `None`: it is of an older release.
+    pub(crate) window: Option<Span>,
 }
 
 /// What the machine around must do after an election step.
@@ -76,12 +85,15 @@ pub(crate) struct Reach {
     pub(crate) best_member: u32,
     /// Secondaries may beat slowly on some, and so notice later that those are gone.
     pub(crate) slow: bool,
+    /// It would hand over at once, being in maintenance: it stands for so long before it declares itself.
+    pub(crate) reluctant: Option<Span>,
 }
 
 impl Election {
     pub(crate) fn new(me: HostId, peers: Vec<HostId>, now: Time, timing: &Timing) -> Election {
         // Twice the window at the start: hosts that boot together should find each other, and their datastores.
         let standing = Standing::Candidate {
+            since: now,
             bid_due: now,
             round_end: now + timing.election_window().scaled(2, 1),
             bids: BTreeMap::new(),
@@ -135,6 +147,7 @@ impl Election {
         }
         out.event(Event::ElectionStarted { reason: Arc::from(reason) });
         self.standing = Standing::Candidate {
+            since: out.now,
             bid_due: out.now,
             round_end: out.now + timing.election_window(),
             bids: BTreeMap::new(),
@@ -173,7 +186,7 @@ impl Election {
         timing: &Timing,
         out: &mut Out<'_>,
     ) -> Turn {
-        let Reach { rank, owned, best_member, slow } = reach;
+        let Reach { rank, owned, best_member, slow, reluctant } = reach;
         match &mut self.standing {
             Standing::Secondary { primary, last_heard } => {
                 if out.now.since(*last_heard) < timing.network_timeout() {
@@ -186,10 +199,10 @@ impl Election {
                 if out.now >= *bid_due {
                     *bid_due = out.now + timing.heartbeat.scaled(1, 2);
                     for peer in &self.peers {
-                        out.send(peer, Body::Elect { rank: rank.clone() });
+                        out.send(peer, bid(rank, timing));
                     }
                 }
-                self.close_round(rank, timing, out)
+                self.close_round(rank, *reluctant, timing, out)
             }
             Standing::Primary { announce_due, outranked_since, .. } => {
                 if out.now >= *announce_due {
@@ -212,23 +225,37 @@ impl Election {
         }
     }
 
-    fn close_round(&mut self, rank: &Rank, timing: &Timing, out: &mut Out<'_>) -> Turn {
-        let Standing::Candidate { round_end, bids, passed_over, .. } = &mut self.standing else {
+    fn close_round(
+        &mut self,
+        rank: &Rank,
+        reluctant: Option<Span>,
+        timing: &Timing,
+        out: &mut Out<'_>,
+    ) -> Turn {
+        let Standing::Candidate { since, round_end, bids, passed_over, .. } = &mut self.standing else {
             return Turn::None;
         };
         if out.now < *round_end {
             return Turn::None;
         }
-        let others = bids.values().filter(|bid| !passed_over.contains(&bid.host));
-        match others.max() {
-            Some(best) if best > rank => {
-                // The better one has had its window to announce itself; it gets one more, then it is passed over.
-                passed_over.insert(best.host.clone());
-                *round_end = out.now + timing.election_window().scaled(2, 1);
+        let others = bids.values().filter(|bid| !passed_over.contains(&bid.rank.host));
+        match others.max_by_key(|bid| &bid.rank) {
+            Some(best) if best.rank > *rank => {
+                // The better one has had this host's window to announce itself. Its own may be longer. It gets that and one more,
+                // then it is passed over.
+                let window = timing.election_window().max(best.window.unwrap_or_default());
+                passed_over.insert(best.rank.host.clone());
+                *round_end = out.now + window.scaled(2, 1);
+                Turn::None
+            }
+            // Who would hand over at once leaves the role to the others, if they take it.
+            _ if reluctant.is_some_and(|patience| out.now.since(*since) < patience) => {
+                *round_end = out.now + timing.election_window();
                 Turn::None
             }
             runner_up => {
-                let better = bids.values().filter(|bid| *bid > rank).max();
+                let runner_up = runner_up.map(|bid| &bid.rank);
+                let better = bids.values().map(|bid| &bid.rank).filter(|bid| *bid > rank).max();
                 let reason = match (better, runner_up) {
                     (Some(better), _) => {
                         PrimaryReason::BetterOneSilent { rank: rank.clone(), better: better.clone() }
@@ -252,7 +279,7 @@ impl Election {
     pub(crate) fn on_elect(
         &mut self,
         from: &HostId,
-        bid: Rank,
+        bid: Bid,
         rank: &Rank,
         owned: u32,
         timing: &Timing,
@@ -272,7 +299,7 @@ impl Election {
             }
             Standing::Candidate { bids, .. } => {
                 if bids.insert(from.clone(), bid).is_none() {
-                    out.send(from, Body::Elect { rank: rank.clone() });
+                    out.send(from, self::bid(rank, timing));
                 }
                 Turn::None
             }
@@ -326,4 +353,8 @@ impl Election {
             Standing::Secondary { .. } | Standing::Candidate { .. } | Standing::Primary { .. } => Turn::None,
         }
     }
+}
+
+fn bid(rank: &Rank, timing: &Timing) -> Body {
+    Body::Elect { rank: rank.clone(), window: Some(timing.election_window()) }
 }

@@ -136,7 +136,10 @@ pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&H
     }
     match seen.state {
         HostState::Failed => failed(entry, seen, None),
-        HostState::Connected | HostState::Partitioned | HostState::AgentUnreachable
+        HostState::Connected
+        | HostState::Partitioned
+        | HostState::AgentUnreachable
+        | HostState::Unguarded
             if seen.overdue || seen.saw_grant =>
         {
             intend(entry)
@@ -145,6 +148,7 @@ pub fn decide(entry: &Entry, holder: Option<&HolderSeen<'_>>, adopter: Option<&H
         | HostState::Partitioned
         | HostState::Isolated
         | HostState::AgentUnreachable
+        | HostState::Unguarded
         | HostState::Unknown => Verdict::Keep,
     }
 }

@@ -1,17 +1,21 @@
 //! What this host's core knows of its guard: the run leases (R50, R51), and what the processes of watched VMs do. And what it
 //! passes on: leases by network, the VMs to watch, its own health.
 //!
+//! R55: it knows, too, whether the guard answers. One that has not for a lease is replaced, and others are told.
+//!
 //! Invariant (R54): while no guard is connected there is no lease. Nothing is resumed or thawed then; what runs, runs on under the
 //! lease that the guard kept.
 
 use crate::effect::Effect;
+use crate::event::Event;
 use crate::files::FilesDigest;
-use crate::guard::{GuardOrder, GuardReport, ProcessState};
+use crate::guard::{GuardOrder, GuardReport, GuardWord, ProcessState};
 use crate::ids::{DatastoreName, Incarnation, VmId};
 use crate::out::Out;
 use crate::time::{Span, Time};
 use crate::timing::Timing;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -59,9 +63,65 @@ pub(crate) struct GuardSide {
     passed: BTreeMap<DatastoreName, Time>,
     paced: BTreeMap<DatastoreName, bool>,
     alive_due: Time,
+    /// R55: what others are told of it.
+    word: GuardWord,
+    /// It should have answered by then.
+    doubt_at: Time,
+    /// It has not answered in time, and is given a little more.
+    doubted: bool,
+    /// Its last lease has ended by then, if nothing more comes of it.
+    silent_at: Time,
+    /// Why there is none.
+    error: Option<Arc<str>>,
 }
 
 impl GuardSide {
+    /// No guard is known yet.
+    pub(crate) fn new() -> GuardSide {
+        GuardSide { word: GuardWord::NOT_MET, ..GuardSide::default() }
+    }
+
+    /// R55: what others are told of it.
+    pub(crate) fn word(&self) -> GuardWord {
+        self.word
+    }
+
+    /// Why there is none, as far as that is known.
+    pub(crate) fn error(&self) -> Option<&Arc<str>> {
+        self.error.as_ref()
+    }
+
+    /// No guard can be started.
+    pub(crate) fn on_failed(&mut self, reason: Arc<str>) {
+        self.error = Some(reason);
+    }
+
+    /// This host stood still until now. What the guard has said meanwhile may still be on its way.
+    pub(crate) fn on_awake(&mut self, timing: &Timing, now: Time) {
+        self.doubt_at = self.doubt_at.max(now + timing.heartbeat);
+        self.silent_at = self.silent_at.max(now + timing.heartbeat);
+    }
+
+    /// R55: whether the guard does not answer, and is given up. That happens before its last lease has ended, so that the next one
+    /// renews the lease in time. Others are told only when none has answered for a lease.
+    pub(crate) fn is_given_up(&mut self, timing: &Timing, out: &mut Out<'_>) -> bool {
+        if self.word.is_guarded() && out.now >= self.silent_at {
+            self.word = self.word.turned();
+        }
+        if !self.connected || out.now < self.doubt_at {
+            return false;
+        }
+        // Once more: this host may have been slow to hear it.
+        if !core::mem::replace(&mut self.doubted, true) {
+            self.doubt_at = out.now + timing.close_look();
+            return false;
+        }
+        out.event(Event::GuardSilent);
+        out.effects.push(Effect::ReplaceGuard);
+        self.on_lost();
+        true
+    }
+
     /// Whether a guard is connected.
     pub(crate) fn is_connected(&self) -> bool {
         self.connected
@@ -75,14 +135,21 @@ impl GuardSide {
     }
 
     /// Takes a report in. Heartbeats are the datastores' matter.
-    pub(crate) fn on_report(&mut self, report: &GuardReport, now: Time) {
+    pub(crate) fn on_report(&mut self, report: &GuardReport, timing: &Timing, now: Time) {
         // A guard says hello first. What comes before that was under way from a guard that is gone, and so is its lease.
         if !self.connected && !matches!(report, GuardReport::Hello { .. }) {
             return;
         }
+        if !self.word.is_guarded() {
+            self.word = self.word.turned();
+        }
+        self.doubt_at = now + timing.suspicion();
+        self.doubted = false;
+        self.silent_at = now + timing.lease;
         match report {
             GuardReport::Hello { incarnation: _ } => {
                 self.on_lost();
+                self.error = None;
                 self.connected = true;
                 self.watching.clear();
                 self.passed.clear();
@@ -104,7 +171,7 @@ impl GuardSide {
                     self.note_end(*vm, *state, now);
                 }
             }
-            GuardReport::Beat { .. } | GuardReport::Hold { .. } => {}
+            GuardReport::Alive | GuardReport::Beat { .. } | GuardReport::Hold { .. } => {}
         }
     }
 
@@ -199,24 +266,25 @@ impl GuardSide {
     }
 
     pub(crate) fn deadline(&self) -> Time {
-        if self.connected { self.alive_due } else { Time(u64::MAX) }
+        let alive = if self.connected { self.alive_due.min(self.doubt_at) } else { Time(u64::MAX) };
+        if self.word.is_guarded() { alive.min(self.silent_at) } else { alive }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{DatastoreName, GuardReport, GuardSide, Incarnation, Time};
+    use super::{DatastoreName, GuardReport, GuardSide, Incarnation, Time, Timing};
 
     #[test]
     fn a_report_of_a_guard_that_is_gone_gives_no_lease() {
         let datastore = DatastoreName::new("ds1");
         let lease = GuardReport::Lease { datastore: datastore.clone(), term: 3, until: Time(90) };
         let mut guard = GuardSide::default();
-        guard.on_report(&GuardReport::Hello { incarnation: Incarnation(1) }, Time(10));
-        guard.on_report(&lease, Time(20));
+        guard.on_report(&GuardReport::Hello { incarnation: Incarnation(1) }, &Timing::STANDARD, Time(10));
+        guard.on_report(&lease, &Timing::STANDARD, Time(20));
         assert_eq!(guard.lease(&datastore, Time(30)).map(|lease| lease.term), Some(3));
         guard.on_lost();
-        guard.on_report(&lease, Time(31));
+        guard.on_report(&lease, &Timing::STANDARD, Time(31));
         assert_eq!(guard.lease(&datastore, Time(32)), None);
     }
 }

@@ -156,6 +156,7 @@ impl Heartbeats {
 pub(crate) fn heartbeat(
     datastores: &Datastores,
     vms: &LocalVms,
+    guard: &GuardSide,
     failure_timeout: Span,
     now: Time,
 ) -> Heartbeat {
@@ -178,6 +179,8 @@ pub(crate) fn heartbeat(
         unwritten: unwritten.map(|datastore| datastore.name().clone()).collect(),
         arriving: datastores.all().flat_map(|datastore| datastore.arriving(vms.domains())).collect(),
         held: held.collect(),
+        guard: guard.word(),
+        guard_error: guard.error().filter(|_| !guard.word().is_guarded()).cloned(),
         halted: datastores
             .all()
             .flat_map(|datastore| datastore.claims().halted(vms.domains()))

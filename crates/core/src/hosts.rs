@@ -9,14 +9,16 @@
 
 mod awake;
 mod evidence;
+mod guarding;
 mod peer;
+mod pings;
 mod storm;
 
 use crate::effect::Effect;
 use crate::election::Election;
 use crate::event::Event;
 use crate::host_liveness::HostState;
-use crate::ids::{DatastoreName, HostId};
+use crate::ids::{DatastoreName, HostId, Incarnation};
 use crate::message::{Heartbeat, Message};
 use crate::out::Out;
 use crate::time::Time;
@@ -26,6 +28,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use awake::Awake;
 pub(crate) use evidence::DiskEvidence;
+pub(crate) use guarding::Said;
 pub(crate) use peer::Peer;
 use serde::{Deserialize, Serialize};
 use storm::Storm;
@@ -153,11 +156,13 @@ impl Hosts {
     pub(crate) fn on_heartbeat(
         &mut self,
         from: &HostId,
+        run: Incarnation,
         heartbeat: Heartbeat,
         timing: &Timing,
         out: &mut Out<'_>,
     ) {
         if let Some(peer) = self.peers.get_mut(from) {
+            peer.take_word(Said { run, word: heartbeat.guard }, heartbeat.guard_error.as_ref(), out);
             peer.compare_times(heartbeat.failure_timeout, timing.failure_timeout, out);
             peer.on_heartbeat(heartbeat, out.now);
         }
@@ -238,10 +243,12 @@ impl Hosts {
     ///
     /// `evidence`: what the datastores say of a host. It is asked only about hosts that are silent, or whose state changes: that
     /// of all hosts on all datastores in each step costs a primary more than all else.
+    /// `cut_off`: this host reaches nobody itself. What it finds silent is no alarm then.
     pub(crate) fn judge(
         &mut self,
         election: &Election,
-        evidence: impl Fn(&HostId) -> DiskEvidence,
+        evidence: impl Fn(&Peer) -> DiskEvidence,
+        cut_off: bool,
         timing: &Timing,
         out: &mut Out<'_>,
     ) -> bool {
@@ -262,7 +269,13 @@ impl Hosts {
             #[cfg(feature = "broken-rules")]
             let failed = failed && !self.failed_stands;
             let asked = silence >= timing.network_timeout() && (failed || !just_awake);
-            let disk = asked.then(|| evidence(peer.host()));
+            let mut disk = asked.then(|| evidence(peer));
+            if let Some(disk) = &mut disk {
+                if !just_awake {
+                    peer.note_outlived(disk, watching_since, timing, out.now);
+                }
+                disk.can_freeze &= disk.confirmed_down || !peer.has_outlived();
+            }
             let judged = peer.judge(disk, watching_since, timing, out.now);
             let moved = failed && disk.is_some_and(|disk| disk.has_moved(timing));
             let judged = judged.or(moved.then_some(HostState::Unknown));
@@ -271,18 +284,32 @@ impl Hosts {
             let judged =
                 judged.filter(|state| *state != HostState::Failed || !self.storm.is_on() || second_look);
             let Some(state) = judged.filter(|state| *state != peer.state()) else { continue };
-            let changed_at = disk.unwrap_or_else(|| evidence(peer.host())).changed.unwrap_or_default();
+            let changed_at = disk.unwrap_or_else(|| evidence(peer)).changed.unwrap_or_default();
             let silent_since = peer.last_network().unwrap_or(watching_since).max(changed_at);
             out.event(Event::HostStateChanged {
                 host: peer.host().clone(),
                 from: peer.state(),
                 to: state,
                 last_evidence: out.now.since(silent_since),
+                cut_off,
             });
             peer.set_state(state, out.now);
+            peer.note_cut_off(cut_off);
             changed = true;
         }
+        self.tell_of_those_still_gone(cut_off, watching_since, out);
         changed
+    }
+
+    /// This host is in contact again. Whom it has found silent meanwhile, and still does, is an alarm now.
+    fn tell_of_those_still_gone(&mut self, cut_off: bool, watching_since: Time, out: &mut Out<'_>) {
+        for peer in self.peers.values_mut() {
+            if !cut_off && peer.take_cut_off() && is_settled(peer.state()) {
+                let (host, state) = (peer.host().clone(), peer.state());
+                let last_evidence = out.now.since(peer.last_network().unwrap_or(watching_since));
+                out.event(Event::HostStateChanged { host, from: state, to: state, last_evidence, cut_off });
+            }
+        }
     }
 
     fn judge_nobody(&mut self, primary: Option<&HostId>, now: Time) {
@@ -341,8 +368,10 @@ fn is_quiet(peer: &Peer, election: &Election, timing: &Timing, now: Time) -> boo
 fn is_settled(state: HostState) -> bool {
     match state {
         HostState::Connected | HostState::Unknown => false,
-        HostState::Partitioned | HostState::Isolated | HostState::AgentUnreachable | HostState::Failed => {
-            true
-        }
+        HostState::Partitioned
+        | HostState::Isolated
+        | HostState::AgentUnreachable
+        | HostState::Unguarded
+        | HostState::Failed => true,
     }
 }

@@ -67,7 +67,7 @@ impl Core {
             heartbeats: Heartbeats::new(now),
             datastores: Datastores::new(&config, now),
             vms: LocalVms::new(),
-            guard: GuardSide::default(),
+            guard: GuardSide::new(),
             settings: SettingsHere::default(),
             placing: Placing::default(),
             commands: Commands::default(),
@@ -91,6 +91,8 @@ impl Core {
         if !self.life.is_stopping() {
             self.tick_election(out);
         }
+        // Before heartbeats and lists say it.
+        self.look_after_guard(out);
         // Pings and contact need to know whom this host watches; judgements need the pings.
         self.hosts.ping_the_quiet(&self.election, &self.config.timing, out);
         self.look_for_contact(out);
@@ -136,7 +138,7 @@ impl Core {
         }
         due.or(Deadline::maybe(self.placing.deadline(), Timer::Placing))
             .or(Deadline::maybe(self.rehearsal_deadline(), Timer::Rehearsal))
-            .or(Deadline::new(self.isolation.deadline(timing), Timer::Isolation))
+            .or(Deadline::new(self.isolation.deadline(self.isolation_timeout(), timing), Timer::Isolation))
             .or(Deadline::new(self.vms.deadline(), Timer::DomainXml))
             .or(Deadline::new(self.guard.deadline(), Timer::Guard))
     }

@@ -138,7 +138,9 @@ fn sight(desk: &Desk<'_>, name: &DatastoreName, now: Time) -> Option<Sight> {
         let alive = match peer.state() {
             HostState::Connected => peer.incarnation(),
             HostState::Partitioned | HostState::Isolated => datastore.mirror().heartbeat_incarnation(host),
-            HostState::Unknown | HostState::AgentUnreachable | HostState::Failed => None,
+            HostState::Unknown | HostState::AgentUnreachable | HostState::Unguarded | HostState::Failed => {
+                None
+            }
         };
         if alive == Some(seen.list.incarnation) && !seen.damaged {
             current.insert(host.clone());

@@ -90,10 +90,12 @@ impl Surroundings<'_> {
             lease: self.guard.lease(datastore.name(), now),
             beaten: datastore.reach().beaten(),
             guarded: self.guard.is_connected(),
+            guard_word: self.guard.word(),
             processes: self.guard.vms(),
             ended: self.guard.ended(),
             silent: self.vms.silent_since(),
             isolation: IsolationNow {
+                cut_off: self.isolation.is_cut_off(),
                 isolated,
                 flagged: datastore.own().flagged().filter(|_| isolated),
                 response: self.config.isolation_response,

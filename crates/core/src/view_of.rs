@@ -137,6 +137,7 @@ fn would_freeze(known: &Known<'_>, datastore: &Datastore, left: Span, now: Time)
             }
             HostState::Unknown
             | HostState::AgentUnreachable
+            | HostState::Unguarded
             | HostState::Isolated
             | HostState::Partitioned => true,
         };

@@ -34,7 +34,7 @@ pub fn tone(state: HostState) -> Tone {
         HostState::Connected => Tone::Plain,
         HostState::Unknown => Tone::Faint,
         HostState::Partitioned | HostState::Isolated => Tone::Warning,
-        HostState::AgentUnreachable | HostState::Failed => Tone::Alarm,
+        HostState::AgentUnreachable | HostState::Unguarded | HostState::Failed => Tone::Alarm,
     }
 }
 

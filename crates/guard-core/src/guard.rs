@@ -287,6 +287,7 @@ impl Guard {
             GuardOrder::Alive { incarnation, files } => {
                 self.files = files.or(self.files);
                 self.agent = Some(AgentSeen { incarnation, at: now });
+                effects.push(GuardEffect::Report(GuardReport::Alive));
             }
             GuardOrder::Lease { datastore, until } => self.renew(&datastore, until, now, effects),
             GuardOrder::Watch { datastore, vms } => {

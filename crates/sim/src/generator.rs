@@ -147,7 +147,7 @@ fn setup(dice: &mut Dice, shape: &Shape) -> Setup {
     let scale = dice.between(1, 4);
     // Tails stay well below a heartbeat: what is later than that is a fault, and the schedule's matter.
     let tail = timing.heartbeat.0 / 3;
-    Setup {
+    let setup = Setup {
         hosts,
         datastores,
         vms,
@@ -174,7 +174,11 @@ fn setup(dice: &mut Dice, shape: &Shape) -> Setup {
             ])
             .unwrap_or(&IsolationResponse::LeavePoweredOn),
         shutdown_timeout: Span::from_secs(dice.between(2, 300)),
-    }
+        isolation_timeout: None,
+    };
+    // Half of the clusters believe in isolation at once: otherwise few runs would be long enough for it.
+    let at_once = setup.shutdown_timeout.0.is_multiple_of(2_000_000);
+    Setup { isolation_timeout: at_once.then_some(Span::ZERO), ..setup }
 }
 
 fn migrate(vm: String, to: HostId, takes_ms: Option<u64>) -> Action {

@@ -273,6 +273,7 @@ fn play(
     let mut heard = world.told().len();
     let mut last = fault_at;
     // A restart of a VM whose guest is asked is over when that has answered.
+    let isolated = faults.iter().any(|fault| matches!(fault, RehearsedFault::Isolate(_)));
     let mut unfinished = !cluster.settings.vms.is_empty();
     let mut complete = false;
     while !complete && world.now() < fault_at + BOUND.0 {
@@ -286,15 +287,17 @@ fn play(
         }
         unfinished |= told.iter().any(|told| timeline::takes_its_time(&told.event));
         let patience = (unfinished || !followed.all_execute()).then_some(cluster.patience);
-        complete = world.now() >= last + rest(&view.timing, patience).0;
+        complete = world.now() >= last + rest(&view.timing, isolated, patience).0;
     }
     Ok(outcome::result(&world, cluster, faults, &followed, (fault_at, last, complete)))
 }
 
 /// After so long without anything that matters nothing more is to come: longer than the longest silence of the protocol, a second
 /// failure time-out after a storm. `patience`: guests may be shutting down, or VMs wait or are tried again, for so long as a rule.
-fn rest(timing: &Timing, patience: Option<Span>) -> Span {
-    let silence = timing.storm_timeout() + timing.network_timeout();
+fn rest(timing: &Timing, isolated: bool, patience: Option<Span>) -> Span {
+    // A host that is cut off does nothing until it believes that it is isolated (R60).
+    let silent = if isolated { timing.isolation_timeout() } else { Span::ZERO };
+    let silence = timing.storm_timeout().max(silent) + timing.network_timeout();
     patience.map_or(silence, |patience| silence.scaled(2, 1) + patience)
 }
 

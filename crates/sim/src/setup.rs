@@ -38,6 +38,8 @@ pub struct Setup {
     pub isolation_response: IsolationResponse,
     /// How long a guest may take to shut down.
     pub shutdown_timeout: Span,
+    /// How long an isolated host must have heard nothing; `None`: as its times say.
+    pub isolation_timeout: Option<Span>,
 }
 
 /// How long things take, when nothing is wrong.

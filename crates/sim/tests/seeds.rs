@@ -88,10 +88,12 @@ fn a_story_is_told_again_by_its_name() {
         let (first, again) = (plan_of_story(3, &shape, story), plan_of_story(3, &shape, story));
         assert_eq!((first.schedule, first.story), (again.schedule, Some(story)));
     }
-    let options = Options { story: Some(Story::GuardAway), liveness_bound: 0, ..Options::default() };
-    let failed = (0..20).find_map(|seed| run_seed(seed, &options).verdict.err());
-    let paste = failed.expect("nothing is well at once in all of them").paste;
-    assert!(paste.contains(" --story guard-away "), "{paste}");
+    let failed = Story::all().find_map(|story| {
+        let options = Options { story: Some(story), liveness_bound: 0, ..Options::default() };
+        Some((story, (0..5).find_map(|seed| run_seed(seed, &options).verdict.err())?))
+    });
+    let (story, failed) = failed.expect("nothing is well at once in all of them");
+    assert!(failed.paste.contains(&format!(" --story {} ", story.name())), "{}", failed.paste);
 }
 
 #[test]

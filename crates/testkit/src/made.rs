@@ -121,6 +121,7 @@ pub fn power_on_list(version: u64, claims: Vec<Claim>) -> PowerOnList {
         incarnation: INCARNATION,
         version,
         complete: true,
+        guard: Default::default(),
         claims,
         ..PowerOnList::empty()
     }
@@ -165,6 +166,8 @@ pub fn heartbeat_message() -> Heartbeat {
         promises: Vec::new(),
         failure_timeout: None,
         unwritten: Vec::new(),
+        guard: Default::default(),
+        guard_error: None,
         arriving: Vec::new(),
         halted: Vec::new(),
         held: Vec::new(),
@@ -182,6 +185,7 @@ pub fn config() -> Config {
         incarnation: INCARNATION,
         concurrent_starts: 4,
         isolation_addresses: Vec::new(),
+        isolation_timeout: None,
         isolation_response: IsolationResponse::LeavePoweredOn,
         shutdown_timeout: Span::from_secs(300),
         heartbeat_datastores: HeartbeatChoice::default(),

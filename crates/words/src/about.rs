@@ -54,6 +54,8 @@ pub enum Alarm {
     OwnedTwice(DatastoreName),
     /// There is no guard.
     Guard,
+    /// A host says that it has no guard.
+    Unguarded(HostId),
     /// Libvirt of the reporting host does not answer.
     Libvirt,
     /// A VM is frozen.
@@ -113,11 +115,23 @@ impl Event {
             Event::BecamePrimary { reason } => info(format!("elected primary: {reason}")),
             Event::FollowsPrimary { primary } => info(format!("follows primary {primary}")).host(primary),
             Event::SteppedDown { reason } => info(format!("stepped down as primary: {reason}")),
-            Event::HostStateChanged { host, from, to, last_evidence } => {
-                let text = format!("{host} was {from}, is {to} (last sign of life {last_evidence} ago)");
+            Event::HostStateChanged { host, to, cut_off: true, .. } => {
+                let text =
+                    format!("{host} is {to} to this host, which reaches nobody itself: {host} may be well");
+                info(text).host(host)
+            }
+            Event::HostStateChanged { host, from, to, last_evidence, cut_off: false } => {
+                let was = if from == to { String::new() } else { format!("was {from}, ") };
+                let text = format!("{host} {was}is {to} (last sign of life {last_evidence} ago)");
                 let row = match to {
                     HostState::Unknown | HostState::Connected => info(text),
                     HostState::Partitioned => warning(text),
+                    HostState::Unguarded => alarm(
+                        Alarm::Host(host.clone()),
+                        format!(
+                            "{text}: its guard was gone before, so its VMs may still run there and are restarted nowhere; look at {host}, and when it is down say so (mainstay host confirm-down {host})"
+                        ),
+                    ),
                     HostState::Isolated | HostState::AgentUnreachable | HostState::Failed => {
                         alarm(Alarm::Host(host.clone()), text)
                     }
@@ -130,7 +144,7 @@ impl Event {
             .host(host),
             Event::HostIsolated => alarm(
                 Alarm::Isolated,
-                "this host is isolated: it reaches no other host and no isolation address",
+                "this host is isolated: it reaches no other host and no isolation address; look at its network",
             ),
             Event::HostNotIsolated => info("this host is not isolated any more"),
             Event::StormSuspected { silent, of } => alarm(
@@ -178,6 +192,25 @@ impl Event {
             ),
             Event::HypervisorBack => info("libvirt answers"),
             Event::GuardFound { .. } => info("guard found"),
+            Event::GuardSilent => alarm(
+                Alarm::Guard,
+                "the guard does not answer and is replaced: until there is one again, nothing is started, and VMs here can't be frozen",
+            ),
+            Event::GuardFailed { reason } => alarm(
+                Alarm::Guard,
+                format!("no guard can be started: {reason}; nothing is started here, and VMs here can't be frozen"),
+            ),
+            Event::HostUnguarded { host, reason } => {
+                let why = reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+                alarm(
+                    Alarm::Unguarded(host.clone()),
+                    format!(
+                        "{host} has no guard that answers{why}: should it be cut off now, its VMs are neither frozen there nor restarted elsewhere; look at its agent's log"
+                    ),
+                )
+                .host(host)
+            }
+            Event::HostGuarded { host } => info(format!("the guard of {host} answers again")).host(host),
             Event::GuardLost => {
                 alarm(Alarm::Guard, "the guard is gone: nothing is started until there is one again")
             }

@@ -29,6 +29,10 @@ pub struct Config {
     /// What is pinged before this host believes that it is isolated: how many there are, and what to call each. None:
     /// it never believes that.
     pub isolation_addresses: Vec<Arc<str>>,
+    /// How long there must have been no answer of any kind before this host believes that it is isolated; `None`: as its times say
+    /// ([`Timing::isolation_timeout`]).
+    #[serde(default)]
+    pub isolation_timeout: Option<Span>,
     /// What is done with a VM of an isolated host, unless the VM says otherwise.
     pub isolation_response: IsolationResponse,
     /// How long a guest may take to shut down before it is powered off, unless the VM says otherwise.

@@ -43,6 +43,8 @@ pub enum Effect {
     },
     /// Pass an order on to the guard; lost when no guard is connected.
     Guard(GuardOrder),
+    /// The guard does not answer: end its process and start another, which goes on with what it kept (R54).
+    ReplaceGuard,
     /// Do something with a VM.
     Vm {
         /// Comes back in `VmDone`.

@@ -1,41 +1,16 @@
 //! What the core tells people: typed, with the objects in fields. What an event says, and what it is about, is a row of the table
 //! in `about`, so that log, command line and API say the same.
 
-use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, Token, VmId};
+use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, Token};
 use crate::judgement::{HostState, PrimaryReason, Refusal};
 use crate::register::{IsolationResponse, OrderKind, StopCause};
 use crate::time::Span;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
 use serde::{Deserialize, Serialize};
 
-/// How much an event matters to a person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// The protocol at work.
-    Info,
-    /// Something is degraded, or was decided that a person would want to know.
-    Warning,
-    /// A person must act.
-    Alarm,
-}
-
-/// Names a VM in an event.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct VmName {
-    /// The VM's libvirt UUID.
-    pub id: VmId,
-    /// Its libvirt name.
-    pub name: Arc<str>,
-}
-
-impl fmt::Display for VmName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
+pub use crate::judgement::Severity;
+pub use crate::vm::VmName;
 
 /// What can happen that a person may want to know.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,6 +51,9 @@ pub enum Event {
         to: HostState,
         /// How old the last evidence of it is.
         last_evidence: Span,
+        /// The judge reaches nobody itself: it is more likely that this is its own fault.
+        #[serde(default)]
+        cut_off: bool,
     },
     /// A heartbeat datastore does not take this host's heartbeats.
     DatastoreLost {
@@ -287,6 +265,25 @@ pub enum Event {
     },
     /// The connection to the guard has gone: nothing is started or thawed until there is one again.
     GuardLost,
+    /// The guard does not answer: another one is to take its place.
+    GuardSilent,
+    /// No guard can be started on this host.
+    GuardFailed {
+        /// Why, in words.
+        reason: Arc<str>,
+    },
+    /// A host says that its guard does not answer.
+    HostUnguarded {
+        /// The host that says so.
+        host: HostId,
+        /// Why, in words, if it knows.
+        reason: Option<Arc<str>>,
+    },
+    /// Its guard answers again.
+    HostGuarded {
+        /// The host whose guard answers.
+        host: HostId,
+    },
     /// The lease on the VM's datastore ended: the VM was frozen. It goes on where it was when contact returns.
     VmFrozen {
         /// The VM that is frozen.

@@ -92,6 +92,32 @@ pub enum GuardOrder {
     },
 }
 
+/// What an agent says of its guard: how often, in this run of the agent, the guard has ceased to answer and come back. Odd: it does
+/// not answer, and nothing can freeze the VMs of this host. Of two words of one run the larger is the later one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GuardWord(pub u32);
+
+impl GuardWord {
+    /// Of a run that has not met its guard yet.
+    pub const NOT_MET: GuardWord = GuardWord(1);
+
+    /// The guard answers.
+    pub fn is_guarded(self) -> bool {
+        self.0.is_multiple_of(2)
+    }
+
+    /// It has turned.
+    #[must_use]
+    pub fn turned(self) -> GuardWord {
+        GuardWord(self.0.wrapping_add(1))
+    }
+
+    /// Whether it says nothing: also what an older release does not say.
+    pub fn is_silent(&self) -> bool {
+        self.0 == 0
+    }
+}
+
 /// From the guard to its agent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum GuardReport {
@@ -100,6 +126,8 @@ pub enum GuardReport {
         /// The run of the guard.
         incarnation: Incarnation,
     },
+    /// It is well: the answer to each [`GuardOrder::Alive`].
+    Alive,
     /// A heartbeat was written, or could not be.
     Beat {
         /// The datastore that the heartbeat is for.

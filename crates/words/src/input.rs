@@ -51,6 +51,11 @@ pub enum Input {
     Guard(GuardReport),
     /// The connection to the guard is gone: a `Hello` comes first when there is one again.
     GuardLost,
+    /// No guard can be started, for that reason.
+    GuardFailed {
+        /// What the system says, in words.
+        reason: Arc<str>,
+    },
     /// All domains that libvirt knows on this host: a domain that is not among them does not exist here.
     Domains {
         /// When libvirt was asked. What was asked before an operation was done says nothing about what it did.

@@ -22,6 +22,8 @@ pub enum HostState {
     Isolated,
     /// Its kernel answers pings; its agent does not show itself.
     AgentUnreachable,
+    /// No sign of life on any path, and nothing can have frozen its VMs: they may still run there.
+    Unguarded,
     /// No sign of life on any path.
     Failed,
 }
@@ -34,6 +36,7 @@ impl fmt::Display for HostState {
             HostState::Partitioned => "partitioned",
             HostState::Isolated => "isolated",
             HostState::AgentUnreachable => "agent unreachable",
+            HostState::Unguarded => "unguarded",
             HostState::Failed => "failed",
         })
     }
@@ -111,4 +114,16 @@ impl fmt::Display for PrimaryReason {
             }
         }
     }
+}
+
+/// How much an event matters to a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The protocol at work.
+    Info,
+    /// Something is degraded, or was decided that a person would want to know.
+    Warning,
+    /// A person must act.
+    Alarm,
 }

@@ -35,7 +35,7 @@ pub use config::{Config, HeartbeatChoice};
 pub use effect::{DiskAction, Effect, VmAction};
 pub use event::{Event, Severity, VmName};
 pub use files::{Files, FilesDigest};
-pub use guard::{GuardOrder, GuardReport, ProcessState};
+pub use guard::{GuardOrder, GuardReport, GuardWord, ProcessState};
 pub use ids::{BootId, DatastoreName, Epoch, HostId, Incarnation, OpId, Token, VmId, XmlId};
 pub use input::{DiskOutcome, Domain, DomainState, FoundRegister, Input, ReadRegister, VmOutcome};
 pub use judgement::{HostState, PrimaryReason, Refusal};

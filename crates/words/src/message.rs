@@ -2,11 +2,13 @@
 //! more. All of it is liveness and hints; what counts is on disk.
 
 use crate::files::{Files, FilesDigest};
+use crate::guard::GuardWord;
 use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, VmId};
 use crate::pair::written_as_pair;
 use crate::register::ListStamp;
 use crate::time::{Span, Time};
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,9 @@ pub enum Body {
     Elect {
         /// The candidate's rank.
         rank: Rank,
+        /// How long it collects bids, by its own times: whoever has shorter ones waits for it that long.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window: Option<Span>,
     },
     /// The primary presents itself: in answer to a bid, when elected, and each heartbeat to all hosts that are not its secondaries.
     Announce {
@@ -98,6 +103,12 @@ pub struct Heartbeat {
     /// Where the sender's guard holds, and for how long yet: protection is suspended there as far as that host goes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<HeldFor>,
+    /// Whether the sender's guard answers.
+    #[serde(default, skip_serializing_if = "GuardWord::is_silent")]
+    pub guard: GuardWord,
+    /// Why the sender has no guard, as far as it knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard_error: Option<Arc<str>>,
     /// VMs of the sender that do not execute although they are claimed as running: for people to see. The first
     /// [`HALTED_MAX`] of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

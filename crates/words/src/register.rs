@@ -9,6 +9,7 @@ pub use crate::vm::{IsolationResponse, Priority, VmNeeds, VmSpec};
 pub use ownership::{Accepted, Ballot, OwnerBeat, OwnershipBlock};
 
 use crate::files::FilesDigest;
+use crate::guard::GuardWord;
 use crate::ids::{BootId, Epoch, HostId, Incarnation, Token, VmId};
 use crate::pair::written_as_pair;
 use crate::settings::{HostOffers, Settings};
@@ -97,6 +98,9 @@ pub struct PowerOnList {
     /// What the host can give to VMs; `None`: it does not know yet, or is of an older release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offers: Option<Arc<HostOffers>>,
+    /// Whether the host's guard answers: while it does not, nothing can freeze what runs there.
+    #[serde(default, skip_serializing_if = "GuardWord::is_silent")]
+    pub guard: GuardWord,
     /// One for each VM, in the order of their ids.
     pub claims: Vec<Claim>,
 }
@@ -112,6 +116,7 @@ impl PowerOnList {
             list_seen: None,
             complete: false,
             offers: None,
+            guard: GuardWord::default(),
             claims: Vec::new(),
         }
     }

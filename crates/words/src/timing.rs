@@ -103,6 +103,24 @@ impl Timing {
         self.heartbeat.scaled(5, 1)
     }
 
+    /// How long this host must have had no answer of any kind before it believes that it is isolated, unless the cluster says
+    /// otherwise: 20 / 3 failure time-outs (30 s with the default times, as in vSphere), and no more than a minute unless a
+    /// failure time-out is longer. A switch that starts anew is back by then as a rule; what an isolation response stops is not.
+    pub fn isolation_timeout(&self) -> Span {
+        self.failure_timeout.scaled(20, 3).min(Span::from_secs(60).max(self.failure_timeout))
+    }
+
+    /// How much later than it could the next ping of an isolation address goes out, when so many in a row were not answered. The first
+    /// two go out at once. Then up to half a heartbeat, not always the same, so that a network that comes and goes at a steady pace
+    /// meets a ping while it is there.
+    pub fn ping_offset(&self, missed: u32) -> Span {
+        if missed < 2 {
+            Span::ZERO
+        } else {
+            self.heartbeat.scaled(u64::from(missed.wrapping_mul(13) % 32), 64)
+        }
+    }
+
     /// How long a granted host may leave a grant unclaimed before it is given to another: two failure time-outs.
     pub fn claim_timeout(&self) -> Span {
         self.failure_timeout.scaled(2, 1)
@@ -151,6 +169,26 @@ mod tests {
             assert_eq!(timing.check(), Ok(()), "{name}");
         }
         assert_eq!(Timing::preset("fast"), None);
+    }
+
+    #[test]
+    fn each_preset_waits_for_its_own_time_before_it_believes_in_isolation() {
+        let seconds = |name| Timing::preset(name).map(|timing| timing.isolation_timeout());
+        assert_eq!(seconds("swift"), Some(Span::from_secs(10)));
+        assert_eq!(seconds("standard"), Some(Span::from_secs(30)));
+        assert_eq!(seconds("patient"), Some(Span::from_secs(60)));
+    }
+
+    #[test]
+    fn pings_are_not_in_step_with_what_comes_and_goes() {
+        let timing = Timing::STANDARD;
+        let mut at = Span::ZERO;
+        // Away for 1.2 s, back for 0.8 s. A ping that is lost ends after a second.
+        let sent = (2..22).map(|missed| {
+            at = at + Span::from_secs(1) + timing.ping_offset(missed);
+            at.0 % 2_000_000
+        });
+        assert!(sent.filter(|at| *at > 1_200_000).count() > 3);
     }
 
     #[test]

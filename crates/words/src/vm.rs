@@ -1,10 +1,25 @@
 //! What a VM needs, and how it is to be treated.
 
-use crate::ids::{DatastoreName, XmlId};
+use crate::ids::{DatastoreName, VmId, XmlId};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
+
+/// Names a VM in an event.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VmName {
+    /// The VM's libvirt UUID.
+    pub id: VmId,
+    /// Its libvirt name.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for VmName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
 
 /// What a VM needs, and its user's wishes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

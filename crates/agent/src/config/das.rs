@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// What can be said in the table, for the text of a refusal.
 const KNOWN: &str = "use allowNetwork0 to 9, isolationAddress0 to 9, useDefaultIsolationAddress, isolationResponse, \
-                     isolationShutdownTimeout or heartbeatDsPerHost, or remove it";
+                     isolationShutdownTimeout, isolationPolicyDelaySec or heartbeatDsPerHost, or remove it";
 
 /// The options that are given by a name of old.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub(super) struct Das {
     use_default_isolation_address: Option<Spanned<bool>>,
     isolation_response: Option<Spanned<String>>,
     isolation_shutdown_timeout: Option<Spanned<u64>>,
+    isolation_policy_delay: Option<Spanned<u64>>,
     heartbeat_ds_per_host: Option<Spanned<u64>>,
 }
 
@@ -42,6 +43,9 @@ impl Das {
                     das.use_default_isolation_address = Some(value.boolean()?);
                 }
                 "isolationresponse" => das.isolation_response = Some(value.text()?),
+                "isolationpolicydelaysec" | "config.fdm.isolationpolicydelaysec" => {
+                    das.isolation_policy_delay = Some(value.number()?);
+                }
                 "isolationshutdowntimeout" => das.isolation_shutdown_timeout = Some(value.number()?),
                 "heartbeatdsperhost" => das.heartbeat_ds_per_host = Some(value.number()?),
                 // Foreign text: whatever is left is refused.
@@ -76,6 +80,10 @@ impl Das {
 
     pub(super) fn isolation_response(&self) -> Option<&Spanned<String>> {
         self.isolation_response.as_ref()
+    }
+
+    pub(super) fn isolation_policy_delay(&self) -> Option<&Spanned<u64>> {
+        self.isolation_policy_delay.as_ref()
     }
 
     pub(super) fn isolation_shutdown_timeout(&self) -> Option<&Spanned<u64>> {

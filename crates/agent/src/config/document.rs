@@ -73,6 +73,7 @@ pub(super) struct IsolationSection {
     pub(super) addresses: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) use_default_gateway: Option<Spanned<bool>>,
     pub(super) response: Option<Spanned<String>>,
+    pub(super) timeout: Option<Spanned<u64>>,
     pub(super) shutdown_timeout: Option<Spanned<u64>>,
 }
 

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// How long a guest may take to shut down, unless the file says otherwise.
 const SHUTDOWN_TIMEOUT_DEFAULT: u64 = 300;
 
+/// Later than that nobody would see a connection with the network that went.
+const ISOLATION_TIMEOUT_MAX: u64 = 3600;
+
 /// How this host finds out that it is isolated, and what it does then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IsolationConfig {
@@ -24,6 +27,8 @@ pub struct IsolationConfig {
     /// The default gateways that were there when the file was read. Which are pinged is looked up each time; whether
     /// *any* is pinged is decided here, once, since the core must know how many isolation addresses there are.
     pub gateways: Vec<IpAddr>,
+    /// How long there must have been no answer of any kind before this host believes that it is isolated; `None`: as `[timing]` says.
+    pub timeout: Option<Duration>,
     /// What happens to the VMs of an isolated host.
     pub response: IsolationResponse,
     /// How long a guest may take to shut down before it is powered off.
@@ -116,6 +121,7 @@ pub(super) fn check_isolation(
         addresses: check_addresses(place, document, das, &own)?,
         use_default_gateway,
         gateways: if use_default_gateway { default_gateways(&own) } else { Vec::new() },
+        timeout: check_timeout(place, document, das)?,
         response: check_response(place, document, das)?,
         shutdown_timeout: check_shutdown_timeout(place, document, das)?,
     })
@@ -177,6 +183,22 @@ fn check_address(
         );
     }
     Ok(address)
+}
+
+fn check_timeout(place: &Place<'_>, document: &Document, das: &Das) -> Result<Option<Duration>, ConfigError> {
+    let new = document.isolation.timeout.as_ref();
+    let old = das.isolation_policy_delay();
+    let given = given_once(place, "[isolation] timeout", new, "isolationPolicyDelaySec", old)?;
+    let Some(written) = given else { return Ok(None) };
+    let seconds = *written.get_ref();
+    if seconds > ISOLATION_TIMEOUT_MAX {
+        return Err(place.refuse(
+            written.span(),
+            format!("an isolation timeout of {seconds} s is not possible"),
+            &format!("use 0 to {ISOLATION_TIMEOUT_MAX} seconds"),
+        ));
+    }
+    Ok(Some(Duration::from_secs(seconds)))
 }
 
 fn check_response(

@@ -148,7 +148,7 @@ fn each_bad_thing_of_networks_and_isolation_is_refused_with_its_line() {
         (
             end,
             "[das]\nisolationAddress10 = \"10.77.0.9\"\n[timing]".into(),
-            "line 18: there is no option isolationAddress10 of old here: use allowNetwork0 to 9, isolationAddress0 to 9, useDefaultIsolationAddress, isolationResponse, isolationShutdownTimeout or heartbeatDsPerHost, or remove it",
+            "line 18: there is no option isolationAddress10 of old here: use allowNetwork0 to 9, isolationAddress0 to 9, useDefaultIsolationAddress, isolationResponse, isolationShutdownTimeout, isolationPolicyDelaySec or heartbeatDsPerHost, or remove it",
         ),
         (
             end,

@@ -98,6 +98,7 @@ impl World {
             incarnation: Incarnation(state.run),
             concurrent_starts: 1,
             isolation_addresses: Vec::new(),
+            isolation_timeout: None,
             isolation_response: IsolationResponse::default(),
             shutdown_timeout: timing.failure_timeout,
             heartbeat_datastores: HeartbeatChoice::default(),
@@ -205,7 +206,8 @@ impl World {
                     self.ready.push_back(Item::Ping { from: host, run, to });
                 }
             }
-            Effect::PingIsolation { .. } | Effect::Reply { .. } => {}
+            // A guard of this world answers, or is gone.
+            Effect::PingIsolation { .. } | Effect::Reply { .. } | Effect::ReplaceGuard => {}
             Effect::Guard(order) => self.ready.push_back(Item::Order { host, run, order }),
             Effect::Vm { op, action } => {
                 self.ready.push_back(Item::Libvirt { host, boot, run, op, action });

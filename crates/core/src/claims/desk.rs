@@ -1,7 +1,7 @@
 //! What the claim of one VM is decided by: this host, and the protected list as it was last looked at.
 
 use super::isolated::IsolationNow;
-use crate::guard::ProcessState;
+use crate::guard::{GuardWord, ProcessState};
 use crate::guard_side::Lease;
 use crate::ids::{DatastoreName, HostId, VmId};
 use crate::local_vms::Domains;
@@ -65,6 +65,8 @@ pub(crate) struct HostSide<'a> {
     pub(crate) beaten: Option<Time>,
     /// A guard is connected.
     pub(crate) guarded: bool,
+    /// What others are told of it.
+    pub(crate) guard_word: GuardWord,
     /// What the processes of watched VMs do.
     pub(crate) processes: &'a BTreeMap<VmId, ProcessState>,
     /// Watched processes that the guard has seen end, and since when this host knows.

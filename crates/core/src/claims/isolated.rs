@@ -26,7 +26,9 @@ const POWERED_OFF_BEFORE: Span = Span::from_secs(30);
 pub(crate) struct IsolationNow {
     /// The host is isolated, and its flag has been on disk since then.
     pub(crate) flagged: Option<Time>,
-    /// It is isolated.
+    /// It reaches nobody now.
+    pub(crate) cut_off: bool,
+    /// It has reached nobody for long.
     pub(crate) isolated: bool,
     /// The cluster's default response.
     pub(crate) response: IsolationResponse,

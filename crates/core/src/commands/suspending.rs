@@ -66,7 +66,7 @@ pub(super) fn resume(desk: &mut Desk<'_>, out: &mut Out<'_>) -> Result<Asked, St
 pub(super) fn confirm_down(desk: &mut Desk<'_>, host: &HostId, out: &mut Out<'_>) -> Result<Asked, String> {
     desk.cluster().check_host(host)?;
     let state = desk.hosts.state(host).unwrap_or(HostState::Connected);
-    if state != HostState::Failed {
+    if !matches!(state, HostState::Failed | HostState::Unguarded) {
         return Err(alloc::format!(
             "{host} is {state}: only a host that shows no sign of life can be confirmed to be down"
         ));

@@ -16,13 +16,13 @@ use alloc::vec::Vec;
 impl Datastore {
     pub(super) fn contend_and_beat(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
         let timing = self.config.timing;
-        // R63: an isolated host leaves the ownership to those who are not, if anybody else shows life here at all. What it
+        // R63: a host that is cut off leaves the ownership to those who are not, if anybody else shows life here at all. What it
         // has taken responsibility for it sees through.
-        let retires = around.host.isolation.isolated
+        let retires = around.host.isolation.cut_off
             && self.mirror.shows_anybody_alive(&timing, out.now)
             && !self.list.as_ref().is_some_and(OwnerList::is_responsible);
         if retires {
-            self.release("this host is isolated", out);
+            self.release("this host reaches nobody", out);
         } else if !around.agreed {
             self.release("the agent.toml of a live host names other hosts or datastores", out);
         } else if let Some(other) = self.ownership.other_owner(self.mirror.blocks()) {

@@ -13,8 +13,8 @@ impl Datastore {
     pub(super) fn write_power_on(&mut self, around: &Around<'_>, out: &mut Out<'_>) {
         let isolated = around.host.isolation.isolated;
         let complete = around.host.domains.is_some_and(|domains| self.claims.show_all(domains));
-        let offers = around.host.offers;
-        if self.own.power_on_differs(isolated, complete, offers) {
+        let (offers, guard) = (around.host.offers, around.host.guard_word);
+        if self.own.power_on_differs(isolated, complete, guard, offers) {
             self.claims.want_write();
         }
         if !self.own.may_write_power_on(complete, out.now) || !self.claims.is_write_wanted() {
@@ -28,6 +28,7 @@ impl Datastore {
             isolated,
             list_seen: self.look.as_ref().map(|look| look.list.stamp()),
             complete,
+            guard,
             claims: self.claims.snapshot(),
             offers: offers.cloned(),
         };

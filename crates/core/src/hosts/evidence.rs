@@ -21,6 +21,12 @@ pub(crate) struct DiskEvidence {
     pub(crate) failure_timeout: Span,
     /// It beats slowly there.
     pub(crate) slow: bool,
+    /// As far as is known, its guard freezes what it runs when its leases end. Of all datastores together only.
+    pub(crate) can_freeze: bool,
+    /// This host's own heartbeats arrive on some datastore: a guard's would, too.
+    pub(crate) writable: bool,
+    /// A person has seen to it that it is down.
+    pub(crate) confirmed_down: bool,
 }
 
 impl DiskEvidence {

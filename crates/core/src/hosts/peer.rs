@@ -5,6 +5,8 @@
 //! conclusive. So a dying host goes from connected to failed without passing through states that it is not in.
 
 use super::evidence::DiskEvidence;
+use super::guarding::{Guarding, Said};
+use super::pings::Pings;
 use crate::event::Event;
 use crate::host_liveness::{HostState, Observations, classify};
 use crate::ids::{HostId, Incarnation};
@@ -12,6 +14,7 @@ use crate::message::{Heartbeat, Message};
 use crate::out::Out;
 use crate::time::{Span, Time};
 use crate::timing::Timing;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -37,15 +40,14 @@ pub(crate) struct Peer {
     heartbeat: Option<Heartbeat>,
     /// When that arrived.
     heartbeat_at: Time,
-    ping_in_flight: bool,
-    ping_due: Time,
-    ping_answered: Option<Time>,
-    /// Pings in a row without an answer.
-    pings_missed: u32,
+    pings: Pings,
+    guarding: Guarding,
     state: HostState,
     since: Time,
     /// People know that it has other times than this host.
     differs: bool,
+    /// It was judged while the judge reached nobody, and people were not alarmed for it.
+    judged_cut_off: bool,
 }
 
 /// A former run that is heard although nothing comes from the present one.
@@ -69,13 +71,12 @@ impl Peer {
             last_network: None,
             heartbeat: None,
             heartbeat_at: now,
-            ping_in_flight: false,
-            ping_due: now,
-            ping_answered: None,
-            pings_missed: 0,
+            pings: Pings::new(now),
+            guarding: Guarding::default(),
             state: HostState::Unknown,
             since: now,
             differs: false,
+            judged_cut_off: false,
         }
     }
 
@@ -168,7 +169,8 @@ impl Peer {
     /// Any message is a sign of life.
     pub(crate) fn on_message(&mut self, now: Time) {
         self.last_network = Some(now);
-        self.pings_missed = 0;
+        self.guarding.on_heard();
+        self.pings.on_heard();
     }
 
     /// What was heard under another primary says nothing any more: this host does not get everybody's heartbeats then.
@@ -184,6 +186,44 @@ impl Peer {
         self.heartbeat = None;
         // What people were told of its times ends with this host's part in it.
         self.differs = false;
+        self.guarding.forget_told();
+    }
+
+    /// What it says of its guard.
+    pub(crate) fn take_word(&mut self, said: Said, error: Option<&Arc<str>>, out: &mut Out<'_>) {
+        self.guarding.take_in(&self.host, said, error, out);
+    }
+
+    /// Whether its guard freezes what it runs when its leases end. `lists`: what its power-on lists say of that.
+    pub(crate) fn can_freeze(&self, lists: impl Iterator<Item = Said> + Clone) -> bool {
+        self.guarding.can_freeze(&self.former, lists)
+    }
+
+    /// Whether it has answered a ping after its leases had ended.
+    pub(crate) fn has_outlived(&self) -> bool {
+        self.guarding.has_outlived()
+    }
+
+    /// Takes note of that.
+    pub(crate) fn note_outlived(
+        &mut self,
+        disk: &DiskEvidence,
+        watching_since: Time,
+        timing: &Timing,
+        now: Time,
+    ) {
+        let last = self.last_network.unwrap_or(watching_since);
+        self.guarding.note_outlived(disk, last, self.pings.answer_sent(), timing, now);
+    }
+
+    /// Whether this host reached nobody when it judged that one.
+    pub(crate) fn note_cut_off(&mut self, cut_off: bool) {
+        self.judged_cut_off = cut_off;
+    }
+
+    /// Whether it was judged so, asked once.
+    pub(crate) fn take_cut_off(&mut self) -> bool {
+        core::mem::take(&mut self.judged_cut_off)
     }
 
     /// R14: a secondary with other times is an alarm.
@@ -205,18 +245,12 @@ impl Peer {
     }
 
     pub(crate) fn on_ping_done(&mut self, answered: bool, now: Time) {
-        self.ping_in_flight = false;
-        if answered {
-            self.ping_answered = Some(now);
-            self.pings_missed = 0;
-        } else {
-            self.pings_missed = self.pings_missed.saturating_add(1);
-        }
+        self.pings.on_done(answered, now);
     }
 
     /// It has not answered two pings in a row.
     pub(crate) fn misses_pings(&self) -> bool {
-        self.pings_missed >= 2
+        self.pings.are_missed()
     }
 
     /// Whether it answers pings, as far as that is known: an answer says nothing any more after two resyncs.
@@ -225,21 +259,16 @@ impl Peer {
         if self.misses_pings() {
             return Some(false);
         }
-        self.ping_answered.is_some_and(recent).then_some(true)
+        self.pings.answered().is_some_and(recent).then_some(true)
     }
 
     /// Whether to send a ping now (at most one is under way).
     pub(crate) fn take_ping(&mut self, interval: Span, now: Time) -> bool {
-        if self.ping_in_flight || now < self.ping_due {
-            return false;
-        }
-        self.ping_in_flight = true;
-        self.ping_due = now + interval;
-        true
+        self.pings.take(interval, now)
     }
 
     pub(crate) fn ping_deadline(&self) -> Option<Time> {
-        (!self.ping_in_flight).then_some(self.ping_due)
+        self.pings.deadline()
     }
 
     /// The judgement, or `None` while the evidence is not conclusive.
@@ -273,7 +302,7 @@ impl Peer {
             Some(still) => still >= failure_timeout,
             None => silence >= failure_timeout.scaled(3, 1),
         };
-        let ping = self.ping_answered.is_some_and(|at| at >= disk_since) && !self.misses_pings();
+        let ping = self.pings.answered().is_some_and(|at| at >= disk_since) && !self.misses_pings();
         let conclusive =
             alive_on_disk || (silence >= failure_timeout && dead_on_disk && (ping || self.misses_pings()));
         conclusive.then(|| {
@@ -283,6 +312,7 @@ impl Peer {
                 ping,
                 isolation_flag: disk.isolation_flag,
                 agent_well: disk.agent_well,
+                can_freeze: disk.can_freeze,
             })
         })
     }

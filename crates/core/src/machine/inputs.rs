@@ -1,7 +1,7 @@
 //! Inputs on their way to the rooms that they concern, and what a turn of the election means to the others.
 
 use super::Core;
-use crate::election::Turn;
+use crate::election::{Bid, Turn};
 use crate::event::Event;
 use crate::guard::GuardReport;
 use crate::heartbeats::Request;
@@ -21,15 +21,28 @@ impl Core {
             Input::Tick => {}
             Input::Message { from, message } => self.on_message(&from, message, out),
             Input::DiskDone { op, outcome } => self.on_disk_done(op, outcome, out),
-            Input::PingDone { host, answered } => self.hosts.on_ping_done(&host, answered, out.now),
+            Input::PingDone { host, answered } => {
+                self.hosts.on_ping_done(&host, answered, out.now);
+                if answered {
+                    self.isolation.on_pinged(out.now);
+                }
+            }
             Input::IsolationPingDone { index, answered } => {
-                self.isolation.on_ping_done(index, answered, out.now);
+                self.isolation.on_ping_done(index, answered, &self.config.timing, out.now);
             }
             Input::Guard(report) => self.on_guard(report, out),
             Input::GuardLost => {
+                let known = self.guard.is_connected();
                 self.guard.on_lost();
                 self.datastores.all_mut().for_each(|datastore| datastore.own_hold_mut().on_guard_lost());
-                out.event(Event::GuardLost);
+                // Of one that did not answer people know already.
+                if known {
+                    out.event(Event::GuardLost);
+                }
+            }
+            Input::GuardFailed { reason } => {
+                self.guard.on_failed(reason.clone());
+                out.event(Event::GuardFailed { reason });
             }
             Input::Domains { as_of, domains } => self.vms.on_domains(as_of, domains, out),
             Input::Domain { as_of, domain } => self.vms.on_domain(as_of, domain),
@@ -72,7 +85,9 @@ impl Core {
         let (rank, owned) = (self.cluster().rank(), self.datastores.owned(out.now).count() as u32);
         let timing = self.config.timing;
         let turn = match message.body {
-            Body::Elect { rank: bid } => self.election.on_elect(from, bid, &rank, owned, &timing, out),
+            Body::Elect { rank: bid, window } => {
+                self.election.on_elect(from, Bid { rank: bid, window }, &rank, owned, &timing, out)
+            }
             Body::Announce { rank: theirs, owned: they_own } => {
                 self.election.on_announce(from, (they_own, theirs), (owned, rank), out)
             }
@@ -123,6 +138,9 @@ impl Core {
                 datastore.on_power_on_hint(from, list.version);
             }
         }
+        for datastore in self.datastores.all_mut() {
+            datastore.forget_confirmation(from);
+        }
         for promise in &heartbeat.promises {
             if let Some(datastore) = self.datastores.get_mut(&promise.datastore) {
                 let ours = self.config.timing.failure_timeout;
@@ -145,7 +163,7 @@ impl Core {
             self.placing.rehearsing_mut().mark_stale();
         }
         let request = Request { from, run, sent: heartbeat.sent };
-        self.hosts.on_heartbeat(from, heartbeat, &self.config.timing, out);
+        self.hosts.on_heartbeat(from, run, heartbeat, &self.config.timing, out);
         self.heartbeats.answer(&request, &self.datastores, self.config.timing.lease, out);
     }
 
@@ -171,12 +189,15 @@ impl Core {
         let foreign = |name: &DatastoreName| self.datastores.get(name).is_none();
         let of = match &report {
             GuardReport::Lease { datastore, .. } | GuardReport::Hold { datastore, .. } => Some(datastore),
-            GuardReport::Hello { .. } | GuardReport::Beat { .. } | GuardReport::Vm { .. } => None,
+            GuardReport::Hello { .. }
+            | GuardReport::Alive
+            | GuardReport::Beat { .. }
+            | GuardReport::Vm { .. } => None,
         };
         if of.is_some_and(foreign) {
             return;
         }
-        self.guard.on_report(&report, out.now);
+        self.guard.on_report(&report, &self.config.timing, out.now);
         match report {
             GuardReport::Hello { incarnation } => {
                 for datastore in self.datastores.all_mut() {
@@ -199,7 +220,7 @@ impl Core {
                     datastore.own_hold_mut().on_report(until);
                 }
             }
-            GuardReport::Lease { .. } => {}
+            GuardReport::Alive | GuardReport::Lease { .. } => {}
         }
     }
 

@@ -7,11 +7,10 @@ use crate::election::Reach;
 use crate::event::Event;
 use crate::heartbeats::heartbeat;
 use crate::host_liveness::HostState;
-use crate::hosts::DiskEvidence;
-use crate::ids::HostId;
+use crate::hosts::{DiskEvidence, Peer};
 use crate::message::Body;
 use crate::out::Out;
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 impl Core {
     /// After a standstill, the election and the datastores give others the time to be heard again.
@@ -21,6 +20,7 @@ impl Core {
             for datastore in self.datastores.all_mut() {
                 datastore.on_awake(now);
             }
+            self.guard.on_awake(&self.config.timing, now);
         }
     }
 
@@ -33,7 +33,7 @@ impl Core {
         } else {
             let slow = self.config.datastores.len() > self.config.heartbeat_datastores.count as usize;
             let owned = self.datastores.owned(out.now).count() as u32;
-            let reach = Reach { rank, owned, best_member, slow };
+            let reach = Reach { rank, owned, best_member, slow, reluctant: self.reluctant() };
             self.election.on_tick(
                 &reach,
                 || self.hosts.in_state(|it| it != HostState::Connected),
@@ -42,6 +42,17 @@ impl Core {
             )
         };
         self.on_turn(turn, out);
+    }
+
+    /// In maintenance this host would hand over as soon as somebody follows it. The others may have longer times, and find the
+    /// primary silent later: 3 H and a window of theirs, which is less than two failure time-outs.
+    fn reluctant(&self) -> Option<Span> {
+        if !self.settings.get().maintenance.contains_key(&self.config.me) {
+            return None;
+        }
+        let own = self.config.timing.failure_timeout;
+        let longest = self.datastores.all().map(|datastore| datastore.mirror().longest_timeout(own)).max();
+        Some(longest.unwrap_or(own).scaled(2, 1))
     }
 
     /// R79: a primary that enters maintenance hands over when that is on disk and somebody else is there.
@@ -54,20 +65,40 @@ impl Core {
             && self.datastores.owned_lists(now).all(|list| list.has_written(settings.revision))
     }
 
+    /// A guard that does not answer is replaced. Until there is one again, holds count no more than leases do.
+    pub(super) fn look_after_guard(&mut self, out: &mut Out<'_>) {
+        if self.guard.is_given_up(&self.config.timing, out) {
+            self.datastores.all_mut().for_each(|datastore| datastore.own_hold_mut().on_guard_lost());
+        }
+    }
+
     /// Whether this host reaches anybody: from that follows whether it is isolated.
     pub(super) fn look_for_contact(&mut self, out: &mut Out<'_>) {
         let contact = self.hosts.contact(&self.election, &self.config.timing, out.now);
-        self.isolation.tick(contact.alone, contact.quiet, &self.config.timing, out);
+        let (patience, timing) = (self.isolation_timeout(), &self.config.timing);
+        self.isolation.tick(contact.alone, contact.quiet, patience, timing, out);
+    }
+
+    /// For how long there must have been no answer of any kind before this host believes that it is isolated.
+    pub(super) fn isolation_timeout(&self) -> Span {
+        self.config.isolation_timeout.unwrap_or_else(|| self.config.timing.isolation_timeout())
     }
 
     /// What the datastores show of the other hosts goes into the judgements, and these into the reviews.
     pub(super) fn judge(&mut self, out: &mut Out<'_>) {
         let (datastores, timing, now) = (&self.datastores, &self.config.timing, out.now);
-        let evidence = |host: &HostId| {
-            let mirrors = datastores.all().map(Datastore::mirror);
-            DiskEvidence::of_all(mirrors.filter_map(|mirror| mirror.evidence(host, timing, now)))
+        let writable = datastores.connected().next().is_some();
+        let evidence = |peer: &Peer| {
+            let (host, mirrors) = (peer.host(), datastores.all().map(Datastore::mirror));
+            let seen = mirrors.clone().filter_map(|mirror| mirror.evidence(host, timing, now));
+            // Here it is decided whether silence says anything of that host.
+            let confirmed = mirrors.clone().any(|mirror| mirror.is_confirmed_down(host));
+            let can_freeze =
+                confirmed || peer.can_freeze(mirrors.filter_map(|mirror| mirror.word_on_guard(host)));
+            DiskEvidence { can_freeze, writable, confirmed_down: confirmed, ..DiskEvidence::of_all(seen) }
         };
-        if self.hosts.judge(&self.election, evidence, &self.config.timing, out) {
+        let cut_off = self.isolation.is_adrift(&self.config.timing, out.now);
+        if self.hosts.judge(&self.election, evidence, cut_off, &self.config.timing, out) {
             self.datastores.want_reviews();
         }
     }
@@ -143,7 +174,7 @@ impl Core {
         let primary = self.election.primary().filter(|_| !self.election.is_primary());
         let Some(primary) = primary.filter(|_| !self.life.is_stopping()) else { return };
         let (timing, now) = (&self.config.timing, out.now);
-        let own = || heartbeat(&self.datastores, &self.vms, timing.failure_timeout, now);
+        let own = || heartbeat(&self.datastores, &self.vms, &self.guard, timing.failure_timeout, now);
         self.heartbeats.send(primary, news, own, timing.heartbeat, out);
     }
 

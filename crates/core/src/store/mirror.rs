@@ -11,7 +11,7 @@
 use super::{Blocks, Sighting, file_of};
 use crate::event::Event;
 use crate::files::FilesDigest;
-use crate::hosts::DiskEvidence;
+use crate::hosts::{DiskEvidence, Said};
 use crate::ids::{BootId, DatastoreName, Epoch, HostId, Incarnation};
 use crate::out::Out;
 use crate::register::{
@@ -19,7 +19,7 @@ use crate::register::{
 };
 use crate::time::{Span, Time};
 use crate::timing::Timing;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,8 @@ pub(crate) struct Mirror {
     unreadable: u64,
     /// Registers that can't be read, and the reason that people were told.
     unreadable_told: BTreeMap<RegisterId, Arc<str>>,
+    /// Hosts that are down by a person's word.
+    confirmed_down: BTreeSet<HostId>,
 }
 
 impl Mirror {
@@ -95,6 +97,7 @@ impl Mirror {
             power_on: BTreeMap::new(),
             unreadable: 0,
             unreadable_told: BTreeMap::new(),
+            confirmed_down: BTreeSet::new(),
         }
     }
 
@@ -122,6 +125,9 @@ impl Mirror {
             Some(register) => HeartbeatShown::Heartbeat { hold: register.hold },
             None => HeartbeatShown::Change,
         };
+        if changed && !older {
+            self.forget_confirmation(host);
+        }
         self.marks.remove(host);
         if let Some(register) = value.as_ref().filter(|_| !older) {
             self.note_word(host, register);
@@ -288,7 +294,35 @@ impl Mirror {
             .is_some_and(|seen| seen.list.isolated && now.since(seen.started) <= timing.failure_timeout);
         let agent_well = sighting.value.as_ref().is_some_and(|register| register.agent_well);
         let failure_timeout = self.timeouts.get(host).copied().unwrap_or_default();
-        Some(DiskEvidence { still: Some(still), changed, isolation_flag, agent_well, failure_timeout, slow })
+        Some(DiskEvidence {
+            still: Some(still),
+            changed,
+            isolation_flag,
+            agent_well,
+            failure_timeout,
+            slow,
+            ..DiskEvidence::default()
+        })
+    }
+
+    /// What that host's power-on list here says of its guard.
+    pub(crate) fn word_on_guard(&self, host: &HostId) -> Option<Said> {
+        self.power_on.get(host).map(|seen| Said { run: seen.list.incarnation, word: seen.list.guard })
+    }
+
+    /// A person has seen to it that it is down: that counts until it shows itself.
+    pub(crate) fn confirm_down(&mut self, host: &HostId) {
+        self.confirmed_down.insert(host.clone());
+    }
+
+    /// It has shown itself.
+    pub(crate) fn forget_confirmation(&mut self, host: &HostId) {
+        self.confirmed_down.remove(host);
+    }
+
+    /// Whether a person has seen to it that it is down.
+    pub(crate) fn is_confirmed_down(&self, host: &HostId) -> bool {
+        self.confirmed_down.contains(host)
     }
 
     /// Whether some other host's heartbeat has moved here within the failure time-out, as far as is known.

@@ -10,6 +10,7 @@
 use super::file_of;
 use crate::effect::DiskAction;
 use crate::event::Event;
+use crate::guard::GuardWord;
 use crate::ids::{DatastoreName, Epoch, HostId, OpId};
 use crate::out::Out;
 use crate::register::{OwnershipBlock, PowerOnList, ProtectedList, RegisterId, RegisterValue};
@@ -97,6 +98,8 @@ struct PowerOn {
     isolated: bool,
     /// Whether all that runs here is claimed ([`PowerOnList::complete`]), as written or to be written.
     complete: bool,
+    /// What it says of the guard, as written or to be written.
+    guard: GuardWord,
     /// What the host offers, as the list under way or on disk says it.
     offers: Option<Arc<HostOffers>>,
     /// R37: the list can't be read: nothing is written there before it is known what runs here.
@@ -115,6 +118,7 @@ impl PowerOn {
             durable: None,
             isolated: false,
             complete: false,
+            guard: GuardWord::default(),
             offers: None,
             lost: false,
             flagged: None,
@@ -257,9 +261,15 @@ impl Own {
         &self,
         isolated: bool,
         complete: bool,
+        guard: GuardWord,
         offers: Option<&Arc<HostOffers>>,
     ) -> bool {
         let power_on = &self.power_on;
+        // What the run before left there may say that all is well.
+        let says = power_on.version > 0 && (power_on.durable.is_some() || !guard.is_guarded());
+        if guard != power_on.guard && says {
+            return true;
+        }
         offers != power_on.offers.as_ref() || isolated != power_on.isolated || complete != power_on.complete
     }
 
@@ -276,6 +286,7 @@ impl Own {
         assert!(!power_on.lost, "R37: a power-on list is written before it is known what runs here");
         power_on.isolated = list.isolated;
         power_on.complete = list.complete;
+        power_on.guard = list.guard;
         power_on.offers.clone_from(&list.offers);
         power_on.version = power_on.version.wrapping_add(1);
         let list = Arc::new(PowerOnList { version: power_on.version, ..list });

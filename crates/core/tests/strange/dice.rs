@@ -114,7 +114,7 @@ impl Dice {
 
     pub fn body(&mut self) -> Body {
         match self.below(9) {
-            0 => Body::Elect { rank: self.rank() },
+            0 => Body::Elect { rank: self.rank(), window: None },
             1 => Body::Announce { rank: self.rank(), owned: self.number() as u32 },
             2 | 3 => Body::Heartbeat(Box::new(Heartbeat {
                 sent: self.time(),
@@ -129,6 +129,8 @@ impl Dice {
                 }),
                 failure_timeout: self.some(|dice| Span(dice.number())),
                 unwritten: self.list(Dice::datastore),
+                guard: Default::default(),
+                guard_error: None,
                 arriving: self.list(Dice::vm),
                 halted: self.list(|dice| (dice.vm(), dice.pick(&[Halt::Frozen, Halt::IoError])).into()),
                 held: self.list(|dice| (dice.datastore(), Span(dice.number())).into()),
@@ -277,6 +279,7 @@ impl Dice {
                     isolated: self.one_in(2),
                     list_seen: self.some(Dice::stamp),
                     complete: self.one_in(2),
+                    guard: Default::default(),
                     claims,
                     offers: None,
                 })

@@ -106,6 +106,7 @@ fn assert_harmless(effects: &[Effect], now: Time) {
             | Effect::Disk { .. }
             | Effect::Ping { .. }
             | Effect::PingIsolation { .. }
+            | Effect::ReplaceGuard
             | Effect::StoreXml { .. }
             | Effect::Event(_)
             | Effect::Reply { .. } => {}

@@ -34,6 +34,7 @@ pub fn config() -> Config {
         incarnation: RUN,
         concurrent_starts: 2,
         isolation_addresses: vec!["10.0.0.1".into()],
+        isolation_timeout: None,
         ..made::config()
     }
 }
@@ -126,6 +127,9 @@ impl Shell {
             }
             Effect::StoreXml { datastore, vm, xml } => {
                 self.answers.push_back(Input::XmlStored { datastore, vm, xml, error: None });
+            }
+            Effect::ReplaceGuard => {
+                self.answers.push_back(Input::Guard(GuardReport::Hello { incarnation: Incarnation(6) }));
             }
             Effect::Send { .. } | Effect::Guard(_) | Effect::Event(_) | Effect::Reply { .. } => {}
         }

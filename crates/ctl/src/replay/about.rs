@@ -66,6 +66,7 @@ impl About {
             | Input::PingDone { .. }
             | Input::IsolationPingDone { .. }
             | Input::GuardLost
+            | Input::GuardFailed { .. }
             | Input::HypervisorLost
             | Input::Capacity(_)
             | Input::Offers(_)
@@ -84,6 +85,7 @@ impl About {
                 | Effect::Send { .. }
                 | Effect::Ping { .. }
                 | Effect::PingIsolation { .. }
+                | Effect::ReplaceGuard
                 | Effect::Reply { .. } => false,
             };
         }
@@ -151,6 +153,7 @@ fn concerns_host(host: &HostId, input: &Input, effects: &[Effect]) -> bool {
         | Input::IsolationPingDone { .. }
         | Input::Guard(_)
         | Input::GuardLost
+        | Input::GuardFailed { .. }
         | Input::Domains { .. }
         | Input::Domain { .. }
         | Input::HypervisorLost
@@ -169,6 +172,7 @@ fn concerns_host(host: &HostId, input: &Input, effects: &[Effect]) -> bool {
         | Effect::Ping { .. }
         | Effect::PingIsolation { .. }
         | Effect::Guard(_)
+        | Effect::ReplaceGuard
         | Effect::Vm { .. }
         | Effect::StoreXml { .. }
         | Effect::Reply { .. } => false,

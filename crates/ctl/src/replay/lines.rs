@@ -93,6 +93,7 @@ impl Known {
             }
             Input::Guard(report) => format!("guard: {}", self.record(report)),
             Input::GuardLost => "the connection to the guard is gone".into(),
+            Input::GuardFailed { reason } => format!("no guard can be started: {}", clean(reason)),
             Input::Domains { domains, .. } => format!("all domains: {}", domains.len()),
             Input::Domain { domain, .. } => format!("domain {} {:?}", clean(&domain.name), domain.state),
             Input::HypervisorLost => "libvirt does not answer".into(),
@@ -149,6 +150,7 @@ impl Known {
                 let routine = matches!(order, GuardOrder::Alive { .. } | GuardOrder::Lease { .. });
                 (routine, format!("guard: {}", self.record(order)))
             }
+            Effect::ReplaceGuard => (false, "replace the guard".into()),
             Effect::Vm { action, .. } => (false, format!("VM: {}", self.record(action))),
             Effect::StoreXml { datastore, vm, .. } => {
                 (false, format!("store XML of {} on {}", self.name(*vm), clean(datastore.as_str())))

@@ -167,9 +167,11 @@ fn why_unable(host: &HostId, datastore: &DatastoreName, view: &View) -> Option<U
         // Nobody has heard it yet, just after an election.
         HostState::Unknown => None,
         HostState::Connected => (!seen.datastores.contains(datastore)).then_some(Unable::NoDatastore),
-        HostState::Partitioned | HostState::Isolated | HostState::AgentUnreachable | HostState::Failed => {
-            Some(Unable::Silent(state))
-        }
+        HostState::Partitioned
+        | HostState::Isolated
+        | HostState::AgentUnreachable
+        | HostState::Unguarded
+        | HostState::Failed => Some(Unable::Silent(state)),
     }
 }
 

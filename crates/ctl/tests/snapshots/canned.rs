@@ -246,6 +246,7 @@ impl Canned {
             from: HostState::Connected,
             to: HostState::Failed,
             last_evidence: Span::from_millis(4_612),
+            cut_off: false,
         };
         let lost = Event::DatastoreLost { datastore: "nfs2".into(), reason: "Stale file handle".into() };
         let events = vec![

@@ -118,32 +118,31 @@ fn replay_shows_each_step_and_decision() {
     check(
         "",
         expect![[r#"
-        flight-00000001.rec: host-1, mainstay 0.1.0, run 0000000000000abc, from TIME
-            800.000000     +0.000000  tick
-            800.250000     +0.250000  all domains: 1
-                                        -> info: libvirt answers
-                                        -> alarm: we\u{1b}b can't be protected: its domain XML can't be read
-            800.500000     +0.500000  ping of host-2: no answer
-            800.750000     +0.750000  all domains: 1
-            801.000000     +1.000000  libvirt does not answer
-                                        -> warning: libvirt does not answer; VMs go on
-            801.250000     +1.250000  tick
-            801.500000     +1.500000  tick
-            801.750000     +1.750000  tick
-            802.000000     +2.000000  tick
-                                        -> info: elected primary: the only candidate, reaches 0 datastore(s)
-            802.250000     +2.250000  tick
-            802.500000     +2.500000  tick
-            802.750000     +2.750000  tick
-            803.000000     +3.000000  tick
-                                        -> alarm: datastore ds1 is out of reach: nothing has come back from it since the agent started
-            803.250000     +3.250000  tick
-            803.500000     +3.500000  tick
-            803.750000     +3.750000  tick
-            804.000000     +4.000000  tick
-        stderr| 17 steps of 1 segments replayed; 0 checkpoints agree, 0 findings
-        exit 0
-    "#]],
+            flight-00000001.rec: host-1, mainstay 0.1.0, run 0000000000000abc, from TIME
+                800.000000     +0.000000  tick
+                800.250000     +0.250000  all domains: 1
+                                            -> info: libvirt answers
+                                            -> alarm: we\u{1b}b can't be protected: its domain XML can't be read
+                800.500000     +0.500000  ping of host-2: no answer
+                800.750000     +0.750000  all domains: 1
+                801.000000     +1.000000  libvirt does not answer
+                                            -> warning: libvirt does not answer; VMs go on
+                801.250000     +1.250000  tick
+                801.500000     +1.500000  tick
+                801.750000     +1.750000  tick
+                802.000000     +2.000000  tick
+                                            -> info: elected primary: the only candidate, reaches 0 datastore(s)
+                802.250000     +2.250000  tick
+                802.500000     +2.500000  tick
+                802.750000     +2.750000  tick
+                803.000000     +3.000000  tick
+                803.250000     +3.250000  tick
+                803.500000     +3.500000  tick
+                803.750000     +3.750000  tick
+                804.000000     +4.000000  tick
+            stderr| 17 steps of 1 segments replayed; 0 checkpoints agree, 0 findings
+            exit 0
+        "#]],
     );
 }
 
@@ -182,7 +181,7 @@ fn replay_as_json() {
         "--to +0 --json",
         expect![[r#"
             {"note":"host-1, mainstay 0.1.0, run 0000000000000abc, from TIME","segment":"flight-00000001.rec"}
-            {"at_unix_us":0,"at_us":800000000,"effect_texts":["send message 1 to host-2: Elect","read ds1: host-1-poweron, host-1-owner"],"effects":[{"Send":{"message":{"body":{"Elect":{"rank":{"datastores":0,"host":"host-1"}}},"files":4619880476164012129,"incarnation":2748,"sequence":1},"to":"host-2"}},{"Disk":{"action":{"Read":[{"PowerOn":"host-1"},{"Ownership":"host-1"}]},"datastore":"ds1","op":1}}],"host":"host-1","input":"Tick","since_us":0,"text":"tick"}
+            {"at_unix_us":0,"at_us":800000000,"effect_texts":["send message 1 to host-2: Elect","read ds1: host-1-poweron, host-1-owner"],"effects":[{"Send":{"message":{"body":{"Elect":{"rank":{"datastores":0,"host":"host-1"},"window":1000000}},"files":4619880476164012129,"incarnation":2748,"sequence":1},"to":"host-2"}},{"Disk":{"action":{"Read":[{"PowerOn":"host-1"},{"Ownership":"host-1"}]},"datastore":"ds1","op":1}}],"host":"host-1","input":"Tick","since_us":0,"text":"tick"}
             stderr| 1 steps of 1 segments replayed; 0 checkpoints agree, 0 findings
             exit 0
         "#]],
@@ -210,7 +209,7 @@ fn replay_names_where_it_diverges_and_fails() {
     script.second_segment();
     script.close();
     let text = run(dir.path(), "");
-    let told = "\nflight-00000002.rec: replay diverges from the checkpoint: Core > hosts > peers > host-2: replayed ping_";
+    let told = "\nflight-00000002.rec: replay diverges from the checkpoint: Core > hosts > peers > host-2 > pings: replayed answered";
     assert!(text.contains(told), "{text}");
     assert!(text.ends_with(" checkpoints agree, 1 findings\nexit 1\n"), "{text}");
 }

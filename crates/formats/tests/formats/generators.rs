@@ -182,6 +182,7 @@ fn power_on() -> impl Strategy<Value = RegisterValue> {
                 isolated,
                 list_seen,
                 complete,
+                guard: mainstay_words::GuardWord(version as u32),
                 claims,
                 offers: None,
             })
@@ -271,6 +272,8 @@ pub fn message() -> impl Strategy<Value = Message> {
                 unwritten,
                 arriving: Vec::new(),
                 held,
+                guard: Default::default(),
+                guard_error: None,
                 halted,
             }))
         },
@@ -290,7 +293,7 @@ pub fn message() -> impl Strategy<Value = Message> {
             })
         });
     let body = prop_oneof![
-        rank().prop_map(|rank| Body::Elect { rank }),
+        (rank(), of(any::<u64>())).prop_map(|(rank, window)| Body::Elect { rank, window: window.map(Span) }),
         (rank(), any::<u32>()).prop_map(|(rank, owned)| Body::Announce { rank, owned }),
         heartbeat,
         ack,

@@ -96,6 +96,8 @@ pub fn messages() -> Vec<Message> {
             capacity: Capacity { memory_mib: 524_288, memory_free_mib: 262_144, cpus: 128, domains: 60 },
             promises: vec![promise],
             failure_timeout: Some(Span::from_millis(4_500)),
+            guard: Default::default(),
+            guard_error: None,
             halted: vec![(VmId([7; 16]), Halt::IoError).into()],
             held: vec![("ds1".into(), Span::from_secs(3_600)).into()],
             ..made::heartbeat_message()
@@ -107,7 +109,7 @@ pub fn messages() -> Vec<Message> {
             owned: vec![owned],
             heartbeat_datastores: vec![datastore.clone()],
         }),
-        Body::Elect { rank: rank.clone() },
+        Body::Elect { rank: rank.clone(), window: Some(Span::from_secs(1)) },
         Body::Announce { rank, owned: 1 },
         Body::ListChanged { datastore: datastore.clone(), stamp },
         Body::Released { datastores: vec![(datastore, Epoch(3)).into()] },

@@ -35,9 +35,11 @@ pub enum Alarm {
 impl Alarm {
     pub fn is(&self, by: &HostId, event: &Event) -> bool {
         match (self, event) {
-            (Alarm::Isolated(h), Event::HostIsolated) | (Alarm::GuardLost(h), Event::GuardLost) => {
+            (Alarm::Isolated(h), Event::HostIsolated)
+            | (Alarm::GuardLost(h), Event::GuardLost | Event::GuardSilent | Event::GuardFailed { .. }) => {
                 *by == id(*h)
             }
+            (Alarm::GuardLost(h), Event::HostUnguarded { host, .. }) => *host == id(*h),
             (Alarm::Frozen(name), Event::VmFrozen { vm }) => *vm.name == **name,
             (Alarm::Storm, Event::StormSuspected { .. })
             | (Alarm::WaitsForHost, Event::VmWaitsForHost { .. })

@@ -45,6 +45,7 @@ fn config() -> Config {
         incarnation: Incarnation(7),
         concurrent_starts: 2,
         isolation_addresses: vec!["10.0.0.1".into()],
+        isolation_timeout: None,
         ..made::config()
     }
 }

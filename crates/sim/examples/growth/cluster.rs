@@ -42,6 +42,7 @@ pub fn calm(size: Size) -> Setup {
         gateway: true,
         isolation_response: IsolationResponse::LeavePoweredOn,
         shutdown_timeout: Span::from_secs(300),
+        isolation_timeout: None,
     }
 }
 

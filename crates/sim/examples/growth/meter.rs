@@ -236,7 +236,7 @@ fn kind_of_input(input: &Input) -> String {
         }
         Input::DiskDone { outcome: DiskOutcome::Written, .. } => "written".to_string(),
         Input::DiskDone { outcome: DiskOutcome::Failed(_), .. } => "failed on disk".to_string(),
-        Input::Guard(_) | Input::GuardLost => "report of the guard".to_string(),
+        Input::Guard(_) | Input::GuardLost | Input::GuardFailed { .. } => "report of the guard".to_string(),
         Input::Domains { .. } | Input::Domain { .. } | Input::Capacity(_) | Input::Offers(_) => {
             "libvirt".to_string()
         }

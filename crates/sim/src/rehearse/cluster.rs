@@ -159,6 +159,7 @@ fn empty(view: &View, surroundings: &Surroundings, primary: usize) -> Setup {
         gateway: surroundings.isolation_addresses,
         isolation_response: IsolationResponse::default(),
         shutdown_timeout: Span::ZERO,
+        isolation_timeout: None,
     }
 }
 

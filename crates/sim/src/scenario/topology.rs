@@ -238,6 +238,9 @@ pub struct Topology {
     /// How long a guest may take to shut down before it is powered off, in seconds.
     #[serde(default = "five_minutes")]
     pub shutdown_timeout: f64,
+    /// How long a host must have had no answer before it believes that it is isolated.
+    #[serde(default)]
+    pub isolation_timeout: Option<f64>,
     /// How many of a thousand datagrams are lost, always.
     #[serde(default)]
     pub loss_permille: u64,
@@ -343,6 +346,9 @@ impl Topology {
             gateway: self.gateway,
             isolation_response: self.isolation_response,
             shutdown_timeout: mainstay_core::Span((self.shutdown_timeout * 1e6) as u64),
+            isolation_timeout: self
+                .isolation_timeout
+                .map(|seconds| mainstay_core::Span((seconds * 1e6) as u64)),
         };
         for index in 0..setup.hosts.len() {
             setup.check_file(&setup.hosts[index].file).map_err(unknown)?;

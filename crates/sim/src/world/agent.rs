@@ -49,6 +49,7 @@ impl World {
             incarnation: Incarnation(self.dice.below(u64::MAX)),
             concurrent_starts: 2,
             isolation_addresses: self.setup.gateway.then(|| "gateway".into()).into_iter().collect(),
+            isolation_timeout: self.setup.isolation_timeout,
             isolation_response: self.setup.isolation_response,
             shutdown_timeout: self.setup.shutdown_timeout,
             heartbeat_datastores: HeartbeatChoice::default(),

@@ -31,6 +31,7 @@ impl World {
             }
             Effect::PingIsolation { index } => self.ping_gateway(host, process, index),
             Effect::Guard(order) => self.guard_order(host, process, order),
+            Effect::ReplaceGuard => self.guard_replace(host, process),
             Effect::Vm { op, action } => self.vm_action(host, process, op, action),
             Effect::StoreXml { datastore, vm, xml } => {
                 let Some(store) = self.setup.datastore(&datastore) else { return };
@@ -118,6 +119,7 @@ impl World {
                 HostState::AgentUnreachable => self.record.seen.saw("agent unreachable seen"),
                 HostState::Partitioned => self.record.seen.saw("partition seen"),
                 HostState::Failed => self.record.seen.saw("failed seen"),
+                HostState::Unguarded => self.record.seen.saw("unguarded seen"),
                 HostState::Unknown | HostState::Connected | HostState::Isolated => {}
             },
             Event::DatastoreLost { .. } => self.record.seen.saw("datastore lost"),
@@ -177,6 +179,9 @@ impl World {
             | Event::VmWaitsForStorage { .. }
             | Event::VmStarted { .. }
             | Event::GuardFound { .. }
+            | Event::GuardFailed { .. }
+            | Event::HostUnguarded { .. }
+            | Event::HostGuarded { .. }
             | Event::HostConfirmedDown { .. }
             | Event::HostNotIsolated
             | Event::ResponsibilityDropped { .. }
@@ -202,6 +207,7 @@ impl World {
             Event::ProtectionResumed { .. } => self.record.seen.saw("protection resumed"),
             Event::AdmissionNotMet { .. } => self.record.seen.saw("admission not met"),
             Event::GuardLost => self.record.seen.saw("guard lost"),
+            Event::GuardSilent => self.record.seen.saw("guard replaced"),
             Event::HeartbeatDatastoresChosen { .. } => self.record.seen.saw("heartbeat datastores chosen"),
             Event::TimingDiffers { .. } => self.record.seen.saw("differing times told"),
             Event::VmContinued { .. } => self.record.seen.saw("went on after an I/O error"),
@@ -255,6 +261,7 @@ pub(super) fn fact_of_input(input: &Input) -> u64 {
         }
         Input::Guard(_) => 15,
         Input::GuardLost => 16,
+        Input::GuardFailed { .. } => 18,
         Input::Offers(offers) => 17 + (offers.machines.len() as u64) * 256,
     }
 }
@@ -282,5 +289,6 @@ fn fact_of_effect(effect: &Effect) -> u64 {
         Effect::Reply { request, .. } => 7 + (request << 8),
         Effect::PingIsolation { index } => 8 + (u64::from(*index) << 8),
         Effect::Guard(_) => 9,
+        Effect::ReplaceGuard => 10,
     }
 }

@@ -193,6 +193,13 @@ impl World {
         }
     }
 
+    /// That run of the agent ends a guard that does not answer. Another one is started.
+    pub(super) fn guard_replace(&mut self, host: usize, agent: u64) {
+        if self.hosts[host].guard.as_ref().is_some_and(|run| run.agent == Some(agent)) {
+            self.guard_kill(host);
+        }
+    }
+
     /// SIGSTOP to the guard: it neither renews nor freezes. Its socket stands, so nobody is told.
     pub(super) fn guard_hang(&mut self, host: usize) {
         if let Some(run) = &mut self.hosts[host].guard {
@@ -352,7 +359,8 @@ impl World {
     }
 
     fn guard_report(&mut self, host: usize, report: GuardReport) {
-        let delay = self.dice.between(10, 1_000);
+        // That it is well draws no dice: it says so all the time.
+        let delay = if report == GuardReport::Alive { 100 } else { self.dice.between(10, 1_000) };
         let Some(run) = &mut self.hosts[host].guard else { return };
         let Some(process) = run.agent else { return };
         run.to_agent = run.to_agent.max(self.now + delay);

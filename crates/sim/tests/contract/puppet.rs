@@ -100,6 +100,7 @@ fn setup(image_lock: bool) -> Setup {
         hook: false,
         io_errors_permille: 0,
         gateway: true,
+        isolation_timeout: None,
         isolation_response: Default::default(),
         shutdown_timeout: Span::from_secs(300),
     }

@@ -25,6 +25,8 @@ fn heartbeat(sequence: u64, datastores: usize, halted: usize) -> Message {
         datastores: names().collect(),
         power_on: names().map(|name| (name, sequence).into()).collect(),
         held: names().map(|name| (name, Span::from_millis(5000)).into()).collect(),
+        guard: Default::default(),
+        guard_error: None,
         halted: (0..halted).map(|number| (VmId([number as u8; 16]), Halt::Frozen).into()).collect(),
         ..heartbeat_message()
     };

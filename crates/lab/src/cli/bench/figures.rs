@@ -196,6 +196,7 @@ mod tests {
             from: HostState::Connected,
             to: HostState::Failed,
             last_evidence: Span::from_millis(4_800),
+            cut_off: false,
         }
     }
 
