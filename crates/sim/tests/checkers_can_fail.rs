@@ -13,7 +13,7 @@ use mainstay_core::{
     RegisterId, RegisterValue, Time, Token, View, VmAction, VmId, VmName, VmOutcome, XmlId,
 };
 use mainstay_sim::checkers::never_silent::{Lack, NeverSilent};
-use mainstay_sim::checkers::unharmed::{Unharmed, WITHOUT_CONTACT};
+use mainstay_sim::checkers::unharmed::Unharmed;
 use mainstay_sim::dice::Latency;
 use mainstay_sim::setup::{
     BOOT, DISK, DatastoreSetup, HostSetup, Latencies, NETWORK, START_DELAY, Setup, VmSetup,
@@ -260,6 +260,7 @@ fn setup() -> Setup {
         hook: false,
         io_errors_permille: 0,
         gateway: true,
+        isolation_timeout: None,
         isolation_response: Default::default(),
         shutdown_timeout: mainstay_core::Span::from_secs(300),
     }
@@ -421,7 +422,7 @@ fn unharmed_catches_an_isolation_response_to_a_blip() {
     assert!(unharmed.on_response(10 * SECOND, 0, 0, &setup()).is_some());
     unharmed.on_contact(10 * SECOND, 0, false);
     assert!(unharmed.on_response(15 * SECOND, 0, 0, &setup()).is_some());
-    assert!(unharmed.on_response(10 * SECOND + WITHOUT_CONTACT, 0, 0, &setup()).is_none());
+    assert!(unharmed.on_response(40 * SECOND, 0, 0, &setup()).is_none());
 }
 
 #[test]

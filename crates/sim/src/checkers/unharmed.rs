@@ -7,7 +7,7 @@
 //! - no VM that executes is ended, but by an order or an isolation response, or because it is granted to another host,
 //! - no VM that executes is granted to another host, but by an order.
 //!
-//! And an isolation response comes only when its host has had no contact for [`WITHOUT_CONTACT`].
+//! And an isolation response comes only when its host has had no contact for the isolation time-out, less [`SLACK`].
 
 use super::Violation;
 use crate::setup::Setup;
@@ -20,8 +20,8 @@ pub const WELL_FOR: u64 = 3_000_000;
 /// See [`WELL_FOR`].
 pub const BEATS: u64 = 20;
 
-/// An isolation response earlier than that after the last contact is a reaction to a blip, in microseconds.
-pub const WITHOUT_CONTACT: u64 = 29_000_000;
+/// The last contact as a host knows it is a little older than as the world knows it, in microseconds.
+pub const SLACK: u64 = 1_000_000;
 
 /// Knows when something last befell each host.
 #[derive(Clone, Debug)]
@@ -116,7 +116,9 @@ impl Unharmed {
     /// An isolation response is applied.
     pub fn on_response(&self, at: u64, vm: usize, host: usize, setup: &Setup) -> Option<Violation> {
         let alone = self.alone_since[host].map_or(0, |since| at.saturating_sub(since));
-        (alone < WITHOUT_CONTACT).then(|| Violation {
+        let timing = setup.hosts[host].timing.unwrap_or(setup.timing);
+        let patience = setup.isolation_timeout.unwrap_or_else(|| timing.isolation_timeout());
+        (alone + SLACK < patience.0).then(|| Violation {
             checker: NAME,
             what: format!(
                 "{} stops {} for isolation, {} ms after its last contact",

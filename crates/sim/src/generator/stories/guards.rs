@@ -16,6 +16,7 @@ pub(super) fn guard_away(plan: &mut Plan, dice: &mut Dice, calm: u64) {
     let cut = from + dice.between(20 * SECOND, 300 * SECOND);
     let until = cut + dice.between(10 * SECOND, 60 * SECOND);
     let back = until + dice.below(20 * SECOND);
+    plan.spare(&host);
     guard_goes(plan, dice, &host, (from, back));
     plan.cut_network(&host, (cut, until));
 }
@@ -45,6 +46,7 @@ pub(super) fn both_away(plan: &mut Plan, dice: &mut Dice, calm: u64) {
     } else {
         Action::AgentKill { host: host.clone() }
     };
+    plan.spare(&host);
     plan.both((agent, ends), stop, Action::agent_start(host.clone()));
     guard_goes(plan, dice, &host, (guard, ends));
     plan.cut_network(&host, (cut, until));
