@@ -3,13 +3,15 @@
 use crate::api::{self, ApiError, Arrivals, Service};
 use crate::config::{AgentConfig, Member};
 use crate::disk::{self, Disks, HostLocks};
-use crate::driver::{Driver, Queue, Request};
+use crate::driver::{Driver, Question, Queue, Request};
+use crate::first_minutes::FirstMinutes;
 use crate::guard_link::{GuardLink, GuardLinkError};
 use crate::journal::{Journal, JournalError};
 use crate::lock::{AgentLock, LockError};
 use crate::outside::{Adapters, tell};
 use crate::ping::PingTargets;
-use crate::vms::{Destination, Migrations, Mounts, VmNews, Vms};
+use crate::remembered::Remembered;
+use crate::vms::{Destination, LISTS_INTERVAL, Lists, Migrations, Mounts, VmNews, Vms};
 use crate::wire::{Incoming, Outgoing};
 use crate::{clock, config};
 use mainstay_core::ids::{BootId, Incarnation};
@@ -109,23 +111,21 @@ impl Agent {
         let disks = Disks::start(disk_configs, &queue)?;
         let (net, heard) = Net::start(net_config(&config)).await?;
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
-        let news = queue.clone();
-        let sink = Box::new(move |event| tell(&news, Request::News(VmNews::Hypervisor(event))));
-        let hypervisor = start_hypervisor(sink)?;
+        let hypervisor = start_hypervisor(sink(queue.clone()))?;
         let undecodable = Arc::new(AtomicU64::new(0));
-        let mounts =
-            config.datastores.iter().map(|datastore| (datastore.path.clone(), datastore.name.clone()));
-        let mounts = Mounts::new(mounts.collect());
+        let mounts = mounts(&config);
         let pings = PingTargets::new(&config, heartbeat(&config.timing));
         pings.warn_of_gaps();
         let adapters = Adapters {
             disks,
             guard,
             hypervisor,
-            vms: Vms::new(mounts.clone(), migrations(&config)),
+            vms: vms(&config, &mounts),
             outgoing: Outgoing::new(net.clone(), cluster.clone()),
             undecodable: Arc::clone(&undecodable),
             pings,
+            journal: journal.clone(),
+            state_dir: config.state_dir.clone(),
             queue: queue.clone(),
             errands: Vec::new(),
         };
@@ -139,8 +139,10 @@ impl Agent {
             journal: journal.clone(),
             net: net.clone(),
             arrivals: Arrivals::default(),
+            first_minutes: FirstMinutes::of(&config.api_socket, &config.state_dir),
             started: Instant::now(),
         });
+        tokio::spawn(follow_lists(service.questions.clone(), queue.clone()));
         let mut driver = Driver::new(core, adapters, journal, recorder, requests, asked);
         let (begun, has_begun) = tokio::sync::oneshot::channel();
         let driver = tokio::spawn(async move {
@@ -179,6 +181,36 @@ impl Agent {
         self.net.close().await;
         // The next agent would replace it anyway; without it clients hear sooner that nobody is here.
         let _ = std::fs::remove_file(&self.config.api_socket);
+    }
+}
+
+/// Where news of libvirt go.
+fn sink(queue: Queue<VmNews>) -> hv::Sink {
+    Box::new(move |event| tell(&queue, Request::News(VmNews::Hypervisor(event))))
+}
+
+fn mounts(config: &AgentConfig) -> Mounts {
+    let mounts = config.datastores.iter().map(|datastore| (datastore.path.clone(), datastore.name.clone()));
+    Mounts::new(mounts.collect())
+}
+
+/// With what former runs remember of protected VMs.
+fn vms(config: &AgentConfig, mounts: &Mounts) -> Vms {
+    let remembered = Remembered::load_or_begin(&config.state_dir);
+    Vms::new(mounts.clone(), migrations(config)).remembering(remembered)
+}
+
+/// Looks now and then which VMs are protected.
+async fn follow_lists(questions: mpsc::Sender<Question>, queue: Queue<VmNews>) {
+    loop {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        if questions.send(Question::Look(answer)).await.is_err() {
+            return;
+        }
+        if let Ok(looked) = answered.await {
+            tell(&queue, Request::News(VmNews::Lists(Box::new(Lists::of(&looked.view)))));
+        }
+        tokio::time::sleep(LISTS_INTERVAL).await;
     }
 }
 

@@ -20,6 +20,7 @@ pub use socket::{ApiError, Listener, bind};
 
 use crate::config::Member;
 use crate::driver::{Looked, Question};
+use crate::first_minutes::FirstMinutes;
 use crate::journal::Journal;
 use crate::vms::Mounts;
 use forward::Envelope;
@@ -72,6 +73,8 @@ pub struct Service {
     pub net: Net,
     /// Migrations that libvirt's hook has announced.
     pub arrivals: Arrivals,
+    /// What is refused in the first minutes of a boot.
+    pub first_minutes: FirstMinutes,
     /// When the agent started.
     pub started: Instant,
 }

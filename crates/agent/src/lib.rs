@@ -10,6 +10,7 @@
 //! | [`guard_link`] | the guard: its start, and the connection to it |
 //! | [`journal`], [`alarms`] | events, and the alarms that stand |
 //! | [`api`] | what people ask |
+//! | [`remembered`], [`first_minutes`] | protected VMs, known beyond a boot; what that is for |
 //! | [`lock`], [`clock`] | one agent per host; the two clocks |
 //!
 //! Architecture invariant: this is the only crate that starts an event loop (the transport's tasks run on it). One thread runs it,
@@ -22,6 +23,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod driver;
+pub mod first_minutes;
 mod gateway;
 pub mod guard_link;
 pub mod journal;
@@ -29,6 +31,7 @@ pub mod lock;
 pub mod outside;
 pub mod ping;
 mod process;
+pub mod remembered;
 pub mod vms;
 pub mod wire;
 

@@ -8,13 +8,16 @@ use crate::clock;
 use crate::disk::Disks;
 use crate::driver::{Outside, Queue, Request};
 use crate::guard_link::GuardLink;
+use crate::journal::Journal;
 use crate::ping::PingTargets;
+use crate::remembered;
 use crate::vms::{Errand, VmNews, Vms};
 use crate::wire::Outgoing;
 use mainstay_core::ids::{DatastoreName, HostId, VmId, XmlId};
 use mainstay_core::{Effect, Input};
 use mainstay_hypervisor::Handle;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,6 +37,10 @@ pub struct Adapters {
     pub undecodable: Arc<AtomicU64>,
     /// Pings other hosts and isolation addresses.
     pub pings: PingTargets,
+    /// The events of this host.
+    pub journal: Journal,
+    /// Where protected VMs are remembered.
+    pub state_dir: PathBuf,
     /// Where news go.
     pub queue: Queue<VmNews>,
     /// Kept for its allocation; empty between calls.
@@ -84,6 +91,14 @@ impl Adapters {
                         Box::new(move |result| tell(&queue, Request::News(VmNews::Probed(op, result))));
                     self.disks.probe(images, done);
                 }
+                Errand::Remember(text) => {
+                    let state_dir = self.state_dir.clone();
+                    tokio::task::spawn_blocking(move || {
+                        let written = remembered::write(&state_dir, &text).map_err(|error| error.to_string());
+                        tell(&queue, Request::News(VmNews::Remembered(written)));
+                    });
+                }
+                Errand::Tell(event) => self.journal.record(clock::now(), *event),
                 Errand::Later(after, news) => {
                     tokio::spawn(async move {
                         tokio::time::sleep(after).await;

@@ -7,6 +7,8 @@
 //!
 //! No I/O here: what needs a datastore, libvirt or a timer comes out as an [`Errand`] and comes back as [`VmNews`].
 
+mod autostart;
+mod going_down;
 mod guests;
 mod migration;
 mod needs;
@@ -14,8 +16,11 @@ mod observe;
 mod offers;
 mod prepare;
 
+use autostart::Autostart;
+pub use autostart::{LISTS_INTERVAL, Listed, Lists};
+pub use going_down::GoingDown;
 use mainstay_core::ids::{DatastoreName, OpId, VmId, XmlId};
-use mainstay_core::{Capacity, Domain, DomainState, Input, Time, VmAction, VmOutcome};
+use mainstay_core::{Capacity, Domain, DomainState, Event, Input, Time, VmAction, VmOutcome};
 use mainstay_hypervisor as hv;
 pub use migration::{Destination, Migrations};
 pub use needs::Mounts;
@@ -59,6 +64,10 @@ pub enum Errand {
     },
     /// Bring the news after that time.
     Later(Duration, VmNews),
+    /// Replace what is remembered of protected VMs; comes back as [`VmNews::Remembered`].
+    Remember(String),
+    /// Record an event of this host.
+    Tell(Box<Event>),
 }
 
 /// What comes back, and what libvirt tells by itself.
@@ -74,6 +83,10 @@ pub enum VmNews {
     ProbeAgain(OpId),
     /// It is time to read a domain again.
     ReadAgain(hv::DomainUuid),
+    /// The protected lists, as they are known now.
+    Lists(Box<Lists>),
+    /// What is remembered is on disk, or why not.
+    Remembered(Result<(), String>),
     /// It is time to ask again what the host can give to VMs; of that round of questions.
     OffersAgain(u64),
 }
@@ -99,6 +112,8 @@ enum Pending {
     /// And the command that is run if the agent answers.
     GuestPing(OpId, VmId, Option<Arc<str>>),
     GuestCommand(OpId),
+    /// Switched on or off.
+    Autostart(VmId, bool),
     /// Of that round of questions.
     Offers(u64),
     /// Ordered at that time, asked later.
@@ -114,6 +129,8 @@ struct Known {
     /// libvirt does not know it any more. Kept until the next complete snapshot: answers that were asked for earlier may
     /// still come, and the core may have to be told as of a later time.
     gone: bool,
+    /// Whether libvirtd starts it at boot.
+    autostart: bool,
     /// Its XML, under the name that `domain.spec` gives it.
     xml: Option<(XmlId, Arc<str>)>,
 }
@@ -127,6 +144,8 @@ pub struct Vms {
     mounts: Mounts,
     migrations: Migrations,
     offers: Offers,
+    autostart: Autostart,
+    going_down: GoingDown,
     known: BTreeMap<VmId, Known>,
     /// What libvirt said when it stopped, and when that came; the state that follows tells less.
     causes: BTreeMap<VmId, (hv::StopCause, Time)>,
@@ -161,6 +180,8 @@ impl Vms {
             mounts,
             migrations,
             offers: Offers::default(),
+            autostart: Autostart::default(),
+            going_down: GoingDown::default(),
             known: BTreeMap::new(),
             causes: BTreeMap::new(),
             prepared: BTreeMap::new(),
@@ -172,6 +193,12 @@ impl Vms {
             host: None,
             counters: Counters::default(),
         }
+    }
+
+    /// With another place to learn that the host goes down.
+    pub fn in_host(mut self, going_down: GoingDown) -> Vms {
+        self.going_down = going_down;
+        self
     }
 
     /// The XML of that version, if the domain still has it.
@@ -225,6 +252,8 @@ impl Vms {
             VmNews::Probed(op, result) => self.on_probed(op, result, inputs, errands),
             VmNews::ProbeAgain(op) => self.probe(op, errands),
             VmNews::ReadAgain(uuid) => self.submit(Pending::Read(now), hv::Op::Read { uuid }, errands),
+            VmNews::Lists(lists) => self.on_lists(now, *lists, errands),
+            VmNews::Remembered(result) => self.on_remembered(result, errands),
             VmNews::OffersAgain(round) => self.ask_offers_again(round, errands),
         }
         self.recount(inputs);
@@ -329,6 +358,7 @@ impl Vms {
                 self.on_guest_answer(op, vm, command, result, inputs, errands);
             }
             Pending::GuestCommand(op) => inputs.push(guests::on_command_ended(op, result)),
+            Pending::Autostart(vm, on) => self.on_autostart_done(now, (vm, on), result, errands),
             Pending::Offers(round) => self.on_offers(round, result, inputs, errands),
             Pending::Read(ordered) => match result {
                 Ok(hv::OpOutput::Domain(domain)) => self.on_shown(&domain, inputs, errands),

@@ -90,6 +90,7 @@ fn view(vm: VmId, state: VmState) -> View {
         host: None,
         state,
         protected: false,
+        unprotected: false,
         note: None,
         priority: Priority::Medium,
         token: None,

@@ -69,6 +69,7 @@ pub(crate) fn view_of(known: &Known<'_>, now: Time) -> View {
             host: Some(known.config.me.clone()),
             state: VmState::Running,
             protected: false,
+            unprotected: false,
             note: Some(problem.to_string()),
             priority: domain.spec.as_ref().map(|spec| spec.priority).unwrap_or_default(),
             token: None,
@@ -279,6 +280,7 @@ fn vm_views(known: &Known<'_>, datastore: &Datastore, now: Time) -> Vec<VmView> 
                 state,
                 // What is on disk is what counts: the VM of a silent host is protected too.
                 protected: matches!(state, VmState::Running | VmState::Unknown) && !entry.unprotected && own,
+                unprotected: entry.unprotected,
                 note: (!notes.is_empty()).then(|| notes.join("; ")),
                 priority: known.cluster.settings().priority(entry.vm, entry.spec.priority),
                 token: Some(entry.token),

@@ -113,8 +113,12 @@ pub enum Command {
     /// Answer libvirt's hook script (/etc/libvirt/hooks/qemu): may this VM start here? Reads its XML from stdin
     ///
     /// Exits with 1 only when the cluster refuses the start; when nobody answers, or what is asked is not understood, the VM
-    /// may start.
+    /// may start. Only in the first 5 minutes after a boot a VM that is known to be protected waits for the agent.
     Hook {
+        /// Where the agent keeps its state: `state_dir` in agent.toml
+        #[arg(long, value_name = "DIR", env = "MAINSTAY_STATE_DIR", default_value = "/var/lib/mainstay")]
+        state_dir: PathBuf,
+
         /// What libvirt calls the script with: VM, operation, sub-operation, extra argument
         #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,

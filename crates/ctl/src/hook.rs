@@ -2,18 +2,22 @@
 //!
 //! Only a refusal by the cluster keeps a VM from starting. Whatever else happens (no agent, no answer in time, a version that
 //! does not know the question, arguments that nobody understands) the VM may start: it must not need Mainstay to be well.
+//! One exception: in the first minutes of a boot a VM that is known to be protected waits for the agent ([`FirstMinutes`], R39), or
+//! libvirt's autostart would start what runs elsewhere by then.
 //! Stdout stays empty: at a migration libvirt would take it for a changed domain XML.
 //!
 //! Everything happens on a thread that is left behind when [`PATIENCE`] is over: whoever started us may never end their XML.
 
 use crate::exit::Exit;
+use mainstay_agent::first_minutes::FirstMinutes;
 use mainstay_api::Done;
 use mainstay_client::{Client, ClientError};
+use mainstay_core::ids::VmId;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A start waits no longer than this for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,6 +27,14 @@ const TEXT_MAX: u64 = 16 << 20;
 
 /// The HTTP status of a refusal.
 const REFUSED: u16 = 409;
+
+/// What is there to ask.
+pub struct Here<'a> {
+    /// The agent's socket.
+    pub socket: &'a Path,
+    /// What is known without an agent.
+    pub first_minutes: &'a FirstMinutes,
+}
 
 /// What libvirt is about to do, as far as it has to be asked about.
 fn operation(arguments: &[OsString]) -> Option<&'static str> {
@@ -36,44 +48,79 @@ fn operation(arguments: &[OsString]) -> Option<&'static str> {
 /// Answers the hook script: [`Exit::Failed`] keeps the VM from starting.
 pub fn run(
     arguments: &[OsString],
-    socket: &Path,
+    here: &Here<'_>,
     xml: impl Read + Send + 'static,
     patience: Duration,
     err: &mut dyn Write,
 ) -> Exit {
     let Some(operation) = operation(arguments) else { return Exit::Ok };
     let (sender, receiver) = mpsc::channel();
-    let socket = socket.to_owned();
+    let socket = here.socket.to_owned();
     let asking = move || {
         // Nobody listens any more when the time is over.
-        let _ = sender.send(ask(&socket, operation, xml));
+        let tell = |said: Said| drop(sender.send(said));
+        let mut body = Vec::new();
+        if xml.take(TEXT_MAX).read_to_end(&mut body).is_ok() {
+            tell(Said::Vm(uuid_in(&body)));
+            tell(Said::Answer(ask(&socket, operation, body)));
+        }
     };
     if std::thread::Builder::new().name("hook".to_owned()).spawn(asking).is_err() {
         return Exit::Ok;
     }
-    let answer = receiver.recv_timeout(patience);
+    let deadline = Instant::now() + patience;
+    let (mut vm, mut answer) = (None, None);
+    while answer.is_none()
+        && let Ok(said) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+    {
+        match said {
+            Said::Vm(found) => vm = found,
+            Said::Answer(result) => answer = Some(result),
+        }
+    }
     let mut say = |text: &str| {
         // That stderr is closed keeps nobody from starting anything.
         let _ = writeln!(err, "{text}");
     };
     match answer {
-        Ok(Err(ClientError::Refused { status: REFUSED, error })) => {
+        Some(Err(ClientError::Refused { status: REFUSED, error })) => {
             say(&format!("Mainstay refuses: {}", crate::words::clean(&error)));
             Exit::Failed
         }
-        Ok(Ok(Done { message })) if !message.is_empty() => {
+        Some(Ok(Done { message })) if !message.is_empty() => {
             say(&format!("Mainstay warns: {}", crate::words::clean(&message)));
             Exit::Ok
         }
-        Ok(Ok(_) | Err(_)) | Err(_) => Exit::Ok,
+        Some(Ok(_)) => Exit::Ok,
+        Some(Err(_)) | None => {
+            // What announces a live migration starts nothing yet.
+            let kept = vm.filter(|_| operation == "prepare").and_then(|vm| here.first_minutes.refuses(vm));
+            let Some(kept) = kept else { return Exit::Ok };
+            let remedy =
+                "Start the agent (systemctl start mainstay): Mainstay then starts the VM where it belongs";
+            let words = here.first_minutes.words(&kept, "this host's agent does not answer", remedy);
+            say(&format!("Mainstay refuses: {}", crate::words::clean(&words)));
+            Exit::Failed
+        }
     }
 }
 
-fn ask(socket: &Path, operation: &str, xml: impl Read) -> Result<Done, ClientError> {
-    let mut body = Vec::new();
-    let read = xml.take(TEXT_MAX).read_to_end(&mut body);
-    read.map_err(|error| ClientError::Broken(error.to_string()))?;
+/// What the thread that asks has to say.
+enum Said {
+    /// The VM that it is about, if its XML tells.
+    Vm(Option<VmId>),
+    Answer(Result<Done, ClientError>),
+}
+
+fn ask(socket: &Path, operation: &str, body: Vec<u8>) -> Result<Done, ClientError> {
     Client::new(socket).post_body(&format!("/v1/hook?operation={operation}"), body)
+}
+
+/// The UUID in a domain's XML as libvirt writes it: before everything that a user may fill with text.
+fn uuid_in(xml: &[u8]) -> Option<VmId> {
+    let text = std::str::from_utf8(xml).ok()?;
+    let (_, rest) = text.split_once("<uuid>")?;
+    VmId::parse(rest.split_once("</uuid>")?.0.trim())
 }
 
 #[cfg(test)]
@@ -108,9 +155,31 @@ mod tests {
         line.split(' ').map(OsString::from).collect()
     }
 
+    /// A host that has been up for so many seconds and remembers a protected VM.
+    fn up_for(folder: &Path, seconds: u32) -> FirstMinutes {
+        let kept = format!("{{\"vm\":\"{WEB}\",\"name\":\"web\",\"datastore\":\"ds1\",\"protected\":true}}");
+        std::fs::write(folder.join("protected-vms.json"), format!("{{\"vms\":[{kept}]}}")).expect("written");
+        std::fs::write(folder.join("uptime"), format!("{seconds}.25 7.00\n")).expect("written");
+        let (state_dir, runtime_dir) = (folder.to_owned(), folder.to_owned());
+        FirstMinutes { state_dir, runtime_dir, uptime: folder.join("uptime") }
+    }
+
+    const WEB: &str = "11111111-2222-3333-4444-555555555555";
+
+    /// The XML of a VM with that UUID.
+    fn xml_of(uuid: &str) -> &'static str {
+        format!("<domain type='kvm'>\n  <name>web</name>\n  <uuid>{uuid}</uuid>\n</domain>").leak()
+    }
+
     fn hook(socket: &Path, line: &str, xml: &'static str) -> (Exit, String) {
+        let folder = socket.parent().expect("a folder");
+        hook_at(socket, &up_for(folder, 3_600), line, xml)
+    }
+
+    fn hook_at(socket: &Path, first: &FirstMinutes, line: &str, xml: &'static str) -> (Exit, String) {
         let mut err = Vec::new();
-        let exit = run(&arguments(line), socket, xml.as_bytes(), LONG, &mut err);
+        let here = Here { socket, first_minutes: first };
+        let exit = run(&arguments(line), &here, xml.as_bytes(), LONG, &mut err);
         (exit, String::from_utf8(err).expect("UTF-8"))
     }
 
@@ -180,8 +249,74 @@ mod tests {
         let _listener = UnixListener::bind(&socket).expect("a socket");
         let mut err = Vec::new();
         let patience = Duration::from_millis(50);
-        let exit = run(&arguments("web prepare begin -"), &socket, "".as_bytes(), patience, &mut err);
-        assert_eq!((exit, err), (Exit::Ok, Vec::new()));
+        let line = arguments("web prepare begin -");
+        let first = up_for(folder.path(), 3_600);
+        let exit = run(
+            &line,
+            &Here { socket: &socket, first_minutes: &first },
+            xml_of(WEB).as_bytes(),
+            patience,
+            &mut err,
+        );
+        assert_eq!((exit, &err), (Exit::Ok, &Vec::new()));
+        // Long enough to read what is at hand.
+        let patience = Duration::from_secs(2);
+        let first = up_for(folder.path(), 30);
+        let exit = run(
+            &line,
+            &Here { socket: &socket, first_minutes: &first },
+            xml_of(WEB).as_bytes(),
+            patience,
+            &mut err,
+        );
+        assert_eq!(exit, Exit::Failed, "{}", String::from_utf8_lossy(&err));
+    }
+
+    #[test]
+    fn in_the_first_minutes_of_a_boot_a_protected_vm_waits_for_the_agent() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("agent.sock");
+        let run = folder.path().display().to_string();
+        let (exit, said) = hook_at(&socket, &up_for(folder.path(), 30), "web prepare begin -", xml_of(WEB));
+        let expected = format!(
+            "Mainstay refuses: web is protected and may run on another host, and this host's agent does not answer. In the \
+             first 5 minutes after a boot it is not started then. Start the agent (systemctl start mainstay): Mainstay then \
+             starts the VM where it belongs. If you are sure that it runs nowhere else: mkdir -p {run} && touch \
+             {run}/start-anyway, and start it again\n"
+        );
+        assert_eq!((exit, said), (Exit::Failed, expected));
+        let allowed = (Exit::Ok, String::new());
+        let young = up_for(folder.path(), 299);
+        let other = xml_of("99999999-2222-3333-4444-555555555555");
+        assert_eq!(hook_at(&socket, &young, "other prepare begin -", other), allowed, "nobody protects it");
+        assert_eq!(
+            hook_at(&socket, &young, "web migrate begin -", xml_of(WEB)),
+            allowed,
+            "it starts nothing"
+        );
+        assert_eq!(
+            hook_at(&socket, &young, "web prepare begin -", "<domain/>"),
+            allowed,
+            "nobody knows which VM"
+        );
+        let old = up_for(folder.path(), 301);
+        assert_eq!(
+            hook_at(&socket, &old, "web prepare begin -", xml_of(WEB)),
+            allowed,
+            "Mainstay is down for longer"
+        );
+        // An agent that answers knows better.
+        let young = up_for(folder.path(), 299);
+        let agent = agent(&socket, "HTTP/1.1 200 OK\r\n\r\n{\"message\":\"\"}");
+        assert_eq!(hook_at(&socket, &young, "web prepare begin -", xml_of(WEB)), allowed);
+        agent.join().expect("the agent");
+        std::fs::remove_file(&socket).expect("removed");
+        std::fs::write(folder.path().join("start-anyway"), "").expect("touched");
+        assert_eq!(
+            hook_at(&socket, &young, "web prepare begin -", xml_of(WEB)),
+            allowed,
+            "somebody wants it"
+        );
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub mod parts {
 use args::{ClusterCommand, Command, ReplayArgs};
 use ask::Route;
 use live::Live;
+use mainstay_agent::first_minutes::FirstMinutes;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -81,9 +82,11 @@ fn report(failure: &Failure) {
 fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Agent { config, check } => run_agent(config, *check),
-        Command::Hook { arguments } => {
+        Command::Hook { state_dir, arguments } => {
             let err = &mut std::io::stderr().lock();
-            Ok(hook::run(arguments, &cli.global.socket, std::io::stdin(), hook::PATIENCE, err))
+            let first_minutes = FirstMinutes::of(&cli.global.socket, state_dir);
+            let here = hook::Here { socket: &cli.global.socket, first_minutes: &first_minutes };
+            Ok(hook::run(arguments, &here, std::io::stdin(), hook::PATIENCE, err))
         }
         Command::Completions { shell } => completions::print(*shell),
         Command::Sim(command) => simulate::run(command, cli.global.json, &mut std::io::stdout().lock()),

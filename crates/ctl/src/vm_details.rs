@@ -7,7 +7,7 @@ use crate::words::{HostNames, clean, memory};
 use mainstay_api::Status;
 use mainstay_api::vms::{find_vm, unknown_vm};
 use mainstay_api::words::Word;
-use mainstay_core::register::OrderKind;
+use mainstay_core::register::{OrderKind, Priority};
 use mainstay_core::view::{View, VmView};
 
 /// The VM of that name or UUID.
@@ -34,6 +34,13 @@ pub fn render(vm: &VmView, view: &View, names: &HostNames, style: &Style) -> Str
     line("State", &style.paint(tone(vm.state), state_word(vm.state)));
     line("Host", &vm.host.as_ref().map_or_else(|| "-".to_owned(), |host| names.full(host)));
     line("Protected", Protection::of(vm, view).word());
+    // What has a grant stands in a protected list.
+    if vm.token.is_some() && !vm.unprotected {
+        let off = "off in libvirt while it is in protection";
+        let instead =
+            if vm.priority == Priority::Disabled { "; nobody restarts it" } else { ": Mainstay restarts it" };
+        line("Autostart", &format!("{off}{instead}"));
+    }
     for note in vm.note.iter().flat_map(|note| note.split("; ")) {
         line("Note", &names.in_text(note));
     }

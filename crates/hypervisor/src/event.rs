@@ -106,6 +106,14 @@ pub enum Op {
         /// The domain, which has to be shut off.
         uuid: DomainUuid,
     },
+    /// Whether libvirtd starts the domain when it starts itself, which mostly is at boot. A transient domain is refused:
+    /// [`OpError::WrongState`].
+    SetAutostart {
+        /// The domain, which has to be persistent. It may be active or not.
+        uuid: DomainUuid,
+        /// Whether it is to be started.
+        on: bool,
+    },
     /// Reads the domain, after it was submitted and never before.
     Read {
         /// The domain to read; it need not exist.

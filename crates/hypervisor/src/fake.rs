@@ -248,6 +248,7 @@ impl Handle for FakeHypervisor {
             | Op::Shutdown { .. }
             | Op::Destroy { .. }
             | Op::Undefine { .. }
+            | Op::SetAutostart { .. }
             | Op::Read { .. }
             | Op::HostOffers
             | Op::GuestPing { .. }
@@ -404,7 +405,12 @@ impl State {
         if let Op::StartPaused { xml } = op {
             return self.start_paused(uuid, xml);
         }
-        let Some(domain) = self.domains.get(&uuid) else { return Err(OpError::NoSuchDomain { uuid }) };
+        let Some(domain) = self.domains.get_mut(&uuid) else { return Err(OpError::NoSuchDomain { uuid }) };
+        if let Op::SetAutostart { on, .. } = op {
+            // As libvirt, which tells no event of it.
+            domain.autostart = *on;
+            return Ok(OpOutput::Done);
+        }
         let (active, deaf, name) = (domain.state.is_active(), domain.deaf, domain.spec.name.clone());
         let wrong_state = || {
             Err(OpError::WrongState {
@@ -431,7 +437,7 @@ impl State {
             }
             Op::GuestPing { .. } => return self.guest_ping(uuid),
             Op::GuestCommand { .. } => return self.guest_command(uuid),
-            Op::StartPaused { .. } | Op::HostOffers | Op::Migrate { .. } => {}
+            Op::StartPaused { .. } | Op::HostOffers | Op::SetAutostart { .. } | Op::Migrate { .. } => {}
         }
         Ok(OpOutput::Done)
     }

@@ -41,6 +41,7 @@ impl Lane {
             | Op::Shutdown { uuid }
             | Op::Destroy { uuid }
             | Op::Undefine { uuid }
+            | Op::SetAutostart { uuid, on: _ }
             | Op::Read { uuid } => Ok(Lane::Domain(*uuid)),
             Op::GuestPing { uuid } => Ok(Lane::GuestPing(*uuid)),
             Op::GuestCommand { uuid, .. } => Ok(Lane::GuestCommand(*uuid)),
@@ -103,6 +104,7 @@ pub(crate) fn time_to_run(op: &Op, config: &Config) -> Duration {
         | Op::Shutdown { .. }
         | Op::Destroy { .. }
         | Op::Undefine { .. }
+        | Op::SetAutostart { .. }
         | Op::Read { .. }
         | Op::HostOffers => config.op_timeout,
     }
@@ -120,6 +122,7 @@ pub(crate) fn time_to_wait(op: &Op, config: &Config) -> Duration {
         | Op::Shutdown { .. }
         | Op::Destroy { .. }
         | Op::Undefine { .. }
+        | Op::SetAutostart { .. }
         | Op::Read { .. }
         | Op::HostOffers => config.op_timeout,
     }

@@ -50,6 +50,7 @@ pub(crate) fn perform(
         Op::Shutdown { .. } => act.shut_down(),
         Op::Destroy { .. } => act.destroy(),
         Op::Undefine { .. } => act.undefine(),
+        Op::SetAutostart { on, .. } => act.set_autostart(*on),
         Op::Read { .. } => act.read(),
         Op::HostOffers => offers::read(connection)
             .map(|offers| OpOutput::HostOffers(Box::new(offers)))
@@ -225,6 +226,14 @@ impl Act<'_> {
             }
         }
         Err(last)
+    }
+
+    fn set_autostart(&self, on: bool) -> Result<OpOutput, OpError> {
+        let (handle, _) = self.look()?;
+        if !handle.is_persistent().map_err(|error| self.failed(&error))? {
+            return Err(OpError::WrongState { message: "a transient domain has no autostart".into() });
+        }
+        handle.set_autostart(on).map(|_| OpOutput::Done).map_err(|error| self.failed(&error))
     }
 
     fn read(&self) -> Result<OpOutput, OpError> {

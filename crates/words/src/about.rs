@@ -3,9 +3,9 @@
 //! Whoever adds an event adds its row here, and nothing else has to know of it. (The simulator counts some events, and says so by
 //! an exhaustive `match` of its own.)
 
-use crate::event::{Event, Severity, VmName};
+use crate::event::{AutostartChange, Event, VmName};
 use crate::ids::{DatastoreName, HostId, VmId};
-use crate::judgement::HostState;
+use crate::judgement::{HostState, Severity};
 use crate::register::OrderKind;
 use crate::settings::{counted, in_words};
 use alloc::format;
@@ -373,6 +373,20 @@ impl Event {
             .host(holder),
             Event::VmCopyRemoved { vm, holder: None } => warning(format!(
                 "{vm} was given to another host meanwhile, and stopped there: the copy on this host was removed"
+            ))
+            .vm(vm),
+
+            // What libvirt may start by itself.
+            Event::VmAutostart { vm, change: AutostartChange::Off } => info(format!(
+                "autostart of {vm} is off on this host while the VM is protected: libvirt would start it at boot, although it may run elsewhere by then; restarts are Mainstay's, which puts autostart back when the VM leaves protection"
+            ))
+            .vm(vm),
+            Event::VmAutostart { vm, change: AutostartChange::OffAgain } => warning(format!(
+                "autostart of {vm} was switched on again on this host, and is off again: while the VM is protected, libvirt must not start it by itself; if it is to, take the VM out of protection (mainstay vm unprotect)"
+            ))
+            .vm(vm),
+            Event::VmAutostart { vm, change: AutostartChange::Back } => info(format!(
+                "{vm} is not protected any more: its autostart is on again on this host, as it was before"
             ))
             .vm(vm),
 

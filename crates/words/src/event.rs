@@ -5,12 +5,10 @@ use crate::ids::{DatastoreName, Epoch, HostId, Incarnation, Token};
 use crate::judgement::{HostState, PrimaryReason, Refusal};
 use crate::register::{IsolationResponse, OrderKind, StopCause};
 use crate::time::Span;
+pub use crate::vm::{AutostartChange, VmName};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-
-pub use crate::judgement::Severity;
-pub use crate::vm::VmName;
 
 /// What can happen that a person may want to know.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -248,6 +246,13 @@ pub enum Event {
         vm: VmName,
         /// Whose it is; `None`: it was stopped there since.
         holder: Option<HostId>,
+    },
+    /// Whether libvirt may start the VM by itself was changed on this host (R39).
+    VmAutostart {
+        /// The VM that it was changed of.
+        vm: VmName,
+        /// To what.
+        change: AutostartChange,
     },
     /// Libvirt does not answer on this host (VMs are not affected).
     HypervisorLost,

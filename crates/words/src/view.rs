@@ -171,6 +171,9 @@ pub struct VmView {
     pub state: VmState,
     /// Whether it is protected *now*: in the list on disk, granted to the host that runs it.
     pub protected: bool,
+    /// Its user has taken it out of protection.
+    #[serde(default)]
+    pub unprotected: bool,
     /// Why not, or what is waited for.
     pub note: Option<String>,
     /// Restart priority: the one that was set, otherwise that of the domain XML.

@@ -21,6 +21,18 @@ impl fmt::Display for VmName {
     }
 }
 
+/// How a VM's autostart was changed in the libvirt of a host (R39).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AutostartChange {
+    /// It is off while the VM is protected.
+    Off,
+    /// It was off already, somebody has switched it on again, and it is off again.
+    OffAgain,
+    /// The VM is not protected any more: it is on again, as it was before.
+    Back,
+}
+
 /// What a VM needs, and its user's wishes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VmSpec {

@@ -1,8 +1,8 @@
 //! What libvirt's hook asks: may this VM be started here? libvirtd waits for the answer.
 //!
 //! Invariants: nothing here calls libvirt, which would wait for us and we for it; what Mainstay starts itself is allowed at
-//! once, so admission control never delays a failover; and only the primary's own "no" refuses: an agent, a primary or a
-//! network that is down keeps nobody from starting VMs.
+//! once, so admission control never delays a failover; and but for the first minutes of a boot ([`crate::first_minutes`]) only
+//! the primary's own "no" refuses: an agent, a primary or a network that is down keeps nobody from starting VMs.
 //!
 //! What it does not do: make sure that a VM never runs twice. It refuses what the primary knows to run elsewhere (R38);
 //! where there is nobody to ask, claims (R36) and QEMU's image locks have to do.
@@ -10,6 +10,8 @@
 use super::forward::Envelope;
 use super::{Answer, PRIMARY_PATIENCE, Refusal, Service, ok, problem_text};
 use crate::driver::Question;
+use crate::first_minutes::FirstMinutes;
+use crate::remembered::Kept;
 use crate::vms::xml_id;
 use mainstay_api::Done;
 use mainstay_core::Command;
@@ -42,6 +44,12 @@ impl Arrivals {
         let mut announced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         announced.retain(|_, at| at.elapsed() < ANNOUNCED_FOR);
         announced.insert(vm, Instant::now());
+    }
+
+    /// Whether it was announced, without counting it.
+    fn expects(&self, vm: VmId) -> bool {
+        let announced = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        announced.get(&vm).is_some_and(|at| at.elapsed() < ANNOUNCED_FOR)
     }
 
     /// Whether it was announced. It counts once: the next start is one by hand.
@@ -81,20 +89,31 @@ impl Service {
                 String::new()
             }
             HookOperation::Prepare => {
+                let kept = self.kept_for_mainstay(xml);
                 match tokio::time::timeout(ADMISSION_PATIENCE, self.admission(xml)).await {
                     Ok(Ok(message)) => message,
                     Ok(Err(refusal)) if refusal.status == 409 => {
                         tracing::info!(reason = refusal.error, "a start was refused");
                         return Err(refusal);
                     }
-                    Ok(Err(refusal)) => allowed_unasked(&refusal.error),
+                    Ok(Err(refusal)) => unasked(kept, &refusal.error)?,
                     Err(_) => {
-                        allowed_unasked(&format!("no answer came within {} s", ADMISSION_PATIENCE.as_secs()))
+                        let why = format!("no answer came within {} s", ADMISSION_PATIENCE.as_secs());
+                        unasked(kept, &why)?
                     }
                 }
             }
         };
         ok(Done { message })
+    }
+
+    /// Why the VM is not started without an answer: it is known to be protected, and these are the first minutes of a boot (R39).
+    /// One that arrives by live migration does not begin here.
+    fn kept_for_mainstay(&self, xml: &[u8]) -> Option<(&FirstMinutes, Kept)> {
+        let (spec, _) = read(xml).ok()?;
+        let vm = VmId(spec.uuid.0);
+        let kept = self.first_minutes.refuses(vm).filter(|_| !self.arrivals.expects(vm))?;
+        Some((&self.first_minutes, kept))
     }
 
     /// Status 409: the primary refuses; any other: it could not be asked.
@@ -191,6 +210,15 @@ fn message_of((status, body): Answer) -> Result<String, Refusal> {
         return Err(Refusal::new(status, problem_text(&body)));
     }
     Ok(body.get("message").and_then(Value::as_str).unwrap_or_default().to_owned())
+}
+
+/// Nobody could be asked.
+fn unasked(kept: Option<(&FirstMinutes, Kept)>, why: &str) -> Result<String, Refusal> {
+    let Some((first_minutes, kept)) = kept else { return Ok(allowed_unasked(why)) };
+    let remedy = "Mainstay starts it as soon as the hosts have found each other, if it is to run";
+    let words = first_minutes.words(&kept, why, remedy);
+    tracing::info!(reason = words, "a start was refused");
+    Err(Refusal::new(409, words))
 }
 
 fn allowed_unasked(why: &str) -> String {

@@ -139,7 +139,8 @@ impl Vms {
             persistent: shown.persistent,
             io_error: matches!(shown.state, hv::DomainState::Paused { reason: hv::PauseReason::IoError }),
         };
-        self.known.insert(vm, Known { domain, as_of, gone: false, xml: Some(xml) });
+        let autostart = shown.autostart;
+        self.known.insert(vm, Known { domain, as_of, gone: false, autostart, xml: Some(xml) });
         vm
     }
 
@@ -189,6 +190,10 @@ impl Vms {
         match cause {
             hv::StopCause::Destroyed if self.destroyed.contains_key(&vm) => StopCause::Withdrawn,
             hv::StopCause::Destroyed => StopCause::UserDestroyed,
+            // libvirt-guests, which shuts down everything before its host ends: the VM's user did not want it.
+            hv::StopCause::GuestShutdown | hv::StopCause::Shutdown if self.going_down.has_begun() => {
+                StopCause::HostFailed
+            }
             // Without the event a SIGTERM to QEMU looks the same as a shutdown. A host that goes down sends one, but then
             // its boot id changes and releases its VMs anyway; so this is the user's word (I4).
             hv::StopCause::GuestShutdown | hv::StopCause::Shutdown => StopCause::GuestShutdown,

@@ -3,6 +3,7 @@
 use mainstay_agent::api::{self, Arrivals, Service};
 use mainstay_agent::config::Member;
 use mainstay_agent::driver::{Looked, Question};
+use mainstay_agent::first_minutes::FirstMinutes;
 use mainstay_agent::journal::Journal;
 use mainstay_agent::vms::Mounts;
 use mainstay_client::Client;
@@ -140,6 +141,11 @@ async fn start_host(
         journal: journal.clone(),
         net,
         arrivals: Arrivals::default(),
+        first_minutes: FirstMinutes {
+            state_dir: root.to_owned(),
+            runtime_dir: root.to_owned(),
+            uptime: root.join("uptime"),
+        },
         started: Instant::now(),
     });
     let listener = api::bind(&root.join(format!("h{n}.sock"))).expect("a socket");
@@ -270,6 +276,7 @@ fn vm(number: u8, name: &str, response: Option<IsolationResponse>, timeout: Opti
         host: None,
         state: VmState::Running,
         protected: true,
+        unprotected: false,
         note: None,
         priority: Priority::Medium,
         token: Some(Token { epoch: Epoch(1), number: 1 }),

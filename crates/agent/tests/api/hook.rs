@@ -118,3 +118,36 @@ fn xml_that_cannot_be_read_keeps_nobody_from_starting() {
         assert!(message.contains("the domain XML can't be used"), "{message}");
     }
 }
+
+#[test]
+fn in_the_first_minutes_of_a_boot_a_protected_vm_waits_for_a_primary() {
+    let cluster = Cluster::start(None);
+    let ask = |vm| ask(&cluster, 1, "prepare", xml(vm, "web", "/srv/ds1/x.img"));
+    let kept = format!("{{\"vm\":\"{ANY}\",\"name\":\"web\",\"datastore\":\"ds1\",\"protected\":true}}");
+    std::fs::write(cluster.dir.path().join("protected-vms.json"), format!("{{\"vms\":[{kept}]}}"))
+        .expect("written");
+    std::fs::write(cluster.dir.path().join("uptime"), "20.00 3.00\n").expect("written");
+    let text = refusal(ask(ANY));
+    assert!(
+        text.starts_with(
+            "web is protected and may run on another host, and no primary is elected at the moment. "
+        ),
+        "{text}"
+    );
+    assert!(ask(VmId([3; 16])).expect("allowed").starts_with("allowed without asking"), "nobody protects it");
+    std::fs::write(cluster.dir.path().join("uptime"), "301.00 3.00\n").expect("written");
+    assert!(ask(ANY).expect("allowed").starts_with("allowed without asking"), "the first minutes are over");
+}
+
+#[test]
+fn in_the_first_minutes_of_a_boot_a_live_migration_is_let_in() {
+    let cluster = Cluster::start(None);
+    let kept = format!("{{\"vm\":\"{ANY}\",\"name\":\"web\",\"datastore\":\"ds1\",\"protected\":true}}");
+    std::fs::write(cluster.dir.path().join("protected-vms.json"), format!("{{\"vms\":[{kept}]}}"))
+        .expect("written");
+    std::fs::write(cluster.dir.path().join("uptime"), "20.00 3.00\n").expect("written");
+    let web = || xml(ANY, "web", "/srv/ds1/x.img");
+    assert_eq!(ask(&cluster, 1, "migrate", web()).expect("allowed"), "");
+    assert!(ask(&cluster, 1, "prepare", web()).expect("allowed").starts_with("allowed without asking"));
+    assert!(refusal(ask(&cluster, 1, "prepare", web())).starts_with("web is protected"), "a start by hand");
+}

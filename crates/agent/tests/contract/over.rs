@@ -88,6 +88,8 @@ impl<R: Rig> Over<R> {
                     };
                     self.news(VmNews::Probed(op, Ok(state)));
                 }
+                // Nobody tells it what is protected.
+                Errand::Remember(_) | Errand::Tell(_) => {}
             }
         }
     }

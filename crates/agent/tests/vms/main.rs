@@ -1,10 +1,11 @@
 //! What the core hears of VMs, and what libvirt is asked for, over the hypervisor in memory.
 
+mod autostart;
 mod needs;
 mod orders;
 
 use mainstay_agent::clock;
-use mainstay_agent::vms::{Destination, Errand, ImageState, Migrations, Mounts, VmNews, Vms};
+use mainstay_agent::vms::{Destination, Errand, GoingDown, ImageState, Migrations, Mounts, VmNews, Vms};
 use mainstay_core::ids::{DatastoreName, HostId, OpId, Token, VmId, XmlId};
 use mainstay_core::register::{Priority, StopCause};
 use mainstay_core::{Domain, DomainState, Input, Time, VmAction, VmOutcome};
@@ -183,6 +184,27 @@ fn causes_tell_users_and_guests_from_accidents() {
     ];
     for (stop, cause) in table {
         let mut bench = Bench::new();
+        let uuid = bench.fake.user_defines(&xml("/srv/ds1/web.img", "")).expect("defined");
+        bench.fake.user_starts(uuid).expect("started");
+        bench.domain(DomainState::Running);
+        stop(&bench.fake, uuid);
+        bench.domain(DomainState::Stopped(cause));
+    }
+}
+
+#[test]
+fn what_is_shut_down_while_its_host_goes_down_was_not_its_users_will() {
+    let run = tempfile::tempdir().expect("a folder");
+    std::fs::write(run.path().join("nologin"), "System is going down.").expect("written");
+    type Stop = fn(&FakeHypervisor, hv::DomainUuid);
+    let table: [(Stop, StopCause); 2] = [
+        (FakeHypervisor::guest_powers_off, StopCause::HostFailed),
+        (FakeHypervisor::user_destroys, StopCause::UserDestroyed),
+    ];
+    for (stop, cause) in table {
+        let mut bench = Bench::new();
+        let migrations = Migrations { destinations: [].into(), timeout: std::time::Duration::from_secs(60) };
+        bench.vms = Vms::new(Mounts::new(Vec::new()), migrations).in_host(GoingDown::below(run.path()));
         let uuid = bench.fake.user_defines(&xml("/srv/ds1/web.img", "")).expect("defined");
         bench.fake.user_starts(uuid).expect("started");
         bench.domain(DomainState::Running);

@@ -156,6 +156,7 @@ pub fn vm(number: u8, name: &str, host: Option<HostId>, state: VmState) -> VmVie
         host,
         state,
         protected: state == VmState::Running,
+        unprotected: false,
         note: None,
         priority: Priority::Medium,
         token: Some(Token { epoch: Epoch(7), number: u64::from(number) }),

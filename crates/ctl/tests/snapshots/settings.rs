@@ -123,6 +123,7 @@ fn vm_show_has_all_that_is_known_and_set() {
             State        running
             Host         h1 (host-1)
             Protected    suspended
+            Autostart    off in libvirt while it is in protection: Mainstay restarts it
             Note         migrates to h2
             Asked to     migrate to h2 (host-2)
             Priority     high, own
@@ -143,6 +144,7 @@ fn vm_show_has_all_that_is_known_and_set() {
             State        running
             Host         h2 (host-2)
             Protected    suspended
+            Autostart    off in libvirt while it is in protection: Mainstay restarts it
             Priority     medium
             Counts as    ready when this succeeds in its guest: /usr/bin/systemctl is-active postgresql, 30 s later, waited for 900 s at most
             Group        backends
@@ -161,6 +163,7 @@ fn vm_show_has_all_that_is_known_and_set() {
         State        waiting
         Host         -
         Protected    no
+        Autostart    off in libvirt while it is in protection: Mainstay restarts it
         Note         no host can take it: h2 has 39 GiB free, it needs 96 GiB
         Priority     highest
         Counts as    ready when started

@@ -80,6 +80,7 @@ pub fn run_all(world: &dyn World) {
     stop_causes_are_told(world);
     domains_of_two_are_in_one_snapshot(world);
     news_say_when_they_were_asked_for(world);
+    autostart_is_set_and_told(world);
     host_tells_what_it_offers(world);
     guest_without_channel_is_told_as_such(world);
     migration_that_cannot_begin_leaves_the_vm(world);
@@ -199,6 +200,7 @@ fn operations_on_nothing_say_so(world: &dyn World) {
         Op::Shutdown { uuid },
         Op::Destroy { uuid },
         Op::Undefine { uuid },
+        Op::SetAutostart { uuid, on: true },
         Op::Read { uuid },
         Op::GuestPing { uuid },
         guest_command(uuid),
@@ -296,6 +298,28 @@ fn news_say_when_they_were_asked_for(world: &dyn World) {
     });
     let dates: Vec<Time> = dates.collect();
     assert!(dates.is_sorted() && dates.first().is_some_and(|first| *first >= begun), "{dates:?}");
+}
+
+fn autostart_is_set_and_told(world: &dyn World) {
+    let uuid = running(world, "at-boot");
+    let autostart = || match op(world, Op::Read { uuid }) {
+        Ok(OpOutput::Domain(domain)) => domain.autostart,
+        other => panic!("{other:?}"),
+    };
+    for on in [true, true, false, false, true] {
+        done(world, Op::SetAutostart { uuid, on });
+        assert_eq!(autostart(), on);
+    }
+    // It outlives the run, and says nothing about a later domain of this name.
+    done(world, Op::Destroy { uuid });
+    assert!(autostart());
+    done(world, Op::SetAutostart { uuid, on: false });
+    assert!(!autostart());
+    done(world, Op::SetAutostart { uuid, on: true });
+    remove(world, uuid);
+    let again = running(world, "at-boot");
+    assert_eq!((again, autostart()), (uuid, false));
+    remove(world, uuid);
 }
 
 fn host_tells_what_it_offers(world: &dyn World) {

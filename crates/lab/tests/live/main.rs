@@ -9,6 +9,7 @@
 
 mod agents;
 mod alarm;
+mod autostart;
 mod bad_input;
 mod calm;
 mod clock;

@@ -170,6 +170,7 @@ impl World {
             | Event::RegisterUnreadable { .. }
             | Event::VmActiveOnce { .. }
             | Event::VmCopyRemoved { .. }
+            | Event::VmAutostart { .. }
             | Event::RegisterUnwritable { .. }
             | Event::RegisterReadable { .. }
             | Event::VmUnprotected { .. }
