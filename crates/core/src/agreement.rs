@@ -191,7 +191,6 @@ fn is_live(peer: &Peer, datastores: &Datastores, timing: &Timing, now: Time) -> 
     let evidence = |datastore: &Datastore| datastore.mirror().evidence(peer.host(), timing, now);
     let mut all = datastores.all().filter_map(evidence).peekable();
     let unseen = all.peek().is_none();
-    let limit = timing.failure_timeout;
-    let moves = all.any(|disk| disk.still.is_none_or(|still| still < limit.max(disk.failure_timeout)));
+    let moves = all.any(|disk| disk.has_moved(timing));
     is_heard(peer, timing, now) || unseen || moves
 }

@@ -31,7 +31,7 @@ pub(crate) struct DiskEvidence {
 
 impl DiskEvidence {
     /// One of its registers has not stood still for the failure time-out.
-    pub(super) fn has_moved(&self, timing: &Timing) -> bool {
+    pub(crate) fn has_moved(&self, timing: &Timing) -> bool {
         self.still.is_some_and(|still| still < timing.failure_timeout.max(self.failure_timeout))
     }
 
