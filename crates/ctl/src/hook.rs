@@ -177,9 +177,12 @@ mod tests {
     }
 
     fn hook_at(socket: &Path, first: &FirstMinutes, line: &str, xml: &'static str) -> (Exit, String) {
+        hook_within(LONG, &Here { socket, first_minutes: first }, line, xml)
+    }
+
+    fn hook_within(patience: Duration, here: &Here<'_>, line: &str, xml: &'static str) -> (Exit, String) {
         let mut err = Vec::new();
-        let here = Here { socket, first_minutes: first };
-        let exit = run(&arguments(line), &here, xml.as_bytes(), LONG, &mut err);
+        let exit = run(&arguments(line), here, xml.as_bytes(), patience, &mut err);
         (exit, String::from_utf8(err).expect("UTF-8"))
     }
 
@@ -247,29 +250,15 @@ mod tests {
         let socket = folder.path().join("agent.sock");
         // Connections are made, and never accepted.
         let _listener = UnixListener::bind(&socket).expect("a socket");
-        let mut err = Vec::new();
-        let patience = Duration::from_millis(50);
-        let line = arguments("web prepare begin -");
-        let first = up_for(folder.path(), 3_600);
-        let exit = run(
-            &line,
-            &Here { socket: &socket, first_minutes: &first },
-            xml_of(WEB).as_bytes(),
-            patience,
-            &mut err,
-        );
-        assert_eq!((exit, &err), (Exit::Ok, &Vec::new()));
+        let ask = |patience, first: &FirstMinutes| {
+            let here = Here { socket: &socket, first_minutes: first };
+            hook_within(patience, &here, "web prepare begin -", xml_of(WEB))
+        };
+        let said = ask(Duration::from_millis(50), &up_for(folder.path(), 3_600));
+        assert_eq!(said, (Exit::Ok, String::new()));
         // Long enough to read what is at hand.
-        let patience = Duration::from_secs(2);
-        let first = up_for(folder.path(), 30);
-        let exit = run(
-            &line,
-            &Here { socket: &socket, first_minutes: &first },
-            xml_of(WEB).as_bytes(),
-            patience,
-            &mut err,
-        );
-        assert_eq!(exit, Exit::Failed, "{}", String::from_utf8_lossy(&err));
+        let (exit, said) = ask(Duration::from_secs(2), &up_for(folder.path(), 30));
+        assert_eq!(exit, Exit::Failed, "{said}");
     }
 
     #[test]
